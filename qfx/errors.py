@@ -1,0 +1,80 @@
+"""The errors that qfx raises for a user's input; everything else is our own bug and an ``assert``."""
+
+from __future__ import annotations
+
+
+class QfxError(Exception):
+    """Base of every error qfx raises on purpose.
+
+    The message says what happened, where (module path and the user's source line), why, and what to do.
+
+    Args:
+        what: One sentence naming the problem and the node, key or tensor it concerns.
+        where: Module path of the node (``"layer1.0.conv1"``), if there is one.
+        source: The user's source line (``"model.py:12, in forward: y = self.conv(x)"``), if known.
+        why: The cause, when it is not evident from ``what``.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        source: str | None = None,
+        why: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.what, self.where, self.source, self.why, self.remedy = what, where, source, why, remedy
+        parts = [what]
+        parts += [f"  {label}: {text}" for label, text in self._details() if text]
+        super().__init__("\n".join(parts))
+
+    def _details(self) -> tuple[tuple[str, str | None], ...]:
+        return (
+            ("where", self.where),
+            ("source", self.source),
+            ("why", self.why),
+            ("what to do", self.remedy),
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.source, self.why, self.remedy)
+
+
+def _rebuild(
+    kind: type[QfxError], what: str, where: str | None, source: str | None, why: str | None, remedy: str | None
+) -> QfxError:
+    return kind(what, where=where, source=source, why=why, remedy=remedy)
+
+
+class CaptureError(QfxError):
+    """The model can't be traced to a graph."""
+
+
+class QConfigError(QfxError):
+    """A qconfig or qconfig_dict is malformed, or names something that the model does not have."""
+
+
+class CalibrationError(QfxError):
+    """Calibration data is empty, not finite, or never reached a part of the model."""
+
+
+class ConversionError(QfxError):
+    """A prepared model can't be converted."""
+
+
+class UnsupportedError(QfxError):
+    """An operation, dtype or device that qfx does not support, with ``strict=True`` or at a hard limit."""
+
+
+class InputError(QfxError, ValueError):
+    """A call's inputs have the wrong number, dtype, rank, shape or device."""
+
+
+class QuantizationError(QfxError, ValueError):
+    """Quantization parameters or quantized tensors are invalid or do not fit together."""
+
+
+class RuntimeLoadError(QfxError):
+    """A program can't be loaded on this machine."""

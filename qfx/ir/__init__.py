@@ -1,0 +1,1 @@
+"""The graph carrier and what holds at each level; knows nothing of single ops."""

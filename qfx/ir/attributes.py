@@ -1,0 +1,53 @@
+"""Tensors of a module tree by dotted path."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+
+
+def attribute(root: nn.Module, path: str) -> Tensor:
+    """The tensor at ``path`` (``"layer1.0.conv1.weight"``)."""
+    parent, _, name = path.rpartition(".")
+    value = getattr(root.get_submodule(parent), name)
+    assert isinstance(value, Tensor), f"{path} is no tensor"
+    return value
+
+
+def set_buffer(gm: fx.GraphModule, path: str, value: Tensor) -> None:
+    """Put ``value`` at ``path`` as a buffer, creating the modules on the way and replacing what is there."""
+    parent, _, name = path.rpartition(".")
+    if parent:
+        try:
+            owner = gm.get_submodule(parent)
+        except AttributeError:
+            gm.add_submodule(parent, nn.Module())
+            owner = gm.get_submodule(parent)
+    else:
+        owner = gm
+    if hasattr(owner, name):
+        delattr(owner, name)
+    owner.register_buffer(name, value)
+
+
+def has_attribute(root: nn.Module, path: str) -> bool:
+    """Whether anything sits at ``path``."""
+    owner: object = root
+    for name in path.split("."):
+        if not hasattr(owner, name):
+            return False
+        owner = getattr(owner, name)
+    return True
+
+
+def is_free(root: nn.Module, path: str, name: str) -> bool:
+    """Whether a tensor ``name`` can be put into a module at ``path``: nothing but a module without it is there."""
+    if has_attribute(root, f"{path}.{name}"):
+        return False
+    owner: object = root
+    for part in path.split("."):
+        if not hasattr(owner, part):
+            return True
+        owner = getattr(owner, part)
+        if not isinstance(owner, nn.Module):
+            return False
+    return True

@@ -1,0 +1,126 @@
+"""What flows between the stages: quantized dtypes, schemes, quantization parameters, integer arrays."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qfx.errors import QuantizationError
+
+
+class QDType(enum.Enum):
+    """A quantized dtype: integers ``qmin..qmax`` stored in a plain torch integer dtype."""
+
+    quint8 = (0, 255, torch.uint8)
+    qint8 = (-128, 127, torch.int8)
+    qint32 = (-(2**31), 2**31 - 1, torch.int32)
+
+    @property
+    def qmin(self) -> int:
+        return int(self.value[0])
+
+    @property
+    def qmax(self) -> int:
+        return int(self.value[1])
+
+    @property
+    def storage(self) -> torch.dtype:
+        """The torch dtype that holds the integers."""
+        storage: torch.dtype = self.value[2]
+        return storage
+
+    def __repr__(self) -> str:
+        return f"qfx.{self.name}"
+
+    @classmethod
+    def parse(cls, dtype: Any) -> QDType:
+        """``dtype`` as a QDType: a member, its name, a storage dtype, or a foreign dtype of the same name."""
+        if isinstance(dtype, cls):
+            return dtype
+        for member in cls:
+            if dtype is member.storage or str(dtype).rsplit(".", 1)[-1] == member.name:
+                return member
+        raise QuantizationError(
+            f"{dtype!r} is not a quantized dtype.", remedy=f"Use one of {', '.join(map(repr, cls))}."
+        )
+
+
+class QScheme(enum.Enum):
+    """How values map to integers: one scale or one a channel; any zero point or a symmetric range."""
+
+    per_tensor_affine = (False, False)
+    per_tensor_symmetric = (False, True)
+    per_channel_affine = (True, False)
+    per_channel_symmetric = (True, True)
+
+    @property
+    def per_channel(self) -> bool:
+        return bool(self.value[0])
+
+    @property
+    def symmetric(self) -> bool:
+        return bool(self.value[1])
+
+    def __repr__(self) -> str:
+        return f"qfx.{self.name}"
+
+    @classmethod
+    def parse(cls, scheme: Any) -> QScheme:
+        """``scheme`` as a QScheme: a member, its name, or a foreign scheme of the same name."""
+        if isinstance(scheme, cls):
+            return scheme
+        name = str(scheme).rsplit(".", 1)[-1]
+        if name in cls.__members__:
+            return cls[name]
+        raise QuantizationError(
+            f"{scheme!r} is not a quantization scheme.", remedy=f"Use one of {', '.join(map(repr, cls))}."
+        )
+
+
+@dataclass(frozen=True)
+class QParams:
+    """``real = (q - zero_point) * scale``; tuples along ``axis`` when per channel.
+
+    Attributes:
+        scale: Positive finite float32 values.
+        zero_point: Integers within the dtype's range.
+        dtype: The quantized dtype.
+        axis: The channel dimension, or None when per tensor.
+        quant_min: Lowest integer used (the dtype's, unless the range is reduced).
+        quant_max: Highest integer used.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
+    dtype: QDType
+    axis: int | None = None
+    quant_min: int | None = None
+    quant_max: int | None = None
+
+    @property
+    def qmin(self) -> int:
+        return self.dtype.qmin if self.quant_min is None else self.quant_min
+
+    @property
+    def qmax(self) -> int:
+        return self.dtype.qmax if self.quant_max is None else self.quant_max
+
+
+@dataclass(frozen=True, eq=False)
+class QArray:
+    """Integers with their quantization parameters: the operand of an exact integer reference.
+
+    Attributes:
+        values: Storage integers (uint8, int8 or int32), logical layout (NCHW).
+        scale: float32 tensor, 0-d or 1-d along ``axis``.
+        zero_point: int64 tensor shaped as ``scale``.
+        axis: The channel dimension, or None when per tensor.
+    """
+
+    values: torch.Tensor
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+    axis: int | None = None
