@@ -1,0 +1,45 @@
+"""THE alias tables: how every module class, function and tensor method that users write maps to the op table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qfx.errors import UnsupportedError
+from qfx.ops import aliases_compute, aliases_pointwise, aliases_pool, aliases_shape
+from qfx.ops.aliases_record import Alias, Spelling
+
+ALIASES: dict[Spelling, Alias] = {}
+"""Every alias by its spelling. Add with :func:`register_alias` only."""
+
+
+def register_alias(alias: Alias) -> Alias:
+    """Adds an alias.
+
+    Raises:
+        UnsupportedError: The spelling is taken.
+    """
+    taken = ALIASES.get(alias.spelling)
+    if taken is not None:
+        raise UnsupportedError(f"{alias.name} can't be an alias of {alias.op!r}: it is one of {taken.op!r}.")
+    ALIASES[alias.spelling] = alias
+    return alias
+
+
+def alias_of(target: Any) -> Alias | None:
+    """The alias of a module class, a function, or a method name."""
+    try:
+        return ALIASES.get(target)
+    except TypeError:
+        return None
+
+
+def aliases_of(op: str) -> list[Alias]:
+    """Every alias that normalizes to the row ``op``."""
+    return [alias for alias in ALIASES.values() if alias.op == op]
+
+
+for _rows in (aliases_compute.ALIASES, aliases_pointwise.ALIASES, aliases_pool.ALIASES, aliases_shape.ALIASES):
+    for _alias in _rows:
+        register_alias(_alias)
+
+__all__ = ["ALIASES", "Alias", "Spelling", "alias_of", "aliases_of", "register_alias"]

@@ -1,0 +1,134 @@
+"""What an alias is: one way users spell an op, and the rule from that spelling's arguments to a term."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, fx, nn
+
+from qfx.ops.extents import is_dim
+from qfx.ops.terms import Attr, NotNormal, Shape
+
+Spelling: TypeAlias = type[nn.Module] | Callable[..., Any] | str
+"""A module class, a function, or the name of a tensor method."""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """One spelling of one row.
+
+    Attributes:
+        op: The row that it normalizes to; "" when the call disappears.
+        spelling: A module class, a function, or the name of a tensor method.
+        rule: Its parameters are those of the spelling (for a module: ``forward``'s); returns a term, a value, or
+            a tuple of them, and raises NotNormal for arguments that the row can't express.
+        attributes: For a module: the attributes passed to the rule by name, tensors as :class:`Attr`.
+        takes_module: Whether the rule's first argument is the module itself.
+    """
+
+    op: str
+    spelling: Spelling
+    rule: Callable[..., Any]
+    attributes: tuple[str, ...] = ()
+    takes_module: bool = False
+
+    @property
+    def name(self) -> str:
+        """``nn.ReLU``, ``relu_()`` or ``torch.nn.functional.relu``, for messages and tests."""
+        if isinstance(self.spelling, str):
+            return f".{self.spelling}()"
+        module = getattr(self.spelling, "__module__", None) or "torch"
+        return f"{module}.{getattr(self.spelling, '__name__', self.spelling)}"
+
+    def apply(self, module: nn.Module | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The rule on a call's arguments.
+
+        Raises:
+            NotNormal: The row can't express this call.
+        """
+        if module is not None:
+            kwargs = {**kwargs, **{name: _attribute(module, name) for name in self.attributes}}
+            args = (module, *args) if self.takes_module else args
+        try:
+            bound = inspect.signature(self.rule).bind(*args, **kwargs)
+        except TypeError as error:
+            raise NotNormal(f"its arguments are not those of {self.name} ({error})") from None
+        return self.rule(*bound.args, **bound.kwargs)
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    value = getattr(module, name)
+    return Attr(name) if isinstance(value, Tensor) else value
+
+
+def aliases(
+    op: str,
+    rule: Callable[..., Any],
+    *,
+    functions: Iterable[Callable[..., Any]] = (),
+    methods: str = "",
+    modules: Iterable[type[nn.Module]] = (),
+    attributes: str = "",
+    takes_module: bool = False,
+) -> list[Alias]:
+    """Rows of one op that share a rule; ``methods`` and ``attributes`` are names separated by blanks."""
+    rows = [Alias(op, function, rule) for function in functions]
+    rows += [Alias(op, method, rule) for method in methods.split()]
+    rows += [Alias(op, module, rule, tuple(attributes.split()), takes_module) for module in modules]
+    return rows
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a Python number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether ``value`` stands for a tensor."""
+    return isinstance(value, (fx.Node, Attr, Tensor)) and not is_dim(value)
+
+
+def require_tensor(*values: object) -> None:
+    """Raises NotNormal unless every value is a tensor."""
+    for value in values:
+        if not is_tensor(value):
+            raise NotNormal(f"an operand is {type(value).__name__}, not a tensor")
+
+
+def require(condition: bool, reason: str) -> None:
+    """Raises NotNormal with ``reason`` unless ``condition``."""
+    if not condition:
+        raise NotNormal(reason)
+
+
+def ntuple(value: Any, length: int) -> tuple[Any, ...]:
+    """``value`` for each of ``length`` dims."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return values * length if len(values) == 1 else values
+
+
+def finite(value: Any) -> float:
+    """``value`` as a float.
+
+    Raises:
+        NotNormal: It is not a finite Python number.
+    """
+    require(is_number(value) and math.isfinite(value), f"{value!r} is not a finite number")
+    return float(value)
+
+
+def dims_of(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """The entries of a shape given as ``(a, b)``, ``((a, b),)`` or ``(x.shape,)``."""
+    if len(shape) == 1 and isinstance(shape[0], Shape):
+        return shape[0].entries()
+    entries = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
+    require(not any(isinstance(entry, (Shape, tuple, list)) for entry in entries), "its shape is nested")
+    require(
+        not any(isinstance(entry, fx.Node) and not is_dim(entry) for entry in entries),
+        "a dim is computed by code outside the table",
+    )
+    return entries

@@ -1,0 +1,36 @@
+"""Quantization with parameters chosen from the values at hand, as dynamically quantized layers do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qfx.ops import arithmetic
+
+
+def dynamic_qparams(x: Tensor, *, reduce_range: bool) -> tuple[Tensor, Tensor]:
+    """Scale (float32) and zero point (int64), 0-d, that map the range of all of ``x``, zero included, to 8 bits.
+
+    The same numbers as :func:`qfx.ops.arithmetic.affine_qparams` over ``0..127`` with ``reduce_range``, else
+    ``0..255``, in tensor arithmetic. NaN in ``x`` is passed over; an infinity makes the scale NaN.
+    """
+    qmax = 127 if reduce_range else 255
+    values = torch.cat([torch.where(x.isnan(), 0.0, x).reshape(-1), x.new_zeros(1)]).double()
+    low, high = values.min(), values.max()
+    scale = ((high - low) / qmax).float()
+    scale = torch.where(scale == 0.0, torch.ones_like(scale), scale)
+    scale = torch.where(scale.isfinite(), scale, torch.full_like(scale, torch.nan))
+    zero_point = torch.round(-low / scale.double()).nan_to_num(nan=0.0).clamp(0.0, float(qmax))
+    return scale, zero_point.to(torch.int64)
+
+
+def requantize_dynamic(x: Tensor, *, reduce_range: bool) -> Tensor:
+    """``x`` rounded to the 8-bit integers that its own minimum and maximum give, as float32.
+
+    Args:
+        x: float32, any shape.
+        reduce_range: Use ``0..127`` instead of ``0..255``.
+    """
+    scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range)
+    q = arithmetic.quantize(x, scale, zero_point, 0, 127 if reduce_range else 255)
+    return arithmetic.dequantize(q, scale, zero_point)

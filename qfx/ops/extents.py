@@ -1,0 +1,156 @@
+"""What a Normal graph says about its shapes without inputs: ranks, constant channel counts, dim values."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+from qfx.ops.table import TABLE, op_of
+
+DIM_FUNCTIONS = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg)
+"""The arithmetic of dim values."""
+
+_KEEPS_SHAPE = {"channel_affine", "softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm", "pad"}
+_KEEPS_SHAPE |= {"channel_shuffle"}
+_KEEPS_RANK = _KEEPS_SHAPE | {
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "interpolate",
+    "permute",
+}
+_KEEPS_RANK |= {"pixel_shuffle", "pixel_unshuffle", "transpose", "slice", "linear"}
+_KEEPS_CHANNELS = _KEEPS_SHAPE | {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate"}
+_BROADCASTS = {"add", "sub", "mul", "div", "matmul"}
+
+
+def is_dim(value: object) -> bool:
+    """Whether ``value`` is a node that computes a dim value (a Python int when the graph runs)."""
+    if not isinstance(value, fx.Node) or value.op != "call_function":
+        return False
+    return value.target is TABLE["size"].fn or value.target in DIM_FUNCTIONS
+
+
+def rank_of(value: Any) -> int | None:
+    """The rank of a tensor node, or None when the graph alone does not determine it."""
+    if not isinstance(value, fx.Node):
+        return None
+    if "shape" in value.meta:
+        return len(value.meta["shape"])
+    op = op_of(value)
+    if op is None:
+        return None
+    x = value.args[0]
+    if op.name == "conv":
+        return rank_of(value.args[1])
+    if op.pointwise is not None or op.name in _KEEPS_RANK:
+        return _window_rank(value) if rank_of(x) is None else rank_of(x)
+    if op.name in _BROADCASTS:
+        ranks = [rank_of(x), rank_of(value.args[1])]
+        return None if None in ranks else max(rank for rank in ranks if rank is not None)
+    return _reshaped_rank(op.name, value, x)
+
+
+def _window_rank(value: fx.Node) -> int | None:
+    window = value.kwargs.get("kernel") or value.kwargs.get("output_size") or value.kwargs.get("dims")
+    if op_of(value) is TABLE["permute"] or not isinstance(window, (tuple, list)):
+        return len(window) if isinstance(window, (tuple, list)) else None
+    return len(window) + 2
+
+
+def _reshaped_rank(name: str, value: fx.Node, x: Any) -> int | None:
+    if name in ("reshape", "expand"):
+        return len(value.args[1]) if isinstance(value.args[1], (tuple, list)) else None
+    if name == "cat":
+        return next((rank for rank in map(rank_of, x) if rank is not None), None)
+    if name == "stack":
+        return next((rank + 1 for rank in map(rank_of, x) if rank is not None), None)
+    rank = rank_of(x)
+    if rank is None:
+        return None
+    kwargs: Any = value.kwargs
+    if name == "mean":
+        dims = range(rank) if kwargs["dims"] is None else kwargs["dims"]
+        return rank if kwargs["keepdim"] else rank - len(dims)
+    if name == "flatten":
+        return rank - (kwargs["end_dim"] % rank - kwargs["start_dim"] % rank)
+    return {"select": rank - 1, "unsqueeze": rank + 1}.get(name)
+
+
+def extent_of(value: Any, dim: int) -> int | None:
+    """The length of ``dim`` of a tensor node when constants alone determine it, or None."""
+    if not isinstance(value, fx.Node):
+        return None
+    if value.op == "get_attr" and "shape" in value.meta:
+        return int(value.meta["shape"][dim])
+    rank = rank_of(value)
+    if dim < 0 and rank is None:
+        return extent_of(value.args[1], 0) if dim == -1 and op_of(value) is TABLE["linear"] else None
+    return _extent(value, dim if dim >= 0 or rank is None else dim + rank, rank)
+
+
+def _extent(value: fx.Node, dim: int, rank: int | None) -> int | None:
+    op = op_of(value)
+    if op is None:
+        return None
+    x: Any = value.args[0]
+    if op.name == "conv":
+        return extent_of(value.args[1], 0) if dim == 1 else None
+    if op.name == "linear":
+        return extent_of(value.args[1], 0) if rank is not None and dim == rank - 1 else None
+    if op.name == "channel_affine" and dim == 1:
+        return extent_of(value.args[1], 0)
+    if op.pointwise is not None or (op.name in _KEEPS_SHAPE - {"pad"}):
+        return extent_of(x, dim)
+    if op.name in _KEEPS_CHANNELS and dim == 1 and (op.name != "pad" or len(value.kwargs["pad"]) == 2 * _spatial(rank)):  # type: ignore[arg-type]
+        return extent_of(x, dim)
+    if op.name in _BROADCASTS - {"matmul"}:
+        return _broadcast_extent(value, dim)
+    if op.name == "cat":
+        return _cat_extent(x, value.kwargs["dim"], dim)
+    return _moved_extent(op.name, value, x, dim)
+
+
+def _spatial(rank: int | None) -> int:
+    return -1 if rank is None else rank - 2
+
+
+def _broadcast_extent(value: fx.Node, dim: int) -> int | None:
+    operands = value.args[:2]
+    if rank_of(operands[0]) is None or rank_of(operands[0]) != rank_of(operands[1]):
+        return None
+    extents = [extent_of(operand, dim) for operand in operands]
+    known = [extent for extent in extents if extent is not None]
+    return max(known) if len(known) == 2 or any(extent > 1 for extent in known) else None
+
+
+def _cat_extent(tensors: Sequence[Any], axis: Any, dim: int) -> int | None:
+    extents = [extent_of(tensor, dim) for tensor in tensors]
+    if axis != dim:
+        return next((extent for extent in extents if extent is not None), None) if axis >= 0 else None
+    return None if None in extents else sum(extent for extent in extents if extent is not None)
+
+
+def _moved_extent(name: str, value: fx.Node, x: Any, dim: int) -> int | None:
+    kwargs: Any = value.kwargs
+    if name == "slice" and kwargs["dim"] >= 0:
+        length = extent_of(x, dim)
+        if dim != kwargs["dim"]:
+            return length
+        bounds = (kwargs["start"], kwargs["end"])
+        if length is None or any(isinstance(bound, fx.Node) for bound in bounds):
+            return None
+        return len(range(length)[slice(*bounds, kwargs["step"])])
+    if name == "reshape":
+        entry = value.args[1][dim]  # type: ignore[index]
+        return entry if isinstance(entry, int) and entry >= 0 else None
+    if name == "transpose" and min(kwargs["dim0"], kwargs["dim1"]) >= 0:
+        swap = {kwargs["dim0"]: kwargs["dim1"], kwargs["dim1"]: kwargs["dim0"]}
+        return extent_of(x, swap.get(dim, dim))
+    if name == "permute":
+        return extent_of(x, kwargs["dims"][dim])
+    return None

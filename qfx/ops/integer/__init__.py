@@ -1,0 +1,1 @@
+"""Exact integer references: what the kernels equal bit for bit."""

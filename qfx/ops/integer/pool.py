@@ -1,0 +1,168 @@
+"""Exact integer references of pools, mean and interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from qfx.ir.types import QArray, QParams
+from qfx.ops import pool
+from qfx.ops.arithmetic import expand_channel
+from qfx.ops.integer.epilogue import float_glue, integers, out_scale, requantized
+from qfx.ops.integer.move import moved
+
+
+def max_pool(
+    x: QArray,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    out: QParams | None,
+) -> Tensor:
+    """Maximum of integers over the part of each window that lies inside ``x``."""
+    y = pool.max_pool(
+        x.values.float(), kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
+    return moved(x, y, out)
+
+
+def adaptive_max_pool(x: QArray, *, output_size: Sequence[int | None], out: QParams | None) -> Tensor:
+    """Maximum of integers over torch's adaptive windows."""
+    return moved(x, pool.adaptive_max_pool(x.values.float(), output_size=output_size), out)
+
+
+def avg_pool(
+    x: QArray,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    out: QParams | None,
+) -> Tensor:
+    """``float(sum) * float32(ratio / count)``: the sum exact, padding adding zeros."""
+    spatial = len(kernel)
+    lengths = x.values.shape[-spatial:]
+    shape = pool.avg_pool(
+        torch.empty_like(x.values, dtype=torch.float32, device="meta"),
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
+    ).shape
+    spans = [
+        _sliding(shape[d - spatial], kernel[d], stride[d], padding[d], lengths[d] + padding[d]) for d in range(spatial)
+    ]
+    inside = [[(max(lo, 0), min(hi, n)) for lo, hi in span] for span, n in zip(spans, lengths, strict=True)]
+    count = _outer_product([[hi - lo for lo, hi in span] for span in (spans if count_include_pad else inside)])
+    if divisor_override is not None:
+        count = torch.full_like(count, divisor_override)
+    return _averaged(_window_sum(integers(x), inside), count, x, out)
+
+
+def adaptive_avg_pool(x: QArray, *, output_size: Sequence[int | None], out: QParams | None) -> Tensor:
+    """Mean over torch's adaptive windows, arithmetic as :func:`avg_pool`."""
+    lengths = x.values.shape[-len(output_size) :]
+    spans = [
+        [(i * n // size, -((-(i + 1) * n) // size)) for i in range(size)]
+        for n, size in ((n, n if size is None else size) for n, size in zip(lengths, output_size, strict=True))
+    ]
+    count = _outer_product([[hi - lo for lo, hi in span] for span in spans])
+    return _averaged(_window_sum(integers(x), spans), count, x, out)
+
+
+def mean(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
+    """Mean over ``dims`` (all of them when none is given), arithmetic as :func:`avg_pool`."""
+    rank = x.values.dim()
+    axes = [d % rank for d in dims] if dims else list(range(rank))
+    count = torch.tensor(1.0, dtype=torch.float64)
+    for axis in axes:
+        count = count * x.values.shape[axis]
+    return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out)
+
+
+def interpolate(
+    x: QArray,
+    *,
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    mode: str,
+    align_corners: bool | None,
+    out: QParams | None,
+) -> Tensor:
+    """Resampling of ``[N, C, *spatial]``.
+
+    Nearest moves integers. The linear modes weigh ``q - zero_point`` in float64, each operation rounded on its own,
+    last dim first, and round the result to an integer, ties to even. Other modes are float32 glue.
+    """
+    resample = partial(pool.interpolate, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners)
+    if mode.startswith("nearest"):
+        return moved(x, resample(x.values.float()), out)
+    if mode not in ("linear", "bilinear", "trilinear"):
+        return float_glue(resample, x, out=out)
+    meta = torch.empty_like(x.values, dtype=torch.float32, device="meta")
+    lengths = resample(meta).shape[2:]
+    v = integers(x)
+    for d in reversed(range(len(lengths))):
+        factor = scale_factor[d] if isinstance(scale_factor, Sequence) else scale_factor
+        v = _lerp(v, d + 2, lengths[d], factor, bool(align_corners))
+    if out is None:
+        return (v * x.scale.double()).float()
+    return moved(x, torch.round(v) + x.zero_point, out)
+
+
+def _lerp(x: Tensor, axis: int, length: int, factor: float | None, align_corners: bool) -> Tensor:
+    """``x`` resampled along ``axis`` to ``length`` by weighing the two neighbours of each source position."""
+    old = x.shape[axis]
+    index = torch.arange(length, dtype=torch.float64)
+    if align_corners:
+        position = index * ((old - 1) / (length - 1) if length > 1 else 0.0)
+    else:
+        step = old / length if factor is None else 1.0 / factor
+        position = ((index + 0.5) * step - 0.5).clamp(min=0.0)
+    low = position.to(torch.int64).clamp(max=old - 1)
+    t = expand_channel((position - low).clamp(0.0, 1.0), axis, x.dim())
+    high = (low + 1).clamp(max=old - 1)
+    return x.index_select(axis, low) * (1.0 - t) + x.index_select(axis, high) * t
+
+
+def _sliding(count: int, kernel: int, stride: int, padding: int, end: int) -> list[tuple[int, int]]:
+    """The ``[low, high)`` intervals of ``count`` windows, which begin before 0 in padding and are cut at ``end``."""
+    starts = [i * stride - padding for i in range(count)]
+    return [(start, min(start + kernel, end)) for start in starts]
+
+
+def _window_sum(x: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    """Sums over boxes: ``spans[d]`` holds the ``[low, high)`` interval of each output index along spatial dim d."""
+    for d, span in enumerate(spans):
+        axis = d - len(spans)
+        position = torch.arange(x.shape[axis])
+        low, high = torch.tensor(span, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        window = (position >= low[:, None]) & (position < high[:, None])
+        x = (x.transpose(axis, -1) @ window.double().T).transpose(axis, -1)
+    return x
+
+
+def _outer_product(factors: Sequence[Sequence[int]]) -> Tensor:
+    product = torch.ones((), dtype=torch.float64)
+    for factor in factors:
+        product = product.unsqueeze(-1) * torch.tensor(factor, dtype=torch.float64)
+    return product
+
+
+def _averaged(total: Tensor, count: Tensor, x: QArray, out: QParams | None) -> Tensor:
+    # Of an empty window the sum is 0, whatever it is divided by.
+    count = count.clamp(min=1.0)
+    unit = x.scale.double() if out is None else x.scale.double() / out_scale(out).double()
+    v = total.float() * (unit / count).float()
+    return v if out is None else requantized(v, out)

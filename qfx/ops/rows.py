@@ -1,0 +1,130 @@
+"""The rows of the op table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from qfx.ir.types import QDType, QParams
+from qfx.ops import compute, dynamic, float64, glue, pointwise, pool, qdq, samples, shape
+from qfx.ops.integer import compute as integer_compute
+from qfx.ops.integer import glue as integer_glue
+from qfx.ops.integer import move as integer_move
+from qfx.ops.integer import pool as integer_pool
+from qfx.ops.integer.epilogue import float_glue
+from qfx.ops.table import Epilogue, Op, QParamsKind, register
+
+_CLAMP: frozenset[Epilogue] = frozenset({"clamp", "table"})
+_RESIDUAL: frozenset[Epilogue] = _CLAMP | {"residual"}
+_UNIT = QParams(1.0 / 256.0, 0, QDType.quint8)
+_SIGNED_UNIT = QParams(2.0 / 256.0, 128, QDType.quint8)
+
+_Fn = Callable[..., Any]
+
+
+def _matrix(name: str, fn: _Fn, integer: _Fn, tensors: tuple[str, ...], epilogues: frozenset[Epilogue]) -> Op:
+    return Op(name, fn, tensors, "own", ("weight",), epilogues=epilogues, integer=integer, family="conv")
+
+
+def _binary(name: str, fn: _Fn, integer: _Fn) -> Op:
+    return Op(name, fn, ("x", "y"), "own", epilogues=_CLAMP, integer=integer, family=name)
+
+
+def _pool(fn: _Fn, integer: _Fn, qparams: QParamsKind = "share") -> Op:
+    return Op(fn.__name__, fn, ("x",), qparams, integer=integer, family=fn.__name__)
+
+
+def _join(fn: _Fn) -> Op:
+    return Op(fn.__name__, fn, ("tensors",), "share", integer=partial(integer_move.join, fn), family="concat")
+
+
+def _move(fn: _Fn, family: str, name: str | None = None) -> Op:
+    return Op(name or fn.__name__, fn, ("x",), "share", integer=partial(integer_move.move, fn), family=family)
+
+
+def _function(name: str, qparams: QParamsKind = "own", fixed: QParams | None = None) -> Op:
+    attribute = name if name in vars(pointwise) else f"{name}_"
+    fn, exact = getattr(pointwise, attribute), getattr(float64, attribute)
+    integer = partial(integer_glue.pointwise, exact)
+    return Op(name, fn, ("x",), qparams, fixed=fixed, integer=integer, pointwise=exact, family="lookup")
+
+
+def _glue(fn: _Fn, family: str, tensors: tuple[str, ...] = ("x",), integer: _Fn | None = None) -> Op:
+    return Op(fn.__name__, fn, tensors, "float", integer=integer or partial(float_glue, fn), family=family)
+
+
+_COMPUTE = (
+    _matrix("conv", compute.conv, integer_compute.conv, ("x", "residual"), _RESIDUAL),
+    _matrix("linear", compute.linear, integer_compute.linear, ("x", "residual"), _RESIDUAL),
+    _matrix("channel_affine", compute.channel_affine, integer_compute.channel_affine, ("x",), _CLAMP),
+    _binary("add", compute.add, integer_compute.add),
+    _binary("sub", compute.sub, integer_compute.sub),
+    _binary("mul", compute.mul, integer_compute.mul),
+)
+
+_POOLS = (
+    _pool(pool.max_pool, integer_pool.max_pool),
+    _pool(pool.avg_pool, integer_pool.avg_pool),
+    _pool(pool.adaptive_avg_pool, integer_pool.adaptive_avg_pool),
+    _pool(pool.adaptive_max_pool, integer_pool.adaptive_max_pool),
+    _pool(pool.interpolate, integer_pool.interpolate),
+    _pool(pool.mean, integer_pool.mean, "own"),
+)
+
+_MOVES = (
+    _join(shape.cat),
+    _join(shape.stack),
+    Op("pad", shape.pad, ("x",), "share", integer=integer_move.pad, family="pad"),
+    _move(shape.pixel_shuffle, "permute"),
+    _move(shape.pixel_unshuffle, "permute"),
+    _move(shape.channel_shuffle, "permute"),
+    _move(shape.permute, "permute"),
+    _move(shape.transpose, "permute"),
+    _move(shape.reshape, "reshape"),
+    _move(shape.flatten, "reshape"),
+    _move(shape.squeeze, "reshape"),
+    _move(shape.unsqueeze, "reshape"),
+    _move(shape.slice_, "slice", "slice"),
+    _move(shape.select, "slice"),
+    _move(shape.expand, "expand"),
+)
+
+_ACTIVATIONS = (
+    "relu", "clamp", "silu", "gelu", "hardswish", "leaky_relu", "elu", "celu", "selu", "softplus", "mish",
+    "logsigmoid", "softsign", "tanhshrink", "hardshrink", "softshrink", "threshold",
+)  # fmt: skip
+_ARITHMETIC = (
+    "abs", "neg", "square", "pow_scalar", "erf", "sin", "cos", "exp", "sqrt", "add_scalar", "rsub_scalar", "mul_scalar",
+    "floor", "ceil", "round", "sign",
+)  # fmt: skip
+_WITH_POLES = ("log", "rsqrt", "reciprocal", "rdiv_scalar")
+
+_POINTWISE = (
+    *(_function(name) for name in _ACTIVATIONS + _ARITHMETIC),
+    *(_function(name, "float") for name in _WITH_POLES),
+    _function("sigmoid", "fixed", _UNIT),
+    _function("hardsigmoid", "fixed", _UNIT),
+    _function("tanh", "fixed", _SIGNED_UNIT),
+)
+
+_GLUE = (
+    replace(_glue(glue.softmax, "softmax"), qparams="fixed", fixed=_UNIT),
+    _glue(glue.log_softmax, "log_softmax"),
+    _glue(glue.layer_norm, "layer_norm"),
+    _glue(glue.group_norm, "group_norm"),
+    _glue(glue.instance_norm, "group_norm"),
+    _glue(glue.matmul, "matmul_f32", ("x", "y"), integer_glue.matmul),
+    _glue(glue.div, "div_f32", ("x", "y")),
+)
+
+_LEVELS = (
+    Op("size", shape.size, ("x",), "none"),
+    Op("quantize", qdq.quantize, ("x",), "none", family="quantize"),
+    Op("dequantize", qdq.dequantize, ("q",), "none", family="dequantize"),
+    Op("requantize_dynamic", dynamic.requantize_dynamic, ("x",), "none", family="linear_dynamic"),
+)
+
+for _row in _COMPUTE + _POOLS + _MOVES + _POINTWISE + _GLUE + _LEVELS:
+    register(replace(_row, samples=samples.GOOD[_row.name], bad_samples=samples.BAD[_row.name]))

@@ -1,0 +1,130 @@
+"""THE op table: what a row is, how rows get in, and how graphs ask for them. The rows are in :mod:`qfx.ops.rows`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, fx
+
+from qfx.errors import UnsupportedError
+from qfx.ir.types import QParams
+from qfx.ops import lookup
+from qfx.ops.samples.sample import Sample, Samples
+
+__all__ = ["TABLE", "Op", "Sample", "is_op", "lookup_table", "lookup_values", "op_of", "register"]
+
+QParamsKind = Literal["own", "share", "fixed", "float", "none"]
+Epilogue = Literal["clamp", "residual", "table"]
+
+
+def _no_samples() -> list[Sample]:
+    return []
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One row.
+
+    Attributes:
+        name: The op's name in dumps, reports and patterns.
+        fn: The float reference and the target of ``call_function`` nodes: a module-level function.
+        tensors: Its activation operands by parameter name, the residual among them.
+        weights: Its operands quantized as weights.
+        qparams: How the result quantizes. ``own``: by its own observer. ``share``: with its operands' parameters.
+            ``fixed``: always with ``fixed``. ``float``: not at all. ``none``: the question does not arise (the
+            result is an int, or the op exists only below the Normal level).
+        fixed: The parameters of a ``fixed`` row.
+        epilogues: What may be fused behind it.
+        integer: The exact integer reference: ``integer(*args, out, **kwargs)`` with QArray for every quantized
+            operand; integers in ``out``'s storage, or float32 when ``out`` is None.
+        pointwise: For a function of one value, the same in numpy float64.
+        family: The runtime step that runs it, or None.
+        samples: Calls for the table's tests.
+        bad_samples: Calls that must fail, each with its error.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    tensors: tuple[str, ...]
+    qparams: QParamsKind
+    weights: tuple[str, ...] = ()
+    fixed: QParams | None = None
+    epilogues: frozenset[Epilogue] = frozenset()
+    integer: Callable[..., Tensor] | None = None
+    pointwise: Callable[..., Any] | None = None
+    family: str | None = None
+    samples: Samples = _no_samples
+    bad_samples: Samples = _no_samples
+
+
+TABLE: dict[str, Op] = {}
+"""The rows by name. Add with :func:`register` only."""
+
+_BY_TARGET: dict[Callable[..., Any], Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Adds a row.
+
+    Raises:
+        UnsupportedError: The name or the function is taken, or the row contradicts itself.
+    """
+    problem = _problem(op)
+    if problem:
+        raise UnsupportedError(f"Op {op.name!r} can't be registered: {problem}.")
+    TABLE[op.name] = op
+    _BY_TARGET[op.fn] = op
+    return op
+
+
+def _problem(op: Op) -> str | None:
+    if op.name in TABLE:
+        return "the name is taken"
+    if op.fn in _BY_TARGET:
+        return f"its function is that of {_BY_TARGET[op.fn].name!r}"
+    if "<" in op.fn.__qualname__ or "." in op.fn.__qualname__:
+        return f"{op.fn.__qualname__} is not a function at the top of a module, so graphs with it can't be pickled"
+    if (op.qparams == "fixed") != (op.fixed is not None):
+        return "fixed qparams go with the kind 'fixed', and only with it"
+    if op.qparams in ("own", "share", "fixed") and op.integer is None and op.pointwise is None:
+        return f"the kind {op.qparams!r} needs an integer reference or a pointwise function"
+    return None
+
+
+def op_of(target: object) -> Op | None:
+    """The row of a ``call_function`` target, or None. A node is accepted too."""
+    if isinstance(target, fx.Node):
+        target = target.target if target.op == "call_function" else None
+    return _BY_TARGET.get(target) if callable(target) else None
+
+
+def is_op(node: object, *names: str) -> bool:
+    """Whether ``node`` is an fx node that calls a table op: one of ``names``, or any when none is given."""
+    op = op_of(node) if isinstance(node, fx.Node) else None
+    return op is not None and (not names or op.name in names)
+
+
+def lookup_table(op: Op, kwargs: Mapping[str, Any], x: QParams, y: QParams) -> Tensor:
+    """The table of a pointwise op between two 8-bit tensors, uint8 ``[256]``, indexed by the code of ``x``.
+
+    See :func:`qfx.ops.lookup.code_table` for codes, NaN and infinities.
+
+    Raises:
+        UnsupportedError: ``op`` is not pointwise.
+        QuantizationError: ``x`` or ``y`` is per channel or not 8 bits wide.
+    """
+    return lookup.code_table(_function(op, kwargs), x, y)
+
+
+def lookup_values(op: Op, kwargs: Mapping[str, Any], x: QParams) -> Tensor:
+    """As :func:`lookup_table` with a float32 result that is not quantized; NaN and infinities stay."""
+    return lookup.value_table(_function(op, kwargs), x)
+
+
+def _function(op: Op, kwargs: Mapping[str, Any]) -> Callable[[Any], Any]:
+    if op.pointwise is None:
+        raise UnsupportedError(f"{op.name!r} is not a function of one value, so it has no table.")
+    return functools.partial(op.pointwise, **kwargs)

@@ -1,0 +1,252 @@
+"""Every float reference against torch's own spelling of the op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qfx.ops import TABLE, Op, arithmetic
+from qfx.ops.compute import activate
+
+SAMPLES = [pytest.param(op, i, id=f"{op.name}-{i}") for op in TABLE.values() for i in range(len(op.samples()))]
+
+
+def activated(y: Tensor, activation: Any) -> Tensor:
+    if activation is None:
+        return y
+    _, low, high = activation
+    return y.clamp(-torch.inf if low is None else low, torch.inf if high is None else high)
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, **kwargs: Any) -> Tensor:
+    rank = weight.dim() - 2
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    widths = [side for pair in kwargs["padding"][::-1] for side in pair]
+    padded = F.pad(x, widths)
+    y = convolution(padded, weight, bias, kwargs["stride"], 0, kwargs["dilation"], kwargs["groups"])
+    return activated(y + residual if residual is not None else y, kwargs["activation"])
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None, activation: Any = None
+) -> Tensor:
+    y = x @ weight.T
+    y = y + bias if bias is not None else y
+    return activated(y + residual if residual is not None else y, activation)
+
+
+def channel_affine(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Any = None) -> Tensor:
+    zeros, ones = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+    return activated(F.batch_norm(x, zeros, ones, weight, bias, eps=0.0), activation)
+
+
+def elementwise(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda x, y, activation=None: activated(fn(x, y), activation)
+
+
+def pool(kind: str, **names: str) -> Callable[..., Tensor]:
+    """A pooling module of the input's rank, built from the op's keyword arguments under the module's names."""
+
+    def run(x: Tensor, **kwargs: Any) -> Tensor:
+        rank = len(kwargs.get("kernel", kwargs.get("output_size", ())))
+        arguments = {names.get(k, k): v for k, v in kwargs.items() if v is not None or k == "output_size"}
+        if kind == "AvgPool" and rank == 1 and "divisor_override" in arguments:
+            divisor = arguments.pop("divisor_override")
+            return nn.AvgPool1d(**arguments)(x) * (arguments["kernel_size"][0] / divisor)
+        if kind == "AdaptiveAvgPool" and rank == 1:
+            arguments = {"output_size": arguments["output_size"][0]}
+        module = getattr(nn, f"{kind}{rank}d")
+        return module(**arguments)(x)
+
+    return run
+
+
+def interpolate(x: Tensor, **kwargs: Any) -> Tensor:
+    return nn.Upsample(**kwargs)(x)
+
+
+def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
+    if not dims:
+        return x.sum() / x.numel()
+    return x.sum(dims, keepdim=keepdim) / torch.tensor([x.shape[d] for d in dims]).prod()
+
+
+def slice_(x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
+    return x.index_select(dim, torch.tensor(range(x.shape[dim])[start:end:step]))
+
+
+def pad(x: Tensor, pad: Sequence[int], mode: str, value: float | None) -> Tensor:
+    return F.pad(x, tuple(pad), mode=mode, value=value)
+
+
+def layer_norm(x: Tensor, weight: Any = None, bias: Any = None, *, normalized_shape: Any, eps: float) -> Tensor:
+    dims = tuple(range(-len(normalized_shape), 0))
+    variance, center = torch.var_mean(x, dims, correction=0, keepdim=True)
+    y = (x - center) / (variance + eps).sqrt()
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def group_norm(x: Tensor, weight: Any = None, bias: Any = None, *, groups: int, eps: float) -> Tensor:
+    rows = x.reshape(x.shape[0], groups, -1)
+    y = layer_norm(rows, normalized_shape=rows.shape[-1:], eps=eps).reshape(x.shape)
+    channels = [1, -1] + [1] * (x.dim() - 2)
+    y = y if weight is None else y * weight.reshape(channels)
+    return y if bias is None else y + bias.reshape(channels)
+
+
+def instance_norm(x: Tensor, weight: Any = None, bias: Any = None, *, eps: float) -> Tensor:
+    return group_norm(x, weight, bias, groups=x.shape[1], eps=eps)
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, **kwargs: Any) -> Tensor:
+    dtype = {"quint8": torch.uint8, "qint8": torch.int8, "qint32": torch.int32}[kwargs["dtype"]]
+    low = kwargs.get("quant_min", torch.iinfo(dtype).min)
+    high = kwargs.get("quant_max", torch.iinfo(dtype).max)
+    shape = [1] * x.dim()
+    if "axis" in kwargs:
+        shape[kwargs["axis"]] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    return (torch.round(x.double() / scale.double()) + zero_point).clamp(low, high).to(dtype)
+
+
+def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:
+    if axis is None:
+        return (q.int() - zero_point) * scale
+    return torch.stack(
+        [(part.int() - z) * s for part, s, z in zip(q.unbind(axis), scale, zero_point, strict=True)], axis
+    )
+
+
+def requantize_dynamic(x: Tensor, reduce_range: bool) -> Tensor:
+    values = [*x.reshape(-1).tolist(), 0.0]
+    scale, zero_point = arithmetic.affine_qparams(min(values), max(values), 0, 127 if reduce_range else 255)
+    codes = (torch.round(x.double() / scale) + zero_point).clamp(0, 127 if reduce_range else 255)
+    return (codes - zero_point).float() * scale
+
+
+EXPECTED: dict[str, Callable[..., Any]] = {
+    "conv": conv,
+    "linear": linear,
+    "channel_affine": channel_affine,
+    "add": elementwise(lambda x, y: x + y),
+    "sub": elementwise(lambda x, y: x - y),
+    "mul": elementwise(lambda x, y: x * y),
+    "div": lambda x, y: x / y,
+    "matmul": lambda x, y: x @ y,
+    "max_pool": pool("MaxPool", kernel="kernel_size"),
+    "avg_pool": pool("AvgPool", kernel="kernel_size"),
+    "adaptive_avg_pool": pool("AdaptiveAvgPool"),
+    "adaptive_max_pool": pool("AdaptiveMaxPool"),
+    "interpolate": interpolate,
+    "mean": mean,
+    "cat": lambda tensors, dim: torch.concat(tensors, dim=dim),
+    "stack": lambda tensors, dim: torch.cat([t.unsqueeze(dim) for t in tensors], dim),
+    "pad": pad,
+    "pixel_shuffle": lambda x, factor: nn.PixelShuffle(factor)(x),
+    "pixel_unshuffle": lambda x, factor: nn.PixelUnshuffle(factor)(x),
+    "channel_shuffle": lambda x, groups: torch.stack(x.chunk(groups, 1), 2).flatten(1, 2),
+    "permute": torch.permute,
+    "transpose": torch.swapdims,
+    "reshape": lambda x, shape: x.contiguous().view(shape),
+    "flatten": lambda x, start_dim, end_dim: nn.Flatten(start_dim, end_dim)(x),
+    "squeeze": lambda x, dim=None: torch.squeeze(x) if dim is None else torch.squeeze(x, dim),
+    "unsqueeze": torch.unsqueeze,
+    "slice": slice_,
+    "select": lambda x, dim, index: x.index_select(dim, torch.tensor([index % x.shape[dim]])).squeeze(dim),
+    "expand": lambda x, shape: torch.Tensor.expand(x, *shape),
+    "size": lambda x, dim: x.shape[dim],
+    "softmax": lambda x, dim: nn.Softmax(dim)(x),
+    "log_softmax": lambda x, dim: nn.LogSoftmax(dim)(x),
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "quantize": quantize,
+    "dequantize": dequantize,
+    "requantize_dynamic": requantize_dynamic,
+    "relu": nn.ReLU(),
+    "clamp": lambda x, min=None, max=None: x if min is None and max is None else x.clip(min, max),
+    "sigmoid": nn.Sigmoid(),
+    "tanh": nn.Tanh(),
+    "silu": nn.SiLU(),
+    "gelu": lambda x, **kwargs: nn.GELU(**kwargs)(x),
+    "hardsigmoid": nn.Hardsigmoid(),
+    "hardswish": nn.Hardswish(),
+    "leaky_relu": lambda x, **kwargs: nn.LeakyReLU(**kwargs)(x),
+    "elu": lambda x, **kwargs: nn.ELU(**kwargs)(x),
+    "celu": lambda x, **kwargs: nn.CELU(**kwargs)(x),
+    "selu": nn.SELU(),
+    "softplus": lambda x, **kwargs: nn.Softplus(**kwargs)(x),
+    "mish": nn.Mish(),
+    "logsigmoid": nn.LogSigmoid(),
+    "softsign": nn.Softsign(),
+    "tanhshrink": nn.Tanhshrink(),
+    "hardshrink": lambda x, **kwargs: nn.Hardshrink(**kwargs)(x),
+    "softshrink": lambda x, **kwargs: nn.Softshrink(**kwargs)(x),
+    "threshold": lambda x, **kwargs: nn.Threshold(**kwargs)(x),
+    "exp": Tensor.exp,
+    "log": Tensor.log,
+    "sqrt": Tensor.sqrt,
+    "rsqrt": Tensor.rsqrt,
+    "reciprocal": lambda x: 1 / x,
+    "abs": abs,
+    "neg": lambda x: -x,
+    "square": lambda x: x**2,
+    "pow_scalar": lambda x, exponent: x**exponent,
+    "erf": torch.special.erf,
+    "sin": Tensor.sin,
+    "cos": Tensor.cos,
+    "add_scalar": lambda x, value: x + value,
+    "rsub_scalar": lambda x, value: value - x,
+    "mul_scalar": lambda x, value: x * value,
+    "rdiv_scalar": lambda x, value: value / x,
+    "floor": Tensor.floor,
+    "ceil": Tensor.ceil,
+    "round": Tensor.round,
+    "sign": Tensor.sign,
+}
+
+
+def test_each_row_has_an_expectation() -> None:
+    assert EXPECTED.keys() == TABLE.keys()
+
+
+@pytest.mark.parametrize(("op", "i"), SAMPLES)
+def test_float_reference_equals_torch(op: Op, i: int) -> None:
+    sample = op.samples()[i]
+    given = [a.clone() if isinstance(a, Tensor) else a for a in sample.args]
+    got, expected = op.fn(*sample.args, **sample.kwargs), EXPECTED[op.name](*given, **sample.kwargs)
+    torch.testing.assert_close(got, expected)
+    for before, after in zip(given, sample.args, strict=True):
+        assert not isinstance(before, Tensor) or torch.equal(before, after), "an operand was changed in place"
+
+
+@pytest.mark.parametrize(
+    ("activation", "module"),
+    [
+        (("clamp", 0.0, None), nn.ReLU()),
+        (("clamp", 0.0, 6.0), nn.ReLU6()),
+        (("clamp", -1.0, 1.0), nn.Hardtanh()),
+        (("clamp", None, None), nn.Identity()),
+        (None, nn.Identity()),
+    ],
+)
+def test_activation_has_the_values_and_gradients_of_the_module(activation: Any, module: nn.Module) -> None:
+    x = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 6.0, 7.0, float("nan")], requires_grad=True)
+    twin = x.detach().clone().requires_grad_()
+    y, expected = activate(x, activation), module(twin)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
+    y.nansum().backward()
+    expected.nansum().backward()
+    assert torch.equal(x.grad, twin.grad)
+
+
+@pytest.mark.parametrize("activation", [("clamp", None, 1.5), ("clamp", 0.5, None), ("clamp", 1.0, -1.0)])
+def test_activation_clamps_as_torch(activation: Any) -> None:
+    x = torch.linspace(-3.0, 3.0, 25)
+    assert torch.equal(activate(x, activation), x.clamp(activation[1], activation[2]))
