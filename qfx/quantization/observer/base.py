@@ -1,0 +1,191 @@
+"""The observer protocol, and what observers of uniform quantization have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from qfx.errors import CalibrationError, QConfigError
+from qfx.ir.types import QDType, QParams, QScheme
+from qfx.quantization.factory import WithArgs
+
+FLOAT32_EPS = torch.finfo(torch.float32).eps
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def parse_dtype(dtype: Any) -> QDType | torch.dtype:
+    """``dtype`` as a QDType, or itself when it is a float dtype that weights can be stored in."""
+    return dtype if dtype in FLOAT_DTYPES else QDType.parse(dtype)
+
+
+class Observer(WithArgs, nn.Module, ABC):
+    """Abstract base of every observer: ``forward`` watches and returns its input, ``calculate_qparams`` answers.
+
+    A subclass that defines both works in a QConfig. ``label`` and ``source`` say which value is observed (module
+    path or node name, and the user's source line); whoever inserts the observer sets them, errors show them.
+
+    Args:
+        dtype: What the observed value becomes: a quantized dtype, or a float dtype.
+    """
+
+    label: str | None = None
+    source: str | None = None
+    enabled: bool = True
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__()
+        self.dtype = parse_dtype(dtype)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs) if self.enabled else args[0]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Watch ``x`` and return it unchanged."""
+
+    @abstractmethod
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)``: float32 and int64, shape ``[1]`` per tensor or ``[channels]``."""
+
+    def qparams(self) -> QParams:
+        """The result of ``calculate_qparams`` with dtype, axis and integer range.
+
+        Raises:
+            CalibrationError: The observer has seen no data.
+            QConfigError: The observer's dtype is not a quantized one.
+        """
+        if not isinstance(self.dtype, QDType):
+            raise QConfigError(
+                f"{type(self).__name__} observes for {self.dtype}, which has no quantization parameters.",
+                where=self.label,
+                source=self.source,
+                remedy="Give it dtype=qfx.quint8 or qfx.qint8.",
+            )
+        scale, zero_point = self.calculate_qparams()
+        axis = getattr(self, "ch_axis", None)
+        bounds = getattr(self, "quant_min", None), getattr(self, "quant_max", None)
+        if axis is None:
+            return QParams(float(scale), int(zero_point), self.dtype, None, *bounds)
+        return QParams(tuple(scale.tolist()), tuple(zero_point.tolist()), self.dtype, axis, *bounds)
+
+    def never_ran(self) -> CalibrationError:
+        """The error for an observer that is asked before it has seen data."""
+        return CalibrationError(
+            f"{type(self).__name__} has seen no data, so it has no quantization parameters.",
+            where=self.label,
+            source=self.source,
+            why="Calibration never reached it, its inputs were all empty, or it was disabled.",
+            remedy="Calibrate with inputs that run this part of the model, or keep it float with a qconfig of None.",
+        )
+
+    def not_finite(self, low: float, high: float) -> CalibrationError:
+        """The error for data with NaN or infinity in it."""
+        return CalibrationError(
+            f"{type(self).__name__} met a value that is not finite (minimum {low}, maximum {high}).",
+            where=self.label,
+            source=self.source,
+            why="NaN or infinity in the calibration data, or an overflow in the float model before this point.",
+            remedy="Check the calibration inputs, and that the float model is finite on them.",
+        )
+
+
+def quantized_range(dtype: QDType, quant_min: int | None, quant_max: int | None, reduce_range: bool) -> tuple[int, int]:
+    """The integers in use: given bounds or the dtype's, halved when ``reduce_range`` (quint8 0..127, qint8 -64..63).
+
+    Raises:
+        QConfigError: Only one bound is given, they are out of order, exclude zero, or leave the dtype.
+    """
+    if (quant_min is None) != (quant_max is None):
+        raise QConfigError("quant_min and quant_max go together.", remedy="Give both, or neither.")
+    low = dtype.qmin if quant_min is None else quant_min
+    high = dtype.qmax if quant_max is None else quant_max
+    if not (dtype.qmin <= low <= 0 <= high <= dtype.qmax and low < high):
+        raise QConfigError(
+            f"quant_min={low}, quant_max={high} is not a range of {dtype!r}.",
+            why=f"A range lies within {dtype.qmin}..{dtype.qmax}, contains 0 and is not empty.",
+        )
+    return (low // 2, high // 2) if reduce_range else (low, high)
+
+
+class ObserverBase(Observer):
+    """Base of the observers of uniform quantization: dtype, scheme, integer range, and the formula of the qparams.
+
+    With ``low = min(minimum, 0)`` and ``high = max(maximum, 0)``, all in float32::
+
+        affine:     scale = max((high - low) / (quant_max - quant_min), eps)
+                    zero_point = clamp(quant_min - round(low / scale), quant_min, quant_max)
+        symmetric:  scale = max(max(-low, high) / ((quant_max - quant_min) / 2), eps)
+                    zero_point = 0 for signed dtypes, for quint8 the middle of the range: 128, or
+                    (quant_min + quant_max) // 2 when quant_min and quant_max are given
+
+    So zero is always exact, and a range of zero width at zero has ``scale = eps``.
+
+    Args:
+        dtype: A quantized dtype.
+        qscheme: A quantization scheme; per channel only for observers that have ``ch_axis``.
+        reduce_range: Use half of the integers (quint8 0..127, qint8 -64..63).
+        quant_min: Lowest integer, with ``quant_max``; the dtype's when left out.
+        quant_max: Highest integer.
+        eps: Smallest scale.
+
+    Raises:
+        QConfigError: Arguments that do not fit together.
+    """
+
+    per_channel: ClassVar[bool] = False
+    _resizable: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_tensor_affine,
+        *,
+        reduce_range: bool = False,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        eps: float = FLOAT32_EPS,
+    ) -> None:
+        self.qscheme = QScheme.parse(qscheme)
+        parsed = QDType.parse(dtype)
+        super().__init__(parsed)
+        if self.qscheme.per_channel != self.per_channel:
+            kind = "per-channel" if self.per_channel else "per-tensor"
+            raise QConfigError(
+                f"{type(self).__name__} takes a {kind} scheme, not {self.qscheme!r}.",
+                remedy="Use PerChannelMinMaxObserver or MovingAveragePerChannelMinMaxObserver for per-channel schemes.",
+            )
+        if not eps > 0:
+            raise QConfigError(f"eps={eps} is no smallest scale.", remedy="Give a positive number.")
+        self.reduce_range = reduce_range
+        self.custom_range = quant_min is not None
+        self.quant_min, self.quant_max = quantized_range(parsed, quant_min, quant_max, reduce_range)
+        self.eps = float(eps)
+
+    def affine(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)`` of the formula above for tensors of minima and maxima, elementwise."""
+        low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
+        steps = float(self.quant_max - self.quant_min)
+        if self.qscheme.symmetric:
+            scale = (torch.maximum(-low, high) / (steps / 2)).clamp(min=self.eps)
+            return scale, torch.full_like(scale, self._middle(), dtype=torch.int64)
+        scale = (high - low) / steps
+        scale = torch.where(scale.isinf(), high / steps - low / steps, scale).clamp(min=self.eps)
+        zero_point = self.quant_min - torch.round(low / scale).to(torch.int64)
+        return scale, zero_point.clamp(self.quant_min, self.quant_max)
+
+    def _middle(self) -> int:
+        if self.dtype is not QDType.quint8:
+            return 0
+        return (self.quant_min + self.quant_max + (0 if self.custom_range else 1)) // 2
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        for name in self._resizable:
+            value = state_dict.get(prefix + name)
+            buffer = getattr(self, name)
+            if isinstance(value, Tensor) and value.shape != buffer.shape:
+                buffer.resize_(value.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)

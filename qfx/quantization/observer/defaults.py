@@ -1,0 +1,29 @@
+"""The observer factories that the field knows by name, with the integer ranges that the names have always meant."""
+
+from __future__ import annotations
+
+from qfx.ir.types import QDType, QScheme
+from qfx.quantization.observer.minmax import MinMaxObserver, PerChannelMinMaxObserver
+from qfx.quantization.observer.passive import FixedQParamsObserver, PlaceholderObserver, RecordingObserver
+from qfx.quantization.observer.quantile import QuantileHistogramObserver
+
+default_observer = MinMaxObserver.with_args(reduce_range=True)
+default_histogram_observer = QuantileHistogramObserver.with_args(reduce_range=True)
+default_placeholder_observer = PlaceholderObserver
+default_debug_observer = RecordingObserver
+
+default_weight_observer = MinMaxObserver.with_args(dtype=QDType.qint8, qscheme=QScheme.per_tensor_symmetric)
+default_per_channel_weight_observer = PerChannelMinMaxObserver.with_args(
+    dtype=QDType.qint8, qscheme=QScheme.per_channel_symmetric
+)
+weight_observer_range_neg_127_to_127 = default_weight_observer.with_args(quant_min=-127, quant_max=127, eps=2**-12)
+per_channel_weight_observer_range_neg_127_to_127 = default_per_channel_weight_observer.with_args(
+    quant_min=-127, quant_max=127, eps=2**-12
+)
+
+default_dynamic_quant_observer = PlaceholderObserver.with_args(
+    dtype=QDType.quint8, quant_min=0, quant_max=255, is_dynamic=True
+)
+
+default_fixed_qparams_range_0to1_observer = FixedQParamsObserver.with_args(scale=1.0 / 256.0, zero_point=0)
+default_fixed_qparams_range_neg1to1_observer = FixedQParamsObserver.with_args(scale=2.0 / 256.0, zero_point=128)

@@ -1,0 +1,204 @@
+"""Observers of the minimum and the maximum: running or moving average, per tensor or per channel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from qfx.errors import CalibrationError, QConfigError
+from qfx.ir.types import QDType, QScheme
+from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase
+
+
+def storage_order(x: Tensor) -> Tensor:
+    """``x`` with its dimensions permuted to memory order: contiguous, without a copy, for any dense layout.
+
+    Reductions over a channels_last tensor are many times slower than over the same memory seen as contiguous.
+    """
+    if x.is_contiguous():
+        return x
+    strides = x.stride()
+    return x.permute(sorted(range(x.dim()), key=lambda d: -strides[d]))
+
+
+class MinMaxObserver(ObserverBase):
+    """Running minimum and maximum over all data.
+
+    State: ``min_val`` and ``max_val``, float32 scalars; ``inf`` and ``-inf`` before data.
+
+    Raises:
+        CalibrationError: NaN or infinity in the data; qparams asked before data.
+    """
+
+    min_val: Tensor
+    max_val: Tensor
+    _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val")
+
+    def __init__(
+        self,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_tensor_affine,
+        *,
+        reduce_range: bool = False,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        eps: float = FLOAT32_EPS,
+    ) -> None:
+        super().__init__(dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps)
+        self.register_buffer("min_val", torch.tensor(math.inf))
+        self.register_buffer("max_val", torch.tensor(-math.inf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update the statistics with ``x`` (any shape and float dtype; empty is ignored) and return it."""
+        if x.numel() > 0:
+            low, high = self._extremes(x.detach())
+            low, high = (t.to(self.min_val.device, torch.float32) for t in (low, high))
+            self._check_finite(low, high)
+            self._update(*((low, high) if self._unseen() else self._merged(low, high)))
+        return x
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)``, float32 and int64, shape ``[1]``, or ``[channels]`` when per channel."""
+        if self._unseen():
+            raise self.never_ran()
+        return self.affine(self.min_val.reshape(-1), self.max_val.reshape(-1))
+
+    def reset_min_max_vals(self) -> None:
+        """Forget all data."""
+        self._update(torch.full_like(self.min_val, math.inf), torch.full_like(self.max_val, -math.inf))
+
+    def _extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = torch.aminmax(storage_order(x))
+        return low, high
+
+    def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.minimum(self.min_val, low), torch.maximum(self.max_val, high)
+
+    def _unseen(self) -> bool:
+        return self.min_val.numel() == 0 or bool((self.min_val > self.max_val).any())
+
+    def _update(self, low: Tensor, high: Tensor) -> None:
+        # In place, also when the shape changes: a tensor made under inference_mode must not become a buffer.
+        self.min_val.resize_(low.shape).copy_(low)
+        self.max_val.resize_(high.shape).copy_(high)
+
+    def _check_finite(self, low: Tensor, high: Tensor) -> None:
+        lowest, highest = float(low.min()), float(high.max())
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise self.not_finite(lowest, highest)
+
+    def extra_repr(self) -> str:
+        return f"{self.dtype!r}, {self.qscheme!r}, {self.quant_min}..{self.quant_max}"
+
+
+class MovingAverageMinMaxObserver(MinMaxObserver):
+    """Moving average of the batches' minima and maxima: the first batch sets, then ``v += c * (new - v)``.
+
+    Args:
+        averaging_constant: ``c`` above; 1 remembers the last batch only.
+    """
+
+    def __init__(
+        self,
+        averaging_constant: float = 0.01,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_tensor_affine,
+        *,
+        reduce_range: bool = False,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        eps: float = FLOAT32_EPS,
+    ) -> None:
+        super().__init__(dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps)
+        self.averaging_constant = averaging_constant
+
+    def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.averaging_constant
+        return self.min_val + c * (low - self.min_val), self.max_val + c * (high - self.max_val)
+
+
+class PerChannelMinMaxObserver(MinMaxObserver):
+    """Running minimum and maximum of each channel.
+
+    State: ``min_val`` and ``max_val``, float32 ``[channels]``; empty before data.
+
+    Args:
+        ch_axis: The channel dimension.
+    """
+
+    per_channel: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        ch_axis: int = 0,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_channel_affine,
+        *,
+        reduce_range: bool = False,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        eps: float = FLOAT32_EPS,
+    ) -> None:
+        super().__init__(dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps)
+        self.ch_axis = ch_axis
+        self.reset_min_max_vals()
+
+    def reset_min_max_vals(self) -> None:
+        """Forget all data, and the number of channels."""
+        self.min_val.resize_(0)
+        self.max_val.resize_(0)
+
+    def _extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not -x.dim() <= self.ch_axis < x.dim():
+            raise QConfigError(
+                f"{type(self).__name__} has ch_axis={self.ch_axis}, but met a tensor of {x.dim()} dimensions.",
+                where=self.label,
+                source=self.source,
+                remedy="Set ch_axis to a dimension of the observed tensor.",
+            )
+        low, high = torch.aminmax(x.movedim(self.ch_axis, 0).flatten(1) if x.dim() > 1 else x[:, None], dim=1)
+        return low, high
+
+    def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        if low.shape != self.min_val.shape:
+            raise CalibrationError(
+                f"{type(self).__name__} met {low.numel()} channels after {self.min_val.numel()}.",
+                where=self.label,
+                source=self.source,
+                remedy="Observe values of one channel count, or use a per-tensor observer.",
+            )
+        return super()._merged(low, high)
+
+
+class MovingAveragePerChannelMinMaxObserver(PerChannelMinMaxObserver):
+    """Moving average of each channel's minima and maxima: the first batch sets, then ``v += c * (new - v)``.
+
+    Args:
+        averaging_constant: ``c`` above.
+        ch_axis: The channel dimension.
+    """
+
+    def __init__(
+        self,
+        averaging_constant: float = 0.01,
+        ch_axis: int = 0,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_channel_affine,
+        *,
+        reduce_range: bool = False,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        eps: float = FLOAT32_EPS,
+    ) -> None:
+        super().__init__(
+            ch_axis, dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps
+        )
+        self.averaging_constant = averaging_constant
+
+    def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        super()._merged(low, high)
+        c = self.averaging_constant
+        return self.min_val + c * (low - self.min_val), self.max_val + c * (high - self.max_val)

@@ -1,0 +1,144 @@
+"""Observers that compute no range: fixed qparams, placeholders, recording, no operation."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from qfx.errors import CalibrationError, QConfigError
+from qfx.ir.types import QDType, QScheme
+from qfx.quantization.observer.base import FLOAT32_EPS, Observer, quantized_range
+
+
+class FixedQParamsObserver(Observer):
+    """Quantization parameters known beforehand, as for sigmoid (1/256, 0) and tanh (2/256, 128).
+
+    State: ``scale`` float32 ``[1]`` and ``zero_point`` int64 ``[1]``.
+
+    Args:
+        scale: Positive and finite.
+        zero_point: Within ``quant_min..quant_max``.
+        dtype: A quantized dtype.
+        qscheme: A per-tensor scheme.
+        quant_min: Lowest integer; the dtype's when left out.
+        quant_max: Highest integer; the dtype's when left out.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(
+        self,
+        scale: float,
+        zero_point: int,
+        dtype: Any = QDType.quint8,
+        qscheme: Any = QScheme.per_tensor_affine,
+        *,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+    ) -> None:
+        parsed = QDType.parse(dtype)
+        super().__init__(parsed)
+        self.qscheme = QScheme.parse(qscheme)
+        self.quant_min, self.quant_max = quantized_range(parsed, quant_min, quant_max, reduce_range=False)
+        stored = torch.tensor([scale], dtype=torch.float32)
+        if self.qscheme.per_channel or not bool((stored > 0) & stored.isfinite()):
+            raise QConfigError(f"{type(self).__name__} takes one positive finite scale per tensor, not {scale!r}.")
+        if not self.quant_min <= zero_point <= self.quant_max:
+            raise QConfigError(f"zero_point={zero_point} lies outside {self.quant_min}..{self.quant_max}.")
+        self.register_buffer("scale", stored)
+        self.register_buffer("zero_point", torch.tensor([zero_point], dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself; nothing is recorded."""
+        return x
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """The fixed ``(scale, zero_point)``."""
+        return self.scale, self.zero_point
+
+
+class _WithoutQParams(Observer):
+    """An observer that passes configuration on, or records, and has no range."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x
+
+    def calculate_qparams(self) -> NoReturn:
+        """Raise CalibrationError: there is nothing to calculate from."""
+        raise CalibrationError(
+            f"{type(self).__name__} computes no quantization parameters.",
+            where=self.label,
+            source=self.source,
+            remedy="Use an observer that does, such as MinMaxObserver or HistogramObserver.",
+        )
+
+
+class PlaceholderObserver(_WithoutQParams):
+    """Carries a dtype (and, for dynamic quantization, a range and scheme) to convert; observes nothing.
+
+    Args:
+        dtype: A quantized dtype or a float dtype.
+        custom_op_name: Kept for the field's callers; no meaning here.
+        quant_min: Lowest integer at run time; the dtype's when None.
+        quant_max: Highest integer at run time.
+        qscheme: Scheme at run time.
+        eps: Smallest scale at run time.
+        is_dynamic: The value is quantized at run time, from its own range.
+    """
+
+    def __init__(
+        self,
+        dtype: Any = torch.float32,
+        custom_op_name: str = "",
+        *,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        qscheme: Any = QScheme.per_tensor_affine,
+        eps: float = FLOAT32_EPS,
+        is_dynamic: bool = False,
+    ) -> None:
+        super().__init__(dtype)
+        self.custom_op = custom_op_name
+        self.quant_min, self.quant_max, self.eps, self.is_dynamic = quant_min, quant_max, eps, is_dynamic
+        self.qscheme = QScheme.parse(qscheme)
+
+    def extra_repr(self) -> str:
+        return f"{self.dtype!r}, is_dynamic={self.is_dynamic}"
+
+
+class NoopObserver(_WithoutQParams):
+    """Passes its dtype on, as for float16 weights; observes nothing.
+
+    Args:
+        dtype: A quantized dtype or a float dtype.
+        custom_op_name: Kept for the field's callers; no meaning here.
+    """
+
+    def __init__(self, dtype: Any = torch.float16, custom_op_name: str = "") -> None:
+        super().__init__(dtype)
+        self.custom_op = custom_op_name
+
+
+class RecordingObserver(_WithoutQParams):
+    """Keeps a copy of every input, for debugging.
+
+    Args:
+        dtype: A quantized dtype or a float dtype.
+    """
+
+    def __init__(self, dtype: Any = QDType.quint8) -> None:
+        super().__init__(dtype)
+        self.tensor_val: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep a copy of ``x`` and return it."""
+        self.tensor_val.append(x.detach().clone())
+        return x
+
+    def get_tensor_value(self) -> list[Tensor]:
+        """All inputs so far, in order."""
+        return self.tensor_val

@@ -1,0 +1,210 @@
+"""QConfig: which observers quantize the activations and the weights of a part of the model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from qfx.errors import QConfigError
+from qfx.ir.types import QDType
+from qfx.quantization.factory import bound_arguments, built_class
+from qfx.quantization.fake_quantize import (
+    FakeQuantize,
+    FakeQuantizeBase,
+    default_fake_quant,
+    default_per_channel_weight_fake_quant,
+    default_weight_fake_quant,
+)
+from qfx.quantization.observer import (
+    HistogramObserver,
+    MovingAverageMinMaxObserver,
+    NoopObserver,
+    Observer,
+    QuantileHistogramObserver,
+    default_debug_observer,
+    default_observer,
+    default_per_channel_weight_observer,
+    default_weight_observer,
+    per_channel_weight_observer_range_neg_127_to_127,
+    weight_observer_range_neg_127_to_127,
+)
+
+ModuleFactory = Callable[..., Any]
+
+
+class _Fields(NamedTuple):
+    activation: ModuleFactory
+    weight: ModuleFactory
+
+
+class QConfig(_Fields):
+    """How a layer or a part of the model is quantized: one factory for activations, one for weights.
+
+    Args:
+        activation: Class or factory of observers (or fake-quantize modules); called once a value.
+        weight: The same, for weights.
+
+    Raises:
+        QConfigError: A module instance, something that can't be called, or a class that is no observer (as torch.ao's),
+            where a factory belongs.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, activation: ModuleFactory, weight: ModuleFactory) -> QConfig:
+        for field, value in (("activation", activation), ("weight", weight)):
+            _check_factory(cls.__name__, field, value)
+        return super().__new__(cls, activation, weight)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether activations are quantized at run time, from their own range."""
+        return bool(bound_arguments(self.activation).get("is_dynamic", False))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QConfig) and type(self) is type(other) and tuple(self) == tuple(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self)))
+
+    def __repr__(self) -> str:
+        names = (getattr(f, "__name__", repr(f)) for f in self)
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in zip(self._fields, names, strict=True))})"
+
+
+class QConfigDynamic(QConfig):
+    """How weights are quantized where activations are quantized at run time.
+
+    Args:
+        activation: Passed through; a dynamic activation has no statistics to collect.
+        weight: Class or factory of the weights' observer.
+
+    Raises:
+        QConfigError: A module instance, or something that can't be called, where a factory belongs.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, activation: ModuleFactory = NoopObserver, weight: ModuleFactory = default_weight_observer
+    ) -> QConfigDynamic:
+        made = super().__new__(cls, activation, weight)
+        assert isinstance(made, QConfigDynamic)
+        return made
+
+    @property
+    def is_dynamic(self) -> bool:
+        """True."""
+        return True
+
+
+def _check_factory(owner: str, field: str, value: object) -> None:
+    if isinstance(value, nn.Module):
+        name = type(value).__name__
+        raise QConfigError(
+            f"{owner}({field}=...) got an instance of {name}, where a factory belongs.",
+            why="Each observed value needs a module of its own.",
+            remedy=f"Pass the class {name}, or {name}.with_args(...) to set its arguments.",
+        )
+    if not callable(value):
+        raise QConfigError(
+            f"{owner}({field}=...) got {value!r}, which can't be called.",
+            remedy="Pass an observer class, or Observer.with_args(...).",
+        )
+    built = built_class(value)
+    if built is not None and not issubclass(built, (Observer, FakeQuantizeBase, nn.Identity)):
+        raise QConfigError(
+            f"{owner}({field}=...) got {built.__module__}.{built.__qualname__}, which is no observer of qfx.",
+            remedy="Use the class of the same name in qfx.quantization, or a subclass of qfx.quantization.Observer.",
+        )
+
+
+default_qconfig = QConfig(activation=default_observer, weight=default_weight_observer)
+default_debug_qconfig = QConfig(activation=default_debug_observer, weight=default_weight_observer)
+default_per_channel_qconfig = QConfig(activation=default_observer, weight=default_per_channel_weight_observer)
+default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weight_fake_quant)
+
+default_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
+float16_dynamic_qconfig = QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
+per_channel_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
+
+_symmetric_histogram = QuantileHistogramObserver.with_args(dtype=QDType.qint8, eps=2**-12)
+default_symmetric_qnnpack_qconfig = QConfig(
+    activation=_symmetric_histogram, weight=weight_observer_range_neg_127_to_127
+)
+default_per_channel_symmetric_qnnpack_qconfig = QConfig(
+    activation=_symmetric_histogram, weight=per_channel_weight_observer_range_neg_127_to_127
+)
+
+_full_histogram = QuantileHistogramObserver.with_args(reduce_range=False)
+_reduced_histogram = QuantileHistogramObserver.with_args(reduce_range=True)
+_full_fake_quant = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
+_reduced_fake_quant = _full_fake_quant.with_args(reduce_range=True)
+
+_POST_TRAINING: dict[str | None, QConfig] = {
+    None: QConfig(HistogramObserver, default_per_channel_weight_observer),
+    "x86": QConfig(_reduced_histogram, default_per_channel_weight_observer),
+    "fbgemm": QConfig(_reduced_histogram, default_per_channel_weight_observer),
+    "qnnpack": QConfig(_full_histogram, default_weight_observer),
+    "onednn": QConfig(_full_histogram, default_per_channel_weight_observer),
+}
+_TRAINING: dict[str | None, QConfig] = {
+    None: QConfig(_full_fake_quant, default_per_channel_weight_fake_quant),
+    "x86": QConfig(_reduced_fake_quant, default_per_channel_weight_fake_quant),
+    "fbgemm": QConfig(_reduced_fake_quant, default_per_channel_weight_fake_quant),
+    "qnnpack": QConfig(_full_fake_quant, default_weight_fake_quant),
+    "onednn": QConfig(_full_fake_quant, default_per_channel_weight_fake_quant),
+}
+
+
+def get_default_qconfig(backend: str | None = None) -> QConfig:
+    """The qconfig for post-training quantization.
+
+    Args:
+        backend: None for qfx's own choice (histogram activations in the full 0..255, per-channel symmetric int8
+            weights), or a name whose meaning, to the last bit of the qparams, is kept: "x86" and "fbgemm" (activations
+            in 0..127, per-channel weights), "onednn" (0..255, per-channel weights), "qnnpack" (0..255, per-tensor
+            weights).
+
+    Raises:
+        QConfigError: Another name.
+    """
+    return _named(_POST_TRAINING, backend)
+
+
+def get_default_qat_qconfig(backend: str | None = None) -> QConfig:
+    """The qconfig for quantization-aware training; ``backend`` as in :func:`get_default_qconfig`.
+
+    Raises:
+        QConfigError: Another name.
+    """
+    return _named(_TRAINING, backend)
+
+
+def get_default_qconfig_dict(backend: str | None = None) -> dict[str, QConfig]:
+    """A qconfig_dict that quantizes the whole model with ``get_default_qconfig(backend)``."""
+    return {"": get_default_qconfig(backend)}
+
+
+def get_default_qat_qconfig_dict(backend: str | None = None) -> dict[str, QConfig]:
+    """A qconfig_dict that trains the whole model with ``get_default_qat_qconfig(backend)``."""
+    return {"": get_default_qat_qconfig(backend)}
+
+
+def _named(table: dict[str | None, QConfig], backend: str | None) -> QConfig:
+    if backend in table:
+        return table[backend]
+    names = [name for name in table if name is not None]
+    near = difflib.get_close_matches(str(backend), names, n=1)
+    raise QConfigError(
+        f"There is no default qconfig named {backend!r}.",
+        why=f"Did you mean {near[0]!r}?" if near else None,
+        remedy=f"Use one of {', '.join(map(repr, names))}, or leave the name out for qfx's own.",
+    )
