@@ -1,0 +1,178 @@
+// GMAC/s of the convolution kernels on the shapes of common networks, one thread, fused requantization to u8.
+//   bench_conv             the kernel that selection picks for this CPU
+//   bench_conv --all       every kernel that applies to a shape
+//   bench_conv TEXT        only shapes whose name contains TEXT (also after --all)
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conv/conv.h"
+#include "conv/depthwise.h"
+#include "conv/gemm.h"
+#include "conv/problem.h"
+
+namespace {
+
+using namespace qfx;
+
+struct Shape {
+  const char* name;
+  int64_t images, size, c_in, c_out, kernel, stride, groups;
+  bool residual;
+};
+
+constexpr Shape kShapes[] = {
+    {"gemm 3136,64,256", 1, 56, 64, 256, 1, 1, 1, false},
+    {"gemm 3136,64,256 +residual", 1, 56, 64, 256, 1, 1, 1, true},
+    {"gemm 3136,256,64", 1, 56, 256, 64, 1, 1, 1, false},
+    {"gemm 784,512,128", 1, 28, 512, 128, 1, 1, 1, false},
+    {"gemm 784,128,512 +residual", 1, 28, 128, 512, 1, 1, 1, true},
+    {"gemm 196,1024,256", 1, 14, 1024, 256, 1, 1, 1, false},
+    {"gemm 196,256,1024 +residual", 1, 14, 256, 1024, 1, 1, 1, true},
+    {"gemm 49,2048,512", 1, 7, 2048, 512, 1, 1, 1, false},
+    {"gemm 49,512,2048 +residual", 1, 7, 512, 2048, 1, 1, 1, true},
+    {"gemm 56,512,1024 stride 2", 1, 28, 512, 1024, 1, 2, 1, false},
+    {"gemm 12544,32,16", 1, 112, 32, 16, 1, 1, 1, false},
+    {"gemm 12544,16,96", 1, 112, 16, 96, 1, 1, 1, false},
+    {"gemm 3136,96,24", 1, 56, 96, 24, 1, 1, 1, false},
+    {"gemm 3136,24,144", 1, 56, 24, 144, 1, 1, 1, false},
+    {"gemm 3136,144,24 +residual", 1, 56, 144, 24, 1, 1, 1, true},
+    {"gemm 784,32,192", 1, 28, 32, 192, 1, 1, 1, false},
+    {"gemm 784,192,32", 1, 28, 192, 32, 1, 1, 1, false},
+    {"gemm 196,64,384", 1, 14, 64, 384, 1, 1, 1, false},
+    {"gemm 196,384,64 +residual", 1, 14, 384, 64, 1, 1, 1, true},
+    {"gemm 196,576,96", 1, 14, 576, 96, 1, 1, 1, false},
+    {"gemm 49,160,960", 1, 7, 160, 960, 1, 1, 1, false},
+    {"gemm 49,960,160 +residual", 1, 7, 960, 160, 1, 1, 1, true},
+    {"gemm 49,320,1280", 1, 7, 320, 1280, 1, 1, 1, false},
+    {"gemm 128,384,1536", 128, 1, 384, 1536, 1, 1, 1, false},
+    {"gemm 128,1536,384", 128, 1, 1536, 384, 1, 1, 1, false},
+    {"gemm 16,2048,1000", 16, 1, 2048, 1000, 1, 1, 1, false},
+    {"gemm 1,2048,1000", 1, 1, 2048, 1000, 1, 1, 1, false},
+    {"gemm 1,1280,1000", 1, 1, 1280, 1000, 1, 1, 1, false},
+    {"conv 224 3>64 7x7 s2", 1, 224, 3, 64, 7, 2, 1, false},
+    {"conv 224 3>32 3x3 s2", 1, 224, 3, 32, 3, 2, 1, false},
+    {"conv 56 64>64", 1, 56, 64, 64, 3, 1, 1, false},
+    {"conv 28 128>128", 1, 28, 128, 128, 3, 1, 1, false},
+    {"conv 14 256>256", 1, 14, 256, 256, 3, 1, 1, false},
+    {"conv 7 512>512", 1, 7, 512, 512, 3, 1, 1, false},
+    {"conv 7 512>512 x16", 16, 7, 512, 512, 3, 1, 1, false},
+    {"conv 56 128>128 s2", 1, 56, 128, 128, 3, 2, 1, false},
+    {"depthwise 112 32", 1, 112, 32, 32, 3, 1, 32, false},
+    {"depthwise 112 96 s2", 1, 112, 96, 96, 3, 2, 96, false},
+    {"depthwise 56 144", 1, 56, 144, 144, 3, 1, 144, false},
+    {"depthwise 56 144 s2", 1, 56, 144, 144, 3, 2, 144, false},
+    {"depthwise 28 192", 1, 28, 192, 192, 3, 1, 192, false},
+    {"depthwise 28 192 s2", 1, 28, 192, 192, 3, 2, 192, false},
+    {"depthwise 14 384", 1, 14, 384, 384, 3, 1, 384, false},
+    {"depthwise 14 576 s2", 1, 14, 576, 576, 3, 2, 576, false},
+    {"depthwise 7 960", 1, 7, 960, 960, 3, 1, 960, false},
+    {"depthwise 28 240 5x5", 1, 28, 240, 240, 5, 1, 240, false},
+    {"depthwise 56 144 5x5 s2", 1, 56, 144, 144, 5, 2, 144, false},
+    {"depthwise 14 672 5x5", 1, 14, 672, 672, 5, 1, 672, false},
+    {"depthwise 56 96 7x7", 1, 56, 96, 96, 7, 1, 96, false},
+    {"depthwise 112 3", 1, 112, 3, 3, 3, 1, 3, false},
+    {"depthwise 112 8", 1, 112, 8, 8, 3, 1, 8, false},
+    {"affine 56 64", 1, 56, 64, 64, 1, 1, 64, false},
+    {"affine 56 24", 1, 56, 24, 24, 1, 1, 24, false},
+    {"grouped 56 48/8", 1, 56, 48, 48, 3, 1, 6, false},
+    {"grouped 28 128/16", 1, 28, 128, 128, 3, 1, 8, false},
+    {"grouped 28 120/24", 1, 28, 120, 120, 3, 1, 5, false},
+    {"grouped 14 320/16", 1, 14, 320, 320, 3, 1, 20, false},
+    {"grouped 14 448/64", 1, 14, 448, 448, 3, 1, 7, false},
+    {"grouped 56 128/4", 1, 56, 128, 128, 3, 1, 32, false},
+};
+
+struct Case {
+  ConvGeometry geometry;
+  ConvQuant quant;
+  ConvShape shape;
+  std::vector<int8_t> weight;
+  std::vector<int32_t> bias;
+  std::vector<float> multiplier;
+};
+
+Case make_case(const Shape& s) {
+  Case c;
+  c.geometry.groups = s.groups;
+  c.geometry.c_in = s.c_in;
+  c.geometry.c_out = s.c_out;
+  c.shape.n = s.images;
+  c.shape.x_pixel_stride = s.c_in;
+  c.shape.y_pixel_stride = s.c_out;
+  for (int d = 1; d < 3; ++d) {
+    c.geometry.kernel[d] = s.kernel;
+    c.geometry.stride[d] = s.stride;
+    c.geometry.pad_lo[d] = c.geometry.pad_hi[d] = s.kernel / 2;
+    c.shape.in[d] = s.size;
+    c.shape.out[d] = (s.size + 2 * (s.kernel / 2) - s.kernel) / s.stride + 1;
+  }
+  c.quant.residual = s.residual;
+  c.quant.residual_multiplier = 0.5f;
+  c.quant.x_zero_point = 7;
+  const int64_t reduction = s.kernel * s.kernel * (s.c_in / s.groups);
+  for (int64_t i = 0; i < s.c_out * reduction; ++i) c.weight.push_back(static_cast<int8_t>(std::rand()));
+  c.bias.assign(static_cast<size_t>(s.c_out), 1000);
+  c.multiplier.assign(static_cast<size_t>(s.c_out), 0.001f);
+  return c;
+}
+
+double microseconds(const Work& work, const Case& c) {
+  using Clock = std::chrono::steady_clock;
+  const auto bytes = [](const int64_t(&extent)[3], int64_t n, int64_t channels) {
+    return static_cast<size_t>(n * extent[0] * extent[1] * extent[2] * channels);
+  };
+  std::vector<uint8_t> x(bytes(c.shape.in, c.shape.n, c.geometry.c_in) + 64, 100);
+  std::vector<uint8_t> y(bytes(c.shape.out, c.shape.n, c.geometry.c_out));
+  const std::vector<uint8_t> residual(y.size(), 3);
+  const std::unique_ptr<std::byte, decltype(&std::free)> scratch(
+      static_cast<std::byte*>(std::aligned_alloc(64, (work.scratch_bytes() + 127) / 64 * 64)), &std::free);
+  const void* in[] = {x.data(), residual.data()};
+  void* out[] = {y.data()};
+  double best = 1e30;
+  double total = 0;
+  for (int i = 0; i < 400 && (total < 0.03 || i < 5); ++i) {
+    const auto start = Clock::now();
+    work.run(in, out, scratch.get(), 0, 1);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = seconds < best ? seconds : best;
+    total += seconds;
+  }
+  return best * 1e6;
+}
+
+void report(const Shape& s, const Case& c, const PackedConv& packed) {
+  const auto work = packed.plan(c.shape);
+  const double us = microseconds(*work, c);
+  const double macs = static_cast<double>(c.shape.n * c.shape.out[1] * c.shape.out[2]) * static_cast<double>(c.weight.size());
+  std::printf("%-30s %9.1f us %7.1f GMAC/s  %s\n", s.name, us, macs / us * 1e-3, work->describe().c_str());
+}
+
+void report_all(const Shape& s, const Case& c, const ConvConstants& constants) {
+  const auto problem = [&] { return conv::make_problem(c.geometry, c.quant, constants); };
+  for (const auto& kernel : conv::gemm_kernels()) {
+    if (kernel.isa <= selected_isa()) report(s, c, *conv::pack_gemm(kernel, problem()));
+  }
+  for (const auto& kernel : conv::depthwise_kernels()) {
+    if (kernel.isa <= selected_isa() && conv::applies(kernel, problem())) report(s, c, *conv::pack_depthwise(kernel, problem()));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool all = argc > 1 && std::strcmp(argv[1], "--all") == 0;
+  const char* filter = argc > (all ? 2 : 1) ? argv[all ? 2 : 1] : "";
+  std::printf("%s, ISA %s\n", cpu_description().c_str(), isa_name(selected_isa()));
+  for (const Shape& s : kShapes) {
+    if (std::strstr(s.name, filter) == nullptr) continue;
+    const Case c = make_case(s);
+    const ConvConstants constants{c.weight, {}, c.bias, c.multiplier, {}};
+    if (all) report_all(s, c, constants);
+    report(s, c, *pack_conv(c.geometry, c.quant, constants, selected_isa()));
+  }
+}

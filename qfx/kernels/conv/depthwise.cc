@@ -1,0 +1,458 @@
+#include "conv/depthwise.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "conv/aligned.h"
+#include "core/split.h"
+
+namespace qfx::conv {
+namespace {
+
+constexpr DepthwiseKernel kKernels[] = {
+#if defined(__x86_64__) || defined(_M_X64)
+#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
+  {#name, Isa::isa, pixels, channels, name##_interleave, name, nullptr},
+#define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, name},
+#include "conv/kernels.inc"
+#endif
+    {"", Isa::scalar, 0, 0, nullptr, nullptr, nullptr},
+};
+
+constexpr int64_t kLanes = kDepthwiseLanes;
+constexpr int64_t kColumnBytes = kLanes * 4;
+constexpr int64_t kLineBytes = 16 * 1024;  // of interleaved columns, to stay in L1
+constexpr int64_t kMostPeriod = 2048;      // lanes after which the channels of a wide pixel repeat
+constexpr int64_t kAffineColumns = 64;
+constexpr int64_t kAffineBlockBytes = 16 * 1024;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One line of x under the window of a group of output lines.
+struct Slot {
+  int64_t plane;  // kernel tap of dim 0
+  int64_t row;    // input rows below the window's origin
+};
+
+// The lines of x that `lines` neighbouring output lines read.
+struct LinePlan {
+  int64_t lines = 1;
+  int64_t groups = 1;  // of four slots
+  std::vector<Slot> slots;
+};
+
+LinePlan plan_lines(const ConvGeometry& g) {
+  const int64_t two = g.stride[1] + g.kernel[1];
+  LinePlan plan;
+  // A second output line is free where its lines of x fit into the groups that the first one fills.
+  if (g.kernel[0] == 1 && g.dilation[1] == 1 && ceil_div(two, 4) == ceil_div(g.kernel[1], 4)) {
+    plan.lines = 2;
+    for (int64_t row = 0; row < two; ++row) plan.slots.push_back({0, row});
+  } else {
+    for (int64_t k0 = 0; k0 < g.kernel[0]; ++k0) {
+      for (int64_t k1 = 0; k1 < g.kernel[1]; ++k1) plan.slots.push_back({k0, k1 * g.dilation[1]});
+    }
+  }
+  plan.groups = ceil_div(static_cast<int64_t>(plan.slots.size()), 4);
+  return plan;
+}
+
+// How channels become lanes: pixels of `channels`, or runs of several pixels (`period` lanes) where that wastes less.
+int64_t lane_period(const ConvGeometry& g) {
+  const int64_t period = std::lcm(g.c_in, kLanes);
+  const bool wasteful = g.c_in < kLanes && 5 * g.c_in < 4 * ((g.c_in + 15) / 16 * 16);
+  return g.stride[2] == 1 && wasteful && period <= kMostPeriod ? period : 0;
+}
+
+struct Vectors {
+  AlignedVector<std::byte> weights;
+  AlignedVector<int32_t> bias;
+  AlignedVector<float> multiplier;
+
+  size_t bytes() const noexcept {
+    return weights.size() + bias.size() * sizeof(int32_t) + multiplier.size() * sizeof(float);
+  }
+  void resize(int64_t lanes, int64_t weight_bytes) {
+    weights.resize(static_cast<size_t>(weight_bytes));
+    bias.resize(static_cast<size_t>(lanes));
+    multiplier.resize(static_cast<size_t>(lanes));
+  }
+  void set(const Problem& p, int64_t lane, int64_t channel) {
+    bias[static_cast<size_t>(lane)] = p.folded_bias(channel);
+    multiplier[static_cast<size_t>(lane)] = p.multiplier[static_cast<size_t>(channel)];
+  }
+};
+
+// Weights, biases and multipliers for chunks of 32 lanes.
+Vectors pack_lanes(const Problem& p, const LinePlan& plan, int64_t lanes) {
+  const ConvGeometry& g = p.geometry;
+  const int64_t tap_bytes = plan.lines * kColumnBytes;
+  const int64_t chunk_bytes = plan.groups * g.kernel[2] * tap_bytes;
+  Vectors v;
+  v.resize((lanes + kLanes - 1) / kLanes * kLanes, (lanes + kLanes - 1) / kLanes * chunk_bytes);
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const int64_t channel = lane % g.c_in;
+    v.set(p, lane, channel);
+    for (size_t s = 0; s < plan.slots.size(); ++s) {
+      const auto slot = static_cast<int64_t>(s);
+      for (int64_t line = 0; line < plan.lines; ++line) {
+        const int64_t row = plan.lines == 1 ? slot % g.kernel[1] : slot - line * g.stride[1];
+        if (row < 0 || row >= g.kernel[1]) continue;
+        for (int64_t k2 = 0; k2 < g.kernel[2]; ++k2) {
+          const int64_t tap = (plan.slots[s].plane * g.kernel[1] + row) * g.kernel[2] + k2;
+          const int64_t at = lane / kLanes * chunk_bytes + (slot / 4 * g.kernel[2] + k2) * tap_bytes + line * kColumnBytes +
+                             lane % kLanes * 4 + slot % 4;
+          v.weights[static_cast<size_t>(at)] = static_cast<std::byte>(p.centered(channel, tap, 0));
+        }
+      }
+    }
+  }
+  return v;
+}
+
+class PackedDepthwise final : public PackedConv {
+ public:
+  PackedDepthwise(const DepthwiseKernel& kernel, Problem problem)
+      : kernel(kernel), problem(std::move(problem)), lines(plan_lines(this->problem.geometry)),
+        period(lane_period(this->problem.geometry)), by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
+    if (period > 0) by_period = pack_lanes(this->problem, lines, period);
+    this->problem.weight = {};
+    epilogue = make_epilogue(this->problem);
+  }
+  std::unique_ptr<Work> plan(const ConvShape& shape) const override;
+  size_t packed_bytes() const noexcept override { return by_pixel.bytes() + by_period.bytes() + problem.lut.size(); }
+
+  const DepthwiseKernel kernel;
+  Problem problem;  // without its weights
+  const LinePlan lines;
+  const int64_t period;  // 0: lanes are always the channels of one pixel
+  const Vectors by_pixel;
+  Vectors by_period;
+  Epilogue epilogue;
+};
+
+class DepthwiseWork final : public Work {
+ public:
+  DepthwiseWork(const PackedDepthwise& packed, const ConvShape& shape);
+
+  void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
+  size_t scratch_bytes() const noexcept override { return static_cast<size_t>(scratch_bytes_); }
+  int64_t cost() const noexcept override;
+  std::string describe() const override;
+
+ private:
+  // Output lines [row, row + lines) of a plane, outputs [begin, end) of each, one chunk of lanes.
+  struct Unit {
+    int64_t image, plane, row, begin, end, chunk;
+  };
+  struct Operands {
+    const uint8_t* x;
+    const uint8_t* residual;
+    std::byte* y;
+    std::byte* scratch;
+  };
+
+  Unit unit_at(int64_t index) const noexcept;
+  void run_unit(const Operands& to, const Unit& unit) const noexcept;
+  void interleave(const Operands& to, const Unit& unit, int64_t group) const noexcept;
+  DepthwiseLine line_of(const Operands& to, const Unit& unit) const noexcept;
+  void run_lanes(DepthwiseLine line, int64_t count, int64_t columns) const noexcept;
+  const Vectors& vectors() const noexcept { return wide_ ? packed_.by_period : packed_.by_pixel; }
+
+  const PackedDepthwise& packed_;
+  ConvShape shape_;
+  bool wide_;           // lanes run over several pixels
+  int64_t chunks_;      // of lanes
+  int64_t row_groups_;  // groups of output lines in a plane
+  int64_t blocks_;      // of outputs in a line
+  int64_t block_;       // outputs in a block
+  int64_t columns_;     // of x under a block
+  int64_t group_bytes_;
+  int64_t scratch_bytes_;
+};
+
+DepthwiseWork::DepthwiseWork(const PackedDepthwise& packed, const ConvShape& shape) : packed_(packed), shape_(shape) {
+  const ConvGeometry& g = packed.problem.geometry;
+  wide_ = packed.period > 0 && shape.x_pixel_stride == g.c_in && shape.y_pixel_stride == g.c_out;
+  const int64_t lanes = wide_ ? packed.period : g.c_in;
+  const int64_t pixels_a_step = wide_ ? packed.period / g.c_in : 1;
+  chunks_ = ceil_div(lanes, kLanes);
+  row_groups_ = ceil_div(shape.out[1], packed.lines.lines);
+  const int64_t halo = (g.kernel[2] - 1) * g.dilation[2] + 1;
+  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
+  const int64_t width = std::max<int64_t>(1, shape.out[2]);
+  const int64_t fits = (kLineBytes / (packed.lines.groups * column_bytes) - halo) / g.stride[2] + 1;
+  blocks_ = ceil_div(width, std::clamp<int64_t>(fits, 16, std::max<int64_t>(16, width)));
+  block_ = ceil_div(ceil_div(width, blocks_), pixels_a_step) * pixels_a_step;
+  blocks_ = ceil_div(width, block_);
+  columns_ = (std::min(block_, width) - 1) * g.stride[2] + halo;
+  // The interleaving writes whole vectors; a chunk of a wide pixel reads as many.
+  group_bytes_ = (columns_ * column_bytes + 2 * kColumnBytes + lanes * 4 * (wide_ ? 1 : 0)) / 64 * 64 + 64;
+  scratch_bytes_ = packed.lines.groups * group_bytes_;
+}
+
+std::unique_ptr<Work> PackedDepthwise::plan(const ConvShape& shape) const {
+  check_shape(problem.geometry, shape);
+  return std::make_unique<DepthwiseWork>(*this, shape);
+}
+
+void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept {
+  if (pixels(shape_.out) == 0) return;
+  const bool residual = packed_.problem.quant.residual;
+  const Operands to{static_cast<const uint8_t*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
+                    static_cast<std::byte*>(out[0]), scratch};
+  const int64_t in_image = wide_ ? blocks_ : blocks_ * chunks_;  // chunks of wide pixels share their columns
+  const Range range = split(shape_.n * shape_.out[0] * row_groups_ * in_image, tid, threads);
+  for (int64_t i = range.begin; i < range.end; ++i) run_unit(to, unit_at(i));
+}
+
+DepthwiseWork::Unit DepthwiseWork::unit_at(int64_t index) const noexcept {
+  Unit u{};
+  if (!wide_) {
+    u.chunk = index % chunks_;
+    index /= chunks_;
+  }
+  u.begin = index % blocks_ * block_;
+  u.end = std::min(u.begin + block_, shape_.out[2]);
+  index /= blocks_;
+  u.row = index % row_groups_ * packed_.lines.lines;
+  index /= row_groups_;
+  u.plane = index % shape_.out[0];
+  u.image = index / shape_.out[0];
+  return u;
+}
+
+void DepthwiseWork::run_unit(const Operands& to, const Unit& unit) const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  for (int64_t group = 0; group < packed_.lines.groups; ++group) interleave(to, unit, group);
+  if (!wide_) {
+    run_lanes(line_of(to, unit), unit.end - unit.begin, std::min(kLanes, g.c_in - unit.chunk * kLanes));
+    return;
+  }
+  const int64_t total = (unit.end - unit.begin) * g.c_in;
+  for (Unit part = unit; part.chunk < chunks_; ++part.chunk) {
+    const int64_t left = total - part.chunk * kLanes;
+    if (left <= 0) return;
+    DepthwiseLine line = line_of(to, part);
+    const int64_t whole = left < kLanes ? 0 : (left - kLanes) / packed_.period + 1;
+    run_lanes(line, whole, kLanes);
+    const int64_t rest = std::min(kLanes, left - whole * packed_.period);
+    if (rest <= 0) continue;
+    line.data += whole * line.pixel_step;
+    for (Output& out : line.out) {
+      if (out.y == nullptr) continue;
+      out.y = static_cast<std::byte*>(out.y) + whole * out.y_row * (packed_.epilogue.f32_output ? 4 : 1);
+      if (out.residual != nullptr) out.residual += whole * out.residual_row;
+    }
+    run_lanes(line, 1, rest);
+  }
+}
+
+void DepthwiseWork::run_lanes(DepthwiseLine line, int64_t count, int64_t columns) const noexcept {
+  if (count <= 0) return;
+  line.count = count;
+  line.out[0].columns = line.out[1].columns = columns;
+  packed_.kernel.run(line);
+}
+
+// Interleaves the four lines of `group` under a unit, the padding included.
+void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t group) const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const std::vector<Slot>& slots = packed_.lines.slots;
+  alignas(32) uint8_t padding[kLanes];
+  const auto code = static_cast<uint8_t>(packed_.problem.quant.x_zero_point);
+  std::memset(padding, code, sizeof padding);
+
+  const int64_t first = unit.begin * g.stride[2] - g.pad_lo[2];
+  const int64_t count = (unit.end - unit.begin - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
+  const int64_t begin = std::clamp<int64_t>(-first, 0, count);
+  const int64_t end = std::clamp<int64_t>(shape_.in[2] - first, begin, count);
+  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
+  std::byte* columns = to.scratch + group * group_bytes_;
+
+  InterleaveLine line;
+  for (int64_t i = 0; i < 4; ++i) {
+    // Past the last slot weights are zero: any line will do.
+    const Slot& slot = slots[static_cast<size_t>(std::min<int64_t>(group * 4 + i, static_cast<int64_t>(slots.size()) - 1))];
+    const int64_t plane = unit.plane * g.stride[0] - g.pad_lo[0] + slot.plane * g.dilation[0];
+    const int64_t row = unit.row * g.stride[1] - g.pad_lo[1] + slot.row;
+    const bool inside = plane >= 0 && plane < shape_.in[0] && row >= 0 && row < shape_.in[1];
+    const int64_t pixel = ((unit.image * shape_.in[0] + plane) * shape_.in[1] + row) * shape_.in[2] + first + begin;
+    line.lines[i] = inside ? to.x + pixel * shape_.x_pixel_stride + unit.chunk * kLanes : padding;
+    line.steps[i] = !inside ? 0 : wide_ ? kLanes : shape_.x_pixel_stride;
+  }
+  std::memset(columns, code, static_cast<size_t>(begin * column_bytes));
+  line.to = columns + begin * column_bytes;
+  line.count = wide_ ? ceil_div((end - begin) * g.c_in, kLanes) : end - begin;
+  packed_.kernel.interleave(line);
+  std::memset(columns + end * column_bytes, code, static_cast<size_t>((count - end) * column_bytes));
+}
+
+DepthwiseLine DepthwiseWork::line_of(const Operands& to, const Unit& unit) const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const Vectors& v = vectors();
+  const int64_t lanes_at = unit.chunk * kLanes;
+  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
+  DepthwiseLine line;
+  line.data = to.scratch + (wide_ ? lanes_at * 4 : 0);
+  line.pixel_step = wide_ ? packed_.period * 4 : g.stride[2] * kColumnBytes;
+  line.tap_step = g.dilation[2] * column_bytes;
+  line.group_step = group_bytes_;
+  line.groups = packed_.lines.groups;
+  line.column_taps = g.kernel[2];
+  line.lines = packed_.lines.lines;
+  line.weights = v.weights.data() + unit.chunk * line.groups * line.column_taps * line.lines * kColumnBytes;
+  line.bias = v.bias.data() + lanes_at;
+  for (int64_t i = 0; i < line.lines && unit.row + i < shape_.out[1]; ++i) {
+    const int64_t row = (unit.image * shape_.out[0] + unit.plane) * shape_.out[1] + unit.row + i;
+    const int64_t pixel = row * shape_.out[2] + unit.begin;
+    Output& out = line.out[i];
+    out.y = to.y + (pixel * shape_.y_pixel_stride + lanes_at) * (packed_.epilogue.f32_output ? 4 : 1);
+    out.y_row = wide_ ? packed_.period : shape_.y_pixel_stride;
+    out.residual = to.residual == nullptr ? nullptr : to.residual + pixel * g.c_out + lanes_at;
+    out.residual_row = wide_ ? packed_.period : g.c_out;
+    out.multiplier = v.multiplier.data() + lanes_at;
+    out.epilogue = &packed_.epilogue;
+  }
+  return line;
+}
+
+int64_t DepthwiseWork::cost() const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const int64_t out = shape_.n * pixels(shape_.out) * g.c_out;
+  return shape_.n * pixels(shape_.in) * g.c_in + out + 2 * out * packed_.problem.taps();
+}
+
+std::string DepthwiseWork::describe() const {
+  return std::string(packed_.kernel.name) + ": " + std::to_string(packed_.lines.lines) + " lines, " +
+         std::to_string(packed_.lines.groups) + " groups of taps, " + std::to_string(chunks_) + " chunks of " +
+         (wide_ ? "neighbouring pixels" : "channels");
+}
+
+// A channel-wise affine map: rows of `period` lanes, the channels of as many pixels as fill whole vectors.
+class PackedAffine final : public PackedConv {
+ public:
+  PackedAffine(const DepthwiseKernel& kernel, Problem problem) : kernel(kernel), problem(std::move(problem)) {
+    const int64_t channels = this->problem.geometry.c_in;
+    const int64_t whole = std::lcm(channels, kAffineColumns);
+    period = whole <= kMostPeriod || whole == channels ? whole : channels;
+    const int64_t lanes = ceil_div(period, kAffineColumns) * kAffineColumns;
+    vectors.resize(lanes, lanes * 4);
+    for (int64_t lane = 0; lane < period; ++lane) {
+      const int64_t channel = lane % channels;
+      vectors.set(this->problem, lane, channel);
+      const auto w = static_cast<int16_t>(this->problem.centered(channel, 0, 0));
+      std::memcpy(vectors.weights.data() + lane * 4, &w, sizeof w);
+    }
+    this->problem.weight = {};
+    epilogue = make_epilogue(this->problem);
+  }
+  std::unique_ptr<Work> plan(const ConvShape& shape) const override;
+  size_t packed_bytes() const noexcept override { return vectors.bytes() + problem.lut.size(); }
+
+  const DepthwiseKernel kernel;
+  Problem problem;
+  int64_t period;
+  Vectors vectors;
+  Epilogue epilogue;
+};
+
+class AffineWork final : public Work {
+ public:
+  AffineWork(const PackedAffine& packed, const ConvShape& shape)
+      : packed_(packed), shape_(shape), pixels_(shape.n * pixels(shape.out)) {
+    const int64_t channels = packed.problem.geometry.c_in;
+    const bool dense = shape.x_pixel_stride == channels && shape.y_pixel_stride == channels;
+    row_pixels_ = dense ? packed.period / channels : 1;
+    if (!dense) row_lanes_ = channels;
+    if (dense) row_lanes_ = packed.period;
+  }
+
+  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
+    const Range range = split(ceil_div(pixels_, row_pixels_), tid, threads);
+    const int64_t block = std::max<int64_t>(1, kAffineBlockBytes / row_lanes_);
+    for (int64_t row = range.begin; row < range.end; row += block) run_rows(in, out, row, std::min(range.end, row + block));
+  }
+  int64_t cost() const noexcept override { return 4 * pixels_ * packed_.problem.geometry.c_in; }
+  std::string describe() const override {
+    return std::string(packed_.kernel.name) + ": rows of " + std::to_string(row_pixels_) + " pixels";
+  }
+
+ private:
+  void run_rows(const void* const* in, void* const* out, int64_t begin, int64_t end) const noexcept;
+
+  const PackedAffine& packed_;
+  ConvShape shape_;
+  int64_t pixels_;
+  int64_t row_pixels_;
+  int64_t row_lanes_;
+};
+
+void AffineWork::run_rows(const void* const* in, void* const* out, int64_t begin, int64_t end) const noexcept {
+  const int64_t channels = packed_.problem.geometry.c_in;
+  const int64_t y_bytes = packed_.epilogue.f32_output ? 4 : 1;
+  const int64_t last = std::min(end * row_pixels_, pixels_) - (end - 1) * row_pixels_;  // pixels of the last row
+  const bool residual = packed_.problem.quant.residual;
+  AffineLine line;
+  line.x_row = row_pixels_ * shape_.x_pixel_stride;
+  line.out.y_row = row_pixels_ * shape_.y_pixel_stride;
+  line.out.residual_row = row_pixels_ * channels;
+  line.out.epilogue = &packed_.epilogue;
+  for (int64_t lane = 0; lane < row_lanes_; lane += kAffineColumns) {
+    const int64_t columns = std::min(kAffineColumns, row_lanes_ - lane);
+    const int64_t in_last = std::clamp<int64_t>(last * channels - lane, 0, columns);
+    const auto go = [&](int64_t row, int64_t count, int64_t wanted) {
+      if (count <= 0 || wanted <= 0) return;
+      line.x = static_cast<const uint8_t*>(in[0]) + row * line.x_row + lane;
+      line.out.y = static_cast<std::byte*>(out[0]) + (row * line.out.y_row + lane) * y_bytes;
+      line.out.residual = residual ? static_cast<const uint8_t*>(in[1]) + row * line.out.residual_row + lane : nullptr;
+      line.count = count;
+      line.out.columns = wanted;
+      packed_.kernel.affine(line);
+    };
+    line.weights = reinterpret_cast<const int16_t*>(packed_.vectors.weights.data() + lane * 4);
+    line.bias = packed_.vectors.bias.data() + lane;
+    line.out.multiplier = packed_.vectors.multiplier.data() + lane;
+    const bool whole = in_last == columns;
+    go(begin, end - begin - (whole ? 0 : 1), columns);
+    if (!whole) go(end - 1, 1, in_last);
+  }
+}
+
+std::unique_ptr<Work> PackedAffine::plan(const ConvShape& shape) const {
+  check_shape(problem.geometry, shape);
+  return std::make_unique<AffineWork>(*this, shape);
+}
+
+bool fits_s8(const Problem& p) {
+  for (int64_t o = 0; o < p.geometry.c_out; ++o) {
+    for (int64_t t = 0; t < p.taps(); ++t) {
+      const int32_t w = p.centered(o, t, 0);
+      if (w < -128 || w > 127) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::span<const DepthwiseKernel> depthwise_kernels() noexcept { return {kKernels, std::size(kKernels) - 1}; }
+
+bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
+  const ConvGeometry& g = problem.geometry;
+  if (g.groups != g.c_in || g.groups != g.c_out) return false;
+  if (kernel.affine != nullptr) return problem.unit_kernel() && !problem.padded() && pixels(g.stride) == 1;
+  return fits_s8(problem);
+}
+
+std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Problem problem) {
+  if (kernel.affine != nullptr) return std::make_unique<PackedAffine>(kernel, std::move(problem));
+  return std::make_unique<PackedDepthwise>(kernel, std::move(problem));
+}
+
+}  // namespace qfx::conv

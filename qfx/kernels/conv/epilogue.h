@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+
+#include "conv/problem.h"
+
+namespace qfx::conv {
+
+// What a kernel does with its accumulators; see ConvQuant. Identity values where a part is absent.
+struct Epilogue {
+  bool bounded = false;  // no value reaches 2^30, so that rounding needs no clamp in front
+  int32_t zero_point = 0;
+  int32_t lo = 0;
+  int32_t hi = 255;
+  bool f32_output = false;
+  float f32_lo = 0;
+  float f32_hi = 0;
+  int32_t residual_zero_point = 0;
+  float residual_multiplier = 0;
+  const uint8_t* lut = nullptr;  // 256 entries
+};
+
+// Where the accumulators of one tile or line go: rows of up to `columns` neighbouring channels.
+struct Output {
+  void* y = nullptr;     // row 0, u8 or f32
+  int64_t y_row = 0;     // elements between rows
+  const uint8_t* residual = nullptr;  // or null
+  int64_t residual_row = 0;
+  const float* multiplier = nullptr;
+  int64_t columns = 0;
+  const Epilogue* epilogue = nullptr;
+};
+
+inline Epilogue make_epilogue(const Problem& problem) noexcept {
+  const ConvQuant& q = problem.quant;
+  return {problem.bound < 0x1p30, q.zero_point, q.lo,   q.hi, q.f32_output, q.f32_lo, q.f32_hi, q.residual_zero_point, q.residual_multiplier,
+          problem.lut.empty() ? nullptr : problem.lut.data()};
+}
+
+}  // namespace qfx::conv

@@ -1,0 +1,163 @@
+#pragma once
+// Epilogues in AVX-512 registers, for *__avx512vnni.cc files only. Everything has internal linkage, so that no
+// instruction of this level reaches a baseline object through a merged inline function.
+
+// gcc 12 takes the deliberately undefined operands inside its own intrinsics for uses of uninitialized values.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "conv/epilogue.h"
+
+namespace qfx::conv {
+namespace {
+
+#define QFX_INLINE inline __attribute__((always_inline))
+#define QFX_INLINE_LAMBDA __attribute__((always_inline))
+
+// Inline assembly: gcc 12 copies registers around the intrinsic.
+#define QFX_DOT(acc, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
+
+inline __mmask64 first_bytes(int64_t n) noexcept { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
+inline __mmask16 first_floats(int64_t n) noexcept {
+  return n >= 16 ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1);
+}
+
+// The constants of an epilogue in registers, for a panel of V vectors.
+template <int V>
+struct Finish {
+  explicit Finish(const Output& out) noexcept {
+    const Epilogue& e = *out.epilogue;
+    const auto scale = [&](int v) { return v < V ? _mm512_loadu_ps(out.multiplier + 16 * v) : _mm512_setzero_ps(); };
+    m0 = scale(0), m1 = scale(1), m2 = scale(2), m3 = scale(3);
+    zero_point = _mm512_set1_epi16(static_cast<int16_t>(e.zero_point));
+    lo = _mm512_set1_epi8(static_cast<char>(e.lo));
+    hi = _mm512_set1_epi8(static_cast<char>(e.hi));
+    order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    columns = first_bytes(out.columns);
+    full = out.columns == 16 * V;
+  }
+  __m512 m0, m1, m2, m3;
+  __m512i zero_point, lo, hi, order;
+  __mmask64 columns;
+  bool full;
+};
+
+QFX_INLINE __m512 scaled(__m512i acc, __m512 m) noexcept { return _mm512_mul_ps(_mm512_cvtepi32_ps(acc), m); }
+
+// For v < 2^31; below -2^31 the conversion gives the least s32, as good as any other that saturates.
+QFX_INLINE __m512i rounded(__m512 v) noexcept { return _mm512_cvtps_epi32(v); }
+
+inline __m512i clamped(__m512 v) noexcept {
+  return rounded(_mm512_max_ps(_mm512_set1_ps(-65536.0f), _mm512_min_ps(_mm512_set1_ps(65536.0f), v)));
+}
+
+// Four vectors of s32 to 64 codes in order. Saturation at each narrowing equals the clamp of requantize().
+template <int V>
+QFX_INLINE __m512i narrow(const Finish<V>& f, __m512i q0, __m512i q1, __m512i q2, __m512i q3) noexcept {
+  const __m512i p01 = _mm512_adds_epi16(_mm512_packs_epi32(q0, V > 1 ? q1 : q0), f.zero_point);
+  const __m512i p23 = V > 2 ? _mm512_adds_epi16(_mm512_packs_epi32(q2, V > 3 ? q3 : q2), f.zero_point) : p01;
+  const __m512i bytes = _mm512_permutexvar_epi32(f.order, _mm512_packus_epi16(p01, p23));
+  return _mm512_min_epu8(_mm512_max_epu8(bytes, f.lo), f.hi);
+}
+
+template <int V>
+QFX_INLINE void store(const Finish<V>& f, uint8_t* y, __m512i bytes) noexcept {
+  if (!f.full) {
+    _mm512_mask_storeu_epi8(y, f.columns, bytes);
+  } else if constexpr (V == 4) {
+    _mm512_storeu_si512(y, bytes);
+  } else if constexpr (V == 3) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_castsi512_si256(bytes));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + 32), _mm512_extracti32x4_epi32(bytes, 2));
+  } else if constexpr (V == 2) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_castsi512_si256(bytes));
+  } else {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm512_castsi512_si128(bytes));
+  }
+}
+
+template <int V>
+QFX_INLINE void finish_row(const Finish<V>& f, uint8_t* y, __m512i c0, __m512i c1, __m512i c2, __m512i c3) noexcept {
+  const auto code = [&](__m512i c, __m512 m) QFX_INLINE_LAMBDA { return rounded(scaled(c, m)); };
+  store(f, y, narrow(f, code(c0, f.m0), V > 1 ? code(c1, f.m1) : c1, V > 2 ? code(c2, f.m2) : c2,
+                     V > 3 ? code(c3, f.m3) : c3));
+}
+
+// The residual's share of v.
+struct Residual {
+  explicit Residual(const Epilogue& e) noexcept
+      : zero_point(_mm512_set1_epi32(e.residual_zero_point)), ratio(_mm512_set1_ps(e.residual_multiplier)) {}
+  QFX_INLINE __m512 share(__m128i codes) const noexcept {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), zero_point)), ratio);
+  }
+  __m512i zero_point;
+  __m512 ratio;
+};
+
+template <int V, bool kFull>
+QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8_t* y, const uint8_t* residual,
+                                    __m512i c0, __m512i c1, __m512i c2, __m512i c3) noexcept {
+  const auto code = [&](int v, __m512i c, __m512 m) QFX_INLINE_LAMBDA {
+    const __m128i codes = kFull ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual) + v)
+                                : _mm_maskz_loadu_epi8(static_cast<__mmask16>(f.columns >> 16 * v), residual + 16 * v);
+    return rounded(_mm512_add_ps(scaled(c, m), r.share(codes)));
+  };
+  store(f, y, narrow(f, code(0, c0, f.m0), V > 1 ? code(1, c1, f.m1) : c1, V > 2 ? code(2, c2, f.m2) : c2,
+                     V > 3 ? code(3, c3, f.m3) : c3));
+}
+
+// Any epilogue but the table, from accumulators in memory, row by row.
+inline void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
+  const Epilogue& e = *out.epilogue;
+  const Residual share(e);
+  for (int64_t first = 0; first < out.columns; first += 16) {
+    const __mmask16 mask = first_floats(out.columns - first);
+    __m512 v = scaled(_mm512_loadu_si512(acc + first), _mm512_loadu_ps(out.multiplier + first));
+    if (out.residual != nullptr) {
+      v = _mm512_add_ps(v, share.share(_mm_maskz_loadu_epi8(mask, out.residual + row * out.residual_row + first)));
+    }
+    if (e.f32_output) {
+      // In this order max and min treat a zero of either sign as std::max and std::min do.
+      v = _mm512_min_ps(_mm512_set1_ps(e.f32_hi), _mm512_max_ps(_mm512_set1_ps(e.f32_lo), v));
+      _mm512_mask_storeu_ps(static_cast<float*>(out.y) + row * out.y_row + first, mask, v);
+      continue;
+    }
+    const __m512i q = _mm512_add_epi32(clamped(v), _mm512_set1_epi32(e.zero_point));
+    const __m512i code = _mm512_min_epi32(_mm512_max_epi32(q, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
+    _mm512_mask_cvtepi32_storeu_epi8(static_cast<uint8_t*>(out.y) + row * out.y_row + first, mask, code);
+  }
+}
+
+// 256-entry table over 64 bytes: each half of the table is 64 words in two registers, looked up by the code's upper
+// bits; its lowest bit picks the byte of the word.
+inline __m512i lookup_even(__m512i words_of_codes, __m512i t0, __m512i t1, __m512i t2, __m512i t3) noexcept {
+  const __m512i index = _mm512_srli_epi16(words_of_codes, 1);
+  const __m512i low = _mm512_permutex2var_epi16(t0, index, t1);
+  const __m512i high = _mm512_permutex2var_epi16(t2, index, t3);
+  const __mmask32 upper = _mm512_test_epi16_mask(words_of_codes, _mm512_set1_epi16(0x80));
+  const __m512i word = _mm512_mask_mov_epi16(low, upper, high);
+  const __m512i shift = _mm512_slli_epi16(_mm512_and_si512(words_of_codes, _mm512_set1_epi16(1)), 3);
+  return _mm512_and_si512(_mm512_srlv_epi16(word, shift), _mm512_set1_epi16(0xff));
+}
+
+// y = lut[y] over `rows` rows.
+inline void map_rows(const Output& out, int64_t first, int64_t rows) noexcept {
+  const uint8_t* lut = out.epilogue->lut;
+  const __m512i t0 = _mm512_loadu_si512(lut), t1 = _mm512_loadu_si512(lut + 64);
+  const __m512i t2 = _mm512_loadu_si512(lut + 128), t3 = _mm512_loadu_si512(lut + 192);
+  const __mmask64 mask = first_bytes(out.columns);
+  for (int64_t row = first; row < first + rows; ++row) {
+    uint8_t* y = static_cast<uint8_t*>(out.y) + row * out.y_row;
+    const __m512i q = _mm512_maskz_loadu_epi8(mask, y);
+    const __m512i even = lookup_even(_mm512_and_si512(q, _mm512_set1_epi16(0xff)), t0, t1, t2, t3);
+    const __m512i odd = lookup_even(_mm512_srli_epi16(q, 8), t0, t1, t2, t3);
+    _mm512_mask_storeu_epi8(y, mask, _mm512_or_si512(even, _mm512_slli_epi16(odd, 8)));
+  }
+}
+
+}  // namespace
+}  // namespace qfx::conv

@@ -1,0 +1,48 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "conv/epilogue.h"
+#include "conv/problem.h"
+#include "core/isa.h"
+
+namespace qfx::conv {
+
+// Output pixels that lie at one distance from each other in x, by one panel of output
+// channels.
+// The reduction runs over `tap_count` runs of `steps` * depth contiguous activations each.
+struct GemmTile {
+  const std::byte* a = nullptr;   // row 0
+  int64_t a_row = 0;              // bytes between rows
+  const int64_t* taps = nullptr;  // byte offsets of the runs
+  int64_t tap_count = 0;
+  int64_t steps = 0;
+  const std::byte* b = nullptr;         // packed weights of the panel
+  const int32_t* bias = nullptr;        // [columns]
+  Output out;
+};
+
+// Any number of rows, at least one, in tiles of at most the kernel's.
+using GemmFn = void(const GemmTile& tile, int64_t rows) noexcept;
+
+struct GemmKernel {
+  const char* name;
+  Isa isa;
+  int rows;
+  int columns;
+  int depth;
+  int bytes;  // of one activation as the kernel reads it
+  GemmFn* run;
+};
+
+// Every kernel of kernels.inc built for this architecture.
+std::span<const GemmKernel> gemm_kernels() noexcept;
+
+// Applies to every geometry.
+std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem);
+
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) GemmFn name;
+#include "conv/kernels.inc"
+
+}  // namespace qfx::conv

@@ -1,0 +1,132 @@
+#include "conv/finish__avx512vnni.h"
+
+#include <cstring>
+
+#include "conv/gemm.h"
+
+// Accumulators are named, not an array: gcc 12 spills the array.
+
+namespace qfx::conv {
+namespace {
+
+inline __m512i broadcast(const std::byte* p) noexcept {
+  int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+
+// X(row, base pointer, multiple of the row stride). Three rows share a base: with a base a row the
+// general-purpose registers run out.
+#define QFX_ROWS(X)                                                                                             \
+  X(0, p0, 0) X(1, p0, 1) X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2)    \
+  X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
+
+enum class Ending { plain, residual, general };
+
+// `count` tiles of R rows by V vectors, from row `first` on.
+template <int R, int V, Ending kEnding>
+void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
+  static_assert(R <= 14 && V <= 4 && R * V <= 28);
+  const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.bias + 16 * v) : _mm512_setzero_si512(); };
+  const __m512i i0 = initial(0), i1 = initial(1), i2 = initial(2), i3 = initial(3);
+  const Output& out = t.out;
+  const Finish<V> f(out);
+  const Residual share(*out.epilogue);
+  const int64_t s = t.a_row, y_row = out.y_row, residual_row = out.residual_row;
+  const std::byte* a = t.a + first * s;
+  uint8_t* y = static_cast<uint8_t*>(out.y) + first * y_row;
+  const uint8_t* residual = kEnding == Ending::residual ? out.residual + first * residual_row : nullptr;
+  for (int64_t end = first + count * R; first < end; first += R, a += R * s) {
+#define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
+    QFX_ROWS(QFX_DECLARE)
+#undef QFX_DECLARE
+    const std::byte* b = t.b;
+    for (int64_t tap = 0; tap < t.tap_count; ++tap) {
+      const std::byte* p0 = a + t.taps[tap];
+      [[maybe_unused]] const std::byte *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;
+      for (int64_t step = t.steps; step > 0; --step) {
+        const __m512i b0 = _mm512_loadu_si512(b);
+        [[maybe_unused]] __m512i b1, b2, b3;
+        if constexpr (V > 1) b1 = _mm512_loadu_si512(b + 64);
+        if constexpr (V > 2) b2 = _mm512_loadu_si512(b + 128);
+        if constexpr (V > 3) b3 = _mm512_loadu_si512(b + 192);
+#define QFX_STEP(r, p, k)                            \
+  if constexpr (R > r) {                             \
+    const __m512i x = broadcast(p + k * s);          \
+    QFX_DOT(c##r##_0, x, b0);                        \
+    if constexpr (V > 1) QFX_DOT(c##r##_1, x, b1);   \
+    if constexpr (V > 2) QFX_DOT(c##r##_2, x, b2);   \
+    if constexpr (V > 3) QFX_DOT(c##r##_3, x, b3);   \
+  }
+        QFX_ROWS(QFX_STEP)
+#undef QFX_STEP
+        b += 64 * V;
+        p0 += 4, p3 += 4, p6 += 4, p9 += 4, p12 += 4;
+      }
+    }
+    if constexpr (kEnding == Ending::plain) {
+#define QFX_FINISH(r, p, k) \
+  if constexpr (R > r) finish_row(f, y, c##r##_0, c##r##_1, c##r##_2, c##r##_3), y += y_row;
+      QFX_ROWS(QFX_FINISH)
+#undef QFX_FINISH
+    } else if constexpr (kEnding == Ending::residual) {
+#define QFX_FINISH(r, p, k)                                                                                    \
+  if constexpr (R > r) {                                                                                       \
+    if (f.full) {                                                                                              \
+      finish_row_residual<V, true>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3);             \
+    } else {                                                                                                   \
+      finish_row_residual<V, false>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3);            \
+    }                                                                                                          \
+    y += y_row, residual += residual_row;                                                                      \
+  }
+      QFX_ROWS(QFX_FINISH)
+#undef QFX_FINISH
+    } else {
+      alignas(64) int32_t acc[16 * V];
+#define QFX_FINISH(r, p, k)                                      \
+  if constexpr (R > r) {                                         \
+    _mm512_store_si512(acc, c##r##_0);                           \
+    if constexpr (V > 1) _mm512_store_si512(acc + 16, c##r##_1); \
+    if constexpr (V > 2) _mm512_store_si512(acc + 32, c##r##_2); \
+    if constexpr (V > 3) _mm512_store_si512(acc + 48, c##r##_3); \
+    finish_general(out, first + r, acc);                         \
+  }
+      QFX_ROWS(QFX_FINISH)
+#undef QFX_FINISH
+    }
+    if (out.epilogue->lut != nullptr && !out.epilogue->f32_output) map_rows(out, first, R);
+  }
+}
+
+template <int R, int V, Ending kEnding>
+void tiles_of(const GemmTile& t, int64_t size, int64_t first, int64_t count) noexcept {
+  if (size == R) return tiles<R, V, kEnding>(t, first, count);
+  if constexpr (R > 1) tiles_of<R - 1, V, kEnding>(t, size, first, count);
+}
+
+// `rows` in the fewest tiles, whose sizes differ by one at most.
+template <int R, int V, Ending kEnding>
+void all_rows(const GemmTile& t, int64_t rows) noexcept {
+  const int64_t count = (rows + R - 1) / R;
+  const int64_t size = rows / count, larger = rows % count;
+  if (larger > 0) tiles_of<R, V, kEnding>(t, size + 1, 0, larger);
+  tiles_of<R, V, kEnding>(t, size, larger * (size + 1), count - larger);
+}
+
+template <int R, int V>
+void gemm(const GemmTile& t, int64_t rows) noexcept {
+  const Epilogue& e = *t.out.epilogue;
+  if (e.f32_output || !e.bounded) return all_rows<R, V, Ending::general>(t, rows);
+  if (t.out.residual != nullptr) return all_rows<R, V, Ending::residual>(t, rows);
+  all_rows<R, V, Ending::plain>(t, rows);
+}
+
+}  // namespace
+
+#define QFX_IF_avx512vnni(...) __VA_ARGS__
+#define QFX_IF_avx2(...)
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 16>(t, count); })
+#include "conv/kernels.inc"
+
+}  // namespace qfx::conv

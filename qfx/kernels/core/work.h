@@ -1,0 +1,29 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace qfx {
+
+// One kernel bound to concrete shapes. Immutable; `run` may be called from many threads at once,
+// each team with its own scratch. Within a team every thread 0..threads-1 calls run exactly once;
+// the parts they compute are disjoint and together complete, and need no barrier between them.
+class Work {
+ public:
+  virtual ~Work() = default;
+
+  // in/out: base pointers of the step's values in the order of the step's operands.
+  // scratch: scratch_bytes() bytes for this thread alone, 64-byte aligned.
+  virtual void run(const void* const* in, void* const* out, std::byte* scratch, int tid,
+                   int threads) const noexcept = 0;
+
+  virtual size_t scratch_bytes() const noexcept { return 0; }
+
+  // An estimate of the work: bytes touched plus multiply-accumulates, for the choice of thread count.
+  virtual int64_t cost() const noexcept = 0;
+
+  // Kernel name, tile, and why it was chosen; one line.
+  virtual std::string describe() const = 0;
+};
+
+}  // namespace qfx

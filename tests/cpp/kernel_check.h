@@ -1,0 +1,76 @@
+#pragma once
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/nest.h"
+#include "harness.h"
+
+namespace qfx::test {
+
+using Dims = std::vector<int64_t>;
+using Bytes = std::vector<uint8_t>;
+using Plan = std::function<std::unique_ptr<Work>(Isa)>;
+
+template <class T>
+Bytes bytes_of(const std::vector<T>& values) {
+  Bytes bytes(values.size() * sizeof(T));
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+inline Bytes random_bytes(Rng& rng, int64_t n) {
+  Bytes bytes(static_cast<size_t>(n));
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng.next());
+  return bytes;
+}
+
+// The multi-index of a flat index.
+inline Dims unravel(int64_t index, const Dims& shape) {
+  Dims at(shape.size());
+  for (size_t d = shape.size(); d-- > 0;) {
+    at[d] = index % shape[d];
+    index /= shape[d];
+  }
+  return at;
+}
+
+// Plans on every level, runs with 1, 2 and 5 threads between guard pages, and compares with `expected` bit for bit.
+template <class T>
+void check_on_every_isa(const Plan& plan, const std::vector<Bytes>& inputs, const std::vector<T>& expected,
+                        const std::string& what) {
+  std::vector<std::unique_ptr<GuardedBuffer>> guarded;
+  std::vector<const void*> in;
+  for (const Bytes& input : inputs) {
+    guarded.push_back(std::make_unique<GuardedBuffer>(input.size()));
+    if (!input.empty()) std::memcpy(guarded.back()->data(), input.data(), input.size());
+    in.push_back(guarded.back()->data());
+  }
+  for (Isa isa : isas()) {
+    const auto work = plan(isa);
+    if (work->cost() < 0 || work->describe().empty()) throw Failure("cost or description missing: " + what);
+    for (int threads : {1, 2, 5}) {
+      GuardedBuffer y(expected.size() * sizeof(T));
+      y.fill(0xcd);
+      run(*work, in, {y.data()}, threads);
+      const std::string where =
+          what + " on " + isa_name(isa) + ", " + std::to_string(threads) + " threads, " + work->describe();
+      if (!y.intact()) throw Failure("a write in front of y: " + where);
+      for (size_t i = 0; i < expected.size(); ++i)
+        if (std::memcmp(y.data<T>() + i, &expected[i], sizeof(T)) != 0)
+          throw Failure(where + ": element " + std::to_string(i) + " of " + std::to_string(expected.size()) + " is " +
+                        shown(y.data<T>()[i]) + ", not " + shown(expected[i]));
+    }
+  }
+}
+
+inline std::string shown_dims(const Dims& dims) {
+  std::string text = "[";
+  for (int64_t d : dims) text.append(text.size() > 1 ? "," : "").append(std::to_string(d));
+  return text.append("]");
+}
+
+}  // namespace qfx::test

@@ -1,0 +1,305 @@
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+
+#include "glue/glue.h"
+#include "kernel_check.h"
+
+using namespace qfx;
+using namespace qfx::test;
+
+namespace {
+
+std::vector<float> random_floats(Rng& rng, int64_t n, double lo, double hi) {
+  std::vector<float> x(static_cast<size_t>(n));
+  for (float& value : x) value = static_cast<float>(rng.real(lo, hi));
+  return x;
+}
+
+// Equal, or neighbours: a float64 evaluation that is off by a few of its own ulps can only round to a neighbour.
+// `absolute` allows for a difference of larger float64 values.
+bool nearly(float a, float b, double absolute) {
+  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
+  return a == b || std::nextafter(a, b) == b || std::fabs(static_cast<double>(a) - static_cast<double>(b)) <= absolute;
+}
+
+// One thread against the reference; several threads and guard pages against one thread.
+void check_glue(const Plan& plan, const std::vector<std::vector<float>>& inputs, const std::vector<float>& expected,
+                const std::string& what, double absolute = 0.0) {
+  std::vector<const void*> in;
+  std::vector<Bytes> bytes;
+  for (const auto& input : inputs) {
+    in.push_back(input.data());
+    bytes.push_back(bytes_of(input));
+  }
+  std::vector<float> y(expected.size());
+  run(*plan(Isa::scalar), in, {y.data()}, 1);
+  for (size_t i = 0; i < y.size(); ++i)
+    if (!nearly(y[i], expected[i], absolute))
+      throw Failure(what + ": element " + std::to_string(i) + " is " + shown(y[i]) + ", not " + shown(expected[i]));
+  check_on_every_isa(plan, bytes, y, what);
+}
+
+}  // namespace
+
+TEST(glue_softmax_and_log_softmax) {
+  Rng rng(60);
+  for (const Dims& shape : {Dims{4, 10, 1}, Dims{2, 7, 5}, Dims{3, 1, 2}, Dims{0, 3, 2}, Dims{1, 1000, 1}, Dims{2, 0, 3}}) {
+    const int64_t outer = shape[0], n = shape[1], inner = shape[2];
+    const auto x = random_floats(rng, outer * n * inner, -90, 90);
+    for (bool log : {false, true}) {
+      std::vector<float> y(x.size());
+      for (int64_t o = 0; o < outer; ++o)
+        for (int64_t i = 0; i < inner; ++i) {
+          const auto at = [&](int64_t k) { return static_cast<size_t>((o * n + k) * inner + i); };
+          long double sum = 0, most = -INFINITY;
+          for (int64_t k = 0; k < n; ++k) most = std::max<long double>(most, x[at(k)]);
+          for (int64_t k = 0; k < n; ++k) sum += std::exp(static_cast<long double>(x[at(k)]) - most);
+          for (int64_t k = 0; k < n; ++k) {
+            const long double shifted = static_cast<long double>(x[at(k)]) - most;
+            y[at(k)] = static_cast<float>(log ? shifted - std::log(sum) : std::exp(shifted) / sum);
+          }
+        }
+      // The sum of n terms is off by n ulps of float64 at most, |x - most| <= 180 by 180 of them.
+      const double absolute = log ? static_cast<double>(n + 180) * 0x1p-52 : 0.0;
+      check_glue([&](Isa) { return plan_softmax(outer, n, inner, log); }, {x}, y, "softmax " + shown_dims(shape), absolute);
+    }
+  }
+}
+
+TEST(glue_layer_norm_of_every_length) {
+  Rng rng(61);
+  for (int64_t n : {1, 2, 7, 8, 9, 63, 96, 768})
+    for (bool affine : {false, true}) {
+      const int64_t rows = 5;
+      const auto x = random_floats(rng, rows * n, 1, 3);
+      const auto weight = random_floats(rng, affine ? n : 0, -2, 2), bias = random_floats(rng, affine ? n : 0, -2, 2);
+      std::vector<float> y;
+      for (int64_t r = 0; r < rows; ++r) {
+        long double sum = 0, square = 0;
+        for (int64_t i = 0; i < n; ++i) sum += x[static_cast<size_t>(r * n + i)];
+        const long double mean = sum / n;
+        for (int64_t i = 0; i < n; ++i) {
+          const long double d = x[static_cast<size_t>(r * n + i)] - mean;
+          square += d * d;
+        }
+        for (int64_t i = 0; i < n; ++i) {
+          const size_t c = static_cast<size_t>(i);
+          const long double d = x[static_cast<size_t>(r * n + i)] - mean;
+          const long double v = d / std::sqrt(square / n + 1e-5L);
+          y.push_back(static_cast<float>(affine ? v * weight[c] + bias[c] : v));
+        }
+      }
+      if (n == 1) y.assign(y.size(), 0.0f);
+      if (n == 1 && affine)
+        for (float& value : y) value = bias[0];
+      check_glue([&](Isa) { return plan_layer_norm(rows, n, 1e-5, weight, bias); }, {x}, y,
+                 "layer_norm " + std::to_string(n));
+    }
+  CHECK_THROWS(std::invalid_argument, plan_layer_norm(2, 3, 1e-5, std::vector<float>(2), {}));
+}
+
+TEST(glue_group_norm_and_instance_norm) {
+  Rng rng(62);
+  for (int64_t groups : {1, 2, 6, 12}) {
+    const int64_t n = 2, pixels = 11, channels = 12, width = channels / groups;
+    const auto x = random_floats(rng, n * pixels * channels, -2, 5), weight = random_floats(rng, channels, -2, 2),
+               bias = random_floats(rng, channels, -2, 2);
+    std::vector<float> y(x.size());
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t first = c / width * width;
+        const auto at = [&](int64_t p, int64_t k) { return static_cast<size_t>((i * pixels + p) * channels + k); };
+        long double sum = 0, square = 0;
+        for (int64_t p = 0; p < pixels; ++p)
+          for (int64_t k = first; k < first + width; ++k) sum += x[at(p, k)];
+        const long double mean = sum / (pixels * width);
+        for (int64_t p = 0; p < pixels; ++p)
+          for (int64_t k = first; k < first + width; ++k) square += (x[at(p, k)] - mean) * (x[at(p, k)] - mean);
+        const long double scale = 1 / std::sqrt(square / (pixels * width) + 1e-3L);
+        for (int64_t p = 0; p < pixels; ++p)
+          y[at(p, c)] = static_cast<float>((x[at(p, c)] - mean) * scale * weight[static_cast<size_t>(c)] +
+                                           bias[static_cast<size_t>(c)]);
+      }
+    check_glue([&](Isa) { return plan_group_norm(n, pixels, channels, groups, 1e-3, weight, bias); }, {x}, y,
+               "group_norm " + std::to_string(groups));
+  }
+  CHECK_THROWS(std::invalid_argument, plan_group_norm(1, 2, 12, 5, 1e-3, {}, {}));
+}
+
+TEST(glue_binary_f32_broadcasts) {
+  Rng rng(63);
+  for (int i = 0; i < 200; ++i) {
+    Dims a, b, shape;
+    for (int64_t d = rng.integer(0, 4); d > 0; --d) {
+      const int64_t size = rng.integer(0, 20) == 0 ? 0 : rng.integer(1, 9);
+      a.push_back(rng.integer(0, 2) == 0 ? 1 : size);
+      b.push_back(rng.integer(0, 2) == 0 ? 1 : size);
+      shape.push_back(a.back() == 1 ? b.back() : a.back());
+    }
+    const auto x = random_floats(rng, element_count(a), -5, 5), z = random_floats(rng, element_count(b), -5, 5);
+    for (int op = 0; op < 4; ++op) {
+      std::vector<float> y;
+      for (int64_t k = 0; k < element_count(shape); ++k) {
+        const Dims at = unravel(k, shape);
+        int64_t u = 0, v = 0;
+        for (size_t d = 0; d < at.size(); ++d) {
+          u = u * a[d] + (a[d] == 1 ? 0 : at[d]);
+          v = v * b[d] + (b[d] == 1 ? 0 : at[d]);
+        }
+        const float p = x[static_cast<size_t>(u)], q = z[static_cast<size_t>(v)];
+        y.push_back(op == 0 ? p + q : (op == 1 ? p - q : (op == 2 ? p * q : p / q)));
+      }
+      check_on_every_isa([&](Isa) { return plan_binary_f32(static_cast<FloatBinaryOp>(op), a, b); },
+                         {bytes_of(x), bytes_of(z)}, y, "binary_f32 " + shown_dims(a) + shown_dims(b));
+    }
+  }
+  CHECK_THROWS(std::invalid_argument, plan_binary_f32(FloatBinaryOp::add, {2}, {3}));
+}
+
+TEST(glue_pointwise_functions) {
+  struct Row {
+    const char* name;
+    std::vector<double> args;
+    std::function<long double(long double)> f;
+    double lo = -12, hi = 12;
+  };
+  using L = long double;
+  const auto clamp = [](L x, L lo, L hi) { return std::min(std::max(x, lo), hi); };
+  const std::vector<Row> rows{
+      {"relu", {}, [](L x) { return std::max(x, 0.0L); }},
+      {"clamp", {-1.5, 6.0}, [&](L x) { return clamp(x, -1.5L, 6.0L); }},
+      {"sigmoid", {}, [](L x) { return 1 / (1 + std::exp(-x)); }},
+      {"tanh", {}, [](L x) { return std::tanh(x); }},
+      {"silu", {}, [](L x) { return x / (1 + std::exp(-x)); }},
+      {"gelu", {0}, [](L x) { return x * std::erfc(-x / std::sqrt(2.0L)) / 2; }, -3},
+      {"gelu", {1}, [](L x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x))); }, -2},
+      {"hardsigmoid", {}, [&](L x) { return clamp(x + 3, 0, 6) / 6; }},
+      {"hardswish", {}, [&](L x) { return x * clamp(x + 3, 0, 6) / 6; }},
+      {"leaky_relu", {0.25}, [](L x) { return x < 0 ? x / 4 : x; }},
+      {"elu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x) / 2; }},
+      {"celu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x * 2) / 2; }},
+      {"selu", {}, [](L x) { return 1.0507009873554804934L * (x > 0 ? x : 1.6732632423543772848L * std::expm1(x)); }},
+      {"softplus", {2, 20}, [](L x) { return x * 2 > 20 ? x : std::log1p(std::exp(x * 2)) / 2; }},
+      {"mish", {}, [](L x) { return x * std::tanh(std::log1p(std::exp(x))); }},
+      {"logsigmoid", {}, [](L x) { return -std::log1p(std::exp(-x)); }},
+      {"softsign", {}, [](L x) { return x / (1 + std::abs(x)); }},
+      {"tanhshrink", {}, [](L x) { return x - std::tanh(x); }, 1},
+      {"hardshrink", {0.5}, [](L x) { return std::abs(x) <= 0.5L ? 0 : x; }},
+      {"softshrink", {0.5}, [](L x) { return x > 0.5L ? x - 0.5L : (x < -0.5L ? x + 0.5L : 0); }},
+      {"threshold", {1.0, -7.0}, [](L x) { return x > 1 ? x : -7; }},
+      {"exp", {}, [](L x) { return std::exp(x); }},
+      {"log", {}, [](L x) { return std::log(x); }, 0.1},
+      {"sqrt", {}, [](L x) { return std::sqrt(x); }, 0},
+      {"rsqrt", {}, [](L x) { return 1 / std::sqrt(x); }, 0.1},
+      {"reciprocal", {}, [](L x) { return 1 / x; }, 0.1},
+      {"abs", {}, [](L x) { return std::abs(x); }},
+      {"neg", {}, [](L x) { return -x; }},
+      {"square", {}, [](L x) { return x * x; }},
+      {"pow_scalar", {2.5}, [](L x) { return std::pow(x, 2.5L); }, 0},
+      {"erf", {}, [](L x) { return std::erf(x); }},
+      {"sin", {}, [](L x) { return std::sin(x); }},
+      {"cos", {}, [](L x) { return std::cos(x); }},
+      {"add_scalar", {-3}, [](L x) { return x - 3; }},
+      {"rsub_scalar", {2}, [](L x) { return 2 - x; }},
+      {"mul_scalar", {0.5}, [](L x) { return x / 2; }},
+      {"rdiv_scalar", {2}, [](L x) { return 2 / x; }, 0.1},
+      {"floor", {}, [](L x) { return std::floor(x); }},
+      {"ceil", {}, [](L x) { return std::ceil(x); }},
+      {"round", {}, [](L x) { return std::nearbyint(x); }},
+      {"sign", {}, [](L x) { return x > 0 ? 1 : (x < 0 ? -1 : 0); }},
+  };
+  Rng rng(64);
+  for (const Row& row : rows) {
+    auto x = random_floats(rng, 77, row.lo, row.hi);
+    std::vector<float> y;
+    for (float value : x) y.push_back(static_cast<float>(row.f(value)));
+    const auto plan = [&](Isa) { return plan_pointwise_f32(row.name, row.args, static_cast<int64_t>(x.size())); };
+    check_glue(plan, {x}, y, row.name);
+    if (std::string(row.name) == "threshold" || std::string(row.name) == "hardshrink") continue;
+    x.assign(x.size(), std::numeric_limits<float>::quiet_NaN());
+    check_glue(plan, {x}, x, std::string(row.name) + " of NaN");
+  }
+  CHECK_THROWS(std::invalid_argument, plan_pointwise_f32("no_such", {}, 1));
+  CHECK_THROWS(std::invalid_argument, plan_pointwise_f32("clamp", std::vector<double>{1.0}, 1));
+}
+
+TEST(glue_matmul_f32_in_the_order_of_k) {
+  Rng rng(65);
+  for (const Dims& s : {Dims{1, 1, 1, 1}, Dims{2, 3, 64, 5}, Dims{1, 7, 33, 130}, Dims{3, 4, 0, 6}, Dims{0, 2, 3, 4}}) {
+    const int64_t batch = s[0], m = s[1], k = s[2], n = s[3];
+    const auto a = random_floats(rng, batch * m * k, -1, 1), b = random_floats(rng, batch * k * n, -1, 1);
+    std::vector<float> y;
+    for (int64_t i = 0; i < batch * m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        float sum = 0.0f;
+        for (int64_t p = 0; p < k; ++p) {
+          volatile float product =
+              a[static_cast<size_t>(i * k + p)] * b[static_cast<size_t>((i / m * k + p) * n + j)];
+          sum += product;
+        }
+        y.push_back(sum);
+      }
+    check_on_every_isa([&](Isa) { return plan_matmul_f32(batch, m, k, n); }, {bytes_of(a), bytes_of(b)}, y,
+                       "matmul " + shown_dims(s));
+  }
+}
+
+namespace {
+
+std::vector<float> reference_linear_dynamic(const std::vector<float>& x, const std::vector<int8_t>& w,
+                                            const std::vector<float>& scale, const std::vector<float>& bias, int64_t rows,
+                                            int64_t k, int64_t n, int qmax) {
+  double low = 0, high = 0;
+  for (float value : x) {
+    low = std::min<double>(low, value);
+    high = std::max<double>(high, value);
+  }
+  float s = static_cast<float>((high - low) / qmax);
+  if (s == 0.0f) s = 1.0f;
+  const double z = std::min(std::max(std::nearbyint(-low / static_cast<double>(s)), 0.0), static_cast<double>(qmax));
+  std::vector<float> y;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t o = 0; o < n; ++o) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const double q = std::nearbyint(static_cast<double>(x[static_cast<size_t>(r * k + i)]) / static_cast<double>(s)) + z;
+        sum += static_cast<int64_t>(std::min(std::max(q, 0.0), static_cast<double>(qmax)) - z) *
+               w[static_cast<size_t>(o * k + i)];
+      }
+      volatile float product = static_cast<float>(sum) * (s * scale[static_cast<size_t>(o)]);
+      y.push_back(bias.empty() ? product : product + bias[static_cast<size_t>(o)]);
+    }
+  return y;
+}
+
+}  // namespace
+
+TEST(glue_linear_dynamic) {
+  Rng rng(66);
+  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 64, 33}, Dims{2, 31, 130}, Dims{0, 4, 5}, Dims{2, 0, 3},
+                        Dims{1, 70000, 3}, Dims{9, 100, 64}})
+    for (bool reduce_range : {false, true})
+      for (double high : {0.0, 1.0, 30.0}) {
+        const auto x = random_floats(rng, s[0] * s[1], high == 0.0 ? 0.0 : -2.0, high);
+        const Bytes codes = random_bytes(rng, s[1] * s[2]);
+        const std::vector<int8_t> w(codes.begin(), codes.end());
+        const auto scale = random_floats(rng, s[2], 0.001, 0.1);
+        const auto bias = rng.integer(0, 1) != 0 ? random_floats(rng, s[2], -1, 1) : std::vector<float>{};
+        check_on_every_isa(
+            [&](Isa) { return plan_linear_dynamic(s[0], s[1], s[2], w, scale, bias, reduce_range); }, {bytes_of(x)},
+            reference_linear_dynamic(x, w, scale, bias, s[0], s[1], s[2], reduce_range ? 127 : 255),
+            "linear_dynamic " + shown_dims(s));
+      }
+  CHECK_THROWS(std::invalid_argument, plan_linear_dynamic(1, 2, 3, {}, {}, {}, false));
+}
+
+TEST(glue_linear_dynamic_of_an_infinite_input_is_nan) {
+  const std::vector<float> x{1.0f, std::numeric_limits<float>::infinity()};
+  const std::vector<int8_t> w{1, 2};
+  const std::vector<float> scale{1.0f};
+  float y = 0.0f;
+  run(*plan_linear_dynamic(1, 2, 1, w, scale, {}, false), {x.data()}, {&y}, 1);
+  CHECK(std::isnan(y));
+}

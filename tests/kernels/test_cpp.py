@@ -1,0 +1,52 @@
+"""Builds the C++ tests once a session and runs each of their cases as a test of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "cpp-tests"
+CASES = sorted(
+    name
+    for source in (ROOT / "tests" / "cpp").glob("*.cc")
+    for name in re.findall(r"^TEST\((\w+)\)", source.read_text(encoding="utf-8"), re.MULTILINE)
+)
+
+
+def run_tool(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)} failed\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The test program, up to date with its sources. Concurrent test processes build one after the other."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_tool("cmake", "-S", str(ROOT), "-B", str(BUILD), "-DQFX_BINDINGS=OFF", "-DQFX_TESTS=ON")
+        run_tool("cmake", "--build", str(BUILD), "--target", "qfx_tests", f"-j{os.cpu_count() or 1}")
+    return BUILD / "qfx_tests"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cpp(binary: Path, case: str) -> None:
+    done = subprocess.run([str(binary), "--run", case], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def test_every_case_is_run(binary: Path) -> None:
+    listed = subprocess.run([str(binary), "--list"], capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == CASES
+
+
+def test_an_unknown_case_is_refused(binary: Path) -> None:
+    done = subprocess.run([str(binary), "--run", "no_such_case"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no_such_case" in done.stderr
