@@ -1,0 +1,22 @@
+"""The runtime: programs, executables, threads. Needs numpy only; torch tensors are taken where torch is there."""
+
+from __future__ import annotations
+
+from qfx.runtime._C import Program, ProgramBuilder
+from qfx.runtime.cpu import cpu_info, isa_names
+from qfx.runtime.executable import Executable
+from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
+from qfx.runtime.threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "Executable",
+    "Explanation",
+    "MemoryRecord",
+    "Program",
+    "ProgramBuilder",
+    "StepRecord",
+    "cpu_info",
+    "get_num_threads",
+    "isa_names",
+    "set_num_threads",
+]

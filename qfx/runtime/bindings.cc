@@ -1,0 +1,342 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "core/isa.h"
+#include "runtime/arena.h"
+#include "runtime/errors.h"
+#include "runtime/executable.h"
+#include "runtime/program.h"
+#include "runtime/shapes.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace qfx {
+namespace {
+
+using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+
+DType array_dtype(const Array& array) {
+  if (array.dtype() == nb::dtype<uint8_t>()) return DType::u8;
+  if (array.dtype() == nb::dtype<int8_t>()) return DType::s8;
+  if (array.dtype() == nb::dtype<int32_t>()) return DType::s32;
+  if (array.dtype() == nb::dtype<float>()) return DType::f32;
+  throw nb::type_error("constants are uint8, int8, int32 or float32 arrays");
+}
+
+Dims array_shape(const Array& array) {
+  Dims shape;
+  for (size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<int64_t>(array.shape(i)));
+  return shape;
+}
+
+// A dict whose values are one T or a sequence of them.
+template <class T>
+std::map<std::string, std::vector<T>> attributes(const nb::dict& given) {
+  std::map<std::string, std::vector<T>> parsed;
+  for (const auto& [name, value] : given) {
+    auto& entries = parsed[nb::cast<std::string>(name)];
+    T one;
+    if (nb::try_cast(value, one)) {
+      entries.push_back(one);
+    } else {
+      entries = nb::cast<std::vector<T>>(value);
+    }
+  }
+  return parsed;
+}
+
+template <class T>
+std::map<std::string, T> single_attributes(const nb::dict& given) {
+  std::map<std::string, T> parsed;
+  for (const auto& [name, value] : given) parsed[nb::cast<std::string>(name)] = nb::cast<T>(value);
+  return parsed;
+}
+
+void add_step(ProgramBuilder& builder, std::string op, std::string name, std::vector<int> inputs, int output,
+              const nb::dict& ints, const nb::dict& floats, const nb::dict& exprs, const nb::dict& constants,
+              const nb::dict& text) {
+  try {
+    builder.step({op, name, std::move(inputs), output, attributes<int64_t>(ints), attributes<double>(floats),
+                  attributes<int>(exprs), single_attributes<int>(constants), single_attributes<std::string>(text)});
+  } catch (const nb::cast_error&) {
+    throw ProgramError(name, "an attribute of this '" + op + "' has a value of the wrong type");
+  }
+}
+
+// Reads a tuple or list of ints without building Python objects.
+Dims read_ints(nb::handle sequence) {
+  PyObject* fast = PySequence_Fast(sequence.ptr(), "expected a sequence of ints");
+  if (fast == nullptr) throw nb::python_error();
+  const nb::object owner = nb::steal(fast);
+  const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
+  Dims out(static_cast<size_t>(n));
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    out[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
+    if (out[i] == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
+  }
+  return out;
+}
+
+std::vector<InputLayout> read_layouts(const nb::tuple& layouts) {
+  std::vector<InputLayout> out;
+  out.reserve(nb::len(layouts));
+  for (const nb::handle layout : layouts) {
+    out.push_back({read_ints(layout[nb::int_(0)]), read_ints(layout[nb::int_(1)])});
+  }
+  return out;
+}
+
+template <class Pointer>
+std::vector<Pointer> read_pointers(const nb::tuple& addresses, size_t count) {
+  if (nb::len(addresses) != count) throw nb::value_error("as many addresses as tensors are needed");
+  std::vector<Pointer> out;
+  out.reserve(count);
+  for (const nb::handle a : addresses) out.push_back(PyLong_AsVoidPtr(a.ptr()));
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  return out;
+}
+
+nb::tuple to_tuple(const Dims& dims) {
+  nb::list items;
+  for (const int64_t d : dims) items.append(d);
+  return nb::tuple(items);
+}
+
+nb::tuple to_tuples(const std::vector<Dims>& shapes) {
+  nb::list items;
+  for (const Dims& s : shapes) items.append(to_tuple(s));
+  return nb::tuple(items);
+}
+
+// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier) a kernel call.
+nb::list describe_works(const Plan& plan) {
+  nb::list records;
+  for (const PlannedWork& w : plan.works) {
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
+                                  w.max_threads, w.barrier));
+  }
+  return records;
+}
+
+nb::dict describe_memory(const Plan& plan) {
+  nb::dict memory;
+  memory["arena_bytes"] = plan.arena_bytes;
+  memory["largest_live_bytes"] = plan.largest_live_bytes;
+  memory["scratch_bytes"] = plan.scratch_bytes;
+  memory["packed_bytes"] = plan.loaded->packed_bytes;
+  return memory;
+}
+
+nb::list describe_arena(const Plan& plan) {
+  nb::list records;
+  const auto place = [](const Location& l) { return nb::make_tuple(static_cast<int>(l.base), l.index, l.offset); };
+  for (const PlannedWork& w : plan.works) {
+    nb::list in;
+    for (const Location& l : w.in) in.append(place(l));
+    records.append(nb::make_tuple(nb::tuple(in), place(w.out), w.bytes));
+  }
+  return records;
+}
+
+Isa parse_isa(const std::string& name) {
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni}) {
+    if (name != isa_name(isa)) continue;
+    if (isa > detect_isa()) throw nb::value_error(("this CPU has no " + name).c_str());
+    return isa;
+  }
+  throw nb::value_error(("unknown ISA '" + name + "'").c_str());
+}
+
+nb::list isa_names() {
+  nb::list names;
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni}) {
+    if (isa <= detect_isa()) names.append(isa_name(isa));
+  }
+  return names;
+}
+
+void run(Executable& executable, const Plan& plan, const nb::tuple& in, const nb::tuple& out, int threads) {
+  const auto inputs = read_pointers<const void*>(in, plan.inputs.size());
+  const auto outputs = read_pointers<void*>(out, plan.output_shapes.size());
+  const nb::gil_scoped_release release;
+  executable.run(plan, inputs, outputs, threads);
+}
+
+std::vector<double> time_works(Executable& executable, const Plan& plan, const nb::tuple& in, const nb::tuple& out,
+                               int threads) {
+  const auto inputs = read_pointers<const void*>(in, plan.inputs.size());
+  const auto outputs = read_pointers<void*>(out, plan.output_shapes.size());
+  const nb::gil_scoped_release release;
+  return executable.time_works(plan, inputs, outputs, threads);
+}
+
+// {value id: (dtype, shape, bytes)}
+nb::dict run_and_fetch(Executable& executable, const nb::tuple& layouts, const nb::tuple& in, const nb::tuple& out,
+                       const std::vector<int>& ids, int threads) {
+  const Program& program = *executable.loaded().program;
+  const auto inputs = read_pointers<const void*>(in, program.inputs().size());
+  const auto outputs = read_pointers<void*>(out, program.outputs().size());
+  nb::dict fetched;
+  executable.run_and_visit(
+      read_layouts(layouts), inputs, outputs, ids, threads, [&](int id, const Dims& shape, const void* data) {
+        const DType dtype = program.values()[id].dtype;
+        const auto bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
+        fetched[nb::int_(id)] =
+            nb::make_tuple(dtype_name(dtype), to_tuple(shape), nb::bytes(static_cast<const char*>(data), bytes));
+      });
+  return fetched;
+}
+
+nb::tuple arena_layout(const nb::list& buffers) {
+  std::vector<Lifetime> lifetimes;
+  for (const nb::handle b : buffers) {
+    const Dims fields = read_ints(b);
+    lifetimes.push_back({fields.at(0), static_cast<int>(fields.at(1)), static_cast<int>(fields.at(2))});
+  }
+  const ArenaLayout layout = place_buffers(lifetimes);
+  return nb::make_tuple(to_tuple(layout.offsets), layout.bytes, layout.largest_live);
+}
+
+nb::tuple value_specs(const Program& program, const std::vector<int>& ids) {
+  nb::list specs;
+  for (const int v : ids) {
+    const Value& value = program.values()[v];
+    specs.append(nb::make_tuple(value.name, dtype_name(value.dtype), to_tuple(value.shape)));
+  }
+  return nb::tuple(specs);
+}
+
+// The user's errors are those of qfx.errors, whichever language finds them.
+template <class Error>
+void raise_as(const char* kind, const Error& error) {
+  const nb::object type = nb::module_::import_("qfx.errors").attr(kind);
+  const nb::object exception = type(error.what(), "where"_a = error.where());
+  PyErr_SetObject(type.ptr(), exception.ptr());
+}
+
+void translate(const std::exception_ptr& pointer, void*) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const ProgramError& error) {
+    raise_as("RuntimeLoadError", error);
+  } catch (const InputError& error) {
+    raise_as("InputError", error);
+  }
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<Program>(m, "Program", "An immutable, validated int8 program.")
+      .def_prop_ro("inputs", [](const Program& p) { return p.inputs(); })
+      .def_prop_ro("outputs", [](const Program& p) { return p.outputs(); })
+      .def_prop_ro("input_specs", [](const Program& p) { return value_specs(p, p.inputs()); })
+      .def_prop_ro("output_specs", [](const Program& p) { return value_specs(p, p.outputs()); })
+      .def_prop_ro("step_names",
+                   [](const Program& p) {
+                     nb::list names;
+                     for (const Step& s : p.steps()) names.append(s.name);
+                     return names;
+                   })
+      .def_prop_ro("constant_bytes", [](const Program& p) {
+        size_t bytes = 0;
+        for (const Constant& c : p.constants()) bytes += c.data.size();
+        return bytes;
+      });
+
+  nb::class_<ProgramBuilder>(m, "ProgramBuilder", "Collects the parts of a program; ids count from 0.")
+      .def(nb::init<>())
+      .def(
+          "value",
+          [](ProgramBuilder& b, std::string name, const std::string& dtype, Dims shape) {
+            return b.value(std::move(name), parse_dtype(dtype), std::move(shape));
+          },
+          "name"_a, "dtype"_a, "shape"_a)
+      .def(
+          "constant_value",
+          [](ProgramBuilder& b, std::string name, const Array& array) {
+            return b.constant_value(std::move(name), array_dtype(array), array_shape(array), array.data());
+          },
+          "name"_a, "array"_a)
+      .def(
+          "constant",
+          [](ProgramBuilder& b, const Array& array) {
+            return b.constant(array_dtype(array), array_shape(array), array.data());
+          },
+          "array"_a)
+      .def("expr_const", &ProgramBuilder::expr_const, "value"_a)
+      .def("expr_dim", &ProgramBuilder::expr_dim, "value"_a, "axis"_a)
+      .def(
+          "expr",
+          [](ProgramBuilder& b, const std::string& kind, int left, int right) {
+            return b.expr(parse_expr_kind(kind), left, right);
+          },
+          "kind"_a, "a"_a, "b"_a = -1)
+      .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "output"_a, nb::kw_only(), "ints"_a = nb::dict(),
+           "floats"_a = nb::dict(), "exprs"_a = nb::dict(), "constants"_a = nb::dict(), "text"_a = nb::dict())
+      .def(
+          "build",
+          [](ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
+            return std::const_pointer_cast<Program>(b.build(std::move(inputs), std::move(outputs)));
+          },
+          "inputs"_a, "outputs"_a);
+}
+
+void bind_executable(nb::module_& m) {
+  nb::class_<Plan>(m, "Plan", "A program bound to input shapes.")
+      .def_prop_ro("output_shapes", [](const Plan& p) { return to_tuples(p.output_shapes); })
+      .def_prop_ro("works", &describe_works)
+      .def_prop_ro("memory", &describe_memory)
+      .def_prop_ro("placement", &describe_arena)
+      .def_prop_ro("views", [](const Plan& p) { return p.views; });
+
+  nb::class_<Executable>(m, "Executable", "A program loaded for one ISA.")
+      .def(
+          "__init__",
+          [](Executable* self, const std::shared_ptr<Program>& program, const std::string& isa) {
+            const Isa chosen = isa.empty() ? selected_isa() : parse_isa(isa);
+            const nb::gil_scoped_release release;
+            new (self) Executable(program, chosen);
+          },
+          "program"_a, "isa"_a = "")
+      .def_prop_ro("isa", [](const Executable& e) { return isa_name(e.loaded().isa); })
+      .def_prop_ro("cached_plans", &Executable::cached_plans)
+      .def(
+          "plan",
+          [](Executable& e, const nb::tuple& layouts) {
+            std::vector<InputLayout> inputs = read_layouts(layouts);
+            const nb::gil_scoped_release release;
+            return std::const_pointer_cast<Plan>(e.plan(std::move(inputs)));
+          },
+          "layouts"_a)
+      .def("run", &run, "plan"_a, "inputs"_a, "outputs"_a, "threads"_a)
+      .def("time_works", &time_works, "plan"_a, "inputs"_a, "outputs"_a, "threads"_a)
+      .def("run_and_fetch", &run_and_fetch, "layouts"_a, "inputs"_a, "outputs"_a, "ids"_a, "threads"_a);
+}
+
+}  // namespace
+}  // namespace qfx
+
+NB_MODULE(_C, m) {
+  using namespace qfx;
+  nb::register_exception_translator(translate);
+  bind_program(m);
+  bind_executable(m);
+  m.def("set_num_threads", &set_num_threads, "threads"_a);
+  m.def("num_threads", &num_threads, "fallback"_a = 0);
+  m.def("thread_pool_name", [] {
+    refresh_thread_pool();
+    return thread_pool_name();
+  });
+  m.def("isa_names", &isa_names);
+  m.def("selected_isa", [] { return isa_name(selected_isa()); });
+  m.def("cpu_description", &cpu_description);
+  m.def("arena_layout", &arena_layout, "buffers"_a);
+  m.def("op_names", [] {
+    nb::list names;
+    for (const OpRow& row : op_table()) names.append(row.op);
+    return names;
+  });
+}

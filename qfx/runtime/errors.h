@@ -1,0 +1,27 @@
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace qfx {
+
+// A program that is malformed, or that cannot be loaded here. `where` names the step or value.
+class ProgramError : public std::runtime_error {
+ public:
+  ProgramError(std::string where, const std::string& what) : std::runtime_error(what), where_(std::move(where)) {}
+  const std::string& where() const noexcept { return where_; }
+
+ private:
+  std::string where_;
+};
+
+// A well-formed program met inputs that it cannot take: number, dtype, rank, or shapes that do not fit.
+class InputError : public std::runtime_error {
+ public:
+  InputError(std::string where, const std::string& what) : std::runtime_error(what), where_(std::move(where)) {}
+  const std::string& where() const noexcept { return where_; }
+
+ private:
+  std::string where_;
+};
+
+}  // namespace qfx

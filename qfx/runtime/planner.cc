@@ -1,0 +1,368 @@
+#include "runtime/planner.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <stdexcept>
+
+#include "runtime/arena.h"
+#include "runtime/errors.h"
+#include "runtime/shapes.h"
+
+namespace qfx {
+namespace {
+
+using Base = Location::Base;
+
+// A stretch of memory that one or more values share.
+struct Storage {
+  Base base = Base::arena;
+  int index = 0;
+  int64_t bytes = 0;
+  int first = std::numeric_limits<int>::max(), last = -1;  // works that write and read it
+  bool read = false;
+};
+
+// A place inside a storage.
+struct Place {
+  int storage = -1;
+  int64_t offset = 0;
+};
+
+int64_t byte_size(const Dims& shape, DType dtype) {
+  return element_count(shape) * element_size(dtype);
+}
+
+class Planner {
+ public:
+  Planner(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
+          const PlanOptions& options)
+      : program_(*loaded->program), options_(options) {
+    plan_.loaded = std::move(loaded);
+    shapes_.resize(program_.values().size());
+    places_.resize(program_.values().size());
+    external_.assign(program_.values().size(), -1);
+    bind_constants();
+    bind_inputs(inputs);
+  }
+
+  Plan run() {
+    for (size_t s = 0; s < program_.steps().size(); ++s) plan_step(s);
+    for (size_t o = 0; o < program_.outputs().size(); ++o) bind_output(static_cast<int>(o));
+    place_storages();
+    finish_works();
+    finish_values();
+    return std::move(plan_);
+  }
+
+ private:
+  struct Pending {  // parallel to plan_.works
+    std::vector<Place> in;
+    Place out;
+  };
+
+  int add_storage(Storage storage) {
+    storages_.push_back(storage);
+    return static_cast<int>(storages_.size()) - 1;
+  }
+
+  void bind_constants() {
+    for (size_t v = 0; v < shapes_.size(); ++v) {
+      const Value& value = program_.values()[v];
+      if (value.constant < 0) continue;
+      shapes_[v] = value.shape;
+      places_[v] = {add_storage({Base::constant, value.constant, byte_size(value.shape, value.dtype)}), 0};
+    }
+  }
+
+  void bind_inputs(const std::vector<InputLayout>& inputs) {
+    const auto& ids = program_.inputs();
+    if (inputs.size() != ids.size()) {
+      throw InputError("inputs", "The program takes " + std::to_string(ids.size()) + " inputs, not " +
+                                     std::to_string(inputs.size()) + ".");
+    }
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const Value& value = program_.values()[ids[i]];
+      check_declared(value, inputs[i].shape, value.name);
+      if (inputs[i].strides.size() != inputs[i].shape.size()) {
+        throw InputError(value.name, "The input has as many strides as dimensions.");
+      }
+      plan_.inputs.push_back(inputs[i]);
+      canonicalize_strides(plan_.inputs[i].shape, plan_.inputs[i].strides);
+      shapes_[ids[i]] = inputs[i].shape;
+      external_[ids[i]] = static_cast<int>(i);
+    }
+  }
+
+  static void check_declared(const Value& value, const Dims& shape, const std::string& where) {
+    bool fits = shape.size() == value.rank();
+    for (size_t d = 0; fits && d < shape.size(); ++d) fits = value.shape[d] < 0 || value.shape[d] == shape[d];
+    if (!fits) {
+      throw InputError(where, "'" + value.name + "' has shape " + to_string(shape) + ", the program expects " +
+                                  to_string(value.shape) + " (-1: any).");
+    }
+    try {
+      element_count(shape);
+    } catch (const std::invalid_argument& error) {
+      throw InputError(where, error.what());
+    }
+  }
+
+  // The caller's memory as it is. Read only by steps that take strides, or where it is dense.
+  Place external_place(int value) {
+    const auto known = external_storage_.find(value);
+    if (known != external_storage_.end()) return {known->second, 0};
+    const int64_t bytes = byte_size(shapes_[value], program_.values()[value].dtype);
+    const int id = add_storage({Base::input, external_[value], bytes});
+    external_storage_[value] = id;
+    return {id, 0};
+  }
+
+  // A dense place that a kernel may read past the end of. Copies a program input on its first use unless it is
+  // dense f32, which only glue reads.
+  Place dense_place(int value) {
+    if (places_[value].storage >= 0) return places_[value];
+    const InputLayout& layout = plan_.inputs[external_[value]];
+    const Value& v = program_.values()[value];
+    if (element_count(layout.shape) == 0) {
+      places_[value] = new_buffer(layout.shape, v.dtype);
+    } else if (v.dtype == DType::f32 && is_dense(layout.shape, layout.strides)) {
+      places_[value] = external_place(value);
+    } else {
+      const Place source = external_place(value);
+      const Place target = new_buffer(layout.shape, v.dtype);
+      auto copy = plan_copy({layout.shape, layout.strides, 0, element_size(v.dtype)}, plan_.loaded->isa);
+      add_work(std::move(copy), -1, v.name, "copy_input", {source}, target, layout.shape, v.dtype);
+      places_[value] = target;
+    }
+    return places_[value];
+  }
+
+  Place new_buffer(const Dims& shape, DType dtype) {
+    return {add_storage({Base::arena, 0, byte_size(shape, dtype)}), 0};
+  }
+
+  void add_work(std::unique_ptr<Work> work, int step, std::string name, std::string op, std::vector<Place> in,
+                Place out, const Dims& shape, DType dtype) {
+    const int at = static_cast<int>(plan_.works.size());
+    PlannedWork planned;
+    planned.work = std::move(work);
+    planned.step = step;
+    planned.name = std::move(name);
+    planned.op = std::move(op);
+    planned.shape = shape;
+    planned.bytes = byte_size(shape, dtype);
+    planned.max_threads = static_cast<int>(
+        std::clamp<int64_t>(planned.work->cost() / options_.cost_per_thread, 1, std::numeric_limits<int>::max()));
+    plan_.max_threads = std::max(plan_.max_threads, planned.max_threads);
+    plan_.scratch_bytes = std::max(plan_.scratch_bytes, planned.work->scratch_bytes());
+    plan_.works.push_back(std::move(planned));
+    for (const Place& p : in) {
+      touch(p, at);
+      storages_[p.storage].read = true;
+    }
+    touch(out, at);
+    pending_.push_back({std::move(in), out});
+  }
+
+  void touch(const Place& place, int at) {
+    Storage& s = storages_[place.storage];
+    s.first = std::min(s.first, at);
+    s.last = std::max(s.last, at);
+  }
+
+  void plan_step(size_t s) {
+    const Step& step = program_.steps()[s];
+    try {
+      plan_kernel(s);
+    } catch (const std::invalid_argument& error) {
+      throw InputError(step.name,
+                       "Step '" + step.name + "' (" + step.op + ") can't take these shapes: " + error.what() + ".");
+    }
+  }
+
+  StepShapes step_shapes(size_t s) const {
+    const Step& step = program_.steps()[s];
+    StepShapes in;
+    for (const int v : step.inputs) {
+      in.inputs.push_back(shapes_[v]);
+      const bool strided = plan_.loaded->rows[s]->strided_input && external_[v] >= 0;
+      in.strides.push_back(strided ? plan_.inputs[external_[v]].strides : dense_strides(shapes_[v]));
+    }
+    for (const auto& [name, ids] : step.exprs) {
+      for (const int e : ids) in.exprs[name].push_back(evaluate(program_.exprs(), e, shapes_));
+      in.exprs.try_emplace(name);
+    }
+    return in;
+  }
+
+  void plan_kernel(size_t s) {
+    const Step& step = program_.steps()[s];
+    const StepKernel& kernel = *plan_.loaded->kernels[s];
+    const StepShapes in = step_shapes(s);
+    const Value& output = program_.values()[step.output];
+    Dims& y = shapes_[step.output];
+    y = kernel.shape(in);
+    check_declared(output, y, step.name);
+    if (element_count(y) == 0) {
+      places_[step.output] = new_buffer(y, output.dtype);
+      return;
+    }
+    Planned planned = kernel.plan(in, y);
+    std::vector<Place> operands;
+    for (const int v : step.inputs) {
+      operands.push_back(plan_.loaded->rows[s]->strided_input && external_[v] >= 0 ? external_place(v)
+                                                                                   : dense_place(v));
+    }
+    if (planned.work == nullptr) return bind_view(step, operands[0], planned.view_offset, y, output.dtype);
+    if (planned.prepare != nullptr) {
+      const DType dtype = program_.values()[step.inputs[0]].dtype;
+      const Place temporary = new_buffer(in.inputs[0], dtype);
+      add_work(std::move(planned.prepare), static_cast<int>(s), step.name, "prepare", {operands[0]}, temporary,
+               in.inputs[0], dtype);
+      operands[0] = temporary;
+    }
+    const Place target = new_buffer(y, output.dtype);
+    add_work(std::move(planned.work), static_cast<int>(s), step.name, step.op, std::move(operands), target, y,
+             output.dtype);
+    places_[step.output] = target;
+  }
+
+  // The caller's u8 memory has no slack to read past its end, so a view of it is a copy.
+  void bind_view(const Step& step, Place source, int64_t offset, const Dims& y, DType dtype) {
+    source.offset += offset;
+    if (storages_[source.storage].base == Base::input && dtype == DType::u8) {
+      const Place target = new_buffer(y, dtype);
+      add_work(dense_copy(y, dtype), -1, step.name, "copy_input", {source}, target, y, dtype);
+      source = target;
+    } else {
+      plan_.views.push_back(step.name);
+    }
+    places_[step.output] = source;
+  }
+
+  std::unique_ptr<Work> dense_copy(const Dims& shape, DType dtype) const {
+    return plan_copy({{element_count(shape)}, {1}, 0, element_size(dtype)}, plan_.loaded->isa);
+  }
+
+  // A buffer that nothing else reads becomes the caller's memory; anything else is copied there.
+  void bind_output(int o) {
+    const int v = program_.outputs()[o];
+    const DType dtype = program_.values()[v].dtype;
+    const Dims& shape = shapes_[v];
+    plan_.output_shapes.push_back(shape);
+    if (element_count(shape) == 0) return;
+    const Place place = dense_place(v);
+    Storage& s = storages_[place.storage];
+    if (s.base == Base::arena && !s.read && place.offset == 0 && s.bytes == byte_size(shape, dtype)) {
+      s.base = Base::output;
+      s.index = o;
+      return;
+    }
+    const Place target{add_storage({Base::output, o, byte_size(shape, dtype)}), 0};
+    add_work(dense_copy(shape, dtype), -1, program_.values()[v].name, "copy_output", {place}, target, shape, dtype);
+  }
+
+  void place_storages() {
+    std::vector<Lifetime> lifetimes;
+    std::vector<int> owners;
+    const int end = static_cast<int>(plan_.works.size());
+    for (size_t i = 0; i < storages_.size(); ++i) {
+      const Storage& s = storages_[i];
+      if (s.base != Base::arena || s.last < 0) continue;
+      owners.push_back(static_cast<int>(i));
+      lifetimes.push_back(options_.keep_values ? Lifetime{s.bytes, 0, end} : Lifetime{s.bytes, s.first, s.last});
+    }
+    const ArenaLayout layout = place_buffers(lifetimes);
+    arena_offset_.assign(storages_.size(), 0);
+    for (size_t i = 0; i < owners.size(); ++i) arena_offset_[owners[i]] = layout.offsets[i];
+    plan_.arena_bytes = layout.bytes;
+    plan_.largest_live_bytes = layout.largest_live;
+  }
+
+  Location location(const Place& place) const {
+    const Storage& s = storages_[place.storage];
+    return {s.base, s.index, place.offset + arena_offset_[place.storage]};
+  }
+
+  struct Access {
+    Location::Base base;
+    int index;
+    int64_t begin, end;
+    bool write, serial;
+
+    bool conflicts(const Access& other) const {
+      return (write || other.write) && !(serial && other.serial) && base == other.base && index == other.index &&
+             begin < other.end && other.begin < end;
+    }
+  };
+
+  Access access(const Place& place, bool write, bool serial) const {
+    const Location l = location(place);
+    const int64_t begin = l.offset - place.offset;
+    return {l.base, l.index, begin, begin + storages_[place.storage].bytes, write, serial};
+  }
+
+  // A barrier stands before a work only if it touches memory that works since the last barrier touch in conflict.
+  void finish_works() {
+    std::vector<Access> since;
+    for (size_t w = 0; w < plan_.works.size(); ++w) {
+      PlannedWork& work = plan_.works[w];
+      std::vector<Access> own;
+      for (const Place& p : pending_[w].in) {
+        work.in.push_back(location(p));
+        own.push_back(access(p, false, work.max_threads == 1));
+      }
+      work.out = location(pending_[w].out);
+      own.push_back(access(pending_[w].out, true, work.max_threads == 1));
+      for (const Access& a : own) {
+        for (const Access& b : since) work.barrier = work.barrier || a.conflicts(b);
+      }
+      if (work.barrier) since.clear();
+      since.insert(since.end(), own.begin(), own.end());
+      plan_.slots += work.in.size() + 1;
+    }
+  }
+
+  void finish_values() {
+    for (size_t v = 0; v < shapes_.size(); ++v) {
+      PlannedValue value;
+      value.shape = shapes_[v];
+      value.defined = places_[v].storage >= 0;
+      if (value.defined) value.location = location(places_[v]);
+      plan_.values.push_back(std::move(value));
+    }
+  }
+
+  const Program& program_;
+  PlanOptions options_;
+  Plan plan_;
+  std::vector<Dims> shapes_;
+  std::vector<Place> places_;  // of each value; none yet: storage -1
+  std::vector<int> external_;  // which program input a value is, or -1
+  std::map<int, int> external_storage_;
+  std::vector<Storage> storages_;
+  std::vector<int64_t> arena_offset_;
+  std::vector<Pending> pending_;
+};
+
+}  // namespace
+
+LoadedProgram::LoadedProgram(std::shared_ptr<const Program> p, Isa chosen) : program(std::move(p)), isa(chosen) {
+  for (const Step& step : program->steps()) {
+    rows.push_back(find_op(step.op));
+    try {
+      kernels.push_back(rows.back()->load(StepView(*program, step), isa));
+    } catch (const std::invalid_argument& error) {
+      throw ProgramError(step.name, error.what());
+    }
+    packed_bytes += kernels.back()->packed_bytes();
+  }
+}
+
+Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
+               const PlanOptions& options) {
+  return Planner(std::move(loaded), inputs, options).run();
+}
+
+}  // namespace qfx

@@ -1,0 +1,85 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/isa.h"
+#include "runtime/program.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+
+// A program whose kernels are chosen and whose weights are packed, for one ISA. Immutable.
+struct LoadedProgram {
+  // Throws ProgramError naming the step whose constants no kernel can take.
+  LoadedProgram(std::shared_ptr<const Program> program, Isa isa);
+
+  std::shared_ptr<const Program> program;
+  Isa isa;
+  std::vector<const OpRow*> rows;                    // one a step
+  std::vector<std::unique_ptr<StepKernel>> kernels;  // one a step
+  size_t packed_bytes = 0;
+};
+
+struct InputLayout {
+  Dims shape, strides;  // elements
+  bool operator==(const InputLayout&) const = default;
+};
+
+// Where a value's first element is while a plan runs.
+struct Location {
+  enum class Base : int { arena, input, output, constant };
+  Base base = Base::arena;
+  int index = 0;       // which input, output or constant
+  int64_t offset = 0;  // bytes
+};
+
+// One kernel call of a plan.
+struct PlannedWork {
+  std::unique_ptr<Work> work;
+  int step = -1;  // the program's step, or -1: a copy of an input or to an output
+  std::string name, op;
+  std::vector<Location> in;
+  Location out;
+  Dims shape;
+  int64_t bytes = 0;     // of the output
+  int max_threads = 1;   // more would not pay
+  bool barrier = false;  // all threads meet before it
+};
+
+struct PlannedValue {
+  bool defined = false;
+  Dims shape;
+  Location location;
+};
+
+struct PlanOptions {
+  bool keep_values = false;             // no buffer is reused, every value can be read after the run
+  int64_t cost_per_thread = 24 * 1024;  // Work::cost() that a thread needs for its part to be worth a barrier
+};
+
+// A program bound to input shapes: kernels, buffers, barriers. Immutable; runs from many threads at once.
+struct Plan {
+  Plan() = default;
+  Plan(Plan&&) = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  std::shared_ptr<const LoadedProgram> loaded;
+  std::vector<InputLayout> inputs;
+  std::vector<Dims> output_shapes;
+  std::vector<PlannedWork> works;
+  std::vector<PlannedValue> values;  // one a value of the program
+  std::vector<std::string> views;    // names of the steps that became views
+  int64_t arena_bytes = 0, largest_live_bytes = 0;
+  size_t scratch_bytes = 0;  // a thread
+  size_t slots = 0;          // pointers that a run fills in
+  int max_threads = 1;       // the most that a work can use
+};
+
+// Throws InputError naming the input or the step that the shapes do not fit.
+Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
+               const PlanOptions& options);
+
+}  // namespace qfx

@@ -1,0 +1,157 @@
+#include "runtime/program.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "runtime/errors.h"
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+constexpr size_t kMaxRank = 8;
+
+bool in_range(int64_t id, size_t size) {
+  return id >= 0 && id < static_cast<int64_t>(size);
+}
+
+// Which values hold data at a point of the step list.
+class Definitions {
+ public:
+  explicit Definitions(const Program& program) : program_(program), defined_(program.values().size(), 0) {
+    for (size_t v = 0; v < defined_.size(); ++v) defined_[v] = program.values()[v].constant >= 0;
+  }
+
+  bool has(int value) const { return in_range(value, defined_.size()) && defined_[value]; }
+
+  void define(int value, const std::string& where) {
+    if (!in_range(value, defined_.size())) {
+      throw ProgramError(where, "value " + std::to_string(value) + " does not exist");
+    }
+    if (defined_[value]) throw ProgramError(where, "value '" + program_.values()[value].name + "' is defined twice");
+    defined_[value] = 1;
+  }
+
+ private:
+  const Program& program_;
+  std::vector<char> defined_;
+};
+
+void check_operands(const Program& program, const Step& step, const Definitions& definitions) {
+  for (const int v : step.inputs) {
+    if (!definitions.has(v)) {
+      throw ProgramError(step.name, "input value " + std::to_string(v) + " is not defined before this step");
+    }
+  }
+  for (const auto& [name, ids] : step.exprs) {
+    for (const int e : ids) {
+      if (!in_range(e, program.exprs().size())) {
+        throw ProgramError(step.name, "expression " + std::to_string(e) + " of '" + name + "' does not exist");
+      }
+      for (const int v : expr_values(program.exprs(), e)) {
+        if (!definitions.has(v)) {
+          throw ProgramError(step.name, "'" + name + "' reads a dimension of value " + std::to_string(v) +
+                                            ", which is not defined before this step");
+        }
+      }
+    }
+  }
+  for (const auto& [name, id] : step.constants) {
+    if (!in_range(id, program.constants().size())) {
+      throw ProgramError(step.name, "constant " + std::to_string(id) + " of '" + name + "' does not exist");
+    }
+  }
+}
+
+}  // namespace
+
+DType parse_dtype(std::string_view name) {
+  for (const DType d : {DType::u8, DType::s8, DType::s32, DType::f32}) {
+    if (name == dtype_name(d)) return d;
+  }
+  throw std::invalid_argument("unknown dtype '" + std::string(name) + "'; use u8, s8, s32 or f32");
+}
+
+Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
+  Definitions definitions(*this);
+  for (const int v : inputs()) {
+    definitions.define(v, in_range(v, values().size()) ? values()[v].name : "inputs");
+  }
+  for (const Step& step : steps()) {
+    check_operands(*this, step, definitions);
+    definitions.define(step.output, step.name);
+    const OpRow* row = find_op(step.op);
+    if (row == nullptr) throw ProgramError(step.name, "there is no operation '" + step.op + "'");
+    const StepView view(*this, step);
+    check_schema(*row, view);
+    row->check(view);
+  }
+  if (outputs().empty()) throw ProgramError("outputs", "a program has at least one output");
+  for (const int v : outputs()) {
+    if (!definitions.has(v)) throw ProgramError("outputs", "value " + std::to_string(v) + " is never defined");
+  }
+}
+
+int ProgramBuilder::value(std::string name, DType dtype, Dims shape) {
+  if (dtype != DType::u8 && dtype != DType::f32) throw ProgramError(name, "a value is u8 or f32");
+  if (shape.size() > kMaxRank) throw ProgramError(name, "a value has at most 8 dimensions");
+  for (int64_t& d : shape) d = d < 0 ? -1 : d;
+  parts_.values.push_back({std::move(name), dtype, std::move(shape), -1});
+  return static_cast<int>(parts_.values.size()) - 1;
+}
+
+int ProgramBuilder::constant_value(std::string name, DType dtype, Dims shape, const void* data) {
+  const int id = value(std::move(name), dtype, shape);
+  parts_.values[id].constant = constant(dtype, std::move(shape), data);
+  return id;
+}
+
+int ProgramBuilder::constant(DType dtype, Dims shape, const void* data) {
+  const size_t bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
+  Constant c{dtype, std::move(shape), AlignedBuffer(bytes)};
+  if (bytes > 0) std::memcpy(c.data.data(), data, bytes);
+  parts_.constants.push_back(std::move(c));
+  return static_cast<int>(parts_.constants.size()) - 1;
+}
+
+int ProgramBuilder::add_expr(Expr expr) {
+  parts_.exprs.push_back(expr);
+  return static_cast<int>(parts_.exprs.size()) - 1;
+}
+
+int ProgramBuilder::expr_const(int64_t value) {
+  return add_expr({ExprKind::constant, value, 0});
+}
+
+int ProgramBuilder::expr_dim(int value, int axis) {
+  if (!in_range(value, parts_.values.size())) {
+    throw ProgramError("expr", "value " + std::to_string(value) + " does not exist");
+  }
+  if (!in_range(axis, parts_.values[value].rank())) {
+    throw ProgramError("expr", "value '" + parts_.values[value].name + "' has no axis " + std::to_string(axis));
+  }
+  return add_expr({ExprKind::dim, value, axis});
+}
+
+int ProgramBuilder::expr(ExprKind kind, int a, int b) {
+  const int operands = expr_operands(kind);
+  if (operands == 0) throw ProgramError("expr", "constants and dims are made by expr_const and expr_dim");
+  if (!in_range(a, parts_.exprs.size()) || (operands == 2 && !in_range(b, parts_.exprs.size()))) {
+    throw ProgramError("expr", "an operand expression does not exist");
+  }
+  return add_expr({kind, a, operands == 2 ? b : 0});
+}
+
+void ProgramBuilder::step(Step step) {
+  parts_.steps.push_back(std::move(step));
+}
+
+std::shared_ptr<const Program> ProgramBuilder::build(std::vector<int> inputs, std::vector<int> outputs) {
+  parts_.inputs = std::move(inputs);
+  parts_.outputs = std::move(outputs);
+  return std::make_shared<const Program>(std::exchange(parts_, {}));
+}
+
+}  // namespace qfx

@@ -1,0 +1,84 @@
+"""What explain() and profile() report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One kernel call of a plan.
+
+    Attributes:
+        name: The step's name in the program; for copies at the border the value's.
+        op: The operation; ``copy_input``, ``copy_output`` and ``prepare`` are the planner's own copies.
+        kernel: Kernel, tile and reason, as the kernel describes itself.
+        shape: Physical output shape.
+        bytes: Bytes of the output.
+        cost: Bytes touched plus multiply-accumulates.
+        threads: The most threads that share the step; more would wait longer than they work.
+        barrier: Whether all threads meet before this step.
+        microseconds: Median time; None unless profiled.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    shape: tuple[int, ...]
+    bytes: int
+    cost: int
+    threads: int
+    barrier: bool
+    microseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """Bytes that a plan uses.
+
+    Attributes:
+        arena_bytes: Activations of one forward, with buffers reused.
+        largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
+        scratch_bytes: Working memory a thread.
+        packed_bytes: Weights as the kernels hold them.
+    """
+
+    arena_bytes: int
+    largest_live_bytes: int
+    scratch_bytes: int
+    packed_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A plan, for reading: ``str()`` gives a table."""
+
+    isa: str
+    steps: tuple[StepRecord, ...]
+    views: tuple[str, ...]
+    memory: MemoryRecord
+
+    def __str__(self) -> str:
+        return "\n".join([_table(self.steps), *self._footer()])
+
+    def _footer(self) -> tuple[str, str]:
+        m = self.memory
+        plan = f"{m.arena_bytes:,} bytes planned, {m.largest_live_bytes:,} live at most"
+        return (
+            f"isa {self.isa}; {len(self.steps)} kernel calls, {len(self.views)} steps are views of their input",
+            f"{plan}; {m.scratch_bytes:,} scratch a thread; {m.packed_bytes:,} packed weights",
+        )
+
+
+def _table(steps: Sequence[StepRecord]) -> str:
+    header = ["step", "op", "shape", "bytes", "cost", "threads", "us", "kernel"]
+    rows = [header, *(_row(s) for s in steps)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
+    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
+
+
+def _row(s: StepRecord) -> list[str]:
+    time = "" if s.microseconds is None else f"{s.microseconds:.1f}"
+    shape = "x".join(map(str, s.shape))
+    return [s.name, s.op, shape, f"{s.bytes:,}", f"{s.cost:,}", str(s.threads), time, s.kernel]

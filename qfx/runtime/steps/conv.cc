@@ -1,0 +1,210 @@
+#include "conv/conv.h"
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "glue/glue.h"
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+constexpr auto kAny = Attribute::kAny;
+
+float bound(const StepView& s, size_t i) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const double v = s.floats("f32_clamp", {-infinity, infinity}).at(i);
+  s.require(!std::isnan(v), "'f32_clamp' is NaN");
+  return static_cast<float>(v);
+}
+
+struct ConvParams {
+  std::string name;
+  size_t spatial = 0;  // 0: a linear layer over the last dim
+  ConvGeometry geometry;
+  ConvQuant quant;
+  ConvConstants constants;
+
+  explicit ConvParams(const StepView& s) : name(s.step().name) {
+    const Constant* weight = s.constant("weight", DType::s8);
+    parse_geometry(s, *weight);
+    parse_quant(s);
+    constants.weight = weight->as<int8_t>();
+    constants.weight_zero_point = s.data<int32_t>("weight_zero_point", geometry.c_out);
+    constants.bias = s.data<int32_t>("bias", geometry.c_out);
+    constants.multiplier = s.data<float>("multiplier", geometry.c_out);
+    constants.lut = s.data<uint8_t>("lut", 256);
+    s.require(constants.lut.empty() || !quant.f32_output, "a 'lut' needs u8 output");
+    for (const float m : constants.multiplier) s.require(std::isfinite(m), "'multiplier' is not finite");
+  }
+
+  void parse_geometry(const StepView& s, const Constant& weight) {
+    s.require(weight.shape.size() >= 2 && weight.shape.size() <= 5, "'weight' has 2 to 5 dimensions");
+    s.require(element_count(weight.shape) > 0, "'weight' is empty");
+    spatial = weight.shape.size() - 2;
+    const size_t rank = s.input(0).rank();
+    s.require(spatial == 0 ? rank >= 1 : rank == spatial + 2, "the input's rank does not fit the weight's");
+    s.require(s.output().rank() == rank, "the output's rank is not the input's");
+    geometry.groups = s.integer("groups", 1);
+    geometry.c_out = weight.shape.front();
+    s.require(geometry.groups >= 1 && geometry.c_out % geometry.groups == 0,
+              "'groups' does not divide the output channels");
+    s.require(spatial > 0 || geometry.groups == 1, "a linear layer has one group");
+    geometry.c_in = weight.shape.back() * geometry.groups;
+    for (size_t i = 0; i < spatial; ++i) geometry.kernel[3 - spatial + i] = weight.shape[1 + i];
+    window(s, "stride", geometry.stride, 1, 1);
+    window(s, "dilation", geometry.dilation, 1, 1);
+    window(s, "padding_lo", geometry.pad_lo, 0, 0);
+    window(s, "padding_hi", geometry.pad_hi, 0, 0);
+  }
+
+  void window(const StepView& s, const char* attribute, int64_t* entries, int64_t fallback, int64_t least) {
+    const Dims given = s.ints(attribute, Dims(spatial, fallback));
+    s.require(given.size() == spatial, std::string("'") + attribute + "' has " + std::to_string(given.size()) +
+                                           " entries, not " + std::to_string(spatial));
+    for (size_t i = 0; i < spatial; ++i) {
+      s.require(given[i] >= least, std::string("'") + attribute + "' is too small: " + to_string(given));
+      entries[3 - spatial + i] = given[i];
+    }
+  }
+
+  void parse_quant(const StepView& s) {
+    quant.x_zero_point = s.zero_point("x_zero_point");
+    quant.f32_output = s.integer("f32_output", 0) != 0;
+    s.require(s.output().dtype == (quant.f32_output ? DType::f32 : DType::u8),
+              "the output's dtype does not fit 'f32_output'");
+    s.require(quant.f32_output || s.has_ints("zero_point"), "u8 output needs 'zero_point'");
+    quant.zero_point = s.zero_point("zero_point");
+    s.clamp(&quant.lo, &quant.hi);
+    quant.f32_lo = bound(s, 0);
+    quant.f32_hi = bound(s, 1);
+    quant.residual = s.input_count() == 2;
+    s.require(!quant.residual || (s.has_ints("residual_zero_point") && s.has_floats("residual_multiplier")),
+              "a residual needs 'residual_zero_point' and 'residual_multiplier'");
+    s.require(!quant.residual || s.input(1).rank() == s.output().rank(), "the residual's rank is not the output's");
+    quant.residual_zero_point = s.zero_point("residual_zero_point");
+    quant.residual_multiplier = s.multiplier("residual_multiplier");
+  }
+};
+
+class ConvStep : public StepKernel {
+ public:
+  using Params = ConvParams;
+  ConvStep(Params params, Isa isa)
+      : p_(std::move(params)), packed_(pack_conv(p_.geometry, p_.quant, p_.constants, isa)) {}
+
+  size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    if (y.back() != p_.geometry.c_in) {
+      throw std::invalid_argument("the input has " + std::to_string(y.back()) + " channels, not " +
+                                  std::to_string(p_.geometry.c_in));
+    }
+    for (size_t i = 0; i < p_.spatial; ++i) {
+      const size_t k = 3 - p_.spatial + i;
+      const ConvGeometry& g = p_.geometry;
+      y[1 + i] = window_output(y[1 + i], g.kernel[k], g.stride[k], g.dilation[k], g.pad_lo[k], g.pad_hi[k], false);
+    }
+    y.back() = p_.geometry.c_out;
+    if (p_.quant.residual && in.inputs[1] != y) {
+      throw std::invalid_argument("the residual has shape " + to_string(in.inputs[1]) + ", the output " + to_string(y));
+    }
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims& x = in.inputs[0];
+    ConvShape shape;
+    shape.n = p_.spatial == 0 ? element_count({x.data(), x.size() - 1}) : x[0];
+    for (size_t i = 0; i < p_.spatial; ++i) {
+      shape.in[3 - p_.spatial + i] = x[1 + i];
+      shape.out[3 - p_.spatial + i] = y[1 + i];
+    }
+    shape.x_pixel_stride = p_.geometry.c_in;
+    shape.y_pixel_stride = p_.geometry.c_out;
+    return {packed_->plan(shape), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+  std::unique_ptr<PackedConv> packed_;
+};
+
+struct DynamicParams {
+  int64_t k = 0, n = 0;
+  std::span<const int8_t> weight;
+  std::span<const float> scale, bias;
+  bool reduce_range = false;
+
+  explicit DynamicParams(const StepView& s) {
+    const Constant* w = s.constant("weight", DType::s8);
+    s.require(w->shape.size() == 2 && element_count(w->shape) > 0, "'weight' is not a matrix");
+    n = w->shape[0];
+    k = w->shape[1];
+    weight = w->as<int8_t>();
+    scale = s.data<float>("weight_scale", n);
+    bias = s.data<float>("bias", n);
+    reduce_range = s.integer("reduce_range", 0) != 0;
+    s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
+  }
+};
+
+class LinearDynamicStep : public StepKernel {
+ public:
+  using Params = DynamicParams;
+  LinearDynamicStep(Params params, Isa) : p_(std::move(params)) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    if (y.back() != p_.k) {
+      throw std::invalid_argument("the input has " + std::to_string(y.back()) + " features, not " +
+                                  std::to_string(p_.k));
+    }
+    y.back() = p_.n;
+    return y;
+  }
+
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    const int64_t rows = element_count({y.data(), y.size() - 1});
+    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+}  // namespace
+
+std::vector<OpRow> conv_rows() {
+  using K = AttributeKind;
+  const std::vector<Attribute> conv = {
+      {"stride", K::integer, kAny, false},
+      {"padding_lo", K::integer, kAny, false},
+      {"padding_hi", K::integer, kAny, false},
+      {"dilation", K::integer, kAny, false},
+      {"groups", K::integer, 1, false},
+      {"x_zero_point", K::integer},
+      {"zero_point", K::integer, 1, false},
+      {"clamp", K::integer, 2, false},
+      {"f32_output", K::integer, 1, false},
+      {"residual_zero_point", K::integer, 1, false},
+      {"residual_multiplier", K::number, 1, false},
+      {"f32_clamp", K::number, 2, false},
+      {"weight", K::constant},
+      {"bias", K::constant},
+      {"multiplier", K::constant},
+      {"weight_zero_point", K::constant, 1, false},
+      {"lut", K::constant, 1, false},
+  };
+  return {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv),
+          op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
+                                    {{"reduce_range", K::integer, 1, false},
+                                     {"weight", K::constant},
+                                     {"weight_scale", K::constant},
+                                     {"bias", K::constant, 1, false}})};
+}
+
+}  // namespace qfx

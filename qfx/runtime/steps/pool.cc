@@ -1,0 +1,329 @@
+#include "pool/pool.h"
+
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+constexpr int kAny = Attribute::kAny;
+constexpr int kSpatial = Attribute::kSpatial;
+
+// Number of spatial dims of a channels-last input: 1 to 3, or a failure.
+size_t spatial_dims(const StepView& s) {
+  const size_t rank = s.input(0).rank();
+  s.require(rank >= 3 && rank <= 5, "the input has " + std::to_string(rank) + " dimensions, not 3 to 5");
+  s.require(s.output().rank() == rank, "the output's rank is not the input's");
+  return rank - 2;
+}
+
+// Spatial entries of `x`, right-aligned; the unused leading ones stay.
+void place(const Dims& entries, int64_t* out) {
+  for (size_t i = 0; i < entries.size(); ++i) out[3 - entries.size() + i] = entries[i];
+}
+
+Dims spatial_of(const Dims& x) {
+  return Dims(x.begin() + 1, x.end() - 1);
+}
+
+void require_pixels(const Dims& x) {
+  for (const int64_t d : spatial_of(x)) {
+    if (d == 0) throw std::invalid_argument("the input " + to_string(x) + " has an empty spatial dimension");
+  }
+}
+
+AvgQuant parse_average(const StepView& s) {
+  AvgQuant quant;
+  quant.ratio = s.number("ratio");
+  s.require(std::isfinite(quant.ratio), "'ratio' is not finite");
+  quant.x_zero_point = s.zero_point("x_zero_point");
+  quant.zero_point = s.zero_point("zero_point");
+  return quant;
+}
+
+struct WindowParams {
+  Dims kernel, stride, padding_lo, padding_hi, dilation;
+  bool ceil_mode, average, count_include_pad;
+  int64_t divisor;
+  AvgQuant quant;
+
+  explicit WindowParams(const StepView& s)
+      : kernel(s.ints("kernel")),
+        stride(s.ints("stride", kernel)),
+        padding_lo(s.ints("padding_lo", Dims(kernel.size(), 0))),
+        padding_hi(s.ints("padding_hi", Dims(kernel.size(), 0))),
+        dilation(s.ints("dilation", Dims(kernel.size(), 1))),
+        ceil_mode(s.integer("ceil_mode", 0) != 0),
+        average(s.step().op == "avg_pool"),
+        count_include_pad(s.integer("count_include_pad", 1) != 0),
+        divisor(s.integer("divisor", 0)) {
+    const size_t spatial = spatial_dims(s);
+    s.require(kernel.size() == spatial, "'kernel' does not have one entry a spatial dimension");
+    for (size_t i = 0; i < spatial; ++i) {
+      s.require(kernel[i] >= 1 && stride[i] >= 1 && dilation[i] >= 1, "kernel, stride and dilation are at least 1");
+      s.require(padding_lo[i] >= 0 && padding_hi[i] >= 0, "padding is negative");
+      const int64_t reach = dilation[i] * (kernel[i] - 1) + 1;
+      s.require(padding_lo[i] < reach && padding_hi[i] < reach, "padding is not smaller than the window");
+    }
+    s.require(divisor >= 0, "'divisor' is negative");
+    if (average) quant = parse_average(s);
+  }
+};
+
+class WindowPoolStep : public StepKernel {
+ public:
+  using Params = WindowParams;
+  WindowPoolStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    for (size_t i = 0; i < p_.kernel.size(); ++i) {
+      y[1 + i] = window_output(y[1 + i], p_.kernel[i], p_.stride[i], p_.dilation[i], p_.padding_lo[i], p_.padding_hi[i],
+                               p_.ceil_mode);
+    }
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims& x = in.inputs[0];
+    require_pixels(x);
+    PoolGeometry g;
+    g.n = x.front();
+    g.channels = x.back();
+    place(spatial_of(x), g.in);
+    place(spatial_of(y), g.out);
+    place(p_.kernel, g.kernel);
+    place(p_.stride, g.stride);
+    place(p_.dilation, g.dilation);
+    place(p_.padding_lo, g.pad_lo);
+    place(p_.padding_hi, g.pad_hi);
+    if (!p_.average) return {plan_max_pool(g, isa_), 0, nullptr};
+    return {plan_avg_pool(g, p_.quant, p_.count_include_pad, p_.divisor, isa_), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+  Isa isa_;
+};
+
+struct AdaptiveParams {
+  Dims output_size;
+  bool average;
+  AvgQuant quant;
+
+  explicit AdaptiveParams(const StepView& s)
+      : output_size(s.ints("output_size")), average(s.step().op == "adaptive_avg_pool") {
+    spatial_dims(s);
+    for (const int64_t d : output_size) s.require(d >= 0, "'output_size' is negative");
+    if (average) quant = parse_average(s);
+  }
+};
+
+class AdaptivePoolStep : public StepKernel {
+ public:
+  using Params = AdaptiveParams;
+  AdaptivePoolStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    for (size_t i = 0; i < p_.output_size.size(); ++i) {
+      if (p_.output_size[i] > 0) y[1 + i] = p_.output_size[i];
+    }
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims& x = in.inputs[0];
+    require_pixels(x);
+    PoolGeometry g;
+    g.n = x.front();
+    g.channels = x.back();
+    place(spatial_of(x), g.in);
+    place(spatial_of(y), g.out);
+    return {p_.average ? plan_adaptive_avg_pool(g, p_.quant, isa_) : plan_adaptive_max_pool(g, isa_), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+  Isa isa_;
+};
+
+struct MeanParams {
+  std::vector<char> reduced;  // per dim of the input
+  bool keepdim;
+  AvgQuant quant;
+
+  explicit MeanParams(const StepView& s)
+      : reduced(s.input(0).rank(), 0), keepdim(s.integer("keepdim", 0) != 0), quant(parse_average(s)) {
+    size_t count = 0;
+    for (const int64_t a : s.ints("axes")) {
+      s.require(a >= 0 && a < static_cast<int64_t>(reduced.size()) && !reduced[a], "'axes' are not distinct axes");
+      reduced[a] = 1;
+      ++count;
+    }
+    s.require(count > 0, "'axes' is empty");
+    s.require(s.output().rank() == reduced.size() - (keepdim ? 0 : count), "the output's rank does not fit 'axes'");
+  }
+};
+
+class MeanStep : public StepKernel {
+ public:
+  using Params = MeanParams;
+  MeanStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y;
+    for (size_t i = 0; i < p_.reduced.size(); ++i) {
+      if (!p_.reduced[i]) y.push_back(in.inputs[0][i]);
+      if (p_.reduced[i] && p_.keepdim) y.push_back(1);
+    }
+    return y;
+  }
+
+  // Axes that do not lie side by side are brought together by a permuting copy first.
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    const Dims& x = in.inputs[0];
+    int64_t outer = 1, reduced = 1, inner = 1;
+    bool together = true;
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (p_.reduced[i]) {
+        together = together && (inner == 1 || x[i] == 1);
+        reduced *= x[i];
+      } else if (reduced == 1) {
+        outer *= x[i];
+      } else {
+        inner *= x[i];
+      }
+    }
+    if (reduced == 0) throw std::invalid_argument("the mean of no elements: input " + to_string(x));
+    if (together) return {plan_mean(outer, reduced, inner, p_.quant, isa_), 0, nullptr};
+    return {plan_mean(outer * inner, reduced, 1, p_.quant, isa_), 0, plan_copy(reduced_last(x), isa_)};
+  }
+
+ private:
+  Strided reduced_last(const Dims& x) const {
+    const Dims strides = dense_strides(x);
+    Strided copy;
+    for (const char last : {0, 1}) {
+      for (size_t i = 0; i < x.size(); ++i) {
+        if (p_.reduced[i] != last) continue;
+        copy.shape.push_back(x[i]);
+        copy.strides.push_back(strides[i]);
+      }
+    }
+    return copy;
+  }
+
+  Params p_;
+  Isa isa_;
+};
+
+struct InterpolateParams {
+  std::vector<double> scale_factor;
+  bool linear, align_corners, sized;
+  int32_t zero_point;
+
+  explicit InterpolateParams(const StepView& s)
+      : scale_factor(s.floats("scale_factor")),
+        align_corners(s.integer("align_corners", 0) != 0),
+        sized(s.has_exprs("size")),
+        zero_point(s.zero_point("zero_point")) {
+    const int64_t mode = s.integer("mode");
+    s.require(mode == 0 || mode == 1, "'mode' is 0 (nearest) or 1 (linear)");
+    linear = mode == 1;
+    spatial_dims(s);
+    s.require(sized || !scale_factor.empty(), "'size' or 'scale_factor' is needed");
+    for (const double f : scale_factor) s.require(std::isfinite(f) && f > 0.0, "'scale_factor' is not positive");
+  }
+};
+
+class InterpolateStep : public StepKernel {
+ public:
+  using Params = InterpolateParams;
+  InterpolateStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    for (size_t i = 0; i + 2 < y.size(); ++i) {
+      y[1 + i] = p_.sized ? in.exprs.at("size")[i] : scaled(y[1 + i], p_.scale_factor[i]);
+      if (y[1 + i] <= 0) throw std::invalid_argument("the output size " + to_string(spatial_of(y)) + " is empty");
+    }
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims& x = in.inputs[0];
+    require_pixels(x);
+    InterpolateGeometry g;
+    g.n = x.front();
+    g.channels = x.back();
+    g.linear = p_.linear;
+    g.align_corners = p_.align_corners;
+    place(spatial_of(x), g.in);
+    place(spatial_of(y), g.out);
+    const size_t spatial = x.size() - 2;
+    for (size_t i = 0; i < spatial; ++i) g.scale[3 - spatial + i] = source_step(x[1 + i], y[1 + i], i);
+    return {plan_interpolate(g, p_.zero_point, isa_), 0, nullptr};
+  }
+
+ private:
+  static int64_t scaled(int64_t n, double factor) {
+    const double size = std::floor(static_cast<double>(n) * factor);
+    if (size >= 0x1p40) throw std::invalid_argument("'scale_factor' makes the output too large");
+    return static_cast<int64_t>(size);
+  }
+
+  // As torch: area_pixel_compute_scale and compute_scales_value.
+  double source_step(int64_t in, int64_t out, size_t i) const {
+    const auto from = static_cast<double>(in), to = static_cast<double>(out);
+    if (p_.linear && p_.align_corners) return out > 1 ? (from - 1.0) / (to - 1.0) : 0.0;
+    return p_.scale_factor.empty() ? from / to : 1.0 / p_.scale_factor[i];
+  }
+
+  Params p_;
+  Isa isa_;
+};
+
+std::vector<Attribute> joined(std::vector<Attribute> a, const std::vector<Attribute>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+std::vector<OpRow> pool_rows() {
+  using K = AttributeKind;
+  const std::vector<Attribute> average = {
+      {"ratio", K::number}, {"x_zero_point", K::integer}, {"zero_point", K::integer}};
+  const std::vector<Attribute> unused = {
+      {"ratio", K::number, 1, false}, {"x_zero_point", K::integer, 1, false}, {"zero_point", K::integer, 1, false}};
+  const std::vector<Attribute> window = {
+      {"kernel", K::integer, kSpatial},
+      {"stride", K::integer, kSpatial, false},
+      {"padding_lo", K::integer, kSpatial, false},
+      {"padding_hi", K::integer, kSpatial, false},
+      {"ceil_mode", K::integer, 1, false},
+  };
+  const std::vector<Attribute> max_window = joined(window, {{"dilation", K::integer, kSpatial, false}});
+  const std::vector<Attribute> avg_window =
+      joined(window, {{"count_include_pad", K::integer, 1, false}, {"divisor", K::integer, 1, false}});
+  const std::vector<Attribute> size = {{"output_size", K::integer, kSpatial}};
+  return {op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
+          op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
+          op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
+          op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
+          op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
+                           joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
+          op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
+                                  {{"mode", K::integer},
+                                   {"align_corners", K::integer, 1, false},
+                                   {"zero_point", K::integer},
+                                   {"size", K::expr, kSpatial, false},
+                                   {"scale_factor", K::number, kSpatial, false}})};
+}
+
+}  // namespace qfx

@@ -1,0 +1,30 @@
+"""The number of threads of a forward."""
+
+from __future__ import annotations
+
+import sys
+
+from qfx.errors import InputError
+from qfx.runtime import _C
+
+
+def default_threads() -> int:
+    """torch's number of threads where torch is loaded; 0, the physical cores, elsewhere."""
+    torch = sys.modules.get("torch")
+    return 0 if torch is None else int(torch.get_num_threads())
+
+
+def set_num_threads(threads: int) -> None:
+    """Use at most ``threads`` threads a forward, whatever torch uses.
+
+    Raises:
+        InputError: ``threads`` is not a positive int.
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise InputError(f"{threads!r} is not a number of threads.", remedy="Give an int of at least 1.")
+    _C.set_num_threads(threads)
+
+
+def get_num_threads() -> int:
+    """What `set_num_threads` set; until then torch's number, or the physical cores where torch is not loaded."""
+    return int(_C.num_threads(default_threads()))

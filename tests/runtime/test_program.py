@@ -1,0 +1,434 @@
+"""Malformed programs raise an error that names the step; they never crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qfx.errors import InputError, RuntimeLoadError
+from qfx.runtime import _C, Executable, ProgramBuilder, isa_names
+from tests.runtime.step_programs import one_step, small_network
+
+WEIGHT = np.ones((6, 3, 3, 4), np.int8)
+
+
+def conv_attributes() -> dict[str, Any]:
+    return {
+        "ints": {"stride": [1, 1], "x_zero_point": 7, "zero_point": 0, "clamp": [0, 255], "groups": 1},
+        "floats": {},
+        "constants": {
+            "weight": WEIGHT,
+            "bias": np.zeros(6, np.int32),
+            "multiplier": np.ones(6, np.float32),
+        },
+    }
+
+
+def build_conv(change: Callable[[dict[str, Any]], object]) -> None:
+    attributes = conv_attributes()
+    change(attributes)
+    out = attributes.pop("out", ("u8", 4))
+    x = attributes.pop("x", np.zeros((1, 5, 5, 4), np.uint8))
+    inputs = attributes.pop("inputs", [x])
+    Executable(one_step(attributes.pop("op", "conv"), inputs, out, **attributes))
+
+
+CONV_MISTAKES = {
+    "operation": lambda a: a.update(op="convolve"),
+    "no inputs": lambda a: a.update(inputs=[]),
+    "three inputs": lambda a: a.update(inputs=[np.zeros((1, 5, 5, 4), np.uint8)] * 3),
+    "input dtype": lambda a: a.update(x=np.zeros((1, 5, 5, 4), np.float32)),
+    "input rank": lambda a: a.update(x=np.zeros((5, 5, 4), np.uint8)),
+    "output dtype": lambda a: a.update(out=("f32", 4)),
+    "output rank": lambda a: a.update(out=("u8", 3)),
+    "unknown attribute": lambda a: a["ints"].update(strides=[1, 1]),
+    "attribute of the wrong kind": lambda a: a["floats"].update(stride=[1.0, 1.0]),
+    "missing x_zero_point": lambda a: a["ints"].pop("x_zero_point"),
+    "missing zero_point": lambda a: a["ints"].pop("zero_point"),
+    "x_zero_point out of range": lambda a: a["ints"].update(x_zero_point=256),
+    "negative zero_point": lambda a: a["ints"].update(zero_point=-1),
+    "two zero points": lambda a: a["ints"].update(zero_point=[0, 0]),
+    "clamp order": lambda a: a["ints"].update(clamp=[9, 3]),
+    "clamp range": lambda a: a["ints"].update(clamp=[0, 256]),
+    "clamp count": lambda a: a["ints"].update(clamp=[0]),
+    "zero stride": lambda a: a["ints"].update(stride=[0, 1]),
+    "stride count": lambda a: a["ints"].update(stride=[1]),
+    "huge stride": lambda a: a["ints"].update(stride=[2**40, 1]),
+    "zero dilation": lambda a: a["ints"].update(dilation=[1, 0]),
+    "negative padding": lambda a: a["ints"].update(padding_lo=[-1, 0]),
+    "zero groups": lambda a: a["ints"].update(groups=0),
+    "groups that do not divide": lambda a: a["ints"].update(groups=4),
+    "missing weight": lambda a: a["constants"].pop("weight"),
+    "missing bias": lambda a: a["constants"].pop("bias"),
+    "missing multiplier": lambda a: a["constants"].pop("multiplier"),
+    "weight dtype": lambda a: a["constants"].update(weight=WEIGHT.astype(np.uint8)),
+    "weight rank": lambda a: a["constants"].update(weight=WEIGHT[:, 0, 0, 0]),
+    "empty weight": lambda a: a["constants"].update(weight=WEIGHT[..., :0]),
+    "bias size": lambda a: a["constants"].update(bias=np.zeros(5, np.int32)),
+    "bias dtype": lambda a: a["constants"].update(bias=np.zeros(6, np.float32)),
+    "multiplier size": lambda a: a["constants"].update(multiplier=np.ones(7, np.float32)),
+    "multiplier not finite": lambda a: a["constants"].update(multiplier=np.full(6, np.nan, np.float32)),
+    "lut size": lambda a: a["constants"].update(lut=np.zeros(255, np.uint8)),
+    "weight_zero_point size": lambda a: a["constants"].update(weight_zero_point=np.zeros(1, np.int32)),
+    "residual without its zero point": lambda a: a.update(inputs=[np.zeros((1, 5, 5, 4), np.uint8)] * 2),
+    "residual_multiplier not finite": lambda a: a["floats"].update(residual_multiplier=float("inf")),
+    "f32_clamp is NaN": lambda a: a["floats"].update(f32_clamp=[float("nan"), 1.0]),
+    "lut with f32 output": lambda a: (
+        a["ints"].update(f32_output=1),
+        a["constants"].update(lut=np.zeros(256, np.uint8)),
+        a.update(out=("f32", 4)),
+    ),
+}
+
+
+def test_the_unchanged_conv_loads() -> None:
+    build_conv(lambda a: None)
+
+
+@pytest.mark.parametrize("mistake", CONV_MISTAKES)
+def test_malformed_conv(mistake: str) -> None:
+    with pytest.raises(RuntimeLoadError) as error:
+        build_conv(CONV_MISTAKES[mistake])
+    assert error.value.where == "the_step"
+
+
+BYTES, FLOATS = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.float32)
+AVERAGE = {"x_zero_point": 0, "zero_point": 0}
+BINARY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
+SCALES = {"a_multiplier": 1.0, "b_multiplier": 1.0}
+
+STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str, Any]]] = {
+    "quantize perm repeats": (
+        "quantize",
+        [FLOATS],
+        ("u8", 4),
+        {"ints": {"perm": [0, 1, 1, 2], "zero_point": 0}, "floats": {"scale": 1.0}},
+    ),
+    "quantize perm length": (
+        "quantize",
+        [FLOATS],
+        ("u8", 4),
+        {"ints": {"perm": [0, 1], "zero_point": 0}, "floats": {"scale": 1.0}},
+    ),
+    "quantize scale zero": (
+        "quantize",
+        [FLOATS],
+        ("u8", 4),
+        {"ints": {"perm": [0, 1, 2, 3], "zero_point": 0}, "floats": {"scale": 0.0}},
+    ),
+    "quantize scale overflows": (
+        "quantize",
+        [FLOATS],
+        ("u8", 4),
+        {"ints": {"perm": [0, 1, 2, 3], "zero_point": 0}, "floats": {"scale": 1e300}},
+    ),
+    "dequantize of floats": (
+        "dequantize",
+        [FLOATS],
+        ("f32", 4),
+        {"ints": {"perm": [0, 1, 2, 3], "zero_point": 0}, "floats": {"scale": 1.0}},
+    ),
+    "add without a multiplier": ("add", [BYTES, BYTES], ("u8", 4), {"ints": BINARY, "floats": {"a_multiplier": 1.0}}),
+    "add of one": ("add", [BYTES], ("u8", 4), {"ints": BINARY, "floats": SCALES}),
+    "add of mixed dtypes": ("add", [BYTES, FLOATS], ("u8", 4), {"ints": BINARY, "floats": SCALES}),
+    "add lut size": (
+        "add",
+        [BYTES, BYTES],
+        ("u8", 4),
+        {"ints": BINARY, "floats": SCALES, "constants": {"lut": np.zeros(3, np.uint8)}},
+    ),
+    "lookup without a table": ("lookup", [BYTES], ("u8", 4), {}),
+    "lookup of the wrong dtype": ("lookup", [BYTES], ("u8", 4), {"constants": {"table": np.zeros(256, np.float32)}}),
+    "max_pool kernel zero": ("max_pool", [BYTES], ("u8", 4), {"ints": {"kernel": [0, 1]}}),
+    "max_pool padding as large as the kernel": (
+        "max_pool",
+        [BYTES],
+        ("u8", 4),
+        {"ints": {"kernel": [2, 2], "padding_lo": [2, 0]}},
+    ),
+    "avg_pool without a ratio": ("avg_pool", [BYTES], ("u8", 4), {"ints": {"kernel": [2, 2], **AVERAGE}}),
+    "avg_pool ratio": (
+        "avg_pool",
+        [BYTES],
+        ("u8", 4),
+        {"ints": {"kernel": [2, 2], **AVERAGE}, "floats": {"ratio": float("nan")}},
+    ),
+    "pool of a matrix": ("max_pool", [BYTES[0, 0]], ("u8", 2), {"ints": {"kernel": []}}),
+    "adaptive size negative": (
+        "adaptive_avg_pool",
+        [BYTES],
+        ("u8", 4),
+        {"ints": {"output_size": [-1, 1], **AVERAGE}, "floats": {"ratio": 1.0}},
+    ),
+    "mean axis": ("mean", [BYTES], ("u8", 2), {"ints": {"axes": [1, 4], **AVERAGE}, "floats": {"ratio": 1.0}}),
+    "mean axes repeat": ("mean", [BYTES], ("u8", 2), {"ints": {"axes": [1, 1], **AVERAGE}, "floats": {"ratio": 1.0}}),
+    "mean without axes": ("mean", [BYTES], ("u8", 4), {"ints": {"axes": [], **AVERAGE}, "floats": {"ratio": 1.0}}),
+    "mean rank": ("mean", [BYTES], ("u8", 4), {"ints": {"axes": [1], **AVERAGE}, "floats": {"ratio": 1.0}}),
+    "interpolate mode": (
+        "interpolate",
+        [BYTES],
+        ("u8", 4),
+        {"ints": {"mode": 2, "zero_point": 0}, "exprs": {"size": [2, 2]}},
+    ),
+    "interpolate without a size": ("interpolate", [BYTES], ("u8", 4), {"ints": {"mode": 0, "zero_point": 0}}),
+    "interpolate scale": (
+        "interpolate",
+        [BYTES],
+        ("u8", 4),
+        {"ints": {"mode": 0, "zero_point": 0}, "floats": {"scale_factor": [0.0, 1.0]}},
+    ),
+    "concat axis": ("concat", [BYTES, BYTES], ("u8", 4), {"ints": {"axis": 4}}),
+    "concat ranks": ("concat", [BYTES, BYTES[0]], ("u8", 4), {"ints": {"axis": 0}}),
+    "concat dtypes": ("concat", [BYTES, FLOATS], ("u8", 4), {"ints": {"axis": 0}}),
+    "reshape rank": ("reshape", [BYTES], ("u8", 2), {"exprs": {"shape": [96]}}),
+    "reshape dtype": ("reshape", [BYTES], ("f32", 1), {"exprs": {"shape": [96]}}),
+    "permute": ("permute", [BYTES], ("u8", 4), {"ints": {"perm": [0, 1, 2, 4]}}),
+    "slice axis": ("slice", [BYTES], ("u8", 4), {"ints": {"axis": -1}, "exprs": {"start": [0], "end": [1]}}),
+    "slice step": ("slice", [BYTES], ("u8", 4), {"ints": {"axis": 1, "step": 0}, "exprs": {"start": [0], "end": [1]}}),
+    "slice without an end": ("slice", [BYTES], ("u8", 4), {"ints": {"axis": 1}, "exprs": {"start": [0]}}),
+    "pad mode": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 4, "hi": [0] * 4, "mode": 4}}),
+    "pad fill": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 4, "hi": [0] * 4, "fill": 256}}),
+    "pad length": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 3, "hi": [0] * 4}}),
+    "reflect cropping": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0, -1, 0, 0], "hi": [0] * 4, "mode": 1}}),
+    "expand rank": ("expand", [BYTES], ("u8", 3), {"exprs": {"shape": [4, 4, 3]}}),
+    "softmax axis": ("softmax", [FLOATS], ("f32", 4), {"ints": {"axis": 4}}),
+    "layer_norm ndim": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
+    "layer_norm eps": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 1}, "floats": {"eps": -1.0}}),
+    "group_norm groups": ("group_norm", [FLOATS], ("f32", 4), {"ints": {"groups": -1}, "floats": {"eps": 1e-5}}),
+    "affine sizes": (
+        "layer_norm",
+        [FLOATS],
+        ("f32", 4),
+        {
+            "ints": {"ndim": 1},
+            "floats": {"eps": 1e-5},
+            "constants": {"weight": np.ones(3, np.float32), "bias": np.ones(2, np.float32)},
+        },
+    ),
+    "pointwise function": ("pointwise_f32", [FLOATS], ("f32", 4), {"text": {"function": "frobnicate"}}),
+    "pointwise without a function": ("pointwise_f32", [FLOATS], ("f32", 4), {}),
+    "matmul ranks": ("matmul_f32", [FLOATS, FLOATS[0]], ("f32", 4), {}),
+    "linear_dynamic scale": (
+        "linear_dynamic",
+        [FLOATS],
+        ("f32", 4),
+        {"constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones(3, np.float32)}},
+    ),
+    "linear_dynamic weight rank": (
+        "linear_dynamic",
+        [FLOATS],
+        ("f32", 4),
+        {"constants": {"weight": WEIGHT, "weight_scale": np.ones(6, np.float32)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", STEP_MISTAKES)
+def test_malformed_step(mistake: str) -> None:
+    op, inputs, out, attributes = STEP_MISTAKES[mistake]
+    with pytest.raises(RuntimeLoadError) as error:
+        one_step(op, inputs, out, **attributes)
+    assert error.value.where == "the_step"
+
+
+def lookup(b: ProgramBuilder, x: int, y: int, name: str = "the_step") -> None:
+    b.step("lookup", name, [x], y, constants={"table": b.constant(np.zeros(256, np.uint8))})
+
+
+def test_an_operand_that_does_not_exist() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    lookup(b, 17, y)
+    with pytest.raises(RuntimeLoadError, match="17"):
+        b.build([x], [y])
+
+
+def test_an_output_that_does_not_exist() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1,))
+    lookup(b, x, 17)
+    with pytest.raises(RuntimeLoadError, match="17"):
+        b.build([x], [x])
+
+
+def test_steps_out_of_order() -> None:
+    b = ProgramBuilder()
+    x, y, z = (b.value(name, "u8", (-1,)) for name in "xyz")
+    lookup(b, y, z)
+    lookup(b, x, y, "later")
+    with pytest.raises(RuntimeLoadError, match="not defined before") as error:
+        b.build([x], [z])
+    assert error.value.where == "the_step"
+
+
+def test_a_value_defined_twice() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    lookup(b, x, y, "first")
+    lookup(b, x, y)
+    with pytest.raises(RuntimeLoadError, match="twice"):
+        b.build([x], [y])
+
+
+def test_an_input_listed_twice() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1,))
+    with pytest.raises(RuntimeLoadError, match="twice"):
+        b.build([x, x], [x])
+
+
+def test_an_input_that_does_not_exist() -> None:
+    b = ProgramBuilder()
+    with pytest.raises(RuntimeLoadError, match="3"):
+        b.build([3], [])
+
+
+def test_no_outputs() -> None:
+    b = ProgramBuilder()
+    with pytest.raises(RuntimeLoadError, match="output"):
+        b.build([b.value("x", "u8", (-1,))], [])
+
+
+def test_an_output_that_no_step_makes() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    with pytest.raises(RuntimeLoadError, match="never defined"):
+        b.build([x], [y])
+
+
+def test_a_constant_that_does_not_exist() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    b.step("lookup", "the_step", [x], y, constants={"table": 4})
+    with pytest.raises(RuntimeLoadError, match="constant 4"):
+        b.build([x], [y])
+
+
+def test_an_expression_that_does_not_exist() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    b.step("reshape", "the_step", [x], y, exprs={"shape": [9]})
+    with pytest.raises(RuntimeLoadError, match="expression 9"):
+        b.build([x], [y])
+
+
+def test_an_expression_over_a_later_value() -> None:
+    b = ProgramBuilder()
+    x, y, z = (b.value(name, "u8", (-1,)) for name in "xyz")
+    b.step("reshape", "the_step", [x], y, exprs={"shape": [b.expr_dim(z, 0)]})
+    lookup(b, x, z, "later")
+    with pytest.raises(RuntimeLoadError, match="not defined before"):
+        b.build([x], [y])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b: b.expr_dim(5, 0),
+        lambda b: b.expr_dim(b.value("x", "u8", (-1,)), 1),
+        lambda b: b.expr_dim(b.value("x", "u8", (-1,)), -1),
+        lambda b: b.expr("add", 0, 1),
+        lambda b: b.expr("neg", 0),
+        lambda b: b.value("x", "s32", (-1,)),
+        lambda b: b.value("x", "u8", (1,) * 9),
+        lambda b: b.constant_value("c", np.zeros(3, np.int32)),
+    ],
+)
+def test_builder_mistakes(call: Callable[[ProgramBuilder], object]) -> None:
+    with pytest.raises(RuntimeLoadError):
+        call(ProgramBuilder())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b: b.value("x", "u9", (-1,)),
+        lambda b: b.expr("pow", 0, 0),
+        lambda b: b.constant(np.zeros(3, np.float64)),
+        lambda b: b.step("lookup", "s", ["x"], 0),
+    ],
+)
+def test_builder_type_mistakes(call: Callable[[ProgramBuilder], object]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        call(ProgramBuilder())
+
+
+def test_an_attribute_of_the_wrong_type() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    with pytest.raises(RuntimeLoadError) as error:
+        b.step("slice", "the_step", [x], y, ints={"axis": "first"})
+    assert error.value.where == "the_step"
+
+
+def test_constants_are_copied() -> None:
+    b = ProgramBuilder()
+    table = np.arange(256, dtype=np.uint8)
+    x, y = b.value("x", "u8", (-1,)), b.value("y", "u8", (-1,))
+    b.step("lookup", "the_step", [x], y, constants={"table": b.constant(table)})
+    exe = Executable(b.build([x], [y]))
+    table[:] = 0
+    codes = np.array([1, 2, 250], np.uint8)
+    np.testing.assert_array_equal(exe(codes)[0], codes)
+
+
+def test_program_describes_itself() -> None:
+    program, ids = small_network()
+    assert program.inputs == [ids["x"]]
+    assert program.input_specs == (("x", "f32", (-1, 3, -1, -1)),)
+    assert program.output_specs == (("logits", "f32", (-1, 8)),)
+    assert program.step_names[0] == "quantize"
+
+
+def test_isa_that_does_not_exist() -> None:
+    program, _ = small_network()
+    with pytest.raises(RuntimeLoadError, match="sse9"):
+        Executable(program, "sse9")
+    assert Executable(program, isa_names()[-1]).isa == isa_names()[-1]
+
+
+# Shape-dependent mistakes come with the input, not with the program.
+SHAPE_MISTAKES = {
+    "channels": ((2, 5, 5, 3), "conv"),
+    "window": ((2, 2, 5, 4), "conv"),
+}
+
+
+@pytest.mark.parametrize("mistake", SHAPE_MISTAKES)
+def test_shapes_that_a_step_cannot_take(mistake: str) -> None:
+    shape, _ = SHAPE_MISTAKES[mistake]
+    attributes = conv_attributes()
+    program = one_step("conv", [np.zeros((1, 5, 5, 4), np.uint8)], ("u8", 4), **attributes)
+    with pytest.raises(InputError, match="the_step"):
+        Executable(program)(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes"),
+    [
+        ("concat", [(2, 3), (3, 3)], {"ints": {"axis": 1}}),
+        ("add_f32", [(2, 3), (2, 4)], {}),
+        ("matmul_f32", [(2, 3), (4, 2)], {}),
+        ("reshape", [(2, 3)], {"exprs": {"shape": [4, -1]}}),
+        ("expand", [(2, 3)], {"exprs": {"shape": [4, 3]}}),
+        ("pad", [(2, 3)], {"ints": {"lo": [0, 3], "hi": [0, 0], "mode": 1}}),
+        ("pad", [(2, 3)], {"ints": {"lo": [-2, 0], "hi": [-2, 0]}}),
+        ("group_norm", [(2, 3)], {"ints": {"groups": 2}, "floats": {"eps": 1e-5}}),
+    ],
+)
+def test_float_shapes_that_a_step_cannot_take(
+    op: str, shapes: list[tuple[int, ...]], attributes: dict[str, Any]
+) -> None:
+    arrays = [np.zeros(s, np.float32) for s in shapes]
+    with pytest.raises(InputError, match="the_step"):
+        Executable(one_step(op, arrays, ("f32", 2), **attributes))(*arrays)
+
+
+def test_every_operation_has_a_mistake_of_its_own() -> None:
+    tested = {op for op, *_ in STEP_MISTAKES.values()} | {"conv"}
+    alike = {"linear": "conv", "sub": "add", "mul": "add", "adaptive_max_pool": "adaptive_avg_pool"}
+    alike |= {"log_softmax": "softmax"} | {f"{op}_f32": "add" for op in ("add", "sub", "mul", "div")}
+    assert set(_C.op_names()) - set(alike) == tested

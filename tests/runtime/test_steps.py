@@ -1,0 +1,403 @@
+"""Each operation of the program format against numpy, on each ISA of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qfx.runtime import _C, Executable, isa_names
+from tests.runtime import step_reference as ref
+from tests.runtime.step_programs import one_step
+
+F = np.float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step over ``inputs``; ``expected`` computes its output from them. Float results may differ by ``ulps``."""
+
+    op: str
+    inputs: tuple[np.ndarray, ...]
+    expected: Callable[..., np.ndarray]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    ulps: int = 0
+    label: str = ""
+
+
+RNG = np.random.default_rng(1)
+
+
+def u8(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def f32(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(F)
+
+
+def table_lookup(dtype: type) -> Case:
+    table = RNG.integers(0, 256, 256).astype(dtype)
+    return Case("lookup", (u8(3, 7, 5),), lambda x: table[x], {"constants": {"table": table}}, label=dtype.__name__)
+
+
+def conv_case(
+    spatial: int,
+    *,
+    groups: int = 1,
+    residual: bool = False,
+    to_f32: bool = False,
+    lut: bool = False,
+    weight_zero_point: bool = False,
+) -> Case:
+    c_in, c_out, kernel = 4 * groups, 6 * groups, (3, 2, 3)[:spatial]
+    w = RNG.integers(-128, 128, (c_out, *kernel, c_in // groups), dtype=np.int8)
+    bias = RNG.integers(-3000, 3000, c_out, dtype=np.int32)
+    m = RNG.uniform(1e-4, 3e-3, c_out).astype(F)
+    lo, hi, stride, dilation = [1] * spatial, [0, 1, 1][:spatial], [2, 1, 1][:spatial], [1, 2, 1][:spatial]
+    table = RNG.integers(0, 256, 256, dtype=np.uint8)
+    zw = RNG.integers(-5, 6, c_out, dtype=np.int32) if weight_zero_point else None
+    ints: dict[str, Any] = {"stride": stride, "padding_lo": lo, "padding_hi": hi, "dilation": dilation}
+    ints |= {"groups": groups, "x_zero_point": 7, "f32_output": int(to_f32)}
+    ints |= {} if to_f32 else {"zero_point": 120, "clamp": [20, 230]}
+    floats: dict[str, Any] = {"f32_clamp": [-2.0, 3.0]} if to_f32 else {}
+    if residual:
+        ints["residual_zero_point"], floats["residual_multiplier"] = 9, 0.37
+    constants = {"weight": w, "bias": bias, "multiplier": m}
+    constants |= {"lut": table} if lut else {}
+    constants |= {} if zw is None else {"weight_zero_point": zw}
+    x = u8(2, *(8, 9, 5)[:spatial], c_in)
+
+    def expected(x: np.ndarray, r: np.ndarray | None = None) -> np.ndarray:
+        window = {"stride": stride, "lo": lo, "hi": hi, "dilation": dilation}
+        v = ref.conv_acc(x, w, bias, 7, **window, groups=groups, w_zero_point=zw).astype(F) * m
+        if r is not None:
+            v = v + (r.astype(np.int64) - 9).astype(F) * F(0.37)
+        if to_f32:
+            return np.clip(v, F(-2), F(3))
+        q = ref.requantize(v, 120, 20, 230)
+        return table[q] if lut else q
+
+    inputs = (x, u8(*expected(x).shape)) if residual else (x,)
+    attributes = {"ints": ints, "floats": floats, "constants": constants}
+    flags = [k for k, on in (("residual", residual), ("f32", to_f32), ("lut", lut), ("zw", weight_zero_point)) if on]
+    return Case("conv", inputs, expected, attributes, label="-".join([f"{spatial}d", f"g{groups}", *flags]))
+
+
+def linear_case(op: str) -> Case:
+    w, bias = RNG.integers(-128, 128, (6, 20), dtype=np.int8), RNG.integers(-3000, 3000, 6, dtype=np.int32)
+    m = RNG.uniform(1e-4, 3e-3, 6).astype(F)
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        acc = (x.astype(np.int64) - 7) @ w.T.astype(np.int64) + bias
+        return ref.requantize(acc.astype(F) * m, 30)
+
+    constants = {"weight": w, "bias": bias, "multiplier": m}
+    attributes = {"ints": {"x_zero_point": 7, "zero_point": 30}, "constants": constants}
+    return Case(op, (u8(2, 5, 20),), expected, attributes, label="linear")
+
+
+def linear_dynamic_case() -> Case:
+    w, bias = RNG.integers(-128, 128, (6, 20), dtype=np.int8), f32(6)
+    scale = RNG.uniform(1e-3, 2e-3, 6).astype(F)
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+        s = F((high - low) / 255)
+        z = int(np.rint(-low / float(s)))
+        q = np.clip(np.rint(x.astype(np.float64) / float(s)) + z, 0, 255).astype(np.int64) - z
+        return (q @ w.T.astype(np.int64)).astype(F) * (s * scale) + bias
+
+    constants = {"weight": w, "weight_scale": scale, "bias": bias}
+    return Case("linear_dynamic", (f32(3, 4, 20),), expected, {"constants": constants})
+
+
+def binary_case(op: str, a: np.ndarray, b: np.ndarray) -> Case:
+    ints = {"a_zero_point": 3, "b_zero_point": 200, "zero_point": 50, "clamp": [10, 240]}
+    floats = {"a_multiplier": 0.011 if op == "mul" else 0.7, "b_multiplier": 0.4}
+
+    def expected(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        p, q = a.astype(np.int64) - 3, b.astype(np.int64) - 200
+        if op == "mul":
+            v = (p * q).astype(F) * F(0.011)
+        else:
+            v = p.astype(F) * F(0.7) + (1 if op == "add" else -1) * (q.astype(F) * F(0.4))
+        return ref.requantize(v, 50, 10, 240)
+
+    label = f"{'x'.join(map(str, a.shape))},{'x'.join(map(str, b.shape))}"
+    return Case(op, (a, b), expected, {"ints": ints, "floats": floats}, label=label)
+
+
+def pool_cases() -> list[Case]:
+    window = {"kernel": [3, 2], "stride": [2, 1], "padding_lo": [1, 0], "padding_hi": [1, 1]}
+    average = {"x_zero_point": 5, "zero_point": 40}
+
+    def max_pool(x: np.ndarray) -> np.ndarray:
+        apply = ref.windows(x, window["kernel"], window["stride"], window["padding_lo"], window["padding_hi"])
+        return apply(lambda w: np.nanmax(w, axis=1)).astype(np.uint8)
+
+    def avg_pool(x: np.ndarray) -> np.ndarray:
+        apply = ref.windows(x, window["kernel"], window["stride"], window["padding_lo"], window["padding_hi"])
+        return ref.average(apply(lambda w: np.nansum(w - 5, axis=1)), 6, 0.8, 40)
+
+    def adaptive(x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.stack([reduce(x[:, i * 2 : i * 2 + 2].reshape(2, -1, 4)) for i in range(3)], 1)[:, :, None]
+
+    def mean(x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        count = int(np.prod([x.shape[a] for a in axes]))
+        return ref.average((x.astype(np.int64) - 5).sum(axes, keepdims=keepdim), count, 0.8, 40)
+
+    cases = [
+        Case("max_pool", (u8(2, 9, 8, 4),), max_pool, {"ints": window}),
+        Case("avg_pool", (u8(2, 9, 8, 4),), avg_pool, {"ints": window | average, "floats": {"ratio": 0.8}}),
+        Case(
+            "adaptive_max_pool",
+            (u8(2, 6, 4, 4),),
+            lambda x: adaptive(x, lambda w: w.max(1)),
+            {"ints": {"output_size": [3, 1]}},
+        ),
+        Case(
+            "adaptive_avg_pool",
+            (u8(2, 6, 4, 4),),
+            lambda x: adaptive(x, lambda w: ref.average((w.astype(np.int64) - 5).sum(1), 8, 0.8, 40)),
+            {"ints": {"output_size": [3, 1]} | average, "floats": {"ratio": 0.8}},
+        ),
+    ]
+    for axes, keepdim in (
+        ((1, 2), False),
+        ((1, 2), True),
+        ((3,), False),
+        ((1, 3), False),
+        ((0, 2), True),
+        ((0,), True),
+    ):
+        ints = {"axes": list(axes), "keepdim": int(keepdim)} | average
+        cases.append(
+            Case(
+                "mean",
+                (u8(2, 3, 5, 4),),
+                lambda x, a=axes, k=keepdim: mean(x, a, k),
+                {"ints": ints, "floats": {"ratio": 0.8}},
+                label=f"{axes}-{keepdim}",
+            )
+        )
+    return cases
+
+
+def move_cases() -> list[Case]:
+    def interpolate(x: np.ndarray) -> np.ndarray:
+        return x.repeat(2, 1).repeat(2, 2)
+
+    cases = [
+        Case(
+            "interpolate",
+            (u8(2, 3, 4, 5),),
+            interpolate,
+            {"ints": {"mode": 0, "zero_point": 0}, "exprs": {"size": [6, 8]}},
+            label="size",
+        ),
+        Case(
+            "interpolate",
+            (u8(2, 3, 4, 5),),
+            interpolate,
+            {"ints": {"mode": 0, "zero_point": 0}, "floats": {"scale_factor": [2, 2]}},
+            label="scale",
+        ),
+    ]
+    for make in (u8, f32):
+        kind = make.__name__
+        fill: dict[str, Any] = {"ints": {"fill": 9}} if make is u8 else {"floats": {"fill": 9.0}}
+        pads = {"lo": [0, 1, 2], "hi": [0, 2, 0], "mode": 0}
+        cases += [
+            Case(
+                "concat",
+                (make(2, 3, 4), make(2, 1, 4), make(2, 2, 4)),
+                lambda *x: np.concatenate(x, 1),
+                {"ints": {"axis": 1}},
+                label=kind,
+            ),
+            Case("concat", (make(2, 3, 4),), lambda x: x, {"ints": {"axis": 1}}, label=f"single-{kind}"),
+            Case(
+                "reshape", (make(2, 6, 4),), lambda x: x.reshape(2, 3, 8), {"exprs": {"shape": [2, -1, 8]}}, label=kind
+            ),
+            Case(
+                "permute", (make(2, 6, 4),), lambda x: x.transpose(2, 0, 1), {"ints": {"perm": [2, 0, 1]}}, label=kind
+            ),
+            Case(
+                "permute",
+                (make(2, 1, 4),),
+                lambda x: x.transpose(0, 2, 1),
+                {"ints": {"perm": [0, 2, 1]}},
+                label=f"view-{kind}",
+            ),
+            Case(
+                "slice",
+                (make(2, 9, 4),),
+                lambda x: x[:, 1:-2:3],
+                {"ints": {"axis": 1, "step": 3}, "exprs": {"start": [1], "end": [-2]}},
+                label=kind,
+            ),
+            Case(
+                "slice",
+                (make(4, 64),),
+                lambda x: x[2:],
+                {"ints": {"axis": 0}, "exprs": {"start": [-2], "end": [99]}},
+                label=f"view-{kind}",
+            ),
+            Case(
+                "slice",
+                (make(4, 3),),
+                lambda x: x[3:1],
+                {"ints": {"axis": 0}, "exprs": {"start": [3], "end": [1]}},
+                label=f"empty-{kind}",
+            ),
+            Case(
+                "pad",
+                (make(2, 3, 4),),
+                lambda x: np.pad(x, [(0, 0), (1, 2), (2, 0)], constant_values=9),
+                {**fill, "ints": pads | fill.get("ints", {})},
+                label=kind,
+            ),
+            Case(
+                "pad",
+                (make(2, 3, 4),),
+                lambda x: np.pad(x, [(0, 0), (1, 2), (2, 0)], mode="reflect"),
+                {"ints": pads | {"mode": 1}},
+                label=f"reflect-{kind}",
+            ),
+            Case(
+                "pad",
+                (make(2, 3, 4),),
+                lambda x: np.pad(x, [(0, 0), (1, 2), (2, 0)], mode="edge"),
+                {"ints": pads | {"mode": 2}},
+                label=f"replicate-{kind}",
+            ),
+            Case(
+                "pad",
+                (make(2, 3, 4),),
+                lambda x: np.pad(x, [(0, 0), (1, 2), (2, 0)], mode="wrap"),
+                {"ints": pads | {"mode": 3}},
+                label=f"circular-{kind}",
+            ),
+            Case(
+                "expand",
+                (make(3, 1),),
+                lambda x: np.broadcast_to(x, (2, 3, 4)).copy(),
+                {"exprs": {"shape": [2, -1, 4]}},
+                label=kind,
+            ),
+        ]
+    return cases
+
+
+def float_cases() -> list[Case]:
+    def softmax(x: np.ndarray, axis: int) -> np.ndarray:
+        e = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
+        return e / e.sum(axis, keepdims=True)
+
+    def norm(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        x = x.astype(np.float64)
+        return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+
+    def group_norm(x: np.ndarray, groups: int) -> np.ndarray:
+        n, h, w, c = x.shape
+        return norm(x.reshape(n, h * w, groups, c // groups), (1, 3)).reshape(x.shape) * weight + bias
+
+    weight, bias = f32(8), f32(8)
+    affine = {"constants": {"weight": weight, "bias": bias}}
+    cases = [
+        Case("softmax", (f32(2, 5, 3),), lambda x: softmax(x, 1), {"ints": {"axis": 1}}, ulps=1),
+        Case("log_softmax", (f32(2, 5, 3),), lambda x: np.log(softmax(x, 2)), {"ints": {"axis": 2}}, ulps=1),
+        Case(
+            "layer_norm",
+            (f32(2, 3, 8),),
+            lambda x: norm(x, (2,)) * weight + bias,
+            {"ints": {"ndim": 1}, "floats": {"eps": 1e-5}, **affine},
+            ulps=1,
+        ),
+        Case(
+            "group_norm",
+            (f32(2, 3, 4, 8),),
+            lambda x: group_norm(x, 2),
+            {"ints": {"groups": 2}, "floats": {"eps": 1e-5}, **affine},
+            ulps=1,
+        ),
+        Case(
+            "group_norm",
+            (f32(2, 3, 4, 8),),
+            lambda x: group_norm(x, 8),
+            {"ints": {"groups": 0}, "floats": {"eps": 1e-5}, **affine},
+            ulps=1,
+            label="instance",
+        ),
+        Case(
+            "pointwise_f32",
+            (f32(2, 9),),
+            lambda x: x / (1 + np.exp(-x.astype(np.float64))),
+            {"text": {"function": "silu"}},
+            ulps=1,
+        ),
+        Case("matmul_f32", (f32(2, 3, 1), f32(2, 1, 5)), lambda a, b: a @ b),
+        Case("matmul_f32", (f32(2, 3, 1), f32(1, 5)), lambda a, b: a @ b, label="matrix"),
+    ]
+    for op, f in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)):
+        cases.append(Case(f"{op}_f32", (f32(2, 3, 4), f32(3, 1)), f))
+    return cases
+
+
+def layout_cases() -> list[Case]:
+    perm = [0, 2, 3, 1]
+    attributes = {"ints": {"perm": perm, "zero_point": 30}, "floats": {"scale": 0.07}}
+    x = f32(2, 3, 5, 4) * 10
+    x[0, 0, 0, :3] = np.nan, np.inf, -np.inf
+
+    def quantize(x: np.ndarray) -> np.ndarray:
+        return ref.quantize(np.nan_to_num(x, nan=0.0, posinf=1e6, neginf=-1e6), perm, 0.07, 30)
+
+    back = {"ints": {"perm": [0, 3, 1, 2], "zero_point": 30}, "floats": {"scale": 0.07}}
+    return [
+        Case("quantize", (x,), quantize, attributes),
+        Case("dequantize", (u8(2, 5, 4, 3),), lambda q: ref.dequantize(q, [0, 3, 1, 2], 0.07, 30), back),
+    ]
+
+
+CASES = [
+    *layout_cases(),
+    *(conv_case(d) for d in (1, 2, 3)),
+    conv_case(2, groups=2),
+    conv_case(2, residual=True),
+    conv_case(2, to_f32=True, residual=True),
+    conv_case(2, lut=True, weight_zero_point=True),
+    linear_case("conv"),
+    linear_case("linear"),
+    linear_dynamic_case(),
+    *(binary_case(op, u8(2, 3, 5), u8(2, 3, 5)) for op in ("add", "sub", "mul")),
+    *(binary_case(op, u8(2, 3, 5), u8(5)) for op in ("add", "sub", "mul")),
+    binary_case("mul", u8(2, 1, 1, 6), u8(2, 4, 4, 6)),
+    table_lookup(np.uint8),
+    table_lookup(np.float32),
+    *pool_cases(),
+    *move_cases(),
+    *float_cases(),
+]
+
+
+def test_every_operation_has_a_case() -> None:
+    assert {case.op for case in CASES} == set(_C.op_names())
+
+
+@pytest.mark.parametrize("isa", isa_names())
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.op}-{c.label}" if c.label else c.op)
+def test_step_equals_numpy(case: Case, isa: str) -> None:
+    expected = case.expected(*case.inputs)
+    out = ("u8" if expected.dtype == np.uint8 else "f32", expected.ndim)
+    program = one_step(case.op, case.inputs, out, **case.attributes)
+    (y,) = Executable(program, isa)(*case.inputs)
+    assert y.shape == expected.shape
+    if case.ulps:
+        np.testing.assert_array_max_ulp(y, expected.astype(F), case.ulps)
+    else:
+        np.testing.assert_array_equal(y, expected)
