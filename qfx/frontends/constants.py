@@ -1,0 +1,96 @@
+"""The tensors of a graph under construction: which path holds what, folded constants included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qfx.ops.terms import Attr, Folded
+
+
+class Constants:
+    """Makes one ``get_attr`` node a path. A path keeps its name; a second meaning of it gets a suffix.
+
+    Args:
+        root: The module whose tensors the graph uses.
+        graph: The graph under construction; nodes are appended to it.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
+        self.root, self.graph = root, graph
+        self.tensors: dict[str, Tensor] = {}
+        self._keys: dict[str, Hashable] = {}
+        self._nodes: dict[str, fx.Node] = {}
+
+    def tensor(self, node: fx.Node) -> Tensor:
+        """The tensor behind a ``get_attr`` node of the new graph."""
+        return self.tensors[str(node.target)]
+
+    def attribute(self, path: str) -> Any:
+        """The node of the root's tensor at ``path``; what is no tensor there, as it is."""
+        value: Any = self.root
+        for atom in path.split("."):
+            value = getattr(value, atom)
+        return self.add(path, value, ("raw", id(value))) if isinstance(value, Tensor) else value
+
+    def add(self, path: str, tensor: Tensor, key: Hashable) -> fx.Node:
+        """The node for ``tensor`` at ``path``, or beside it when ``path`` holds something else (another ``key``)."""
+        base, suffix = path, 0
+        while self._keys.setdefault(path, key) != key:
+            suffix += 1
+            path = f"{base}_{suffix}"
+        if path not in self._nodes:
+            self.tensors[path] = tensor
+            self._nodes[path] = constant_node(self.graph, path, tensor)
+        return self._nodes[path]
+
+    def fold(self, folded: Folded, owner: str) -> fx.Node:
+        """The node of a folded constant, named beside its first constant operand (else under ``owner``)."""
+        operands = [self._operand(operand, owner) for operand in folded.operands]
+        home = next((parent(path) for path, _ in operands if path is not None), owner)
+        key = (folded.compute, tuple(path if path is not None else _key(value) for path, value in operands))
+        path = join(home, folded.name)
+        return self.add(path, fold_tensor(folded.compute, [value for _, value in operands]), key)
+
+    def _operand(self, operand: Any, owner: str) -> tuple[str | None, Any]:
+        if isinstance(operand, Attr):
+            value: Any = self.root.get_submodule(owner)
+            for atom in operand.name.split("."):
+                value = getattr(value, atom)
+            return join(owner, operand.name), value
+        if isinstance(operand, fx.Node):
+            return str(operand.target), self.tensor(operand)
+        return None, operand
+
+
+def _key(value: Any) -> Hashable:
+    return id(value) if isinstance(value, Tensor) else value
+
+
+def fold_tensor(compute: Callable[..., Any], operands: list[Any]) -> Tensor:
+    """``compute`` of the operands' values: a Parameter without gradient when a Parameter is among them."""
+    with torch.no_grad():
+        value: Tensor = compute(*(op.detach() if isinstance(op, Tensor) else op for op in operands))
+    if any(isinstance(operand, nn.Parameter) for operand in operands) and value.is_floating_point():
+        return nn.Parameter(value.contiguous(), requires_grad=False)
+    return value.contiguous()
+
+
+def constant_node(graph: fx.Graph, path: str, tensor: Tensor) -> fx.Node:
+    """A ``get_attr`` node at the graph's insertion point, with the metadata of ``tensor``."""
+    node = graph.create_node("get_attr", path)
+    node.meta.update(module_path=parent(path), source=None, shape=tuple(tensor.shape), dtype=tensor.dtype)
+    return node
+
+
+def parent(path: str) -> str:
+    """The module path of an attribute path."""
+    return path.rpartition(".")[0]
+
+
+def join(path: str, name: str) -> str:
+    """``name`` under ``path``, which may be the root's ""."""
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,68 @@
+"""Which modules a trace does not enter: torch's own layers, and what the user or a failed trace names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_HARMLESS = {"__init__", "__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__qualname__"}
+_HARMLESS |= {"extra_repr", "__repr__", "__constants__", "__parameters__", "__firstlineno__", "__static_attributes__"}
+_HARMLESS |= {"reset_parameters", "__annotate__", "__annotate_func__", "__slots__", "__hash__"}
+
+
+def builtin_class(module: nn.Module) -> type[nn.Module] | None:
+    """The ``torch.nn`` class whose computation ``module`` performs, or None.
+
+    A user's subclass counts as its base as long as it overrides nothing that the base computes with: a
+    ``class Conv(nn.Conv2d)`` that only chooses arguments is an ``nn.Conv2d``, one with its own ``forward`` is not.
+    """
+    own: set[str] = set()
+    for cls in type(module).__mro__:
+        if cls.__module__.startswith("torch.nn.") and issubclass(cls, nn.Module) and cls is not nn.Module:
+            overridden = {name for name in own if hasattr(cls, name)} - _HARMLESS
+            return None if overridden or issubclass(cls, _CONTAINERS) else cls
+        own |= set(vars(cls))
+    return None
+
+
+def run_leaf(module: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``call(args, kwargs)`` between the forward hooks of ``module``, as calling the module would run them."""
+    for key, pre_hook in module._forward_pre_hooks.items():
+        if key in module._forward_pre_hooks_with_kwargs:
+            changed = pre_hook(module, args, kwargs)
+            args, kwargs = changed if changed is not None else (args, kwargs)
+        else:
+            changed = pre_hook(module, args)
+            args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
+    result = call(args, kwargs)
+    for key, hook in module._forward_hooks.items():
+        with_kwargs = key in module._forward_hooks_with_kwargs
+        changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
+        result = result if changed is None else changed
+    return result
+
+
+def bake_weights(model: nn.Module) -> None:
+    """Replaces weights that are recomputed at each call (parametrizations, weight norm) by their present values."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            _bake_parametrizations(module)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            remove = getattr(hook, "remove", None)
+            if type(hook).__module__ in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm") and remove:
+                remove(module)
+                del module._forward_pre_hooks[key]
+
+
+def _bake_parametrizations(module: nn.Module) -> None:
+    """Not torch's ``remove_parametrizations``: that changes the class, which the copy shares with the user's module."""
+    names = list(module.parametrizations)  # type: ignore[arg-type]
+    values = {name: getattr(module, name).detach().clone() for name in names}
+    del module._modules["parametrizations"]
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))

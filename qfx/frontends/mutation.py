@@ -1,0 +1,113 @@
+"""Which values of a raw trace are the same tensor or share memory, and in-place changes that this makes visible."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+_SAME = {"contiguous", "detach", "to", "float", "cpu", "type_as", "requires_grad_", "dropout", "dropout1d", "dropout2d"}
+_SAME |= {"dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
+_SAME_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_SAME_MODULES += (nn.FeatureAlphaDropout,)  # type: ignore[assignment]
+_VIEWS = {"view", "reshape", "flatten", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis"}
+_VIEWS |= {"chunk", "split", "tensor_split", "unbind", "narrow", "select", "squeeze", "unsqueeze", "expand", "ravel"}
+_VIEWS |= {"expand_as", "view_as", "reshape_as", "unflatten", "getitem", "diagonal", "unfold", "getattr"}
+_VIEW_MODULES = (nn.Flatten, nn.Unflatten)
+_AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """``base``: the node that made the memory. ``identity``: the node that made this tensor over it."""
+
+    base: fx.Node
+    identity: fx.Node
+
+
+def storages(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, Storage]:
+    """The storage of every node's value; nodes with one ``identity`` hold one tensor."""
+    found: dict[fx.Node, Storage] = {}
+    for node in graph.nodes:
+        source = _first_operand(node)
+        if source is None:
+            found[node] = Storage(node, node)
+        elif changes_operand(node, modules) or _is(node, modules, _SAME, _SAME_MODULES):
+            found[node] = found[source]
+        elif _is(node, modules, _VIEWS, _VIEW_MODULES):
+            found[node] = Storage(found[source].base, node)
+        else:
+            found[node] = Storage(node, node)
+    return found
+
+
+def changes_operand(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether ``node`` changes its first operand in place."""
+    if node.op == "call_module":
+        return getattr(modules[str(node.target)], "inplace", False) is True
+    if node.op == "call_method":
+        name = str(node.target)
+        return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", "")
+        in_place_name = name.endswith("_") and not name.endswith("__")
+        return node.target in _AUGMENTED or in_place_name or _argument(node, "inplace") is True
+    return False
+
+
+def mutation_hazards(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Iterator[tuple[fx.Node, str]]:
+    """In-place changes with an effect that a graph of values can't express, each with the reason."""
+    found = storages(graph, modules)
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        source = _first_operand(node)
+        if source is None or not changes_operand(node, modules) or _is_number(source):
+            continue
+        if found[source].base.op == "get_attr":
+            yield node, f"a parameter or buffer, {found[source].base.target}, is changed in place"
+        views = [other for other, storage in found.items() if storage.base is found[source].base]
+        views = [other for other in views if found[other].identity is not found[source].identity]
+        views = [other for other in views if order[other] < order[node]]
+        if any(order[user] > order[node] for view in views for user in view.users if not _is_size_query(view)):
+            yield node, "a tensor is changed in place while a view of it is still in use"
+
+
+def _first_operand(node: fx.Node) -> fx.Node | None:
+    if not node.op.startswith("call"):
+        return None
+    first: Any = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
+    return first if isinstance(first, fx.Node) else None
+
+
+def _argument(node: fx.Node, name: str) -> Any:
+    if name in node.kwargs:
+        return node.kwargs[name]
+    code = getattr(node.target, "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    return node.args[names.index(name)] if name in names[: len(node.args)] else None
+
+
+def _is(node: fx.Node, modules: Mapping[str, nn.Module], names: set[str], classes: tuple[type, ...]) -> bool:
+    if node.op == "call_module":
+        return "island_reason" not in node.meta and isinstance(modules[str(node.target)], classes)
+    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return name in names and not _is_size_query(node)
+
+
+def _is_size_query(node: fx.Node) -> bool:
+    return node.op == "call_function" and node.target is getattr and node.args[1] not in ("T", "mT", "H", "data")
+
+
+def _is_number(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim", "numel", "item")
+    if node.op != "call_function":
+        return False
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and (_is_number(node.args[0]) or _is_size_query(node.args[0]))
+    return node.target in (getattr, operator.iadd, operator.isub, operator.imul, operator.itruediv) and (
+        _is_size_query(node) or any(_is_number(operand) for operand in node.all_input_nodes)
+    )

@@ -1,0 +1,238 @@
+"""Captured to Normal: calls that the alias tables know become table ops; the rest stays, opaque, with a reason."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qfx.frontends.constants import Constants, join, parent
+from qfx.frontends.mutation import changes_operand, storages
+from qfx.ops.aliases import alias_of
+from qfx.ops.aliases_record import Alias
+from qfx.ops.extents import DIM_FUNCTIONS
+from qfx.ops.table import TABLE
+from qfx.ops.terms import Attr, Folded, NotNormal, Pieces, Shape, Term
+
+_ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
+
+
+def normalize(captured: fx.GraphModule) -> fx.GraphModule:
+    """The Normal level of a captured model.
+
+    Calls become table ops with every argument resolved; parameters are ``get_attr`` nodes under their module paths;
+    what only matters in training, assertions and dead code are gone. A call outside the tables keeps its form and
+    has ``meta["opaque_reason"]``. Nodes have ``meta`` ``module_path``, ``source``, ``alias`` (the module class,
+    function or method name that the user wrote) and ``module_class``.
+
+    Args:
+        captured: The result of a frontend; it is not changed.
+    """
+    writer = _Writer(captured)
+    for node in captured.graph.nodes:
+        writer.visit(node)
+    writer.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    writer.graph.lint()
+    used = {str(node.target) for node in writer.graph.nodes if node.op == "get_attr"}
+    attributes: dict[str, Any] = {path: tensor for path, tensor in writer.constants.tensors.items() if path in used}
+    attributes.update(
+        {str(node.target): writer.modules[str(node.target)] for node in writer.graph.nodes if node.op == "call_module"}
+    )
+    normal = fx.GraphModule(attributes, writer.graph, type(captured).__name__)
+    normal.meta.update(captured.meta)
+    return normal.eval()
+
+
+class _Writer:
+    """Writes the Normal graph node by node. ``env`` maps captured nodes to nodes, numbers, shapes and tuples."""
+
+    def __init__(self, captured: fx.GraphModule) -> None:
+        self.graph = fx.Graph()
+        self.modules: dict[str, nn.Module] = dict(captured.named_modules())
+        self.constants = Constants(captured, self.graph)
+        self.storages = storages(captured.graph, self.modules)
+        self.env: dict[fx.Node, Any] = {}
+        self._dims: dict[Any, fx.Node] = {}
+
+    def visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self.env[node] = self._copy(node, node.args, {})
+        elif node.op == "get_attr":
+            self.env[node] = self.constants.attribute(str(node.target))
+        elif node.op == "output":
+            self._copy(node, self._concrete(node.args), {})
+        elif getattr(node.target, "__name__", "") not in _ASSERTIONS:
+            self.env[node] = self._call(node)
+            self._forward_mutation(node)
+
+    def _call(self, node: fx.Node) -> Any:
+        args, kwargs = self._look_up(node.args), self._look_up(node.kwargs)
+        if node.op != "call_module" and _is_constant_call(args, kwargs):
+            return self._evaluate(node, args, kwargs)
+        try:
+            alias, module = self._alias(node)
+            return self._write(alias.apply(module, args, kwargs), node, alias)
+        except NotNormal as reason:
+            return self._opaque(node, str(reason))
+
+    def _alias(self, node: fx.Node) -> tuple[Alias, nn.Module | None]:
+        """The alias of a call, with the module that it calls."""
+        if "island_reason" in node.meta:
+            raise NotNormal(node.meta["island_reason"])
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        alias = _module_alias(type(module)) if module is not None else alias_of(node.target)
+        if alias is None or (node.op == "call_method") != isinstance(alias.spelling, str):
+            raise NotNormal(f"no table op for {_spelled(node, module)}")
+        return alias, module
+
+    def _write(self, value: Any, node: fx.Node, alias: Alias) -> Any:
+        """The value of ``node``: terms become nodes, the outermost one under the name that it had."""
+        if isinstance(value, Term):
+            return self._term(value, node, alias, node.name)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._write(item, node, alias) for item in value)
+        return value
+
+    def _term(self, value: Any, node: fx.Node, alias: Alias, name: str | None = None) -> Any:
+        owner = str(node.target) if node.op == "call_module" else node.meta["module_path"]
+        if isinstance(value, Attr):
+            return self.constants.attribute(join(owner, value.name))
+        if isinstance(value, Folded):
+            return self.constants.fold(value, owner)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._term(item, node, alias) for item in value)
+        if not isinstance(value, Term):
+            return value
+        args = tuple(self._term(item, node, alias) for item in value.args)
+        kwargs = {key: self._term(item, node, alias) for key, item in value.kwargs.items()}
+        while args and args[-1] is None and value.op in ("conv", "linear", "channel_affine"):
+            args = args[:-1]
+        target = TABLE[value.op].fn if isinstance(value.op, str) else value.op
+        if value.op == "size" or target in DIM_FUNCTIONS:
+            return self._dim(target, args, kwargs, node)
+        return self._create("call_function", target, args, kwargs, node, name)
+
+    def _dim(self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], node: fx.Node) -> Any:
+        if all(isinstance(arg, int) for arg in args):
+            return target(*args)
+        key = (target, args, tuple(kwargs.items()))
+        if key not in self._dims:
+            self._dims[key] = self._create("call_function", target, args, kwargs, node, None)
+        return self._dims[key]
+
+    def _create(self, kind: str, target: Any, args: Any, kwargs: Any, node: fx.Node, name: str | None) -> fx.Node:  # noqa: PLR0917
+        new = self.graph.create_node(kind, target, args, kwargs, name=name)
+        new.meta["module_path"] = node.meta.get("module_path", "")
+        new.meta["source"] = node.meta.get("source")
+        if node.op.startswith("call"):
+            new.meta["alias"] = node.meta.get("module_class", node.target)
+            new.meta["module_class"] = node.meta.get("module_class")
+        return new
+
+    def _copy(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
+        return self._create(node.op, node.target, args, kwargs, node, node.name)
+
+    def _opaque(self, node: fx.Node, reason: str) -> fx.Node:
+        new = self._copy(node, self._concrete(node.args), self._concrete(node.kwargs))
+        new.meta["opaque_reason"] = reason
+        if "island_reason" in node.meta:
+            new.meta["island_reason"] = reason
+        return new
+
+    def _evaluate(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """A call on constants alone, computed now."""
+        args, kwargs = _map_nodes(args, self._value), _map_nodes(kwargs, self._value)
+        with torch.no_grad():
+            if node.op == "call_method":
+                value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            else:
+                value = node.target(*args, **kwargs)  # type: ignore[operator]
+        return self._constant_result(value, node, node.name)
+
+    def _constant_result(self, value: Any, node: fx.Node, name: str) -> Any:
+        if isinstance(value, Tensor):
+            operand = next((self.env[x] for x in node.all_input_nodes if isinstance(self.env[x], fx.Node)), None)
+            home = parent(str(operand.target)) if operand is not None else node.meta["module_path"]
+            return self.constants.add(join(home, name), value.detach().clone(), ("evaluated", node.name, name))
+        if isinstance(value, (tuple, list)) and any(isinstance(item, Tensor) for item in value):
+            return tuple(self._constant_result(item, node, f"{name}_{i}") for i, item in enumerate(value))
+        return value
+
+    def _value(self, node: fx.Node) -> Tensor:
+        return self.constants.tensor(node)
+
+    def _look_up(self, args: Any) -> Any:
+        return _map_nodes(args, self.env.__getitem__)
+
+    def _concrete(self, args: Any) -> Any:
+        """Arguments for a call outside the table: shapes and pieces as the values that they stand for."""
+        return _map_nodes(args, lambda node: self._concrete_value(self.env[node], node))
+
+    def _concrete_value(self, value: Any, node: fx.Node) -> Any:
+        if isinstance(value, Shape):
+            return self._create("call_function", getattr, (value.of, "shape"), {}, node, None)
+        if isinstance(value, Pieces):
+            try:
+                alias, _ = self._alias(node)
+                return self._write(value.all(), node, alias)
+            except NotNormal as reason:
+                return self._opaque(node, str(reason))
+        return value
+
+    def _forward_mutation(self, node: fx.Node) -> None:
+        """After a change in place, every name of the changed tensor means the result."""
+        if not changes_operand(node, self.modules) or not isinstance(self.env[node], fx.Node):
+            return
+        identity = self.storages[node].identity
+        for other in self.env:
+            if self.storages[other].identity is identity:
+                self.env[other] = self.env[node]
+
+
+def _module_alias(cls: type[nn.Module]) -> Alias | None:
+    """The alias of a module class or of the nearest base that has one (the trace made sure it computes the same)."""
+    return next((alias for base in cls.__mro__ if (alias := alias_of(base)) is not None), None)
+
+
+def _is_constant_call(args: Any, kwargs: Any) -> bool:
+    nodes: list[fx.Node] = []
+    others: list[Any] = []
+    _map_nodes((args, kwargs), nodes.append, others.append)
+    constant = bool(nodes) and all(node.op == "get_attr" for node in nodes)
+    return constant and not any(isinstance(other, (Shape, Pieces)) for other in others)
+
+
+def _map_nodes(value: Any, function: Callable[[fx.Node], Any], other: Callable[[Any], Any] | None = None) -> Any:
+    """``value`` with ``function`` of every node in its tuples, lists, dicts and slices."""
+    if isinstance(value, fx.Node):
+        return function(value)
+    if isinstance(value, (tuple, list)):
+        items = [_map_nodes(item, function, other) for item in value]
+        return (
+            type(value)(*items)
+            if hasattr(value, "_fields")
+            else type(value)(items)
+            if type(value) in (tuple, list)
+            else tuple(items)
+        )
+    if isinstance(value, dict):
+        return {key: _map_nodes(item, function, other) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_map_nodes(bound, function, other) for bound in (value.start, value.stop, value.step)))
+    if other is not None:
+        other(value)
+    return value
+
+
+def _spelled(node: fx.Node, module: nn.Module | None) -> str:
+    if module is not None:
+        return f"{type(module).__module__}.{type(module).__name__}"
+    if node.op == "call_method":
+        return f"the tensor method {node.target}"
+    target: Any = node.target
+    if target is operator.getitem:
+        return "this item access"
+    return f"{getattr(target, '__module__', None) or 'torch'}.{getattr(target, '__name__', target)}"

@@ -1,0 +1,151 @@
+"""Shapes and dtypes of every tensor of a graph, from example inputs, without computing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from qfx.errors import InputError
+
+
+def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
+    """Sets ``meta`` ``shape``, ``dtype`` and ``batch_dim`` of every tensor node, and returns the graph module.
+
+    Shapes are tuples of ints as seen with these inputs. ``batch_dim`` is the dim that follows the inputs' first dim,
+    or None. Nothing is computed unless an opaque module can't run on tensors without data.
+
+    Args:
+        graph_module: Any level; its nodes' metadata changes.
+        example_inputs: A tensor, a tuple of positional arguments, or a dict by name.
+
+    Raises:
+        InputError: The inputs do not fit the model.
+    """
+    args = bind_inputs(graph_module, example_inputs)
+    seen = _run(graph_module, args)
+    wider = _run_wider(graph_module, args)
+    for node, (shape, dtype) in seen.items():
+        node.meta["shape"], node.meta["dtype"] = shape, dtype
+        node.meta["batch_dim"] = None
+        if node in wider and len(wider[node][0]) == len(shape):
+            changed = [dim for dim, pair in enumerate(zip(shape, wider[node][0], strict=True)) if pair[0] != pair[1]]
+            node.meta["batch_dim"] = changed[0] if len(changed) == 1 else None
+    return graph_module
+
+
+def bind_inputs(graph_module: fx.GraphModule, inputs: Any) -> tuple[Any, ...]:
+    """Inputs in the order of the graph's placeholders.
+
+    Raises:
+        InputError: There are too many or too few, or a name is unknown.
+    """
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    names = [str(node.target) for node in placeholders]
+    required = [str(node.target) for node in placeholders if not node.args and not str(node.target).startswith("*")]
+    if isinstance(inputs, Mapping):
+        unknown, missing = sorted(set(inputs) - set(names)), [name for name in required if name not in inputs]
+        if unknown or missing:
+            raise InputError(
+                f"The example inputs are named {sorted(inputs)}, the model's inputs {names}.",
+                remedy="Give one value for each of the model's inputs, by name.",
+            )
+        return tuple(inputs[name] for name in names if name in inputs)
+    args = tuple(inputs) if isinstance(inputs, Sequence) else (inputs,)
+    variadic = any(name.startswith("*") for name in names)
+    if len(args) < len(required) or (len(args) > len(names) and not variadic):
+        raise InputError(
+            f"There are {len(args)} example inputs, and the model takes {len(required)}: {', '.join(names)}.",
+            remedy="Pass example_inputs as a tuple with one value for each argument of forward.",
+        )
+    return args
+
+
+Seen = dict[fx.Node, tuple[tuple[int, ...], torch.dtype]]
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and notes the shape and dtype of every tensor."""
+
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        super().__init__(graph_module)
+        self.extra_traceback = False
+        self.seen: Seen = {}
+        self.current: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.current = n
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.seen[n] = (tuple(int(extent) for extent in value.shape), value.dtype)
+        return value
+
+
+class _MetaRecorder(_Recorder):
+    """A recorder whose tensors have no data."""
+
+    def fetch_attr(self, target: str) -> Any:
+        value = super().fetch_attr(target)
+        return _to_meta(value) if isinstance(value, Tensor) else value
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        tensors = {name: _to_meta(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+        return torch.func.functional_call(module, tensors, args, kwargs)
+
+
+def _run(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:
+    try:
+        return _run_meta(graph_module, args)
+    except Exception:
+        recorder = _Recorder(graph_module)
+        try:
+            with torch.no_grad():
+                recorder.run(*args)
+        except Exception as error:
+            raise _misfit(recorder, args, error) from error
+        return recorder.seen
+
+
+def _run_meta(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:
+    recorder = _MetaRecorder(graph_module)
+    with torch.no_grad():
+        recorder.run(*pytree.tree_map_only(Tensor, _to_meta, args))
+    return recorder.seen
+
+
+def _to_meta(value: Tensor) -> Tensor:
+    return value.to("meta")
+
+
+def _run_wider(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:
+    """As with a batch larger by one, or nothing when the model does not take one."""
+    tensors = [value for value in pytree.tree_leaves(args) if isinstance(value, Tensor) and value.dim() > 0]
+    if not tensors:
+        return {}
+    batch = tensors[0].shape[0]
+
+    def widen(value: Tensor) -> Tensor:
+        if value.dim() == 0 or value.shape[0] != batch:
+            return value
+        return value.new_empty((batch + 1, *value.shape[1:]))
+
+    try:
+        return _run_meta(graph_module, pytree.tree_map_only(Tensor, widen, args))
+    except Exception:
+        return {}
+
+
+def _misfit(recorder: _Recorder, args: tuple[Any, ...], error: Exception) -> InputError:
+    node = recorder.current
+    shapes = [tuple(value.shape) for value in pytree.tree_leaves(args) if isinstance(value, Tensor)]
+    return InputError(
+        f"Inputs of shapes {shapes} do not run through the model: {node.name if node else 'it'} fails.",
+        where=node.meta.get("module_path") if node else None,
+        source=node.meta.get("source") if node else None,
+        why=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        remedy="Pass inputs with the shapes and dtypes that the float model accepts.",
+    )

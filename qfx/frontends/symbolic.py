@@ -1,0 +1,252 @@
+"""Captured level: a model to a raw ``torch.fx`` trace; what can't be traced becomes a named float island."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copy
+import operator
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import torch
+from torch import fx, nn
+
+from qfx.errors import CaptureError
+from qfx.frontends.leaves import bake_weights, builtin_class, run_leaf
+from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.obstacles import explain
+from qfx.frontends.source import error_source, user_source
+
+_SCALARS = (type(None), bool, int, float, str)
+
+
+def capture(
+    model: nn.Module,
+    *,
+    non_traceable_module_name: Collection[str] = (),
+    non_traceable_module_class: Collection[type[nn.Module]] = (),
+    inputs: Collection[str] = (),
+    strict: bool = False,
+) -> fx.GraphModule:
+    """Traces ``model`` as it computes in eval mode. The caller's model is never changed: a copy is traced.
+
+    Every node has ``meta["module_path"]``, ``meta["source"]`` and, for a module, ``meta["module_class"]``. A part that
+    can't be traced is one ``call_module`` node with ``meta["island_reason"]``. The result's ``meta`` has ``"training"``
+    (whether the model was in training mode) and ``"specialized"`` (the defaulted arguments that were fixed, by name).
+
+    Args:
+        model: Any module.
+        non_traceable_module_name: Paths of modules to keep whole, in float.
+        non_traceable_module_class: Classes of modules to keep whole, in float.
+        inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph. The others with a
+            default of None, a number or a string are fixed at it.
+        strict: Raise for a part that can't be traced.
+
+    Raises:
+        CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
+    """
+    root = _private_copy(model)
+    islands: dict[str, str] = {}
+    while True:
+        tracer = Tracer(root, islands, set(non_traceable_module_name), tuple(non_traceable_module_class), set(inputs))
+        failure = tracer.attempt()
+        if failure is None:
+            break
+        if failure.path in ("", *islands) or strict:
+            raise _capture_error(root, failure)
+        islands[failure.path] = failure.why
+    graph_module = fx.GraphModule(root, tracer.graph, type(model).__name__)
+    graph_module.meta["training"] = model.training
+    graph_module.meta["specialized"] = dict(tracer.specialized)
+    return graph_module.eval()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trace stopped: the innermost module at fault ("" for the model itself), and where in its code."""
+
+    path: str
+    why: str
+    construct: str
+    remedy: str
+    source: str | None
+
+    @classmethod
+    def of(cls, path: str, error: BaseException, fallback: str | None = None) -> Failure:
+        construct, remedy = explain(error)
+        source = error_source(error) or fallback
+        return cls(path, f"{construct} at {source}" if source else construct, construct, remedy, source)
+
+
+class TracedProxy(fx.Proxy):
+    """A proxy that records augmented assignment, so that a tensor changed in place is known to be."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class Tracer(fx.Tracer):
+    """Records module paths and source lines; torch's own layers, islands and named modules are leaves."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        islands: dict[str, str],
+        names: Collection[str],
+        classes: tuple[type[nn.Module], ...],
+        inputs: Collection[str],
+    ) -> None:
+        super().__init__(param_shapes_constant=True)
+        self.model, self.islands, self.names, self.classes, self.inputs = model, islands, names, classes, inputs
+        self.path: list[str] = [""]
+        self.specialized: dict[str, Any] = {}
+        self._failed: tuple[str, BaseException | None] = ("", None)
+
+    def attempt(self) -> Failure | None:
+        """Traces the model into ``self.graph``; the failure, if there is one."""
+        try:
+            with torch.no_grad(), tensor_isinstance(self.model):
+                self.trace(self.model)
+        except Exception as error:
+            path = self._failed[0] if self._failed[1] is error else ""
+            return Failure.of(path, error)
+        for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
+            return Failure(node.meta["module_path"], why, why, "Use the out-of-place form, or", node.meta["source"])
+        return None
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return TracedProxy(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
+        if kind == "placeholder" and args and target not in self.inputs and isinstance(args[0], _SCALARS):
+            self.specialized[target] = args[0]
+            return args[0]
+        return super().create_proxy(kind, target, args, kwargs, *rest, **options)
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> fx.Node:
+        node = super().create_node(kind, target, args, kwargs, *rest, **options)
+        node.meta["module_path"] = self.path[-1]
+        node.meta["source"] = user_source() if kind.startswith("call") else None
+        return node
+
+    def call_module(self, module: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.path_of_module(module)
+        reason = self._island_reason(module, path)
+        self.path.append(path)
+        try:
+            if reason is None and builtin_class(module) is None:
+                return self._enter(path, forward, args, kwargs)
+            return run_leaf(module, lambda a, k: self._leaf(module, path, reason, a, k), args, kwargs)
+        finally:
+            self.path.pop()
+
+    def _enter(self, path: str, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return forward(*args, **kwargs)
+        except Exception as error:
+            if self._failed[1] is not error:
+                self._failed = (path, error)
+            raise
+
+    def _leaf(self, module: nn.Module, path: str, reason: str | None, args: Any, kwargs: Any) -> Any:
+        proxy = self.create_proxy("call_module", path, args, kwargs)
+        proxy.node.meta["module_class"] = type(module)
+        if reason is not None:
+            proxy.node.meta["island_reason"] = reason
+        return proxy
+
+    def _island_reason(self, module: nn.Module, path: str) -> str | None:
+        if path in self.islands:
+            return self.islands[path]
+        if path in self.names:
+            return "named in non_traceable_module_name"
+        if isinstance(module, self.classes):
+            return f"{type(module).__name__} is in non_traceable_module_class"
+        return None
+
+
+@contextlib.contextmanager
+def tensor_isinstance(model: nn.Module) -> Iterator[None]:
+    """While active, ``isinstance(traced value, torch.Tensor)`` is true in the Python modules that define ``model``."""
+    classes = {cls for module in model.modules() for cls in type(module).__mro__}
+    names = {cls.__module__ for cls in classes if not cls.__module__.startswith(("torch.", "builtins", "qfx."))}
+    scopes = [vars(sys.modules[name]) for name in names if name in sys.modules]
+    patched = [scope for scope in scopes if "isinstance" not in scope]
+    for scope in patched:
+        scope["isinstance"] = _isinstance
+    try:
+        yield
+    finally:
+        for scope in patched:
+            scope.pop("isinstance", None)
+
+
+def _isinstance(value: Any, classes: Any) -> bool:
+    if type(value) is TracedProxy and not _is_shape(value.node):
+        value = _A_TENSOR
+    return builtins.isinstance(value, classes)
+
+
+_A_TENSOR = torch.empty(0)
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` is a shape, or computed from shapes by indexing and arithmetic."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim", "ndimension", "numel")
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim", "dtype", "device")
+    owner = getattr(node.target, "__module__", "")
+    return owner in ("_operator", "math") and all(_is_shape(operand) for operand in node.all_input_nodes)
+
+
+def _private_copy(model: nn.Module) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"{type(model).__name__} is not an nn.Module.", remedy="Wrap the function in an nn.Module.")
+    try:
+        cached = [value for module in model.modules() for value in vars(module).values() if _has_graph(value)]
+        root = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in cached}).eval()
+        bake_weights(root)
+    except Exception as error:
+        raise CaptureError(
+            f"{type(model).__name__} can't be copied.",
+            why=f"{type(error).__name__}: {error}",
+            remedy="Make copy.deepcopy(model) work: keep no locks or open files on the module.",
+        ) from error
+    return root
+
+
+def _has_graph(value: object) -> TypeGuard[torch.Tensor]:
+    """Whether ``value`` is a tensor that autograd computed, which ``copy.deepcopy`` refuses."""
+    return isinstance(value, torch.Tensor) and not value.is_leaf
+
+
+def _capture_error(root: nn.Module, failure: Failure) -> CaptureError:
+    name = type(root.get_submodule(failure.path) if failure.path else root).__name__
+    where = failure.path or "the model itself"
+    keep = (
+        f"name {failure.path!r} in non_traceable_module_name."
+        if failure.path
+        else "move it to a submodule, which then stays float."
+    )
+    return CaptureError(
+        f"{name} can't be traced.",
+        where=where,
+        source=failure.source,
+        why=failure.construct,
+        remedy=f"{failure.remedy} {keep}",
+    )

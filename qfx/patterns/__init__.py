@@ -1,0 +1,23 @@
+"""Rewriting of Normal graphs: patterns, a matcher, a driver, rules as data, and the passes made of them."""
+
+from qfx.patterns.dead_code import eliminate_dead_code
+from qfx.patterns.passes import (
+    RULES,
+    eliminate_identities,
+    fold_batch_norm,
+    fold_padding,
+    fold_scales,
+    fuse_activations,
+    fuse_residuals,
+)
+
+__all__ = [
+    "RULES",
+    "eliminate_dead_code",
+    "eliminate_identities",
+    "fold_batch_norm",
+    "fold_padding",
+    "fold_scales",
+    "fuse_activations",
+    "fuse_residuals",
+]

@@ -1,0 +1,50 @@
+"""The passes at the Normal level, each a set of rules run to a fixpoint."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from qfx.patterns.rewriter import Rule, rewrite
+from qfx.patterns.rules import activation, batch_norm, identity, padding, residual, scale, shuffle
+from qfx.patterns.symbolic_shape import infer_extents
+
+RULES: tuple[Rule, ...] = (
+    *identity.RULES,
+    *shuffle.RULES,
+    *batch_norm.RULES,
+    *scale.RULES,
+    *padding.RULES,
+    *activation.RULES,
+    *residual.RULES,
+)
+"""Every rule."""
+
+
+def eliminate_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Drops ops that return their operand, merges consecutive moves of elements, recognizes channel shuffles."""
+    return rewrite(infer_extents(graph_module), (*identity.RULES, *shuffle.RULES))
+
+
+def fold_batch_norm(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Folds channel affines into the convolutions and linears before them, in float64."""
+    return rewrite(graph_module, batch_norm.RULES)
+
+
+def fold_scales(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Folds products with constants into convolutions and linears, or makes them channel affines."""
+    return rewrite(graph_module, (*scale.RULES, *batch_norm.RULES))
+
+
+def fold_padding(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Folds explicit padding into convolutions and pools."""
+    return rewrite(graph_module, padding.RULES)
+
+
+def fuse_activations(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Makes relu and clamp the epilogue of the op before them."""
+    return rewrite(graph_module, activation.RULES)
+
+
+def fuse_residuals(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Makes additions the epilogue of the convolution or linear before them, with the clamp behind them."""
+    return rewrite(infer_extents(graph_module), (*residual.RULES, *activation.RULES))

@@ -1,0 +1,182 @@
+"""Remove ops that return their operand, and merge moves of elements that follow each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qfx.ops.extents import rank_of
+from qfx.ops.table import is_op, op_of
+from qfx.ops.terms import Term
+from qfx.patterns.pattern import Match, op, value
+from qfx.patterns.rewriter import Rule
+from qfx.patterns.symbolic_shape import entry_extent, same_shape
+
+_NEUTRAL = {"add_scalar": ("value", 0.0), "mul_scalar": ("value", 1.0), "pow_scalar": ("exponent", 1.0)}
+
+
+def _drop(match: Match) -> fx.Node | None:
+    """The operand, when the op does nothing to it."""
+    node, x = match.root, match["x"]
+    name, kwargs = op_of(node).name, node.kwargs  # type: ignore[union-attr]
+    neutral = _NEUTRAL.get(name)
+    nothing = neutral is not None and kwargs[neutral[0]] == neutral[1]
+    nothing |= name == "pad" and not any(kwargs["pad"])  # type: ignore[arg-type]
+    nothing |= name == "clamp" and kwargs.get("min") is None and kwargs.get("max") is None
+    nothing |= name in ("max_pool", "avg_pool") and _is_unit_window(kwargs)
+    nothing |= name in ("reshape", "flatten", "expand") and same_shape(node, x)
+    return x if nothing and isinstance(x, fx.Node) else None
+
+
+def _is_unit_window(kwargs: Any) -> bool:
+    whole = {*kwargs["kernel"], *kwargs["stride"]} == {1} and not any(kwargs["padding"])
+    return whole and kwargs.get("divisor_override") in (None, 1)
+
+
+def permutation(node: fx.Node) -> tuple[int, ...] | None:
+    """The dims of a permute or transpose node counted from the front, or None when the rank is unknown."""
+    dims: Any = node.kwargs.get("dims")
+    rank = len(dims) if dims is not None else rank_of(node)
+    if rank is None:
+        return None
+    if dims is not None:
+        return tuple(dim % rank for dim in dims)
+    order = list(range(rank))
+    a, b = node.kwargs["dim0"], node.kwargs["dim1"]
+    order[a], order[b] = order[b], order[a]  # type: ignore[index]
+    return tuple(order)
+
+
+def _merge_permutes(match: Match) -> Term | fx.Node | None:
+    inner, outer = match["inner"], match.root
+    first, then = permutation(inner), permutation(outer)
+    if first is None or then is None or len(first) != len(then):
+        return _undo_transpose(inner, outer)
+    order = tuple(first[dim] for dim in then)
+    x = inner.args[0]
+    if order == tuple(range(len(order))):
+        return x if isinstance(x, fx.Node) else None
+    return Term("permute", (x,), {"dims": order})
+
+
+def _undo_transpose(inner: fx.Node, outer: fx.Node) -> fx.Node | None:
+    swaps = [{node.kwargs.get("dim0"), node.kwargs.get("dim1")} for node in (inner, outer)]
+    x = inner.args[0]
+    return x if swaps[0] == swaps[1] != {None} and isinstance(x, fx.Node) else None
+
+
+def _drop_permute(match: Match) -> fx.Node | None:
+    order = permutation(match.root)
+    x = match["x"]
+    return x if order is not None and order == tuple(range(len(order))) and isinstance(x, fx.Node) else None
+
+
+def _merge_reshapes(match: Match) -> Term:
+    return Term("reshape", (match["x"], match.root.args[1]))
+
+
+def _to_flatten(match: Match) -> Term | None:
+    """``x.reshape(x.shape[0], -1)``."""
+    x, entries = match["x"], match.root.args[1]
+    if not isinstance(entries, (tuple, list)) or len(entries) != 2 or entries[1] != -1 or not is_op(entries[0], "size"):
+        return None
+    size: Any = entries[0]
+    own = size.args[0] is x and size.kwargs["dim"] == 0
+    if not own and entry_extent(size) != getattr(x, "meta", {}).get("extents", ("",))[0]:
+        return None
+    return Term("flatten", (x,), {"start_dim": 1, "end_dim": -1})
+
+
+def _undo_unsqueeze(match: Match) -> fx.Node | None:
+    x = match["x"]
+    if match["inner"].kwargs["dim"] != match.root.kwargs["dim"] or not isinstance(x, fx.Node):
+        return None
+    return x
+
+
+class _Chain(nn.Module):
+    """Steps, each ``(method, arguments)``."""
+
+    def __init__(self, *steps: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(x)
+        for method, *given in self.steps:
+            x = getattr(x, method)(*given)
+        return torch.tanh(x)
+
+
+class _KeepDim(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(x)
+        return x.reshape(x.shape[self.dim], -1)
+
+
+def _cube() -> tuple[Tensor]:
+    return (torch.randn(2, 3, 4),)
+
+
+RULES = (
+    Rule(
+        "drop_neutral_op",
+        op("add_scalar mul_scalar pow_scalar pad clamp max_pool avg_pool reshape flatten expand", value("x")),
+        _drop,
+        benefit=16,
+        sample=lambda: (_Chain(("mul", 1.0), ("add", 0.0)), _cube()),
+        near_miss=lambda: (_Chain(("mul", 1.5), ("add", 0.5)), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "merge_permutes",
+        op("permute transpose", op("permute transpose", value("x"), name="inner")),
+        _merge_permutes,
+        benefit=9,
+        sample=lambda: (_Chain(("permute", 0, 2, 1), ("permute", 1, 0, 2)), _cube()),
+        near_miss=lambda: (_Chain(("transpose", 1, 2), ("reshape", 2, 2, 6), ("transpose", 0, 1)), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "drop_identity_permute",
+        op("permute", value("x")),
+        _drop_permute,
+        benefit=16,
+        sample=lambda: (_Chain(("permute", 0, 1, 2)), _cube()),
+        near_miss=lambda: (_Chain(("permute", 0, 2, 1)), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "merge_reshapes",
+        op("reshape", op("reshape flatten", value("x"))),
+        _merge_reshapes,
+        benefit=9,
+        sample=lambda: (_Chain(("reshape", 6, 4), ("reshape", 3, 8)), _cube()),
+        near_miss=lambda: (_Chain(("reshape", 6, 4), ("transpose", 0, 1), ("reshape", 3, 8)), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "turn_reshape_into_flatten",
+        op("reshape", value("x")),
+        _to_flatten,
+        benefit=5,
+        sample=lambda: (_KeepDim(0), _cube()),
+        near_miss=lambda: (_KeepDim(1), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "undo_unsqueeze",
+        op("squeeze", op("unsqueeze", value("x"), name="inner")),
+        _undo_unsqueeze,
+        benefit=9,
+        sample=lambda: (_Chain(("unsqueeze", 1), ("squeeze", 1)), _cube()),
+        near_miss=lambda: (_Chain(("unsqueeze", 1), ("squeeze", 2)), _cube()),
+        semantics="bitwise",
+    ),
+)
