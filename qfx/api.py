@@ -1,0 +1,185 @@
+"""The public calls of graph mode: prepare, calibrate, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import fx, nn
+
+from qfx import pipeline
+from qfx.batches import Signature, split_batch
+from qfx.calibration import Calibration, calibrate, first_batch, require_cpu
+from qfx.errors import ConversionError, InputError, QConfigError
+from qfx.frontends.shapes import propagate_shapes
+from qfx.frontends.symbolic import capture
+from qfx.ir.module import bind_placeholders
+from qfx.models import PreparedModel, QuantizedModel, describe, example
+from qfx.passes.annotate import annotate
+from qfx.passes.insert import insert_observers
+from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
+
+
+def quantize_fx(
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    calibration: Calibration | None = None,
+    *,
+    example_inputs: Any = None,
+    bias_correction: bool = True,
+    strict: bool = False,
+    isa: str | None = None,
+) -> QuantizedModel:
+    """Quantize ``model`` to int8 in one call: prepare, calibrate, convert.
+
+    Args:
+        model: A float model; it is not changed.
+        qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it.
+        calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
+            when every qconfig is dynamic.
+        example_inputs: Inputs to learn shapes from; the first calibration batch when left out.
+        bias_correction: Take the shift that rounded weights leave out of the biases.
+        strict: Raise instead of keeping a part float that can't be traced.
+        isa: Load for this instruction set instead of the best one here.
+
+    Raises:
+        QfxError: What is wrong, where, and what to do.
+    """
+    if calibration is not None:
+        head, calibration = first_batch(calibration)
+        example_inputs = head if example_inputs is None else example_inputs
+    prepared = prepare_fx(model, qconfig_dict, example_inputs, bias_correction=bias_correction, strict=strict)
+    if calibration is not None:
+        calibrate(prepared, calibration)
+    return convert_fx(prepared, isa=isa)
+
+
+def prepare_fx(
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    example_inputs: Any = None,
+    *,
+    bias_correction: bool = True,
+    strict: bool = False,
+) -> PreparedModel:
+    """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
+
+    Arguments and errors as in :func:`quantize_fx`. The model is captured as it behaves in eval mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"The model is {type(model).__name__}, not an nn.Module.")
+    rules = parse_qconfig_dict(qconfig_dict)
+    captured = _capture(model, rules, example_inputs, strict)
+    spelled = Spelled({k: type(m) for k, m in model.named_modules(remove_duplicate=False)}, _operations(captured.graph))
+    gm = _normal(model, captured, example_inputs)
+    _assign_qconfigs(gm, rules, spelled)
+    gm = pipeline.run(pipeline.FUSE, gm)
+
+    def insert(gm: fx.GraphModule) -> fx.GraphModule:
+        annotation = annotate(
+            gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
+        )
+        return insert_observers(gm, annotation, bias_correction=bias_correction)
+
+    gm = pipeline.run(pipeline.insertion(insert), gm)
+    gm.meta["input_quantized_idxs"], gm.meta["output_quantized_idxs"] = (
+        rules.input_quantized_idxs,
+        rules.output_quantized_idxs,
+    )
+    preserved = _preserved(model, rules)
+    gm.meta["preserved"] = tuple(preserved)
+    _drop_foreign_metadata(gm)
+    return PreparedModel(gm, preserved)
+
+
+def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedModel:
+    """The int8 model of a calibrated ``prepared`` model, which is not changed.
+
+    Raises:
+        CalibrationError: A part of the model never saw data.
+        ConversionError: ``prepared`` is not a prepared model, or a layer can't be quantized as asked.
+        InputError: The model is not on the CPU.
+    """
+    if not isinstance(prepared, PreparedModel):
+        raise ConversionError(
+            f"convert_fx takes what prepare_fx returned, not {type(prepared).__name__}.",
+            remedy="prepared = qfx.prepare_fx(model, qconfig_dict); calibrate it; qfx.convert_fx(prepared).",
+        )
+    require_cpu(prepared)
+    preserved = {name: getattr(prepared, name) for name in prepared.info.get("preserved", ())}
+    gm = pipeline.run(pipeline.CONVERT, prepared.graph_module())
+    described = prepared.info.get("example_inputs")
+    if described is not None:
+        gm = propagate_shapes(gm, tuple(map(example, described)))
+        gm.meta["has_shapes"] = True
+    quantized = QuantizedModel(gm, preserved, isa)
+    if described is not None:
+        quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)
+    return quantized
+
+
+def fuse_fx(model: nn.Module) -> fx.GraphModule:
+    """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into."""
+    rules = QConfigRules()
+    gm = _normal(model, _capture(model, rules, None, False), None)
+    return pipeline.run(pipeline.FUSE, gm)
+
+
+def _capture(model: nn.Module, rules: QConfigRules, example_inputs: Any, strict: bool) -> fx.GraphModule:
+    args, kwargs = _example(model, example_inputs)
+    names = Signature.of_model(model).names
+    return capture(
+        model,
+        non_traceable_module_name=rules.non_traceable_module_name,
+        non_traceable_module_class=rules.non_traceable_module_class,
+        inputs={*names[: len(args)], *kwargs},
+        strict=strict,
+    )
+
+
+def _operations(graph: fx.Graph) -> frozenset[object]:
+    """Functions and method names that the model calls, before normalization renames or removes any."""
+    return frozenset(n.target for n in graph.nodes if n.op in ("call_function", "call_method"))
+
+
+def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
+    gm = pipeline.run(pipeline.NORMALIZE, captured)
+    args, kwargs = _example(model, example_inputs)
+    if args or kwargs:
+        inputs = bind_placeholders(gm.graph, args, kwargs)
+        gm = propagate_shapes(gm, inputs)
+        gm.meta["example_inputs"] = tuple(map(describe, inputs))
+    return gm
+
+
+def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return ((), {}) if example_inputs is None else split_batch(Signature.of_model(model), example_inputs, 0)
+
+
+def _assign_qconfigs(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled) -> None:
+    """Resolve before anything is fused, so that every entry is matched against the model as the user wrote it."""
+    resolved = resolve(gm, rules, spelled)
+    for node in gm.graph.nodes:
+        if node.name in resolved:
+            node.meta["qconfig"], node.meta["qconfig_rule"] = resolved[node.name]
+
+
+_FOREIGN = ("alias", "module_class", "example_value", "val", "tensor_meta")
+
+
+def _drop_foreign_metadata(gm: fx.GraphModule) -> None:
+    """Forget what pickle could not restore, such as a class defined inside a function."""
+    for node in gm.graph.nodes:
+        for key in _FOREIGN:
+            node.meta.pop(key, None)
+
+
+def _preserved(model: nn.Module, rules: QConfigRules) -> dict[str, Any]:
+    missing = [name for name in rules.preserved_attributes if not hasattr(model, name)]
+    if missing:
+        raise QConfigError(
+            f"preserved_attributes names {', '.join(map(repr, missing))}, which the model does not have.",
+            remedy=f"Its attributes: {', '.join(n for n in vars(model) if not n.startswith('_')) or 'none'}.",
+        )
+    return {name: deepcopy(getattr(model, name)) for name in rules.preserved_attributes}

@@ -1,0 +1,79 @@
+"""Telling a model's inputs apart from what else a batch holds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from qfx.errors import CalibrationError
+
+_LABELS = frozenset({"label", "labels", "target", "targets", "y"})
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs a model takes: names in order, how many have no default, and whether it takes more (``*args``)."""
+
+    names: tuple[str, ...]
+    required: int
+    open_ended: bool = False
+
+    @classmethod
+    def of_model(cls, model: nn.Module) -> Signature:
+        """From ``model.forward``."""
+        parameters = inspect.signature(model.forward).parameters.values()
+        plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        required = sum(p.default is p.empty for p in plain)
+        return cls(tuple(p.name for p in plain), required, any(p.kind is p.VAR_POSITIONAL for p in parameters))
+
+    @classmethod
+    def of_graph(cls, graph: fx.Graph) -> Signature:
+        """From the placeholders of a graph."""
+        nodes = graph.find_nodes(op="placeholder")
+        return cls(tuple(str(n.target) for n in nodes), sum(not n.args for n in nodes))
+
+
+def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword inputs in one batch, a trailing label left out.
+
+    Args:
+        signature: The model's inputs.
+        batch: A tensor, a tuple or list of inputs, or a dict of inputs by name.
+        index: The batch's number, for errors.
+
+    Raises:
+        CalibrationError: The batch does not fit the signature.
+    """
+    if isinstance(batch, Mapping):
+        return (), _named(signature, batch, index)
+    values = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    if signature.open_ended:
+        return values, {}
+    if len(values) == len(signature.names) + 1 or (len(values) == signature.required + 1 and _is_label(values[-1])):
+        values = values[:-1]
+    if not signature.required <= len(values) <= len(signature.names):
+        raise CalibrationError(
+            f"Batch {index} holds {len(values)} values, but the model takes {', '.join(signature.names)}.",
+            remedy="Yield the inputs in the order of forward(), at most one label behind them.",
+        )
+    return values, {}
+
+
+def _named(signature: Signature, batch: Mapping[str, Any], index: int) -> dict[str, Any]:
+    unknown = [k for k in batch if k not in signature.names and k not in _LABELS]
+    if unknown:
+        raise CalibrationError(
+            f"Batch {index} names {', '.join(map(repr, unknown))}, but the model takes {', '.join(signature.names)}.",
+            remedy="Use the names of forward()'s parameters as keys.",
+        )
+    return {k: v for k, v in batch.items() if k in signature.names}
+
+
+def _is_label(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.dim() <= 1 and not value.dtype.is_floating_point
+    return isinstance(value, int)

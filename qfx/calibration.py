@@ -1,0 +1,101 @@
+"""Running calibration data through a prepared model, whatever form it comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from qfx.batches import Signature, split_batch
+from qfx.errors import CalibrationError, InputError
+from qfx.models import PreparedModel
+
+Calibration = Iterable[Any] | Callable[[nn.Module], Any]
+
+
+def calibrate(prepared: PreparedModel, data: Calibration) -> None:
+    """Run ``data`` through ``prepared`` without gradients.
+
+    Args:
+        prepared: The model to calibrate.
+        data: A callable that takes the model, or an iterable of batches: tensors, tuples or lists of inputs, or dicts
+            of inputs by name. What a batch holds beyond the model's inputs is taken for a label when it is last.
+
+    Raises:
+        CalibrationError: ``data`` is empty, is no iterable, or holds a batch that does not fit the model's inputs.
+    """
+    with torch.no_grad():
+        if callable(data) and not isinstance(data, Iterable):
+            data(prepared)
+            return
+        count, signature = 0, Signature.of_graph(prepared.graph)
+        for batch in tqdm(_iterate(data), desc="calibrating", unit="batch", disable=None, leave=False):
+            args, kwargs = split_batch(signature, batch, count)
+            prepared(*args, **kwargs)
+            count += 1
+    if count == 0:
+        raise CalibrationError(
+            "The calibration data is empty.",
+            why="Observers need at least one batch to find the ranges of activations.",
+            remedy="Pass 8 to 64 batches that look like real inputs; an exhausted generator must be made anew.",
+        )
+
+
+def first_batch(data: Calibration) -> tuple[Any, Calibration]:
+    """The first batch of an iterable (None for a callable), and data that still begins with it."""
+    if callable(data) and not isinstance(data, Iterable):
+        return None, data
+    if isinstance(data, (list, tuple)):
+        return (data[0] if data else None), data
+    iterator = iter(_iterate(data))
+    head = next(iterator, None)
+    return head, ([] if head is None else _Chain(head, iterator, _length(data)))
+
+
+class _Chain:
+    """``head`` and then the rest of an iterator, with the length of the whole if that is known."""
+
+    def __init__(self, head: Any, rest: Iterable[Any], length: int | None) -> None:
+        self.head, self.rest, self.length = head, rest, length
+
+    def __iter__(self) -> Any:
+        yield self.head
+        yield from self.rest
+
+    def __length_hint__(self) -> int:
+        return self.length or 0
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
+def _iterate(data: Any) -> Iterable[Any]:
+    if isinstance(data, (Tensor, str, Mapping)) or not isinstance(data, Iterable):
+        raise CalibrationError(
+            f"calibration is a {type(data).__name__}, not an iterable of batches.",
+            remedy="Pass a list of batches, a DataLoader, or a function that takes the prepared model.",
+        )
+    return data
+
+
+def require_cpu(model: nn.Module) -> None:
+    """Raise unless every parameter and buffer is on the CPU.
+
+    Raises:
+        InputError: A tensor is elsewhere.
+    """
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.device.type != "cpu":
+            raise InputError(
+                f"The model's {name!r} is on {tensor.device}.",
+                where=name.rpartition(".")[0],
+                why="qfx's int8 runtime runs on the CPU.",
+                remedy="Move the model with model.cpu() before converting it.",
+            )

@@ -1,0 +1,173 @@
+"""Int8 -> executables: one program a segment, loaded for this CPU, and torch calls between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.lowering.emit import EMITTERS, Emission, Physical, identity
+from qfx.lowering.int8 import is_dim
+from qfx.lowering.partition import Segment, partition
+from qfx.ops.calls import arguments
+from qfx.ops.table import op_of
+from qfx.runtime import Executable, Program
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a program holds the integers of a QDQ quantize node: value id, physical order, and code shift."""
+
+    value: int
+    order: tuple[int, ...]
+    shift: int
+
+
+@dataclass(frozen=True)
+class CompiledSegment:
+    """A segment ready to run.
+
+    Attributes:
+        segment: The Int8 nodes.
+        program: The portable program, or None for torch nodes.
+        executable: The program loaded for this CPU.
+        taps: Where to find the codes of each QDQ quantize node, by its name.
+        steps: The Int8 node behind each step name.
+    """
+
+    segment: Segment
+    program: Program | None
+    executable: Executable | None
+    taps: dict[str, Tap]
+    steps: dict[str, fx.Node]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A whole model ready to run: its segments, and the Int8 graph they came from."""
+
+    gm: fx.GraphModule
+    segments: tuple[CompiledSegment, ...]
+
+    def run(self, inputs: tuple[Any, ...], observe: Callable[[CompiledSegment, Any], Any] | None = None) -> Any:
+        """Run the segments in order.
+
+        Args:
+            inputs: Values of the placeholders, in order.
+            observe: Runs a program segment in place of its executable (for inspection).
+        """
+        env = dict(zip(self.gm.graph.find_nodes(op="placeholder"), inputs, strict=True))
+        for part in self.segments:
+            if part.executable is None:
+                for node in part.segment.nodes:
+                    env[node] = _run_torch(self.gm, node, env)
+                continue
+            given = [env[n] for n in part.segment.inputs]
+            results = observe(part, given) if observe else part.executable(*given)
+            env.update(zip(part.segment.outputs, results, strict=True))
+        return fx.node.map_arg(self.gm.graph.output_node().args[0], lambda n: _fetch(self.gm, n, env))
+
+
+def _fetch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    if node.op == "get_attr" and node not in env:
+        value: Any = gm
+        for name in str(node.target).split("."):
+            value = getattr(value, name)
+        env[node] = value
+    return env[node]
+
+
+def _run_torch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    args = fx.node.map_arg(node.args, lambda n: _fetch(gm, n, env))
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: _fetch(gm, n, env))
+    if node.op == "call_module":
+        return gm.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def compile_int8(gm: fx.GraphModule, isa: str | None = None) -> Compiled:
+    """Emit and load every program of an Int8 graph.
+
+    Args:
+        gm: The Int8 graph.
+        isa: The instruction set to load for, or None for the best one here.
+
+    Raises:
+        RuntimeLoadError: ``isa`` is unknown or not available on this CPU.
+    """
+    return Compiled(gm, tuple(_compile(gm, segment, isa) for segment in partition(gm.graph)))
+
+
+def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledSegment:
+    if segment.in_torch:
+        return CompiledSegment(segment, None, None, {}, {})
+    emission = Emission(gm)
+    tensors = [n for n in segment.inputs if n.meta["value_type"].kind != "dim"]
+    assert len(tensors) == len(segment.inputs), "a shape computed by torch reaches a program"
+    for node in segment.inputs:
+        emission.input(node)
+    for node in segment.nodes:
+        _emit(emission, node)
+    outputs = [_leave(emission, n) for n in segment.outputs if not is_dim(n)]
+    segment = Segment(False, segment.nodes, segment.inputs, tuple(n for n in segment.outputs if not is_dim(n)))
+    program = emission.build(segment.inputs, outputs)
+    return CompiledSegment(segment, program, Executable(program, isa), _taps(emission, segment), dict(emission.nodes))
+
+
+def _leave(emission: Emission, node: fx.Node) -> Physical:
+    """The value of a program output, in logical order."""
+    value = emission.value(node)
+    return emission.in_order(node, value, identity(value.rank))
+
+
+def _emit(emission: Emission, node: fx.Node) -> None:
+    if is_dim(node):
+        emission.dims[node] = _dim(emission, node)
+        return
+    op = op_of(node)
+    assert op is not None
+    emission.values[node] = EMITTERS[op.name].emit(emission, node)
+
+
+def _dim(emission: Emission, node: fx.Node) -> int:
+    op = op_of(node)
+    if op is not None and op.name == "size":
+        given = arguments(op, node)
+        return emission.dim(emission.value(given["x"]), given["dim"])
+    name = getattr(node.target, "__name__", "")
+    assert name != "getitem", f"{node} takes an item of a shape"
+    return emission.builder.expr(name, *(emission.expr(a) for a in node.args))
+
+
+def _taps(emission: Emission, segment: Segment) -> dict[str, Tap]:
+    taps: dict[str, Tap] = {}
+    for node in segment.nodes:
+        if "codes_of" in node.meta:
+            value = emission.values[node]
+            qparams = node.meta["value_type"].qparams
+            taps[node.meta["codes_of"]] = Tap(value.id, value.order, 128 if qparams.dtype.name == "qint8" else 0)
+    return taps
+
+
+def fetch_codes(compiled: Compiled, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The integers of every int8 value in the programs, by the name of its QDQ quantize node, in logical layout."""
+    found: dict[str, Tensor] = {}
+
+    def observe(part: CompiledSegment, given: Any) -> Any:
+        assert part.executable is not None
+        names = list(part.taps)
+        results, values = part.executable.run_and_fetch(given, [part.taps[n].value for n in names])
+        for name in names:
+            tap = part.taps[name]
+            codes = torch.from_numpy(values[tap.value]).to(torch.int16) - tap.shift
+            found[name] = codes.permute([tap.order.index(d) for d in range(len(tap.order))])
+        return results
+
+    compiled.run(inputs, observe)
+    return found

@@ -1,0 +1,213 @@
+"""Int8 graph -> Program: one emitter an op, writing physical steps for the runtime.
+
+A value's *order* tells which logical dim each physical dim is: ``(0, 2, 3, 1)`` is channels-last. A permute only
+changes the order; a step is written when an op needs another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from qfx.errors import ConversionError
+from qfx.ir.attributes import attribute
+from qfx.ir.types import QDType, QParams
+from qfx.ops import arithmetic
+from qfx.runtime import Program, ProgramBuilder
+
+Order = tuple[int, ...]
+_END = 2**62
+
+
+@dataclass(frozen=True)
+class Physical:
+    """A value of the program: its id, dtype, and order."""
+
+    id: int
+    dtype: str
+    order: Order
+
+    @property
+    def rank(self) -> int:
+        return len(self.order)
+
+
+@dataclass(frozen=True)
+class Emitter:
+    """How one op becomes steps.
+
+    Attributes:
+        emit: Writes the steps and returns the result.
+        coded: Whether it takes and gives 8-bit codes.
+        floats: Whether it takes and gives float32.
+    """
+
+    emit: Callable[[Emission, fx.Node], Physical]
+    coded: bool
+    floats: bool
+
+
+EMITTERS: dict[str, Emitter] = {}
+
+
+def emits(*names: str, coded: bool = True, floats: bool = False) -> Callable[[Any], Any]:
+    """Register the decorated function for the table ops ``names``."""
+
+    def register(emit: Callable[[Emission, fx.Node], Physical]) -> Callable[[Emission, fx.Node], Physical]:
+        for name in names:
+            assert name not in EMITTERS, name
+            EMITTERS[name] = Emitter(emit, coded, floats)
+        return emit
+
+    return register
+
+
+def emittable(name: str, *, coded: bool) -> bool:
+    """Whether the runtime has the op ``name`` on codes, or else on floats."""
+    from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
+
+    emitter = EMITTERS.get(name)
+    return emitter is not None and (emitter.coded if coded else emitter.floats)
+
+
+@dataclass
+class Emission:
+    """A program being written.
+
+    Attributes:
+        root: Where parameters are.
+        builder: The runtime's builder.
+        values: Results so far by node.
+        produced: Value id of every int8 result by the name of its node, for inspection.
+    """
+
+    root: torch.nn.Module
+    builder: ProgramBuilder = field(default_factory=ProgramBuilder)
+    values: dict[fx.Node, Physical] = field(default_factory=dict)
+    dims: dict[fx.Node, int] = field(default_factory=dict)
+    orders: dict[tuple[int, Order], Physical] = field(default_factory=dict)
+    produced: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, fx.Node] = field(default_factory=dict)
+
+    # ------------------------------------------------------------ values
+
+    def input(self, node: fx.Node) -> Physical:
+        """Declare a program input for ``node``, in logical order."""
+        value_type = node.meta["value_type"]
+        rank = len(node.meta["shape"])
+        dtype = "u8" if value_type.kind == "code" else "f32"
+        made = Physical(self.builder.value(node.name, dtype, [-1] * rank), dtype, identity(rank))
+        self.values[node] = made
+        return made
+
+    def step(
+        self,
+        op: str,
+        node: fx.Node,
+        inputs: Iterable[Physical],
+        order: Order,
+        dtype: str = "u8",
+        **attributes: Mapping[str, Any],
+    ) -> Physical:
+        """Write a step whose result has ``order``."""
+        out = self.builder.value(node.name, dtype, [-1] * len(order))
+        self.builder.step(op, node.name, [v.id for v in inputs], out, **attributes)
+        self.nodes.setdefault(node.name, node)
+        return Physical(out, dtype, order)
+
+    def value(self, node: fx.Node) -> Physical:
+        """The value of an operand; constants are placed in the program on first use."""
+        if node not in self.values:
+            assert node.op == "get_attr", f"{node.name} is used before it is emitted"
+            array = np.ascontiguousarray(self.tensor(node).numpy())
+            self.values[node] = Physical(self.builder.constant_value(node.name, array), "f32", identity(array.ndim))
+        return self.values[node]
+
+    def constant(self, tensor: Tensor) -> int:
+        """A step constant."""
+        return self.builder.constant(np.ascontiguousarray(tensor.detach().numpy()))
+
+    def tensor(self, node: fx.Node) -> Tensor:
+        """The float32 parameter that a get_attr node names."""
+        return attribute(self.root, str(node.target)).detach().to(torch.float32)
+
+    def quantized_constant(self, node: fx.Node, source: fx.Node, qparams: QParams) -> Physical:
+        """A parameter used as an activation, quantized once."""
+        scale, zero, low, high = code_of(qparams)
+        step, origin = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero)
+        code = arithmetic.quantize(self.tensor(source), step, origin, low, high).to(torch.uint8)
+        array = np.ascontiguousarray(code.numpy())
+        return Physical(self.builder.constant_value(node.name, array), "u8", identity(array.ndim))
+
+    def lookup(self, node: fx.Node, value: Physical, table: Tensor) -> Physical:
+        """A step that maps codes through ``table``."""
+        return self.step("lookup", node, [value], value.order, constants={"table": self.constant(table)})
+
+    def within_range(self, node: fx.Node, value: Physical) -> Physical:
+        """``value`` clamped to its qparams' range where that is less than all codes (``reduce_range``)."""
+        _, _, low, high = code_of(node.meta["value_type"].qparams)
+        if (low, high) == (0, 255):
+            return value
+        return self.lookup(node, value, torch.arange(256).clamp(low, high).to(torch.uint8))
+
+    def in_order(self, node: fx.Node, value: Physical, order: Order) -> Physical:
+        """``value`` with physical dims in ``order``."""
+        if value.order == order:
+            return value
+        key = (value.id, order)
+        if key not in self.orders:
+            perm = [value.order.index(d) for d in order]
+            self.orders[key] = self.step("permute", node, [value], order, value.dtype, ints={"perm": perm})
+        return self.orders[key]
+
+    # ------------------------------------------------------------ shape expressions
+
+    def expr(self, item: Any) -> int:
+        """Expression id of an int or a dim node."""
+        if isinstance(item, fx.Node):
+            return self.dims[item]
+        return self.builder.expr_const(int(item))
+
+    def exprs(self, items: Sequence[Any]) -> list[int]:
+        return [self.expr(i) for i in items]
+
+    def dim(self, value: Physical, axis: int) -> int:
+        """Expression id of the size of logical dim ``axis``."""
+        return self.builder.expr_dim(value.id, value.order.index(axis % value.rank))
+
+    def reshape(self, node: fx.Node, value: Physical, shape: list[int], order: Order) -> Physical:
+        """Reshape to expression ids ``shape`` (physical)."""
+        return self.step("reshape", node, [value], order, value.dtype, exprs={"shape": shape})
+
+    def build(self, inputs: Sequence[fx.Node], outputs: Sequence[Physical]) -> Program:
+        return self.builder.build([self.values[n].id for n in inputs], [v.id for v in outputs])
+
+
+def identity(rank: int) -> Order:
+    return tuple(range(rank))
+
+
+def channels_last(rank: int) -> Order:
+    """Physical order of an image batch: ``N, spatial..., C``."""
+    return (0, *range(2, rank), 1)
+
+
+def code_shift(qparams: QParams) -> int:
+    """What is added to an integer of ``qparams`` to get the code that programs hold."""
+    return 128 if qparams.dtype is QDType.qint8 else 0
+
+
+def code_of(qparams: QParams) -> tuple[float, int, int, int]:
+    """Scale, zero point, lowest and highest value of ``qparams``' codes in a program (u8)."""
+    if qparams.axis is not None or qparams.dtype is QDType.qint32:
+        raise ConversionError(
+            f"Activations need per-tensor 8-bit qparams, got {qparams}.",
+            remedy="Use a per-tensor quint8 or qint8 activation observer.",
+        )
+    shift = code_shift(qparams)
+    return float(qparams.scale), int(qparams.zero_point) + shift, qparams.qmin + shift, qparams.qmax + shift

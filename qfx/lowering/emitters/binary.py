@@ -1,0 +1,76 @@
+"""add, sub and mul on codes; the same and div on floats."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identity
+from qfx.lowering.emitters.compute import before_table, clamp_codes, numbers
+from qfx.ops import arithmetic
+from qfx.ops.calls import arguments
+from qfx.ops.table import op_of
+
+
+@emits("add", "sub", "mul", floats=True)
+def binary(emission: Emission, node: fx.Node) -> Physical:
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    a, b = _aligned(emission, node, given["x"], given["y"])
+    out = before_table(node)
+    if out is None:
+        made = emission.step(f"{op.name}_f32", node, [a, b], a.order, "f32")
+        return _clamped_f32(emission, node, made, given["activation"])
+    (s_a, z_a, _, _), (s_b, z_b, _, _) = (code_of(given[k].meta["value_type"].qparams) for k in ("x", "y"))
+    t_a, t_b, t_y = (torch.tensor(s, dtype=torch.float32) for s in (s_a, s_b, out.scale))
+    ints = {
+        "a_zero_point": z_a,
+        "b_zero_point": z_b,
+        "zero_point": code_of(out)[1],
+        "clamp": clamp_codes(given["activation"], out),
+    }
+    if op.name == "mul":
+        floats = {"a_multiplier": float(arithmetic.multiplier(t_a, t_b, t_y))}
+    else:
+        floats = {"a_multiplier": float(arithmetic.ratio(t_a, t_y)), "b_multiplier": float(arithmetic.ratio(t_b, t_y))}
+    constants = {"lut": emission.constant(node.meta["table"])} if "table" in node.meta else {}
+    return emission.step(op.name, node, [a, b], a.order, ints=ints, floats=floats, constants=constants)
+
+
+@emits("div", coded=False, floats=True)
+def div(emission: Emission, node: fx.Node) -> Physical:
+    a, b = _aligned(emission, node, node.args[0], node.args[1])
+    return emission.step("div_f32", node, [a, b], a.order, "f32")
+
+
+def _clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:
+    if activation is None:
+        return value
+    assert isinstance(activation, tuple)
+    bounds = numbers({"min": activation[1], "max": activation[2]})
+    return emission.step(
+        "pointwise_f32", node, [value], value.order, "f32", text={"function": "clamp"}, floats={"args": bounds}
+    )
+
+
+def _aligned(emission: Emission, node: fx.Node, x: object, y: object) -> tuple[Physical, Physical]:
+    """Both operands with the same rank and order."""
+    assert isinstance(x, fx.Node)
+    assert isinstance(y, fx.Node)
+    a, b = emission.value(x), emission.value(y)
+    rank = max(a.rank, b.rank)
+    a, b = _with_rank(emission, node, a, rank), _with_rank(emission, node, b, rank)
+    order: Order = b.order if a.order == identity(rank) else a.order
+    return emission.in_order(node, a, order), emission.in_order(node, b, order)
+
+
+def _with_rank(emission: Emission, node: fx.Node, value: Physical, rank: int) -> Physical:
+    """``value`` with leading dims of length 1, as broadcasting adds them."""
+    more = rank - value.rank
+    if more == 0:
+        return value
+    one = emission.expr(1)
+    shape = [one] * more + [emission.builder.expr_dim(value.id, i) for i in range(value.rank)]
+    order = (*range(more), *(d + more for d in value.order))
+    return emission.reshape(node, value, shape, order)

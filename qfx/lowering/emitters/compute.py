@@ -1,0 +1,260 @@
+"""conv, linear and channel_affine; quantize, dequantize and pointwise tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.errors import ConversionError
+from qfx.ir.types import QArray, QParams
+from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
+from qfx.ops import arithmetic, lookup
+from qfx.ops.calls import arguments, attributes
+from qfx.ops.table import Op, lookup_table, op_of
+
+
+@emits("conv")
+def conv(emission: Emission, node: fx.Node) -> Physical:
+    given = _arguments(node)
+    weight = node.meta["weights"]["weight"].array
+    rank = weight.values.dim()
+    x = emission.value(given["x"])
+    if x.rank != rank:
+        raise ConversionError(
+            f"{node.name} convolves a tensor of rank {x.rank}; qfx runs batches (rank {rank}).",
+            where=node.meta.get("module_path"),
+            source=node.meta.get("source"),
+            remedy="Call the model with a batch dimension.",
+        )
+    x = emission.in_order(node, x, channels_last(rank))
+    kernel = weight.values.permute(0, *range(2, rank), 1)
+    ints = {
+        "stride": list(given["stride"]),
+        "padding_lo": [p[0] for p in given["padding"]],
+        "padding_hi": [p[1] for p in given["padding"]],
+        "dilation": list(given["dilation"]),
+        "groups": given["groups"],
+    }
+    return _weighted(emission, node, x, kernel, ints)
+
+
+@emits("linear")
+def linear(emission: Emission, node: fx.Node) -> Physical:
+    if node.meta["decision"][0] == "dynamic":
+        return _linear_dynamic(emission, node)
+    given = _arguments(node)
+    x = _features_last(emission, node, emission.value(given["x"]))
+    return _weighted(emission, node, x, node.meta["weights"]["weight"].array.values, {"groups": 1})
+
+
+@emits("channel_affine")
+def channel_affine(emission: Emission, node: fx.Node) -> Physical:
+    """A depthwise convolution with a window of one; the channel dim is 1."""
+    x = emission.value(_arguments(node)["x"])
+    x = emission.in_order(node, x, channels_last(x.rank))
+    factors = node.meta["weights"]["weight"].array.values
+    rows = x.rank == 2
+    if rows:
+        n, c = (emission.builder.expr_dim(x.id, i) for i in range(2))
+        x = emission.reshape(node, x, [n, emission.expr(1), c], channels_last(3))
+    kernel = factors.reshape(-1, *[1] * (x.rank - 1))
+    made = _weighted(emission, node, x, kernel, {"groups": factors.numel()})
+    return emission.reshape(node, made, [n, c], identity(2)) if rows else made
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    op = op_of(node)
+    assert op is not None
+    return arguments(op, node)
+
+
+def _features_last(emission: Emission, node: fx.Node, x: Physical) -> Physical:
+    """``x`` with its last logical dim last in memory; the order of the others does not matter."""
+    return x if x.order[-1] == x.rank - 1 else emission.in_order(node, x, identity(x.rank))
+
+
+def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, ints: dict[str, Any]) -> Physical:
+    """The conv step of a layer with ``kernel`` in physical order ``[O, *window, C / groups]``."""
+    given, arrays = _arguments(node), {k: w.array for k, w in node.meta["weights"].items()}
+    x_q = given["x"].meta["value_type"].qparams
+    out_q = before_table(node)
+    x_scale, x_zero, _, _ = code_of(x_q)
+    weight, channels = arrays["weight"], kernel.shape[0]
+    multiplier = _multiplier(x_scale, weight, out_q).expand(channels)
+    constants = {
+        "weight": emission.constant(kernel.contiguous()),
+        "bias": emission.constant(_bias(arrays.get("bias"), channels)),
+        "multiplier": emission.constant(multiplier.contiguous()),
+    }
+    if bool((weight.zero_point != 0).any()):
+        zero = weight.zero_point.to(torch.int32).expand(channels)
+        constants["weight_zero_point"] = emission.constant(zero.contiguous())
+    floats: dict[str, Any] = {}
+    ints = {**ints, "x_zero_point": x_zero}
+    inputs = [x]
+    if given.get("residual") is not None:
+        inputs.append(_residual(emission, node, x.order, out_q, ints, floats))
+    _output(node, out_q, ints, floats)
+    if "table" in node.meta:
+        constants["lut"] = emission.constant(node.meta["table"])
+    dtype = "u8" if out_q else "f32"
+    return emission.step("conv", node, inputs, x.order, dtype, ints=ints, floats=floats, constants=constants)
+
+
+def before_table(node: fx.Node) -> QParams | None:
+    """The qparams of the op itself: those of its result, or what a fused table maps from."""
+    qparams: QParams | None = node.meta.get("before_table", node.meta["value_type"].qparams)
+    return qparams
+
+
+def _multiplier(x_scale: float, weight: QArray, out: QParams | None) -> Tensor:
+    s_x = torch.tensor(x_scale, dtype=torch.float32)
+    s_y = torch.tensor(1.0 if out is None else out.scale, dtype=torch.float32)
+    return arithmetic.multiplier(s_x, weight.scale, s_y)
+
+
+def _bias(bias: QArray | None, channels: int) -> Tensor:
+    return torch.zeros(channels, dtype=torch.int32) if bias is None else bias.values
+
+
+def _residual(
+    emission: Emission, node: fx.Node, order: Order, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]
+) -> Physical:
+    residual = _arguments(node)["residual"]
+    scale, zero, _, _ = code_of(residual.meta["value_type"].qparams)
+    s_y = torch.tensor(1.0 if out is None else out.scale, dtype=torch.float32)
+    ints["residual_zero_point"] = zero
+    floats["residual_multiplier"] = float(arithmetic.ratio(torch.tensor(scale, dtype=torch.float32), s_y))
+    return emission.in_order(node, emission.value(residual), order)
+
+
+def _output(node: fx.Node, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:
+    activation = _arguments(node)["activation"]
+    if out is None:
+        ints["f32_output"] = 1
+        if activation is not None:
+            floats["f32_clamp"] = [
+                -float("inf") if activation[1] is None else activation[1],
+                float("inf") if activation[2] is None else activation[2],
+            ]
+        return
+    ints["zero_point"] = code_of(out)[1]
+    ints["clamp"] = clamp_codes(activation, out)
+
+
+def clamp_codes(activation: tuple[str, float | None, float | None] | None, out: QParams) -> list[int]:
+    """Codes of the epilogue's bounds within ``out``'s range."""
+    scale, zero, low, high = code_of(out)
+    if activation is None:
+        return [low, high]
+    bounds = [low if activation[1] is None else activation[1], high if activation[2] is None else activation[2]]
+    step, origin = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero)
+    if activation[1] is not None:
+        bounds[0] = int(arithmetic.quantize(torch.tensor(float(activation[1])), step, origin, low, high))
+    if activation[2] is not None:
+        bounds[1] = int(arithmetic.quantize(torch.tensor(float(activation[2])), step, origin, low, high))
+    return [int(b) for b in bounds]
+
+
+def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
+    given, weight = _arguments(node), node.meta["weights"]["weight"].array
+    x = _features_last(emission, node, emission.value(given["x"]))
+    channels = weight.values.shape[0]
+    constants = {
+        "weight": emission.constant(weight.values),
+        "weight_scale": emission.constant(weight.scale.expand(channels).contiguous()),
+    }
+    if given["bias"] is not None:
+        constants["bias"] = emission.constant(emission.tensor(given["bias"]))
+    ints = {"reduce_range": int(node.meta.get("reduce_range", False))}
+    return emission.step("linear_dynamic", node, [x], x.order, "f32", ints=ints, constants=constants)
+
+
+# ---------------------------------------------------------------- quantize, dequantize, tables
+
+
+@emits("quantize", floats=True)
+def quantize(emission: Emission, node: fx.Node) -> Physical:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    out = node.meta["value_type"].qparams
+    scale, zero, _, _ = code_of(out)
+    if source.meta["value_type"].kind == "code":
+        table = lookup.requantize_table(source.meta["value_type"].qparams, out)
+        return emission.lookup(node, emission.value(source), table)
+    if source.op == "get_attr":
+        return emission.quantized_constant(node, source, out)
+    x = emission.value(source)
+    order = _wanted_order(node, x.rank) if x.order == identity(x.rank) else x.order
+    perm = [x.order.index(d) for d in order]
+    ints = {"perm": perm, "zero_point": zero}
+    made = emission.step("quantize", node, [x], order, ints=ints, floats={"scale": scale})
+    return emission.within_range(node, made)
+
+
+def _wanted_order(node: fx.Node, rank: int) -> Order:
+    """Channels-last if an image op reads the value before anything that needs rows."""
+    seen, queue = set(), list(node.users)
+    while queue:
+        user = queue.pop(0)
+        op = op_of(user)
+        if user in seen or op is None:
+            continue
+        seen.add(user)
+        if op.name in IMAGE_OPS:
+            return channels_last(rank) if rank >= 3 else identity(rank)
+        if op.name in ("linear", "layer_norm", "reshape", "flatten", "permute"):
+            return identity(rank)
+        queue.extend(user.users)
+    return identity(rank)
+
+
+IMAGE_OPS = frozenset(
+    {"conv", "channel_affine", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate",
+     "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "group_norm", "instance_norm"}
+)  # fmt: skip
+
+
+@emits("dequantize", floats=True)
+def dequantize(emission: Emission, node: fx.Node) -> Physical:
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    x = emission.value(source)
+    scale, zero, _, _ = code_of(source.meta["value_type"].qparams)
+    leaves = any(user.op == "output" or user.meta.get("in_torch") for user in node.users)
+    order = identity(x.rank) if leaves else x.order
+    perm = [x.order.index(d) for d in order]
+    ints = {"perm": perm, "zero_point": zero}
+    return emission.step("dequantize", node, [x], order, "f32", ints=ints, floats={"scale": scale})
+
+
+def pointwise_table(op: Op, node: fx.Node) -> Tensor:
+    """The table of a pointwise node between codes."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return lookup_table(op, attributes(op, node), source.meta["value_type"].qparams, node.meta["value_type"].qparams)
+
+
+def pointwise(emission: Emission, node: fx.Node) -> Physical:
+    """A table between codes; the function itself on floats."""
+    op, source = op_of(node), node.args[0]
+    assert op is not None
+    assert isinstance(source, fx.Node)
+    x = emission.value(source)
+    if node.meta["value_type"].kind == "code":
+        return emission.lookup(node, x, pointwise_table(op, node))
+    args = numbers(attributes(op, node))
+    return emission.step(
+        "pointwise_f32", node, [x], x.order, "f32", text={"function": op.name}, floats={"args": args}
+    )
+
+
+_OPEN = {"min": -float("inf"), "max": float("inf")}
+
+
+def numbers(values: dict[str, Any]) -> list[float]:
+    """Arguments as numbers: an open bound is infinite, gelu's ``approximate`` is 1 for tanh."""
+    plain = {k: _OPEN[k] if v is None else v for k, v in values.items()}
+    return [float(v == "tanh") if isinstance(v, str) else float(v) for v in plain.values()]

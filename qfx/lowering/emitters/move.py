@@ -1,0 +1,218 @@
+"""Ops that only move elements; permutes change the order and write nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from qfx.lowering.emit import _END, Emission, Order, Physical, channels_last, code_of, emits, identity
+from qfx.ops import arithmetic
+from qfx.ops.calls import arguments
+from qfx.ops.table import op_of
+
+
+def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    return given, emission.value(given["x"])
+
+
+def _dims(emission: Emission, value: Physical) -> list[int]:
+    return [emission.builder.expr_dim(value.id, i) for i in range(value.rank)]
+
+
+@emits("permute", "transpose", floats=True)
+def permute(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    dims = [d % x.rank for d in given["dims"]] if "dims" in given else list(range(x.rank))
+    if "dim0" in given:
+        i, j = given["dim0"] % x.rank, given["dim1"] % x.rank
+        dims[i], dims[j] = j, i
+    return Physical(x.id, x.dtype, tuple(dims.index(d) for d in x.order))
+
+
+@emits("reshape", floats=True)
+def reshape(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    x = emission.in_order(node, x, identity(x.rank))
+    return emission.reshape(node, x, emission.exprs(given["shape"]), identity(len(given["shape"])))
+
+
+@emits("flatten", floats=True)
+def flatten(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    x = emission.in_order(node, x, identity(x.rank))
+    if x.rank == 0:
+        return emission.reshape(node, x, [emission.expr(1)], (0,))
+    start, end = given["start_dim"] % x.rank, given["end_dim"] % x.rank
+    dims = _dims(emission, x)
+    shape = [*dims[:start], _product(emission, dims[start : end + 1]), *dims[end + 1 :]]
+    return emission.reshape(node, x, shape, identity(len(shape)))
+
+
+def _product(emission: Emission, dims: list[int]) -> int:
+    total = dims[0]
+    for dim in dims[1:]:
+        total = emission.builder.expr("mul", total, dim)
+    return total
+
+
+@emits("squeeze", floats=True)
+def squeeze(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    shape = _shape(node.args[0])
+    wanted = range(x.rank) if given["dim"] is None else given["dim"]
+    wanted = [wanted] if isinstance(wanted, int) else wanted
+    gone = {d % x.rank for d in wanted if shape[d % x.rank] == 1}
+    return _without(emission, node, x, gone)
+
+
+def _without(emission: Emission, node: fx.Node, x: Physical, gone: set[int]) -> Physical:
+    """``x`` without its logical dims ``gone``, all of length 1."""
+    left = [d for d in range(x.rank) if d not in gone]
+    shape = [emission.builder.expr_dim(x.id, i) for i, d in enumerate(x.order) if d not in gone]
+    return emission.reshape(node, x, shape, tuple(left.index(d) for d in x.order if d not in gone))
+
+
+def _shape(node: object) -> tuple[int, ...]:
+    assert isinstance(node, fx.Node)
+    return tuple(node.meta["shape"])
+
+
+@emits("unsqueeze", floats=True)
+def unsqueeze(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    return _with_one(emission, node, x, given["dim"] % (x.rank + 1))
+
+
+def _with_one(emission: Emission, node: fx.Node, x: Physical, dim: int) -> Physical:
+    """``x`` with a new logical dim of length 1, in memory where it keeps the others' order plainest."""
+    moved = [d + (d >= dim) for d in x.order]
+    place = moved.index(dim + 1) if dim + 1 in moved else len(moved)
+    order: Order = (*moved[:place], dim, *moved[place:])
+    dims = _dims(emission, x)
+    return emission.reshape(node, x, [*dims[:place], emission.expr(1), *dims[place:]], order)
+
+
+@emits("slice", floats=True)
+def slice_(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    start = 0 if given["start"] is None else given["start"]
+    end = _END if given["end"] is None else given["end"]
+    return _sliced(emission, node, x, given["dim"] % x.rank, start, end, given["step"])
+
+
+def _sliced(emission: Emission, node: fx.Node, x: Physical, dim: int, start: Any, end: Any, step: int) -> Physical:
+    axis = x.order.index(dim)
+    exprs = {"start": [emission.expr(start)], "end": [emission.expr(end)]}
+    return emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": step}, exprs=exprs)
+
+
+@emits("select", floats=True)
+def select(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    dim, index = given["dim"] % x.rank, given["index"]
+    end: Any = index + 1 if isinstance(index, int) and index != -1 else _END
+    if isinstance(index, fx.Node):
+        one = emission.expr(1)
+        axis = x.order.index(dim)
+        exprs = {"start": [emission.expr(index)], "end": [emission.builder.expr("add", emission.expr(index), one)]}
+        part = emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": 1}, exprs=exprs)
+    else:
+        part = _sliced(emission, node, x, dim, index, end, 1)
+    return _without(emission, node, part, {dim})
+
+
+@emits("expand", floats=True)
+def expand(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    x = emission.in_order(node, x, identity(x.rank))
+    shape = given["shape"]
+    more = len(shape) - x.rank
+    if more:
+        x = emission.reshape(node, x, [emission.expr(1)] * more + _dims(emission, x), identity(len(shape)))
+    return emission.step("expand", node, [x], identity(len(shape)), x.dtype, exprs={"shape": emission.exprs(shape)})
+
+
+@emits("cat", "stack", floats=True)
+def cat(emission: Emission, node: fx.Node) -> Physical:
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    values = [emission.value(n) for n in given["tensors"]]
+    if op.name == "stack":
+        dim = given["dim"] % (values[0].rank + 1)
+        values = [_with_one(emission, node, v, dim) for v in values]
+    else:
+        dim = given["dim"] % values[0].rank
+    order = values[0].order
+    values = [emission.in_order(node, v, order) for v in values]
+    return emission.step("concat", node, values, order, values[0].dtype, ints={"axis": order.index(dim)})
+
+
+_PAD_MODES = {"constant": 0, "reflect": 1, "replicate": 2, "circular": 3}
+
+
+@emits("pad", floats=True)
+def pad(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    amounts = given["pad"]
+    low, high = [0] * x.rank, [0] * x.rank
+    for i in range(len(amounts) // 2):
+        low[x.rank - 1 - i], high[x.rank - 1 - i] = amounts[2 * i], amounts[2 * i + 1]
+    ints: dict[str, Any] = {
+        "lo": [low[d] for d in x.order],
+        "hi": [high[d] for d in x.order],
+        "mode": _PAD_MODES[given["mode"]],
+    }
+    value, floats = float(given["value"] or 0.0), {}
+    if x.dtype == "u8":
+        scale, zero, lowest, highest = code_of(node.meta["value_type"].qparams)
+        step = torch.tensor(scale, dtype=torch.float32)
+        ints["fill"] = int(arithmetic.quantize(torch.tensor(value), step, torch.tensor(zero), lowest, highest))
+    else:
+        floats["fill"] = value
+    return emission.step("pad", node, [x], x.order, x.dtype, ints=ints, floats=floats)
+
+
+@emits("pixel_shuffle", floats=True)
+def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    r, x = given["factor"], emission.in_order(node, x, channels_last(x.rank))
+    n, h, w, c = _dims(emission, x)
+    factor = emission.expr(r)
+    parts = emission.builder.expr("floordiv", c, emission.expr(r * r))
+    split = emission.reshape(node, x, [n, h, w, parts, factor, factor], identity(6))
+    moved = emission.in_order(node, split, (0, 1, 4, 2, 5, 3))
+    multiply = emission.builder.expr
+    shape = [n, multiply("mul", h, factor), multiply("mul", w, factor), parts]
+    return emission.reshape(node, moved, shape, channels_last(4))
+
+
+@emits("pixel_unshuffle", floats=True)
+def pixel_unshuffle(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    r, x = given["factor"], emission.in_order(node, x, channels_last(x.rank))
+    n, h, w, c = _dims(emission, x)
+    factor, divide = emission.expr(r), emission.builder.expr
+    h, w = divide("floordiv", h, factor), divide("floordiv", w, factor)
+    split = emission.reshape(node, x, [n, h, factor, w, factor, c], identity(6))
+    moved = emission.in_order(node, split, (0, 1, 3, 5, 2, 4))
+    shape = [n, h, w, divide("mul", c, emission.expr(r * r))]
+    return emission.reshape(node, moved, shape, channels_last(4))
+
+
+@emits("channel_shuffle", floats=True)
+def channel_shuffle(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    x = emission.in_order(node, x, channels_last(x.rank))
+    *rest, c = _dims(emission, x)
+    groups = emission.expr(given["groups"])
+    width = emission.builder.expr("floordiv", c, groups)
+    rank = x.rank
+    split = emission.reshape(node, x, [*rest, groups, width], identity(rank + 1))
+    moved = emission.in_order(node, split, (*range(rank - 1), rank, rank - 1))
+    return emission.reshape(node, moved, [*rest, c], channels_last(rank))

@@ -1,0 +1,102 @@
+"""Pooling, mean and interpolation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from qfx.lowering.emit import Emission, Physical, channels_last, code_of, emits
+from qfx.ops.calls import arguments
+from qfx.ops.table import op_of
+
+
+def _image(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    value = emission.value(given["x"])
+    return given, emission.in_order(node, value, channels_last(value.rank))
+
+
+def _average(node: fx.Node) -> dict[str, Any]:
+    """Zero points and the ratio of scales of an averaging step."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    s_x, z_x, _, _ = code_of(source.meta["value_type"].qparams)
+    s_y, z_y, _, _ = code_of(node.meta["value_type"].qparams)
+    return {"ints": {"x_zero_point": z_x, "zero_point": z_y}, "floats": {"ratio": s_x / s_y}}
+
+
+@emits("max_pool")
+def max_pool(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _image(emission, node)
+    ints = {
+        "kernel": list(given["kernel"]),
+        "stride": list(given["stride"]),
+        "padding_lo": list(given["padding"]),
+        "padding_hi": list(given["padding"]),
+        "dilation": list(given["dilation"]),
+        "ceil_mode": int(given["ceil_mode"]),
+    }
+    return emission.step("max_pool", node, [x], x.order, ints=ints)
+
+
+@emits("avg_pool")
+def avg_pool(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _image(emission, node)
+    average = _average(node)
+    average["ints"] |= {
+        "kernel": list(given["kernel"]),
+        "stride": list(given["stride"]),
+        "padding_lo": list(given["padding"]),
+        "padding_hi": list(given["padding"]),
+        "ceil_mode": int(given["ceil_mode"]),
+        "count_include_pad": int(given["count_include_pad"]),
+        "divisor": int(given["divisor_override"] or 0),
+    }
+    return emission.step("avg_pool", node, [x], x.order, **average)
+
+
+@emits("adaptive_avg_pool", "adaptive_max_pool")
+def adaptive_pool(emission: Emission, node: fx.Node) -> Physical:
+    op = op_of(node)
+    assert op is not None
+    given, x = _image(emission, node)
+    attributes = _average(node) if op.name == "adaptive_avg_pool" else {"ints": {}}
+    attributes["ints"]["output_size"] = [0 if s is None else s for s in given["output_size"]]
+    return emission.step(op.name, node, [x], x.order, **attributes)
+
+
+@emits("mean")
+def mean(emission: Emission, node: fx.Node) -> Physical:
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    x = emission.value(given["x"])
+    dims = range(x.rank) if given["dims"] is None else sorted({d % x.rank for d in given["dims"]})
+    attributes = _average(node)
+    attributes["ints"] |= {"axes": sorted(x.order.index(d) for d in dims), "keepdim": int(given["keepdim"])}
+    order = x.order
+    if not given["keepdim"]:
+        left = [d for d in range(x.rank) if d not in dims]
+        order = tuple(left.index(d) for d in x.order if d not in dims)
+    made = emission.step("mean", node, [x], order, **attributes)
+    return emission.within_range(node, made)
+
+
+@emits("interpolate")
+def interpolate(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _image(emission, node)
+    _, zero, _, _ = code_of(node.meta["value_type"].qparams)
+    linear = given["mode"] in ("linear", "bilinear", "trilinear")
+    ints = {"mode": int(linear), "align_corners": int(bool(given["align_corners"])), "zero_point": zero}
+    spatial = x.rank - 2
+    if given["size"] is not None:
+        size = given["size"] if isinstance(given["size"], (tuple, list)) else [given["size"]] * spatial
+        return emission.step("interpolate", node, [x], x.order, ints=ints, exprs={"size": emission.exprs(size)})
+    factor = given["scale_factor"]
+    factors = list(factor) if isinstance(factor, (tuple, list)) else [factor] * spatial
+    return emission.step(
+        "interpolate", node, [x], x.order, ints=ints, floats={"scale_factor": [float(f) for f in factors]}
+    )

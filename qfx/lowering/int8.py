@@ -1,0 +1,219 @@
+"""QDQ -> Int8: quantize and dequantize move into the ops, so that every value has one type on its edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.ir.attributes import attribute
+from qfx.ir.levels import is_dim_arithmetic
+from qfx.ir.types import QArray, QDType, QParams
+from qfx.lowering.emit import emittable
+from qfx.ops import qdq
+from qfx.ops.calls import activations, arguments
+from qfx.ops.dynamic import requantize_dynamic
+from qfx.ops.table import Op, op_of
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What an edge carries: ``"code"`` (8-bit integers with ``qparams``), ``"float"`` (float32), ``"dim"`` (a Python
+    int), ``"constant"`` (a parameter), or ``"other"`` (anything only torch handles)."""
+
+    kind: str
+    qparams: QParams | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """An integer parameter as the graph's buffers hold it, with the array an exact reference takes."""
+
+    path: str
+    array: QArray
+
+
+def lower_to_int8(gm: fx.GraphModule) -> fx.GraphModule:
+    """The Int8 graph of a QDQ graph; integer parameters are in ``meta["weights"]`` of the node that uses them."""
+    return _Lowering(gm).run()
+
+
+class _Lowering:
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self.gm, self.graph = gm, fx.Graph()
+        self.values: dict[fx.Node, fx.Node] = {}  # QDQ node -> Int8 node with the same meaning (codes for a dequantize)
+        self.floats: dict[fx.Node, fx.Node] = {}  # Int8 code node -> its dequantize node
+        self.weights: dict[fx.Node, Weight] = {}  # QDQ dequantize of a parameter
+        self.torch_dims: dict[fx.Node, fx.Node] = {}
+
+    def run(self) -> fx.GraphModule:
+        for node in self.gm.graph.nodes:
+            self._lower(node)
+        self.graph.eliminate_dead_code()
+        self.graph.lint()
+        lowered = fx.GraphModule(self.gm, self.graph)
+        lowered.meta.update(self.gm.meta)
+        return lowered
+
+    def _lower(self, node: fx.Node) -> None:
+        op = op_of(node)
+        if node.op == "placeholder":
+            arrives = node.meta.get("arrives_as")
+            self._copy(node, ValueType("code", arrives) if arrives else _float_type(node))
+        elif node.op == "get_attr":
+            self._copy(node, ValueType("constant"))
+        elif node.op == "output":
+            self._output(node)
+        elif node.target is qdq.dequantize:
+            self._dequantize(node)
+        elif node.target is qdq.quantize:
+            self._quantize(node)
+        elif node.target is requantize_dynamic:
+            self.values[node] = self._as_float(node.args[0])
+        elif is_dim(node):
+            self._copy(node, ValueType("dim"), code_ok=True)
+        elif op is not None and node.meta.get("decision", ("float",))[0] == "int8":
+            self._integer(op, node)
+        else:
+            self._float(op, node)
+
+    # ------------------------------------------------------------ single nodes
+
+    def _copy(self, node: fx.Node, value_type: ValueType, *, code_ok: bool = False) -> fx.Node:
+        get = self._as_is if code_ok else self._as_float
+        copy = self.graph.node_copy(node, get)
+        copy.meta["value_type"] = value_type
+        self.values[node] = copy
+        return copy
+
+    def _output(self, node: fx.Node) -> None:
+        def result(n: fx.Node) -> fx.Node:
+            return self.values[n] if n.target is qdq.quantize else self._as_float(n)
+
+        self.graph.node_copy(node, result)
+
+    def _dequantize(self, node: fx.Node) -> None:
+        source = node.args[0]
+        if source.op == "get_attr":
+            self.weights[node] = Weight(source.target, self._array(node))
+        else:
+            self.values[node] = self.values[source]
+
+    def _array(self, node: fx.Node) -> QArray:
+        code, scale, zero = (attribute(self.gm, a.target) for a in node.args[:3])
+        return QArray(code, scale, zero, node.kwargs.get("axis"))
+
+    def _quantize(self, node: fx.Node) -> None:
+        source = node.args[0]
+        if source in self.values and self.values[source].meta["value_type"] == ValueType("code", read_qparams(self.gm, node)):
+            self.values[node] = self.values[source]
+            return
+        made = self.graph.create_node("call_function", qdq.quantize, (self._as_is(source),), name=node.name)
+        self._finish(made, node, ValueType("code", read_qparams(self.gm, node)))
+        made.meta["codes_of"] = node.name
+
+    def _integer(self, op: Op, node: fx.Node) -> None:
+        quantizes = [u for u in node.users if u.target is qdq.quantize]
+        out = ValueType("code", read_qparams(self.gm, quantizes[0])) if quantizes else ValueType("float")
+        made = self._call(op, node, coded=True)
+        self._finish(made, node, out)
+        if quantizes:
+            made.meta["codes_of"] = quantizes[0].name
+
+    def _float(self, op: Op | None, node: fx.Node) -> None:
+        if node.op == "call_function":
+            made = self._call(op, node, coded=False)
+        else:
+            made = self.graph.node_copy(node, self._as_torch)
+            made.meta["in_torch"] = True
+        self._finish(made, node, _float_type(node))
+
+    def _call(self, op: Op | None, node: fx.Node, *, coded: bool) -> fx.Node:
+        """The same call, its weights taken out to metadata, its operands as codes or floats."""
+        weights: dict[str, Weight] = {}
+        given = dict(arguments(op, node)) if op is not None else {}
+        for name, value in given.items():
+            if isinstance(value, fx.Node) and value in self.weights:
+                weights[name] = self.weights[value]
+        operands = set(activations(op, node)) if op is not None else set()
+        in_program = self._runs_in_program(op, node, coded)
+
+        def operand(n: fx.Node) -> fx.Node | None:
+            if n in self.weights:
+                return None
+            if n in operands:
+                return self._as_is(n) if coded else self._as_float(n)
+            return self._as_is(n) if in_program else self._as_torch(n)
+
+        args = fx.node.map_arg(node.args, operand)
+        kwargs = fx.node.map_arg(node.kwargs, operand)
+        made = self.graph.create_node("call_function", node.target, args, kwargs, name=node.name)
+        made.meta.update(weights=weights, in_torch=not in_program)
+        return made
+
+    def _runs_in_program(self, op: Op | None, node: fx.Node, coded: bool) -> bool:
+        """Whether the runtime has this op on these types; torch runs it otherwise."""
+        if op is None or op.qparams == "none":
+            return False
+        if coded:
+            return emittable(op.name, coded=True)
+        if node.meta.get("decision", ("float",))[0] == "dynamic":
+            return True
+        kinds = {self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
+        return emittable(op.name, coded=False) and _float_type(node).kind == "float" and kinds <= {"float", "constant"}
+
+    def _finish(self, made: fx.Node, node: fx.Node, value_type: ValueType) -> None:
+        own = {k: made.meta[k] for k in ("weights", "in_torch") if k in made.meta}
+        made.meta.update(node.meta)
+        made.meta.update(value_type=value_type, **own)
+        self.values[node] = made
+
+    # ------------------------------------------------------------ operands
+
+    def _as_is(self, node: fx.Node) -> fx.Node:
+        return self.values[node]
+
+    def _as_float(self, node: fx.Node) -> fx.Node:
+        value = self.values[node]
+        if value.meta["value_type"].kind != "code":
+            return value
+        if value not in self.floats:
+            made = self.graph.call_function(qdq.dequantize, (value,))
+            made.meta.update({k: value.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+            made.meta["value_type"] = ValueType("float")
+            self.floats[value] = made
+        return self.floats[value]
+
+    def _as_torch(self, node: fx.Node) -> fx.Node:
+        """The operand of a node that torch runs: floats, and shape arithmetic repeated on the float values."""
+        if not is_dim(node):
+            return self._as_float(node)
+        if node not in self.torch_dims:
+            made = self.graph.node_copy(node, self._as_torch)
+            made.meta.update(value_type=ValueType("other"), in_torch=True)
+            self.torch_dims[node] = made
+        return self.torch_dims[node]
+
+
+def is_dim(node: fx.Node) -> bool:
+    """Whether the node is an integer that describes a shape."""
+    op = op_of(node)
+    return (op is not None and op.name == "size") or is_dim_arithmetic(node)
+
+
+def read_qparams(root: torch.nn.Module, node: fx.Node) -> QParams:
+    """The qparams of a quantize node, from the buffers it names."""
+    scale, zero = (attribute(root, a.target) for a in node.args[1:3])
+    kind = QDType.parse(node.kwargs["dtype"])
+    return QParams(_plain(scale), _plain(zero), kind, node.kwargs.get("axis"), node.kwargs.get("quant_min"), node.kwargs.get("quant_max"))
+
+
+def _plain(value: Tensor) -> Any:
+    return value.item() if value.dim() == 0 else tuple(value.tolist())
+
+
+def _float_type(node: fx.Node) -> ValueType:
+    dtype = node.meta.get("dtype", torch.float32)
+    return ValueType("float") if dtype is torch.float32 and node.meta.get("shape") is not None else ValueType("other")

@@ -1,0 +1,142 @@
+"""The QDQ level's exact meaning: integers computed op by op with the table's integer references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.ir.attributes import attribute
+from qfx.ir.types import QArray, QParams
+from qfx.lowering.int8 import read_qparams
+from qfx.ops import arithmetic, qdq
+from qfx.ops.calls import activations, arguments
+from qfx.ops.table import Op, op_of
+
+
+@dataclass(frozen=True)
+class IntegerRun:
+    """What :func:`interpret_integers` computed.
+
+    Attributes:
+        output: The model's output.
+        codes: The integers of every quantize node by name, in its dtype's storage.
+    """
+
+    output: Any
+    codes: dict[str, Tensor]
+
+
+def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRun:
+    """Run a QDQ graph in integer arithmetic.
+
+    An op decided int8 takes its operands' integers and gives integers of its quantize node's qparams (or float32
+    when nothing quantizes its result). Every other op runs on floats as its row defines float glue.
+
+    Args:
+        gm: The QDQ graph.
+        inputs: Values of the placeholders, in order.
+    """
+    run = _Run(gm)
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    run.env.update(zip(placeholders, inputs, strict=True))
+    with torch.no_grad():
+        for node in gm.graph.nodes:
+            if node.op not in ("placeholder", "output"):
+                run.env[node] = run.evaluate(node)
+        output = fx.node.map_arg(gm.graph.output_node().args[0], run.as_float)
+    return IntegerRun(output, run.codes)
+
+
+def _is_glue(op: Op) -> bool:
+    """Whether the op's float form is defined in float64, rounded once."""
+    return op.pointwise is not None or (op.integer is not None and op.qparams in ("float", "fixed"))
+
+
+class _Run:
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self.gm = gm
+        self.env: dict[fx.Node, Any] = {}
+        self.codes: dict[str, Tensor] = {}
+
+    def evaluate(self, node: fx.Node) -> Any:
+        op = op_of(node)
+        if node.op == "get_attr":
+            return attribute(self.gm, str(node.target))
+        if node.op == "call_module":
+            return self.gm.get_submodule(str(node.target))(*self._floats(node.args), **self._floats(node.kwargs))
+        if node.target is qdq.quantize:
+            return self._quantize(node)
+        if node.target is qdq.dequantize:
+            code, scale, zero = (self.env[a] for a in node.args[:3])
+            return QArray(code, scale, zero, node.kwargs.get("axis"))
+        if op is not None and node.meta.get("decision", ("float",))[0] == "int8":
+            return self._integer(node)
+        if node.meta.get("decision", ("float",))[0] == "dynamic":
+            return self._dynamic(node)
+        if op is not None and _is_glue(op) and self._all_float32(node):
+            assert op.integer is not None
+            return op.integer(*self._floats(node.args), out=None, **self._floats(node.kwargs))
+        if node.op == "call_method":
+            args = self._floats(node.args)
+            return getattr(args[0], str(node.target))(*args[1:], **self._floats(node.kwargs))
+        assert callable(node.target)
+        return node.target(*self._floats(node.args), **self._floats(node.kwargs))
+
+    def _quantize(self, node: fx.Node) -> Tensor:
+        source, qparams = node.args[0], read_qparams(self.gm, node)
+        assert isinstance(source, fx.Node)
+        if source.op == "call_function" and source.meta.get("decision", ("float",))[0] == "int8":
+            codes = self.env[source]
+        else:
+            scale, zero = (self.env[a] for a in node.args[1:3])
+            codes = arithmetic.quantize(self.as_float(source), scale, zero, qparams.qmin, qparams.qmax)
+        self.codes[node.name] = codes.to(qparams.dtype.storage)
+        return self.codes[node.name]
+
+    def _integer(self, node: fx.Node) -> Tensor:
+        op = op_of(node)
+        assert op is not None
+        assert op.integer is not None
+        out: QParams | None = next((read_qparams(self.gm, u) for u in node.users if u.target is qdq.quantize), None)
+        operands = set(activations(op, node))
+
+        def value(n: fx.Node) -> Any:
+            item = self.env[n]
+            assert isinstance(item, QArray) or n not in operands, f"{n} reaches {node} without qparams"
+            return item
+
+        result: Tensor = op.integer(*fx.node.map_arg(node.args, value), out=out, **fx.node.map_arg(node.kwargs, value))
+        return result
+
+    def _dynamic(self, node: fx.Node) -> Tensor:
+        """``float(acc) * (s_x * s_w) + bias`` in float32, ``acc`` exact over the input's own integers."""
+        op = op_of(node)
+        assert op is not None
+        given = arguments(op, node)
+        rounded, weight = given["x"], self.env[given["weight"]]
+        x = self.as_float(rounded.args[0])
+        high = 127 if rounded.kwargs["reduce_range"] else 255
+        scale, zero_point = arithmetic.affine_qparams(float(x.min()), float(x.max()), 0, high)
+        step, origin = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point)
+        codes = arithmetic.quantize(x, step, origin, 0, high) - zero_point
+        zero = arithmetic.expand_channel(weight.zero_point, weight.axis, 2)
+        acc = codes.double() @ (weight.values.to(torch.int64) - zero).double().t()
+        y = acc.float() * (step * weight.scale)
+        return y if given["bias"] is None else y + self.as_float(given["bias"])
+
+    def as_float(self, node: fx.Node) -> Any:
+        value = self.env[node]
+        if isinstance(value, QArray):
+            return arithmetic.dequantize(value.values, value.scale, value.zero_point, value.axis)
+        return value
+
+    def _floats(self, arguments: Any) -> Any:
+        return fx.node.map_arg(arguments, self.as_float)
+
+    def _all_float32(self, node: fx.Node) -> bool:
+        op = op_of(node)
+        assert op is not None
+        return all(self.as_float(n).dtype is torch.float32 for n in activations(op, node))

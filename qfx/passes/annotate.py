@@ -1,0 +1,241 @@
+"""Decide for every node whether it runs in int8, and which values share which quantization parameters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from networkx.utils import UnionFind
+from torch import fx
+
+from qfx.ir.levels import is_opaque
+from qfx.ir.types import QDType, QParams
+from qfx.ops.calls import activations, arguments
+from qfx.ops.table import Op, op_of
+from qfx.quantization.qconfig import QConfig, QConfigDynamic
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a node.
+
+    Attributes:
+        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call) or ``"float"``.
+        reason: Why, in words for the report.
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Values that share quantization parameters.
+
+    Attributes:
+        sources: Nodes whose values are observed: the members that do not inherit their range.
+        members: Every node whose value carries the parameters.
+        qconfig: Whose activation observer finds the parameters; None when they are fixed.
+        fixed: Parameters that hold whatever the data is.
+    """
+
+    sources: tuple[fx.Node, ...]
+    members: tuple[fx.Node, ...]
+    qconfig: QConfig | None
+    fixed: QParams | None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The result of :func:`annotate`: decisions by node, and the groups in graph order."""
+
+    decisions: dict[fx.Node, Decision]
+    groups: tuple[Group, ...]
+
+
+def annotate(
+    gm: fx.GraphModule,
+    *,
+    quantized_inputs: Iterable[int] = (),
+    quantized_outputs: Iterable[int] = (),
+) -> Annotation:
+    """Annotate a Normal graph whose nodes carry ``meta["qconfig"]``.
+
+    Args:
+        gm: The Normal graph.
+        quantized_inputs: Indices of placeholders that arrive as integers.
+        quantized_outputs: Indices of outputs that leave as integers.
+    """
+    nodes = list(gm.graph.nodes)
+    decisions = _decide(nodes)
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    outputs = _outputs(gm.graph)
+    wanted = {placeholders[i] for i in quantized_inputs} | {outputs[i] for i in quantized_outputs}
+    carriers = [n for n in nodes if n in wanted or _needs_codes(n, decisions)]
+    groups = _groups(carriers, decisions, wanted)
+    return Annotation(decisions, tuple(groups))
+
+
+def _outputs(graph: fx.Graph) -> list[fx.Node]:
+    found: list[fx.Node] = []
+    fx.node.map_arg(graph.output_node().args, lambda n: found.append(n))
+    return found
+
+
+# ---------------------------------------------------------------- decisions
+
+
+def _decide(nodes: list[fx.Node]) -> dict[fx.Node, Decision]:
+    decisions: dict[fx.Node, Decision] = {}
+    ahead = _leads_to_weighted(nodes)
+    for node in nodes:
+        op = op_of(node)
+        if is_opaque(node):
+            decisions[node] = Decision("float", node.meta.get("opaque_reason") or node.meta["island_reason"])
+        elif op is not None and op.qparams != "none":
+            decisions[node] = _decide_op(op, node, decisions, ahead)
+    return decisions
+
+
+def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead: set[fx.Node]) -> Decision:
+    blocked = _blocked(op, node)
+    if blocked:
+        return Decision("float", blocked)
+    qconfig = node.meta["qconfig"]
+    if isinstance(qconfig, QConfigDynamic):
+        return _decide_dynamic(op, qconfig)
+    if op.weights:
+        return Decision("int8", "weights and activations quantized")
+    operands = list(activations(op, node))
+    if any(_is_int8(n, decisions) for n in operands):
+        return Decision("int8", "an operand is int8")
+    if op.qparams == "share" and node in ahead and not all(n.op == "get_attr" for n in operands):
+        return Decision("int8", "every use leads to an int8 layer")
+    return Decision("float", "no operand is int8, so quantizing would only lose accuracy")
+
+
+def _decide_dynamic(op: Op, qconfig: QConfigDynamic) -> Decision:
+    if op.name != "linear":
+        return Decision("float", f"a dynamic qconfig quantizes linear layers only, not {op.name}")
+    dtype = qconfig.weight().dtype
+    if dtype is not QDType.qint8:
+        return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which the int8 runtime does not run")
+    return Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
+
+
+def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    return node in decisions and decisions[node].kind == "int8"
+
+
+def _blocked(op: Op, node: fx.Node) -> str | None:
+    """Why the node can't be quantized at all, or None."""
+    if node.meta.get("qconfig") is None:
+        return f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})"
+    if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
+        return f"{op.name} is computed in float between int8 values"
+    dtype = node.meta.get("dtype")
+    if dtype is not None and not dtype.is_floating_point:
+        return f"its values are {dtype}, not floating point"
+    given = arguments(op, node)
+    for name in op.weights:
+        if not (isinstance(given[name], fx.Node) and given[name].op == "get_attr"):
+            return f"its {name} is computed by the model, not a parameter"
+    if isinstance(node.meta["qconfig"], QConfigDynamic):
+        return None
+    return _unusable(node.meta["qconfig"])
+
+
+def _unusable(qconfig: QConfig) -> str | None:
+    observer = qconfig.activation()
+    dtype = getattr(observer, "dtype", None)
+    try:
+        kind = QDType.parse(dtype)
+    except Exception:
+        return f"its activation observer {type(observer).__name__} has dtype {dtype}, which is not an int8 type"
+    return "its activation observer has dtype qint32" if kind is QDType.qint32 else None
+
+
+def _leads_to_weighted(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Sharing nodes whose every use is an int8 weighted layer or such a node again."""
+    ahead: set[fx.Node] = set()
+    for node in reversed(nodes):
+        op = op_of(node)
+        if op is None or op.qparams != "share" or _blocked(op, node) or not node.users:
+            continue
+        if all(user in ahead or _is_static_weighted(user) for user in node.users):
+            ahead.add(node)
+    return ahead
+
+
+def _is_static_weighted(node: fx.Node) -> bool:
+    op = op_of(node)
+    return (
+        op is not None
+        and bool(op.weights)
+        and not _blocked(op, node)
+        and not isinstance(node.meta["qconfig"], QConfigDynamic)
+    )
+
+
+# ---------------------------------------------------------------- groups
+
+
+def _needs_codes(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    """Whether the node's value must exist as integers."""
+    op = op_of(node)
+    if node.op == "output" or (op is not None and op.qparams == "none"):
+        return False
+    if any(_reads_codes(user, node, decisions) for user in node.users):
+        return True
+    return _is_int8(node, decisions) and not (op is not None and _can_return_float(op))
+
+
+def _reads_codes(user: fx.Node, node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    op = op_of(user)
+    return op is not None and _is_int8(user, decisions) and node in set(activations(op, user))
+
+
+def _can_return_float(op: Op) -> bool:
+    return op.name in ("conv", "linear")
+
+
+def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> list[Group]:
+    union: UnionFind = UnionFind(carriers)
+    present = set(carriers)
+    for node in carriers:
+        op = op_of(node)
+        if op is not None and op.qparams == "share" and _is_int8(node, decisions):
+            for operand in activations(op, node):
+                assert operand in present, f"{node} shares the qparams of {operand}, which carries none"
+                union.union(node, operand)
+    members: dict[fx.Node, list[fx.Node]] = {}
+    for node in carriers:
+        members.setdefault(union[node], []).append(node)
+    return [_group(group, decisions) for group in members.values()]
+
+
+def _group(members: list[fx.Node], decisions: dict[fx.Node, Decision]) -> Group:
+    sources = [n for n in members if not _inherits(n, decisions)]
+    fixed = {op.fixed for op in map(op_of, sources) if op is not None and op.qparams == "fixed"}
+    only_fixed = len(fixed) == 1 and all((op := op_of(n)) is not None and op.qparams == "fixed" for n in sources)
+    if only_fixed:
+        return Group(tuple(sources), tuple(members), None, fixed.pop())
+    return Group(tuple(sources), tuple(members), _group_qconfig(members), None)
+
+
+def _inherits(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    """Whether the node's range lies within its operands': such a value needs no observing of its own."""
+    op = op_of(node)
+    if op is None or op.qparams != "share" or not _is_int8(node, decisions):
+        return False
+    return not (op.name == "pad" and arguments(op, node).get("value") not in (None, 0, 0.0))
+
+
+def _group_qconfig(members: list[fx.Node]) -> QConfig:
+    """The qconfig of the first member that has one, else of the first node that reads one of them as int8."""
+    for node in [*members, *(user for member in members for user in member.users)]:
+        qconfig = node.meta.get("qconfig")
+        op = op_of(node)
+        if isinstance(qconfig, QConfig) and not isinstance(qconfig, QConfigDynamic) and op is not None:
+            return qconfig
+    raise AssertionError(f"no qconfig reaches {members}")

@@ -1,0 +1,260 @@
+"""Observed -> QDQ: observers become quantize/dequantize pairs, weights and biases integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx
+
+from qfx.ir.attributes import attribute, has_attribute, is_free, set_buffer
+from qfx.ir.types import QParams
+from qfx.ops import qdq
+from qfx.ops.calls import arguments
+from qfx.ops.dynamic import requantize_dynamic
+from qfx.ops.table import Op, op_of
+from qfx.passes import weights
+from qfx.passes.insert import GROUP, observer_calls
+
+
+@dataclass
+class _Conversion:
+    """One run of :func:`convert_to_qdq`: the graph, the observers' qparams, and the weights already converted."""
+
+    gm: fx.GraphModule
+    qparams: dict[str, QParams] = field(default_factory=dict)
+    bases: dict[str, str] = field(default_factory=dict)
+    floats: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+
+def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
+    """Convert a calibrated Observed graph.
+
+    Raises:
+        CalibrationError: An observer saw no data.
+        ConversionError: A layer can't be quantized as its qconfig asks.
+    """
+    run = _Conversion(gm)
+    # Read before anything is replaced: a module used twice is converted twice from the same float weight.
+    run.floats.update({n.target: attribute(gm, n.target).detach() for n in gm.graph.find_nodes(op="get_attr")})
+    _read_observers(run)
+    nodes = list(gm.graph.nodes)
+    for node in nodes:
+        kind = node.meta.get("decision", ("float",))[0]
+        op = op_of(node)
+        if op is not None and op.weights and kind in ("int8", "dynamic"):
+            _convert_weights(run, op, node, kind)
+    for node in nodes:
+        if GROUP in node.meta and "observer" not in node.meta:
+            _quantize_value(run, node)
+    _remove_observers(gm)
+    _return_codes(gm)
+    gm.graph.eliminate_dead_code()
+    gm.graph.lint()
+    return fx_module(gm)
+
+
+def fx_module(gm: fx.GraphModule) -> fx.GraphModule:
+    """A GraphModule that keeps only what the graph refers to."""
+    fresh = fx.GraphModule(gm, gm.graph)
+    fresh.meta.update(gm.meta)
+    return fresh
+
+
+def _read_observers(run: _Conversion) -> None:
+    paths = {n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta}
+    for path in sorted(paths):
+        qparams = run.gm.get_submodule(path).qparams()
+        base = path.removesuffix("activation_post_process").rstrip("._")
+        while not is_free(run.gm, base, "scale"):
+            base += "_"
+        run.qparams[path], run.bases[path] = qparams, base
+        set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))
+        set_buffer(run.gm, f"{base}.zero_point", torch.tensor(qparams.zero_point, dtype=torch.int64))
+
+
+# ---------------------------------------------------------------- activations
+
+
+def _quantize_value(run: _Conversion, node: fx.Node) -> None:
+    """Put quantize and dequantize behind ``node``, in front of its observer call if it has one."""
+    path = node.meta[GROUP]
+    qparams = run.qparams[path]
+    node.meta["qparams"] = qparams
+    calls = [u for u in node.users if u.meta.get("observer") == path]
+    readers = calls if calls else [u for u in node.users if not _is_size(u)]
+    if not readers:
+        return
+    graph = run.gm.graph
+    with graph.inserting_after(node):
+        scale = graph.get_attr(f"{run.bases[path]}.scale")
+    with graph.inserting_after(scale):
+        zero = graph.get_attr(f"{run.bases[path]}.zero_point")
+    kwargs = {"dtype": qparams.dtype.name, "quant_min": qparams.qmin, "quant_max": qparams.qmax}
+    with graph.inserting_after(zero):
+        code = graph.call_function(qdq.quantize, (node, scale, zero), kwargs)
+    with graph.inserting_after(code):
+        value = graph.call_function(qdq.dequantize, (code, scale, zero))
+    for made in (scale, zero, code, value):
+        made.meta.update({k: node.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+    code.meta["qparams"] = value.meta["qparams"] = qparams
+    for reader in readers:
+        reader.replace_input_with(node, value)
+
+
+def _is_size(node: fx.Node) -> bool:
+    op = op_of(node)
+    return op is not None and op.name == "size"
+
+
+def _remove_observers(gm: fx.GraphModule) -> None:
+    for call in observer_calls(gm.graph):
+        call.replace_all_uses_with(call.args[0])
+        gm.graph.erase_node(call)
+
+
+def _return_codes(gm: fx.GraphModule) -> None:
+    """Let the outputs named in ``output_quantized_idxs`` leave, and the inputs named arrive, as integers."""
+    output = gm.graph.output_node()
+    wanted = set(gm.meta.get("output_quantized_idxs", ()))
+    found: list[fx.Node] = []
+    fx.node.map_arg(output.args, lambda n: found.append(n))
+    for index in sorted(wanted):
+        node = found[index]
+        if node.target is qdq.dequantize:
+            output.replace_input_with(node, node.args[0])
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    for index in gm.meta.get("input_quantized_idxs", ()):
+        placeholder = placeholders[index]
+        for user in list(placeholder.users):
+            if user.target is qdq.quantize:
+                placeholder.meta["arrives_as"] = user.meta["qparams"]
+                user.replace_all_uses_with(placeholder)
+                gm.graph.erase_node(user)
+
+
+# ---------------------------------------------------------------- weights
+
+
+def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None:
+    given = arguments(op, node)
+    weight_path = given[op.weights[0]].target
+    weight = run.floats[weight_path]
+    bias = run.floats[given["bias"].target] if given.get("bias") is not None else None
+    rounded = weights.quantize_weight(weight, _weight_observer(node, op))
+    if kind == "dynamic":
+        _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
+        _make_dynamic(run, op, node)
+        return
+    x_scale = torch.tensor(run.qparams[_input_group(op, node)].scale, dtype=torch.float32)
+    bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))
+    stored_bias = None
+    if bias is not None:
+        rounded = weights.widen_for_bias(weight, rounded, bias, x_scale)
+        stored_bias, bias_scale = weights.quantize_bias(bias, x_scale, rounded.scale)
+    weights.check_accumulator(rounded, stored_bias, node.meta.get("module_path") or node.name, node.meta.get("source"))
+    _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
+    if stored_bias is not None:
+        _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
+
+
+def _weight_observer(node: fx.Node, op: Op) -> torch.nn.Module:
+    from qfx.quantization.observer import PerChannelMinMaxObserver
+
+    if op.name == "channel_affine":
+        # One factor a channel: its own scale represents it exactly, whatever the qconfig does with kernels.
+        return PerChannelMinMaxObserver(dtype="qint8", qscheme="per_channel_symmetric", ch_axis=0)
+    observer = node.meta["qconfig"].weight()
+    observer.label, observer.source = f"{node.meta.get('module_path') or node.name}.weight", node.meta.get("source")
+    return observer
+
+
+def _input_group(op: Op, node: fx.Node) -> str:
+    x = arguments(op, node)[op.tensors[0]]
+    while "observer" in x.meta:
+        if x.meta.get("observer") and GROUP in x.args[0].meta:
+            return x.args[0].meta[GROUP]
+        x = x.args[0]
+    return x.meta[GROUP]
+
+
+def _corrected_bias(
+    run: _Conversion, node: fx.Node, weight: Tensor, rounded: weights.QuantizedWeight, bias: Tensor | None, groups: int
+) -> Tensor | None:
+    if "input_mean" not in node.meta:
+        return bias
+    mean = run.gm.get_submodule(node.meta["input_mean"]).mean()
+    shift = weights.bias_shift(weight, rounded, mean, groups)
+    return shift if bias is None else bias.double() + shift
+
+
+def _store_weight(run: _Conversion, path: str, rounded: weights.QuantizedWeight) -> fx.Node:
+    """The dequantize node of a stored int8 weight; equal weights of a reused module are stored once."""
+    base = _stored(run, ("weight", path, *_fingerprint(rounded)), path)
+    if not has_attribute(run.gm, f"{base}_scale"):
+        set_buffer(run.gm, base, rounded.values)
+        set_buffer(run.gm, f"{base}_scale", rounded.scale)
+        set_buffer(run.gm, f"{base}_zero_point", rounded.zero_point)
+    return _dequantized(run, base, rounded.axis)
+
+
+def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor) -> fx.Node:
+    prefix = weight_path.rpartition(".")[0]
+    path = f"{prefix}.bias" if prefix else "bias"
+    base = _stored(run, ("bias", path, bias.numpy().tobytes(), scale.numpy().tobytes()), path)
+    if not has_attribute(run.gm, f"{base}_scale"):
+        set_buffer(run.gm, base, bias)
+        set_buffer(run.gm, f"{base}_scale", scale)
+        set_buffer(run.gm, f"{base}_zero_point", torch.zeros_like(bias, dtype=torch.int64))
+    return _dequantized(run, base, 0)
+
+
+def _fingerprint(rounded: weights.QuantizedWeight) -> tuple[object, ...]:
+    return rounded.values.numpy().tobytes(), rounded.scale.numpy().tobytes(), rounded.zero_point.numpy().tobytes()
+
+
+def _stored(run: _Conversion, key: tuple[object, ...], path: str) -> str:
+    """Where the integers of ``path`` go: over the float tensor unless another use still needs that or took it."""
+    if key not in run.weights:
+        free = path
+        while free in run.weights.values() or (free == path and _has_float_use(run.gm, path)):
+            free += "_int8"
+        run.weights[key] = free
+    return run.weights[key]
+
+
+def _has_float_use(gm: fx.GraphModule, path: str) -> bool:
+    readers = [u for n in gm.graph.find_nodes(op="get_attr") if n.target == path for u in n.users]
+    return any(
+        reader.target is not qdq.dequantize and reader.meta.get("decision", ("float",))[0] == "float"
+        for reader in readers
+    )
+
+
+def _dequantized(run: _Conversion, base: str, axis: int | None) -> fx.Node:
+    graph = run.gm.graph
+    first = next(iter(graph.nodes))
+    with graph.inserting_before(first):
+        code, scale, zero = (graph.get_attr(base + suffix) for suffix in ("", "_scale", "_zero_point"))
+        return graph.call_function(qdq.dequantize, (code, scale, zero), {"axis": axis})
+
+
+def _set_operand(run: _Conversion, op: Op, node: fx.Node, name: str, value: fx.Node) -> None:
+    names = list(arguments(op, node))
+    position = names.index(name)
+    args = list(node.args) + [None] * (position + 1 - len(node.args))
+    args[position] = value
+    node.args = tuple(args)
+    node.kwargs = {k: v for k, v in node.kwargs.items() if k != name}
+
+
+def _make_dynamic(run: _Conversion, op: Op, node: fx.Node) -> None:
+    """Quantize the layer's input per call, with qparams from the values at hand."""
+    x = arguments(op, node)[op.tensors[0]]
+    with run.gm.graph.inserting_before(node):
+        rounded = run.gm.graph.call_function(
+            requantize_dynamic, (x,), {"reduce_range": bool(node.meta.get("reduce_range", False))}
+        )
+    rounded.meta.update({k: node.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+    _set_operand(run, op, node, op.tensors[0], rounded)

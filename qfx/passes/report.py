@@ -1,0 +1,124 @@
+"""What was decided for every node, as records and as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from torch import fx
+
+from qfx.ir.levels import is_opaque
+from qfx.ir.types import QParams
+from qfx.ops import qdq
+from qfx.ops.table import op_of
+
+
+@dataclass(frozen=True)
+class Record:
+    """One node of the quantized model.
+
+    Attributes:
+        name: The node's name in the graph.
+        op: Table op, or the opaque module or function.
+        module_path: Where in the user's model (``"layer1.0.conv1"``; empty at the root).
+        source: The user's source line, if known.
+        decision: ``"int8"`` or ``"float"``; a dynamically quantized layer is int8.
+        reason: Why.
+        qparams: Quantization parameters of the result, if it has any.
+        fused: What runs inside this node: ``"clamp"``, ``"residual"``.
+    """
+
+    name: str
+    op: str
+    module_path: str
+    source: str | None
+    decision: str
+    reason: str
+    qparams: QParams | None
+    fused: tuple[str, ...] = ()
+
+
+class Report(Sequence[Record]):
+    """The records in graph order; ``str()`` is a table."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.records = tuple(records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def decided(self, decision: str) -> tuple[Record, ...]:
+        """The records with ``decision``."""
+        return tuple(r for r in self.records if r.decision == decision)
+
+    def __str__(self) -> str:
+        counts = Counter(r.decision for r in self.records)
+        total = ", ".join(f"{n} {d}" for d, n in sorted(counts.items(), reverse=True))
+        return "\n".join([*_table(self.records), f"{len(self.records)} nodes: {total}"])
+
+    __repr__ = __str__
+
+
+def build_report(gm: fx.GraphModule) -> Report:
+    """The report of a QDQ graph."""
+    nodes = [n for n in gm.graph.nodes if n.op.startswith("call_") and _is_reported(n)]
+    return Report(_record(n) for n in nodes)
+
+
+def _is_reported(node: fx.Node) -> bool:
+    op = op_of(node)
+    return is_opaque(node) or (op is not None and (op.qparams != "none"))
+
+
+def _record(node: fx.Node) -> Record:
+    op = op_of(node)
+    kind, reason = node.meta.get("decision", ("float", ""))
+    if not reason:
+        reason = node.meta.get("opaque_reason") or node.meta.get("island_reason") or ""
+    fused = [name for name, key in (("residual", "residual"), ("clamp", "activation")) if _has(node, key)]
+    code = next((u for u in node.users if u.target is qdq.quantize), None)
+    return Record(
+        name=node.name,
+        op=op.name if op else str(getattr(node.target, "__name__", node.target)),
+        module_path=node.meta.get("module_path") or "",
+        source=node.meta.get("source"),
+        decision="int8" if kind in ("int8", "dynamic") else "float",
+        reason=reason,
+        qparams=code.meta.get("qparams") if code is not None else None,
+        fused=tuple(fused),
+    )
+
+
+def _has(node: fx.Node, key: str) -> bool:
+    if key == "residual":
+        return node.kwargs.get(key) is not None or len(node.args) > 3
+    return node.kwargs.get(key) is not None
+
+
+_COLUMNS = ("name", "op", "module", "decision", "scale", "zero", "reason", "source")
+
+
+def _table(records: Sequence[Record]) -> list[str]:
+    rows = [_COLUMNS, *(_row(r) for r in records)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    scale = f"{record.qparams.scale:.4g}" if record.qparams else ""
+    zero = str(record.qparams.zero_point) if record.qparams else ""
+    op = "+".join((record.op, *record.fused))
+    return record.name, op, record.module_path, record.decision, scale, zero, record.reason, record.source or ""
