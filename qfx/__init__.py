@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "quantize_fx"),
+    "qfx.viz.dot": ("draw", "to_dot"),
     "qfx.models": ("PreparedModel", "QuantizedModel"),
     "qfx.passes.report": ("Record", "Report"),
     "qfx.runtime": ("cpu_info", "get_num_threads", "set_num_threads"),

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from torch import fx
 
+from qfx import patterns as rewrite
 from qfx.frontends.normalize import normalize
 from qfx.ir.passes import Pass, run_passes
 from qfx.lowering.int8 import lower_to_int8
 from qfx.lowering.tables import fuse_tables
 from qfx.ops.table import op_of
 from qfx.passes.convert import convert_to_qdq
-from qfx import patterns as rewrite
 
 NORMALIZE = (Pass(normalize, "captured", "normal"),)
 

@@ -123,7 +123,7 @@ class _Writer:
             self._dims[key] = self._create("call_function", target, args, kwargs, node, None)
         return self._dims[key]
 
-    def _create(self, kind: str, target: Any, args: Any, kwargs: Any, node: fx.Node, name: str | None) -> fx.Node:  # noqa: PLR0917
+    def _create(self, kind: str, target: Any, args: Any, kwargs: Any, node: fx.Node, name: str | None) -> fx.Node:
         new = self.graph.create_node(kind, target, args, kwargs, name=name)
         new.meta["module_path"] = node.meta.get("module_path", "")
         new.meta["source"] = node.meta.get("source")
@@ -173,7 +173,9 @@ class _Writer:
 
     def _concrete_value(self, value: Any, node: fx.Node) -> Any:
         if isinstance(value, Shape):
-            return self._create("call_function", getattr, (value.of, "shape"), {}, node, None)
+            shape = self._create("call_function", getattr, (value.of, "shape"), {}, node, None)
+            shape.meta["opaque_reason"] = "a call outside the table reads the whole shape"
+            return shape
         if isinstance(value, Pieces):
             try:
                 alias, _ = self._alias(node)

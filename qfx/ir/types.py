@@ -108,6 +108,18 @@ class QParams:
     def qmax(self) -> int:
         return self.dtype.qmax if self.quant_max is None else self.quant_max
 
+    def per_tensor(self) -> tuple[float, int]:
+        """The one scale and zero point.
+
+        Raises:
+            QuantizationError: There is one a channel.
+        """
+        if isinstance(self.scale, tuple) or isinstance(self.zero_point, tuple):
+            raise QuantizationError(
+                f"One scale and zero point are needed, got {self}.", remedy="Use a per-tensor observer."
+            )
+        return self.scale, self.zero_point
+
 
 @dataclass(frozen=True, eq=False)
 class QArray:

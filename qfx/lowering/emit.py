@@ -204,10 +204,10 @@ def code_shift(qparams: QParams) -> int:
 
 def code_of(qparams: QParams) -> tuple[float, int, int, int]:
     """Scale, zero point, lowest and highest value of ``qparams``' codes in a program (u8)."""
-    if qparams.axis is not None or qparams.dtype is QDType.qint32:
+    if qparams.dtype is QDType.qint32:
         raise ConversionError(
-            f"Activations need per-tensor 8-bit qparams, got {qparams}.",
+            f"Activations need 8-bit qparams, got {qparams}.",
             remedy="Use a per-tensor quint8 or qint8 activation observer.",
         )
-    shift = code_shift(qparams)
-    return float(qparams.scale), int(qparams.zero_point) + shift, qparams.qmin + shift, qparams.qmax + shift
+    shift, (scale, zero_point) = code_shift(qparams), qparams.per_tensor()
+    return scale, zero_point + shift, qparams.qmin + shift, qparams.qmax + shift

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute
 from qfx.ir.levels import is_dim_arithmetic
+from qfx.ir.nodes import keyword, operand, path, place
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
@@ -71,7 +72,7 @@ class _Lowering:
         elif node.target is qdq.quantize:
             self._quantize(node)
         elif node.target is requantize_dynamic:
-            self.values[node] = self._as_float(node.args[0])
+            self.values[node] = self._as_float(operand(node))
         elif is_dim(node):
             self._copy(node, ValueType("dim"), code_ok=True)
         elif op is not None and node.meta.get("decision", ("float",))[0] == "int8":
@@ -95,23 +96,23 @@ class _Lowering:
         self.graph.node_copy(node, result)
 
     def _dequantize(self, node: fx.Node) -> None:
-        source = node.args[0]
+        source = operand(node)
         if source.op == "get_attr":
-            self.weights[node] = Weight(source.target, self._array(node))
+            self.weights[node] = Weight(path(source), self._array(node))
         else:
             self.values[node] = self.values[source]
 
     def _array(self, node: fx.Node) -> QArray:
-        code, scale, zero = (attribute(self.gm, a.target) for a in node.args[:3])
-        return QArray(code, scale, zero, node.kwargs.get("axis"))
+        code, scale, zero = (attribute(self.gm, path(operand(node, i))) for i in range(3))
+        return QArray(code, scale, zero, keyword(node, "axis"))
 
     def _quantize(self, node: fx.Node) -> None:
-        source = node.args[0]
-        if source in self.values and self.values[source].meta["value_type"] == ValueType("code", read_qparams(self.gm, node)):
-            self.values[node] = self.values[source]
+        source, value_type = operand(node), ValueType("code", read_qparams(self.gm, node))
+        if self._as_is(source).meta["value_type"] == value_type:
+            self.values[node] = self._as_is(source)
             return
         made = self.graph.create_node("call_function", qdq.quantize, (self._as_is(source),), name=node.name)
-        self._finish(made, node, ValueType("code", read_qparams(self.gm, node)))
+        self._finish(made, node, value_type)
         made.meta["codes_of"] = node.name
 
     def _integer(self, op: Op, node: fx.Node) -> None:
@@ -140,15 +141,15 @@ class _Lowering:
         operands = set(activations(op, node)) if op is not None else set()
         in_program = self._runs_in_program(op, node, coded)
 
-        def operand(n: fx.Node) -> fx.Node | None:
+        def given_operand(n: fx.Node) -> fx.Node | None:
             if n in self.weights:
                 return None
             if n in operands:
                 return self._as_is(n) if coded else self._as_float(n)
             return self._as_is(n) if in_program else self._as_torch(n)
 
-        args = fx.node.map_arg(node.args, operand)
-        kwargs = fx.node.map_arg(node.kwargs, operand)
+        args = fx.node.map_arg(node.args, given_operand)
+        kwargs = fx.node.map_arg(node.kwargs, given_operand)
         made = self.graph.create_node("call_function", node.target, args, kwargs, name=node.name)
         made.meta.update(weights=weights, in_torch=not in_program)
         return made
@@ -181,7 +182,7 @@ class _Lowering:
             return value
         if value not in self.floats:
             made = self.graph.call_function(qdq.dequantize, (value,))
-            made.meta.update({k: value.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+            made.meta.update(place(value))
             made.meta["value_type"] = ValueType("float")
             self.floats[value] = made
         return self.floats[value]
@@ -205,9 +206,10 @@ def is_dim(node: fx.Node) -> bool:
 
 def read_qparams(root: torch.nn.Module, node: fx.Node) -> QParams:
     """The qparams of a quantize node, from the buffers it names."""
-    scale, zero = (attribute(root, a.target) for a in node.args[1:3])
-    kind = QDType.parse(node.kwargs["dtype"])
-    return QParams(_plain(scale), _plain(zero), kind, node.kwargs.get("axis"), node.kwargs.get("quant_min"), node.kwargs.get("quant_max"))
+    scale, zero = (attribute(root, path(operand(node, i))) for i in (1, 2))
+    kind = QDType.parse(keyword(node, "dtype"))
+    bounds = keyword(node, "quant_min"), keyword(node, "quant_max")
+    return QParams(_plain(scale), _plain(zero), kind, keyword(node, "axis"), *bounds)
 
 
 def _plain(value: Tensor) -> Any:

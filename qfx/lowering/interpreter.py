@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute
+from qfx.ir.nodes import keyword, operand
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.int8 import read_qparams
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments
+from qfx.ops.integer.compute import linear_dynamic
 from qfx.ops.table import Op, op_of
 
 
@@ -70,8 +72,8 @@ class _Run:
         if node.target is qdq.quantize:
             return self._quantize(node)
         if node.target is qdq.dequantize:
-            code, scale, zero = (self.env[a] for a in node.args[:3])
-            return QArray(code, scale, zero, node.kwargs.get("axis"))
+            code, scale, zero = (self.env[operand(node, i)] for i in range(3))
+            return QArray(code, scale, zero, keyword(node, "axis"))
         if op is not None and node.meta.get("decision", ("float",))[0] == "int8":
             return self._integer(node)
         if node.meta.get("decision", ("float",))[0] == "dynamic":
@@ -86,12 +88,11 @@ class _Run:
         return node.target(*self._floats(node.args), **self._floats(node.kwargs))
 
     def _quantize(self, node: fx.Node) -> Tensor:
-        source, qparams = node.args[0], read_qparams(self.gm, node)
-        assert isinstance(source, fx.Node)
+        source, qparams = operand(node), read_qparams(self.gm, node)
         if source.op == "call_function" and source.meta.get("decision", ("float",))[0] == "int8":
             codes = self.env[source]
         else:
-            scale, zero = (self.env[a] for a in node.args[1:3])
+            scale, zero = (self.env[operand(node, i)] for i in (1, 2))
             codes = arithmetic.quantize(self.as_float(source), scale, zero, qparams.qmin, qparams.qmax)
         self.codes[node.name] = codes.to(qparams.dtype.storage)
         return self.codes[node.name]
@@ -112,20 +113,13 @@ class _Run:
         return result
 
     def _dynamic(self, node: fx.Node) -> Tensor:
-        """``float(acc) * (s_x * s_w) + bias`` in float32, ``acc`` exact over the input's own integers."""
         op = op_of(node)
         assert op is not None
         given = arguments(op, node)
         rounded, weight = given["x"], self.env[given["weight"]]
+        bias = None if given["bias"] is None else self.as_float(given["bias"])
         x = self.as_float(rounded.args[0])
-        high = 127 if rounded.kwargs["reduce_range"] else 255
-        scale, zero_point = arithmetic.affine_qparams(float(x.min()), float(x.max()), 0, high)
-        step, origin = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero_point)
-        codes = arithmetic.quantize(x, step, origin, 0, high) - zero_point
-        zero = arithmetic.expand_channel(weight.zero_point, weight.axis, 2)
-        acc = codes.double() @ (weight.values.to(torch.int64) - zero).double().t()
-        y = acc.float() * (step * weight.scale)
-        return y if given["bias"] is None else y + self.as_float(given["bias"])
+        return linear_dynamic(x, weight, bias, reduce_range=rounded.kwargs["reduce_range"])
 
     def as_float(self, node: fx.Node) -> Any:
         value = self.env[node]

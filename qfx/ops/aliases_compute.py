@@ -22,7 +22,7 @@ def _is_constant(value: Any) -> bool:
     return value is None or isinstance(value, (Attr, Tensor)) or (isinstance(value, fx.Node) and value.op == "get_attr")
 
 
-def conv(  # noqa: PLR0917
+def conv(
     spatial: int,
     input: Any,
     weight: Any,
@@ -86,7 +86,7 @@ def _affine_shift(bias: Tensor | None, weight: Tensor | None, mean: Tensor, var:
     return (shift if bias is None else shift + bias.double()).to(mean.dtype)
 
 
-def batch_norm(  # noqa: PLR0917
+def batch_norm(
     input: Any,
     running_mean: Any,
     running_var: Any,
@@ -106,7 +106,7 @@ def batch_norm(  # noqa: PLR0917
     return term("channel_affine", input, scale, shift)
 
 
-def torch_batch_norm(  # noqa: PLR0917
+def torch_batch_norm(
     input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
     training: bool, momentum: float, eps: float, cudnn_enabled: bool = True,
 ) -> Term:  # fmt: skip
@@ -128,7 +128,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return term("group_norm", input, weight, bias, groups=num_groups, eps=eps)
 
 
-def instance_norm(  # noqa: PLR0917
+def instance_norm(
     input: Any,
     running_mean: Any = None,
     running_var: Any = None,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from qfx.ops.aliases_record import Alias, aliases, finite, is_number, is_tensor, require, require_tensor
+from qfx.ops.aliases_record import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
 from qfx.ops.extents import is_dim, rank_of
 from qfx.ops.terms import Attr, Folded, NotNormal, Term, term
 
@@ -88,15 +88,15 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     return term("threshold", input, threshold=finite(threshold), value=finite(value))
 
 
-def _bound(value: Any) -> float | None:
+def _bound(x: Any, value: Any) -> float | None:
     require(value is None or is_number(value), "its bounds are tensors")
-    return None if value is None or value in (float("inf"), float("-inf")) else float(value)
+    return None if value is None or value in (float("inf"), float("-inf")) else scalar_for(x, value)
 
 
 def clamp(input: Any, min: Any = None, max: Any = None) -> Term:
     """``torch.clamp``."""
     require_tensor(input)
-    return term("clamp", input, min=_bound(min), max=_bound(max))
+    return term("clamp", input, min=_bound(input, min), max=_bound(input, max))
 
 
 def clamp_max(input: Any, max: Any) -> Term:
@@ -133,16 +133,16 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     if dims is not None:
         return dims
     if is_number(other):
-        return term("add_scalar", input, value=finite(other) * alpha)
+        return term("add_scalar", input, value=scalar_for(input, other) * alpha)
     if is_number(input):
         return _scaled_add(input, other, alpha)
     require_tensor(input, other)
-    return term("add", input, other if alpha == 1 else term("mul_scalar", other, value=finite(alpha)))
+    return term("add", input, other if alpha == 1 else term("mul_scalar", other, value=scalar_for(other, alpha)))
 
 
 def _scaled_add(value: float, x: Any, alpha: float) -> Term:
     require(alpha == 1, "it scales its second operand")
-    return term("add_scalar", x, value=finite(value))
+    return term("add_scalar", x, value=scalar_for(x, value))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -151,12 +151,12 @@ def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     if dims is not None:
         return dims
     if is_number(other):
-        return term("add_scalar", input, value=-finite(other) * alpha)
+        return term("add_scalar", input, value=-scalar_for(input, other) * alpha)
     if is_number(input):
         require(alpha == 1, "it scales its second operand")
-        return term("rsub_scalar", other, value=finite(input))
+        return term("rsub_scalar", other, value=scalar_for(other, input))
     require_tensor(input, other)
-    return term("sub", input, other if alpha == 1 else term("mul_scalar", other, value=finite(alpha)))
+    return term("sub", input, other if alpha == 1 else term("mul_scalar", other, value=scalar_for(other, alpha)))
 
 
 def rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -172,7 +172,7 @@ def mul(input: Any, other: Any) -> Any:
         return dims
     if is_number(other) or is_number(input):
         x, value = (input, other) if is_number(other) else (other, input)
-        return term("mul_scalar", x, value=finite(value))
+        return term("mul_scalar", x, value=scalar_for(x, value))
     require_tensor(input, other)
     return term("mul", input, other)
 
@@ -216,7 +216,7 @@ def neg(input: Any) -> Any:
 def power(input: Any, exponent: Any) -> Any:
     """``torch.pow`` and ``**`` with a constant exponent."""
     require_tensor(input)
-    exponent = finite(exponent)
+    exponent = scalar_for(input, exponent)
     return term("square", input) if exponent == 2 else term("pow_scalar", input, exponent=exponent)
 
 

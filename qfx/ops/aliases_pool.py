@@ -17,7 +17,7 @@ from qfx.ops.terms import Shape, Term, term
 _INDICES = "it returns indices"
 
 
-def max_pool(  # noqa: PLR0917
+def max_pool(
     spatial: int,
     input: Any,
     kernel_size: Any,
@@ -37,7 +37,7 @@ def max_pool(  # noqa: PLR0917
     )  # fmt: skip
 
 
-def avg_pool(  # noqa: PLR0917
+def avg_pool(
     spatial: int,
     input: Any,
     kernel_size: Any,
@@ -88,7 +88,7 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 _SPATIAL_OF_MODE = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
 
-def interpolate(  # noqa: PLR0917
+def interpolate(
     input: Any,
     size: Any = None,
     scale_factor: Any = None,

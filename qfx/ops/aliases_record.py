@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
-from qfx.ops.extents import is_dim
+from qfx.ops.extents import is_dim, is_floating
 from qfx.ops.terms import Attr, NotNormal, Shape
 
 Spelling: TypeAlias = type[nn.Module] | Callable[..., Any] | str
@@ -119,6 +119,17 @@ def finite(value: Any) -> float:
     """
     require(is_number(value) and math.isfinite(value), f"{value!r} is not a finite number")
     return float(value)
+
+
+def scalar_for(x: Any, value: Any) -> int | float:
+    """The number that meets tensor ``x``: a float, but as written where ``x`` may be integers, which a float converts.
+
+    Raises:
+        NotNormal: It is not a finite Python number.
+    """
+    number = finite(value)
+    exact: int | float = value
+    return number if is_floating(x) else exact
 
 
 def dims_of(shape: Sequence[Any]) -> tuple[Any, ...]:

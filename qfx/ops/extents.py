@@ -25,6 +25,8 @@ _KEEPS_RANK = _KEEPS_SHAPE | {
 }
 _KEEPS_RANK |= {"pixel_shuffle", "pixel_unshuffle", "transpose", "slice", "linear"}
 _KEEPS_CHANNELS = _KEEPS_SHAPE | {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate"}
+_KEEPS_DTYPE = {"add", "sub", "mul", "relu", "clamp", "abs", "neg", "square", "sign", "floor", "ceil", "round"}
+_KEEPS_DTYPE |= {"add_scalar", "rsub_scalar", "mul_scalar", "pow_scalar", "matmul", "threshold"}
 _BROADCASTS = {"add", "sub", "mul", "div", "matmul"}
 
 
@@ -55,6 +57,21 @@ def rank_of(value: Any) -> int | None:
     return _reshaped_rank(op.name, value, x)
 
 
+def is_floating(value: Any) -> bool:
+    """Whether a tensor is certainly of a floating dtype."""
+    if not isinstance(value, fx.Node):
+        return False
+    if "dtype" in value.meta:
+        return bool(value.meta["dtype"].is_floating_point)
+    op = op_of(value)
+    if op is None:
+        return False
+    if op.name in _KEEPS_DTYPE or op.qparams == "share":
+        operands = value.args[0] if isinstance(value.args[0], (tuple, list)) else value.args[: len(op.tensors)]
+        return any(is_floating(operand) for operand in operands)
+    return op.name != "size"
+
+
 def _window_rank(value: fx.Node) -> int | None:
     window = value.kwargs.get("kernel") or value.kwargs.get("output_size") or value.kwargs.get("dims")
     if op_of(value) is TABLE["permute"] or not isinstance(window, (tuple, list)):
@@ -74,7 +91,7 @@ def _reshaped_rank(name: str, value: fx.Node, x: Any) -> int | None:
         return None
     kwargs: Any = value.kwargs
     if name == "mean":
-        dims = range(rank) if kwargs["dims"] is None else kwargs["dims"]
+        dims = kwargs["dims"] or range(rank)
         return rank if kwargs["keepdim"] else rank - len(dims)
     if name == "flatten":
         return rank - (kwargs["end_dim"] % rank - kwargs["start_dim"] % rank)

@@ -12,7 +12,7 @@ from qfx.ir.levels import is_opaque
 from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
 from qfx.ops.table import Op, op_of
-from qfx.quantization.qconfig import QConfig, QConfigDynamic
+from qfx.quantization.qconfig import QConfig
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ def annotate(
 
 
 def _outputs(graph: fx.Graph) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    fx.node.map_arg(graph.output_node().args, lambda n: found.append(n))
-    return found
+    return list(graph.output_node().all_input_nodes)
 
 
 # ---------------------------------------------------------------- decisions
@@ -102,7 +100,7 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
     if blocked:
         return Decision("float", blocked)
     qconfig = node.meta["qconfig"]
-    if isinstance(qconfig, QConfigDynamic):
+    if qconfig.is_dynamic:
         return _decide_dynamic(op, qconfig)
     if op.weights:
         return Decision("int8", "weights and activations quantized")
@@ -114,7 +112,7 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
     return Decision("float", "no operand is int8, so quantizing would only lose accuracy")
 
 
-def _decide_dynamic(op: Op, qconfig: QConfigDynamic) -> Decision:
+def _decide_dynamic(op: Op, qconfig: QConfig) -> Decision:
     if op.name != "linear":
         return Decision("float", f"a dynamic qconfig quantizes linear layers only, not {op.name}")
     dtype = qconfig.weight().dtype
@@ -140,7 +138,7 @@ def _blocked(op: Op, node: fx.Node) -> str | None:
     for name in op.weights:
         if not (isinstance(given[name], fx.Node) and given[name].op == "get_attr"):
             return f"its {name} is computed by the model, not a parameter"
-    if isinstance(node.meta["qconfig"], QConfigDynamic):
+    if node.meta["qconfig"].is_dynamic:
         return None
     return _unusable(node.meta["qconfig"])
 
@@ -169,12 +167,7 @@ def _leads_to_weighted(nodes: list[fx.Node]) -> set[fx.Node]:
 
 def _is_static_weighted(node: fx.Node) -> bool:
     op = op_of(node)
-    return (
-        op is not None
-        and bool(op.weights)
-        and not _blocked(op, node)
-        and not isinstance(node.meta["qconfig"], QConfigDynamic)
-    )
+    return op is not None and bool(op.weights) and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic
 
 
 # ---------------------------------------------------------------- groups
@@ -236,6 +229,6 @@ def _group_qconfig(members: list[fx.Node]) -> QConfig:
     for node in [*members, *(user for member in members for user in member.users)]:
         qconfig = node.meta.get("qconfig")
         op = op_of(node)
-        if isinstance(qconfig, QConfig) and not isinstance(qconfig, QConfigDynamic) and op is not None:
+        if isinstance(qconfig, QConfig) and not qconfig.is_dynamic and op is not None:
             return qconfig
     raise AssertionError(f"no qconfig reaches {members}")

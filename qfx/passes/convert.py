@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute, has_attribute, is_free, set_buffer
+from qfx.ir.nodes import operand, path, place
 from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.calls import arguments
@@ -15,6 +17,7 @@ from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
 from qfx.passes.insert import GROUP, observer_calls
+from qfx.quantization.observer import PerChannelMinMaxObserver
 
 
 @dataclass
@@ -37,7 +40,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     """
     run = _Conversion(gm)
     # Read before anything is replaced: a module used twice is converted twice from the same float weight.
-    run.floats.update({n.target: attribute(gm, n.target).detach() for n in gm.graph.find_nodes(op="get_attr")})
+    run.floats.update({path(n): attribute(gm, path(n)).detach() for n in gm.graph.find_nodes(op="get_attr")})
     _read_observers(run)
     nodes = list(gm.graph.nodes)
     for node in nodes:
@@ -63,13 +66,14 @@ def fx_module(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _read_observers(run: _Conversion) -> None:
-    paths = {n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta}
-    for path in sorted(paths):
-        qparams = run.gm.get_submodule(path).qparams()
-        base = path.removesuffix("activation_post_process").rstrip("._")
+    groups = {n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta}
+    for group in sorted(groups):
+        observer: Any = run.gm.get_submodule(group)
+        qparams = observer.qparams()
+        base = group.removesuffix("activation_post_process").rstrip("._")
         while not is_free(run.gm, base, "scale"):
             base += "_"
-        run.qparams[path], run.bases[path] = qparams, base
+        run.qparams[group], run.bases[group] = qparams, base
         set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))
         set_buffer(run.gm, f"{base}.zero_point", torch.tensor(qparams.zero_point, dtype=torch.int64))
 
@@ -79,25 +83,25 @@ def _read_observers(run: _Conversion) -> None:
 
 def _quantize_value(run: _Conversion, node: fx.Node) -> None:
     """Put quantize and dequantize behind ``node``, in front of its observer call if it has one."""
-    path = node.meta[GROUP]
-    qparams = run.qparams[path]
+    group = node.meta[GROUP]
+    qparams = run.qparams[group]
     node.meta["qparams"] = qparams
-    calls = [u for u in node.users if u.meta.get("observer") == path]
+    calls = [u for u in node.users if u.meta.get("observer") == group]
     readers = calls if calls else [u for u in node.users if not _is_size(u)]
     if not readers:
         return
     graph = run.gm.graph
     with graph.inserting_after(node):
-        scale = graph.get_attr(f"{run.bases[path]}.scale")
+        scale = graph.get_attr(f"{run.bases[group]}.scale")
     with graph.inserting_after(scale):
-        zero = graph.get_attr(f"{run.bases[path]}.zero_point")
-    kwargs = {"dtype": qparams.dtype.name, "quant_min": qparams.qmin, "quant_max": qparams.qmax}
+        zero = graph.get_attr(f"{run.bases[group]}.zero_point")
+    kwargs: dict[str, Any] = {"dtype": qparams.dtype.name, "quant_min": qparams.qmin, "quant_max": qparams.qmax}
     with graph.inserting_after(zero):
         code = graph.call_function(qdq.quantize, (node, scale, zero), kwargs)
     with graph.inserting_after(code):
         value = graph.call_function(qdq.dequantize, (code, scale, zero))
     for made in (scale, zero, code, value):
-        made.meta.update({k: node.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+        made.meta.update(place(node))
     code.meta["qparams"] = value.meta["qparams"] = qparams
     for reader in readers:
         reader.replace_input_with(node, value)
@@ -110,7 +114,7 @@ def _is_size(node: fx.Node) -> bool:
 
 def _remove_observers(gm: fx.GraphModule) -> None:
     for call in observer_calls(gm.graph):
-        call.replace_all_uses_with(call.args[0])
+        call.replace_all_uses_with(operand(call))
         gm.graph.erase_node(call)
 
 
@@ -118,12 +122,11 @@ def _return_codes(gm: fx.GraphModule) -> None:
     """Let the outputs named in ``output_quantized_idxs`` leave, and the inputs named arrive, as integers."""
     output = gm.graph.output_node()
     wanted = set(gm.meta.get("output_quantized_idxs", ()))
-    found: list[fx.Node] = []
-    fx.node.map_arg(output.args, lambda n: found.append(n))
+    found = output.all_input_nodes
     for index in sorted(wanted):
         node = found[index]
         if node.target is qdq.dequantize:
-            output.replace_input_with(node, node.args[0])
+            output.replace_input_with(node, operand(node))
     placeholders = gm.graph.find_nodes(op="placeholder")
     for index in gm.meta.get("input_quantized_idxs", ()):
         placeholder = placeholders[index]
@@ -159,9 +162,7 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
 
 
-def _weight_observer(node: fx.Node, op: Op) -> torch.nn.Module:
-    from qfx.quantization.observer import PerChannelMinMaxObserver
-
+def _weight_observer(node: fx.Node, op: Op) -> Any:
     if op.name == "channel_affine":
         # One factor a channel: its own scale represents it exactly, whatever the qconfig does with kernels.
         return PerChannelMinMaxObserver(dtype="qint8", qscheme="per_channel_symmetric", ch_axis=0)
@@ -173,10 +174,8 @@ def _weight_observer(node: fx.Node, op: Op) -> torch.nn.Module:
 def _input_group(op: Op, node: fx.Node) -> str:
     x = arguments(op, node)[op.tensors[0]]
     while "observer" in x.meta:
-        if x.meta.get("observer") and GROUP in x.args[0].meta:
-            return x.args[0].meta[GROUP]
-        x = x.args[0]
-    return x.meta[GROUP]
+        x = operand(x)
+    return str(x.meta[GROUP])
 
 
 def _corrected_bias(
@@ -184,14 +183,14 @@ def _corrected_bias(
 ) -> Tensor | None:
     if "input_mean" not in node.meta:
         return bias
-    mean = run.gm.get_submodule(node.meta["input_mean"]).mean()
-    shift = weights.bias_shift(weight, rounded, mean, groups)
+    observer: Any = run.gm.get_submodule(node.meta["input_mean"])
+    shift = weights.bias_shift(weight, rounded, observer.mean(), groups)
     return shift if bias is None else bias.double() + shift
 
 
-def _store_weight(run: _Conversion, path: str, rounded: weights.QuantizedWeight) -> fx.Node:
+def _store_weight(run: _Conversion, weight_path: str, rounded: weights.QuantizedWeight) -> fx.Node:
     """The dequantize node of a stored int8 weight; equal weights of a reused module are stored once."""
-    base = _stored(run, ("weight", path, *_fingerprint(rounded)), path)
+    base = _stored(run, ("weight", weight_path, *_fingerprint(rounded)), weight_path)
     if not has_attribute(run.gm, f"{base}_scale"):
         set_buffer(run.gm, base, rounded.values)
         set_buffer(run.gm, f"{base}_scale", rounded.scale)
@@ -201,8 +200,8 @@ def _store_weight(run: _Conversion, path: str, rounded: weights.QuantizedWeight)
 
 def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor) -> fx.Node:
     prefix = weight_path.rpartition(".")[0]
-    path = f"{prefix}.bias" if prefix else "bias"
-    base = _stored(run, ("bias", path, bias.numpy().tobytes(), scale.numpy().tobytes()), path)
+    bias_path = f"{prefix}.bias" if prefix else "bias"
+    base = _stored(run, ("bias", bias_path, bias.numpy().tobytes(), scale.numpy().tobytes()), bias_path)
     if not has_attribute(run.gm, f"{base}_scale"):
         set_buffer(run.gm, base, bias)
         set_buffer(run.gm, f"{base}_scale", scale)
@@ -214,18 +213,18 @@ def _fingerprint(rounded: weights.QuantizedWeight) -> tuple[object, ...]:
     return rounded.values.numpy().tobytes(), rounded.scale.numpy().tobytes(), rounded.zero_point.numpy().tobytes()
 
 
-def _stored(run: _Conversion, key: tuple[object, ...], path: str) -> str:
-    """Where the integers of ``path`` go: over the float tensor unless another use still needs that or took it."""
+def _stored(run: _Conversion, key: tuple[object, ...], wanted: str) -> str:
+    """Where the integers of ``wanted`` go: over the float tensor unless another use still needs that or took it."""
     if key not in run.weights:
-        free = path
-        while free in run.weights.values() or (free == path and _has_float_use(run.gm, path)):
+        free = wanted
+        while free in run.weights.values() or (free == wanted and _has_float_use(run.gm, wanted)):
             free += "_int8"
         run.weights[key] = free
     return run.weights[key]
 
 
-def _has_float_use(gm: fx.GraphModule, path: str) -> bool:
-    readers = [u for n in gm.graph.find_nodes(op="get_attr") if n.target == path for u in n.users]
+def _has_float_use(gm: fx.GraphModule, wanted: str) -> bool:
+    readers = [u for n in gm.graph.find_nodes(op="get_attr") if n.target == wanted for u in n.users]
     return any(
         reader.target is not qdq.dequantize and reader.meta.get("decision", ("float",))[0] == "float"
         for reader in readers
@@ -256,5 +255,5 @@ def _make_dynamic(run: _Conversion, op: Op, node: fx.Node) -> None:
         rounded = run.gm.graph.call_function(
             requantize_dynamic, (x,), {"reduce_range": bool(node.meta.get("reduce_range", False))}
         )
-    rounded.meta.update({k: node.meta.get(k) for k in ("module_path", "source", "shape", "dtype")})
+    rounded.meta.update(place(node))
     _set_operand(run, op, node, op.tensors[0], rounded)

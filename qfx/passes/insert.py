@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 from qfx.ir.attributes import attribute
+from qfx.ir.nodes import path, place
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
@@ -38,26 +39,23 @@ def insert_observers(gm: fx.GraphModule, annotation: Annotation, *, bias_correct
 
 
 def _observe(gm: fx.GraphModule, group: Group) -> None:
-    path = _free_path(gm, group.sources[0] if group.sources else group.members[0], "activation_post_process")
-    gm.add_submodule(path, _observer(group))
+    where = _free_path(gm, group.sources[0] if group.sources else group.members[0], "activation_post_process")
+    gm.add_submodule(where, _observer(group))
     for member in group.members:
-        member.meta[GROUP] = path
+        member.meta[GROUP] = where
     for source in group.sources:
         readers = _readers(source)
         with gm.graph.inserting_after(source):
-            call = gm.graph.call_module(path, (source,))
-        call.meta.update(_place(source), observer=path)
+            call = gm.graph.call_module(where, (source,))
+        call.meta.update(place(source), observer=where)
         for user in readers:
             user.replace_input_with(source, call)
 
 
-def _observer(group: Group) -> nn.Module:
+def _observer(group: Group) -> Any:
     node = group.sources[0] if group.sources else group.members[0]
     if group.fixed is not None:
-        fixed = group.fixed
-        observer = FixedQParamsObserver(
-            scale=fixed.scale, zero_point=fixed.zero_point, dtype=fixed.dtype, quant_min=fixed.qmin, quant_max=fixed.qmax
-        )
+        observer: Any = FixedQParamsObserver(*group.fixed.per_tensor(), group.fixed.dtype)
     else:
         assert group.qconfig is not None
         observer = group.qconfig.activation()
@@ -89,19 +87,15 @@ def _collect_input_mean(gm: fx.GraphModule, node: fx.Node) -> None:
     assert op is not None
     given = arguments(op, node)
     x, weight = given[op.tensors[0]], attribute(gm, given[op.weights[0]].target)
-    path = _free_path(gm, node, "input_mean")
+    where = _free_path(gm, node, "input_mean")
     mean = ChannelMean(ch_axis=1 - weight.dim())
     mean.label, mean.source = node.meta.get("module_path") or node.name, node.meta.get("source")
-    gm.add_submodule(path, mean)
+    gm.add_submodule(where, mean)
     with gm.graph.inserting_before(node):
-        call = gm.graph.call_module(path, (x,))
-    call.meta.update(_place(node), observer=path)
-    node.meta["input_mean"] = path
+        call = gm.graph.call_module(where, (x,))
+    call.meta.update(place(node), observer=where)
+    node.meta["input_mean"] = where
     node.replace_input_with(x, call)
-
-
-def _place(node: fx.Node) -> dict[str, object]:
-    return {k: node.meta.get(k) for k in ("module_path", "source", "shape", "dtype")}
 
 
 def _free_path(gm: fx.GraphModule, node: fx.Node, suffix: str) -> str:
@@ -110,7 +104,7 @@ def _free_path(gm: fx.GraphModule, node: fx.Node, suffix: str) -> str:
     weight = _weight_path(node)
     candidates = [f"{weight}.{suffix}"] if weight else []
     candidates += [f"{node.name}_{suffix}", *(f"{node.name}_{suffix}_{i}" for i in range(1, len(taken) + 2))]
-    return next(path for path in candidates if path not in taken)
+    return next(name for name in candidates if name not in taken)
 
 
 def _weight_path(node: fx.Node) -> str | None:
@@ -118,7 +112,8 @@ def _weight_path(node: fx.Node) -> str | None:
     if op is None or not op.weights:
         return None
     weight = arguments(op, node)[op.weights[0]]
-    return weight.target.rpartition(".")[0] or None if isinstance(weight, fx.Node) and weight.op == "get_attr" else None
+    is_parameter = isinstance(weight, fx.Node) and weight.op == "get_attr"
+    return path(weight).rpartition(".")[0] or None if is_parameter else None
 
 
 def observer_calls(graph: fx.Graph) -> Iterable[fx.Node]:

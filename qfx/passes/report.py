@@ -87,7 +87,6 @@ def _record(node: fx.Node) -> Record:
     kind, reason = node.meta.get("decision", ("float", ""))
     if not reason:
         reason = node.meta.get("opaque_reason") or node.meta.get("island_reason") or ""
-    fused = [name for name, key in (("residual", "residual"), ("clamp", "activation")) if _has(node, key)]
     code = next((u for u in node.users if u.target is qdq.quantize), None)
     return Record(
         name=node.name,
@@ -97,8 +96,13 @@ def _record(node: fx.Node) -> Record:
         decision="int8" if kind in ("int8", "dynamic") else "float",
         reason=reason,
         qparams=code.meta.get("qparams") if code is not None else None,
-        fused=tuple(fused),
+        fused=fused_names(node),
     )
+
+
+def fused_names(node: fx.Node) -> tuple[str, ...]:
+    """What is fused into a node: ``"residual"``, ``"clamp"``."""
+    return tuple(name for name, key in (("residual", "residual"), ("clamp", "activation")) if _has(node, key))
 
 
 def _has(node: fx.Node, key: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from torch import fx
 
 from qfx.errors import QConfigError
+from qfx.ir.nodes import NO_ENTRY
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.qconfig_dict import ObjectType, QConfigRules, parse_qconfig_dict, type_name
 
@@ -85,7 +86,7 @@ def _resolve(op: _Op, rules: QConfigRules) -> Resolution:
         found = find(op, rules)
         if found is not None:
             return found
-    return rules.default, '""' if rules.default is not None else "no entry"
+    return rules.default, '""' if rules.default is not None else NO_ENTRY
 
 
 def _by_order(op: _Op, rules: QConfigRules) -> Resolution | None:

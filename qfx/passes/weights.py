@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class QuantizedWeight:
         return arithmetic.dequantize(self.values, self.scale, self.zero_point, self.axis)
 
 
-def quantize_weight(weight: Tensor, observer: torch.nn.Module) -> QuantizedWeight:
+def quantize_weight(weight: Tensor, observer: Any) -> QuantizedWeight:
     """Quantize ``weight`` with the qparams that a fresh ``observer`` finds for it.
 
     Raises:

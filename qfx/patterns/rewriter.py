@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from qfx.ir.nodes import NO_ENTRY
+from qfx.ops.table import is_op
 from qfx.ops.terms import Term
 from qfx.patterns.pattern import Match, Pattern, matches
 from qfx.patterns.replacement import Replacer
@@ -29,6 +31,7 @@ class Rule:
         sample: Makes a model that the rule must rewrite.
         near_miss: Makes a model that looks alike and that the rule must leave.
         semantics: Whether the result keeps every bit, or only the value within rounding.
+        across_qconfigs: Whether it may join ops that the user configured differently.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Rule:
     sample: Sample
     near_miss: Sample
     semantics: Literal["bitwise", "rounding"] = "rounding"
+    across_qconfigs: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,19 @@ def _candidates(graph: fx.Graph, rules: Sequence[Rule], work: set[fx.Node]) -> l
             continue
         for rule in rules:
             for match in matches(rule.pattern, node):
+                if not (rule.across_qconfigs or _one_qconfig(match)):
+                    continue
                 replacement = rule.replace(match)
                 if replacement is not None and replacement is not node:
                     inner = max((order[other] for other in match.interior if other is not node), default=0)
                     found.append(_Candidate((-rule.benefit, index, -inner, rule.name), rule, match, replacement))
     return sorted(found, key=lambda candidate: candidate.key)
+
+
+def _one_qconfig(match: Match) -> bool:
+    """Whether everything the match joins has the same qconfig; a clamp that no entry names goes with its producer."""
+    given = [n for n in match.interior if not (is_op(n, "relu", "clamp") and n.meta.get("qconfig_rule") == NO_ENTRY)]
+    return all(n.meta.get("qconfig") == given[0].meta.get("qconfig") for n in given[1:])
 
 
 def _apply(candidates: list[_Candidate], replacer: Replacer, reach: int) -> set[fx.Node]:

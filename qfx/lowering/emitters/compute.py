@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import ConversionError
+from qfx.ir.nodes import operand
 from qfx.ir.types import QArray, QParams
-from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
+from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, code_shift, emits, identity
 from qfx.ops import arithmetic, lookup
 from qfx.ops.calls import arguments, attributes
+from qfx.ops.compute import Activation
+from qfx.ops.integer import epilogue
 from qfx.ops.table import Op, lookup_table, op_of
 
 
@@ -144,18 +147,9 @@ def _output(node: fx.Node, out: QParams | None, ints: dict[str, Any], floats: di
     ints["clamp"] = clamp_codes(activation, out)
 
 
-def clamp_codes(activation: tuple[str, float | None, float | None] | None, out: QParams) -> list[int]:
-    """Codes of the epilogue's bounds within ``out``'s range."""
-    scale, zero, low, high = code_of(out)
-    if activation is None:
-        return [low, high]
-    bounds = [low if activation[1] is None else activation[1], high if activation[2] is None else activation[2]]
-    step, origin = torch.tensor(scale, dtype=torch.float32), torch.tensor(zero)
-    if activation[1] is not None:
-        bounds[0] = int(arithmetic.quantize(torch.tensor(float(activation[1])), step, origin, low, high))
-    if activation[2] is not None:
-        bounds[1] = int(arithmetic.quantize(torch.tensor(float(activation[2])), step, origin, low, high))
-    return [int(b) for b in bounds]
+def clamp_codes(activation: Activation, out: QParams) -> list[int]:
+    """Codes between which the clamp epilogue holds a result."""
+    return [bound + code_shift(out) for bound in epilogue.clamp_codes(activation, out)]
 
 
 def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
@@ -177,8 +171,7 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
 
 @emits("quantize", floats=True)
 def quantize(emission: Emission, node: fx.Node) -> Physical:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = operand(node)
     out = node.meta["value_type"].qparams
     scale, zero, _, _ = code_of(out)
     if source.meta["value_type"].kind == "code":
@@ -219,8 +212,7 @@ IMAGE_OPS = frozenset(
 
 @emits("dequantize", floats=True)
 def dequantize(emission: Emission, node: fx.Node) -> Physical:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = operand(node)
     x = emission.value(source)
     scale, zero, _, _ = code_of(source.meta["value_type"].qparams)
     leaves = any(user.op == "output" or user.meta.get("in_torch") for user in node.users)
@@ -232,23 +224,19 @@ def dequantize(emission: Emission, node: fx.Node) -> Physical:
 
 def pointwise_table(op: Op, node: fx.Node) -> Tensor:
     """The table of a pointwise node between codes."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = operand(node)
     return lookup_table(op, attributes(op, node), source.meta["value_type"].qparams, node.meta["value_type"].qparams)
 
 
 def pointwise(emission: Emission, node: fx.Node) -> Physical:
     """A table between codes; the function itself on floats."""
-    op, source = op_of(node), node.args[0]
+    op, source = op_of(node), operand(node)
     assert op is not None
-    assert isinstance(source, fx.Node)
     x = emission.value(source)
     if node.meta["value_type"].kind == "code":
         return emission.lookup(node, x, pointwise_table(op, node))
     args = numbers(attributes(op, node))
-    return emission.step(
-        "pointwise_f32", node, [x], x.order, "f32", text={"function": op.name}, floats={"args": args}
-    )
+    return emission.step("pointwise_f32", node, [x], x.order, "f32", text={"function": op.name}, floats={"args": args})
 
 
 _OPEN = {"min": -float("inf"), "max": float("inf")}

@@ -74,7 +74,7 @@ def mean(emission: Emission, node: fx.Node) -> Physical:
     assert op is not None
     given = arguments(op, node)
     x = emission.value(given["x"])
-    dims = range(x.rank) if given["dims"] is None else sorted({d % x.rank for d in given["dims"]})
+    dims = sorted({d % x.rank for d in given["dims"]}) if given["dims"] else range(x.rank)
     attributes = _average(node)
     attributes["ints"] |= {"axes": sorted(x.order.index(d) for d in dims), "keepdim": int(given["keepdim"])}
     order = x.order

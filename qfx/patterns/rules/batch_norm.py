@@ -111,5 +111,6 @@ RULES = (
         benefit=20,
         sample=lambda: (randomized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))), (torch.randn(2, 3, 8, 8),)),
         near_miss=lambda: (randomized(_Shared()), (torch.randn(2, 3, 8, 8),)),
+        across_qconfigs=True,
     ),
 )  # fmt: skip

@@ -1,0 +1,36 @@
+"""Reading fx nodes with the types that a graph at our levels guarantees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+NO_ENTRY = "no entry"
+"""``meta["qconfig_rule"]`` of a node that no entry of the qconfig_dict names."""
+
+PLACE = ("module_path", "source", "shape", "dtype")
+"""Metadata that says where a value comes from and what it is; derived nodes inherit it."""
+
+
+def operand(node: fx.Node, index: int = 0) -> fx.Node:
+    """Positional argument ``index``, which is a node."""
+    value = node.args[index]
+    assert isinstance(value, fx.Node), f"{node.format_node()} has no node at {index}"
+    return value
+
+
+def keyword(node: fx.Node, name: str) -> Any:
+    """A keyword argument, None when absent."""
+    return node.kwargs.get(name)
+
+
+def path(node: fx.Node) -> str:
+    """The dotted path that a get_attr or call_module node names."""
+    assert isinstance(node.target, str), f"{node.format_node()} names no path"
+    return node.target
+
+
+def place(node: fx.Node) -> dict[str, Any]:
+    """Metadata for a node derived from ``node``."""
+    return {key: node.meta.get(key) for key in PLACE}

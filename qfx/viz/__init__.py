@@ -1,0 +1,1 @@
+"""Read-only views of graphs; nothing imports this package but the public names."""
