@@ -46,6 +46,8 @@ def quantize_fx(
     Raises:
         QfxError: What is wrong, where, and what to do.
     """
+    if isinstance(model, nn.Module):
+        require_cpu(model)
     if calibration is not None:
         head, calibration = first_batch(calibration)
         example_inputs = head if example_inputs is None else example_inputs
@@ -112,7 +114,6 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedM
     described = prepared.info.get("example_inputs")
     if described is not None:
         gm = propagate_shapes(gm, tuple(map(example, described)))
-        gm.meta["has_shapes"] = True
     quantized = QuantizedModel(gm, preserved, isa)
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)

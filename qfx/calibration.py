@@ -34,7 +34,7 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
         count, signature = 0, Signature.of_graph(prepared.graph)
         for batch in tqdm(_iterate(data), desc="calibrating", unit="batch", disable=None, leave=False):
             args, kwargs = split_batch(signature, batch, count)
-            prepared(*args, **kwargs)
+            _observe(prepared, args, kwargs, count)
             count += 1
     if count == 0:
         raise CalibrationError(
@@ -42,6 +42,19 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
             why="Observers need at least one batch to find the ranges of activations.",
             remedy="Pass 8 to 64 batches that look like real inputs; an exhausted generator must be made anew.",
         )
+
+
+def _observe(prepared: PreparedModel, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
+    try:
+        prepared(*args, **kwargs)
+    except InputError as error:
+        raise CalibrationError(
+            f"Batch {index} does not run through the model: {error.what}",
+            where=error.where,
+            source=error.source,
+            why=error.why,
+            remedy=error.remedy,
+        ) from error
 
 
 def first_batch(data: Calibration) -> tuple[Any, Calibration]:
@@ -97,5 +110,5 @@ def require_cpu(model: nn.Module) -> None:
                 f"The model's {name!r} is on {tensor.device}.",
                 where=name.rpartition(".")[0],
                 why="qfx's int8 runtime runs on the CPU.",
-                remedy="Move the model with model.cpu() before converting it.",
+                remedy="Move it with .cpu(): the float model, or the calibrated one before it is converted.",
             )

@@ -27,9 +27,10 @@ class PreparedModel(GraphCarrier):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The float model's result; observers watch on the way."""
         inputs = self.bind(args, kwargs)
+        result = self.run_graph(*inputs)
         if self.info.get("example_inputs") is None:
             self.info["example_inputs"] = tuple(map(describe, inputs))
-        return self.run_graph(*inputs)
+        return result
 
 
 class QuantizedModel(GraphCarrier):
@@ -56,15 +57,12 @@ class QuantizedModel(GraphCarrier):
     def compiled(self) -> Compiled:
         """The executables, made from the current state on first use."""
         if self._compiled is None:
-            gm = self.graph_module()
             if self.info.get("example_inputs") is None:
                 raise ConversionError(
                     "The shapes of this model's inputs are not known yet.",
                     remedy="Call it once, or pass example_inputs to prepare_fx.",
                 )
-            if not self.info.get("has_shapes"):
-                gm = propagate_shapes(gm, tuple(map(example, self.info["example_inputs"])))
-            self._compiled = compile_int8(run(LOWER, gm), self.isa)
+            self._compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
         return self._compiled
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -73,15 +71,27 @@ class QuantizedModel(GraphCarrier):
         Raises:
             InputError: An input has the wrong number, type, dtype, rank, shape or device.
         """
-        given = self.bind(args, kwargs)
-        if self.info.get("example_inputs") is None:
-            self.info["example_inputs"] = tuple(map(describe, given))
-        inputs = tuple(_checked(n, v) for n, v in zip(self.graph.find_nodes(op="placeholder"), given, strict=True))
+        inputs = self._inputs(args, kwargs)
         compiled = self.compiled
         try:
             return compiled.run(inputs)
         except QfxError as error:
             raise _located(error, compiled) from error
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The inputs of a call as the programs take them."""
+        given = self.bind(args, kwargs)
+        if self.info.get("example_inputs") is None:
+            self._learn_shapes(given)
+        return tuple(_checked(n, v) for n, v in zip(self.graph.find_nodes(op="placeholder"), given, strict=True))
+
+    def _learn_shapes(self, given: tuple[Any, ...]) -> None:
+        """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
+        described = tuple(map(describe, map(_as_float32, given)))
+        known = propagate_shapes(self.graph_module(), tuple(map(example, described)))
+        for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
+            ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
+        self.info["example_inputs"] = described
 
     def explain(self) -> str:
         """What the runtime runs: the steps of each program with kernel, tile, output shape and bytes."""
@@ -93,13 +103,11 @@ class QuantizedModel(GraphCarrier):
         """Median microseconds of every step for these inputs, as records."""
         from qfx.lowering.explain import profile
 
-        return profile(self.compiled, self.bind(args, kwargs), repeats)
+        return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As ``nn.Module``; the executables are made anew from the loaded tensors."""
-        result = super().load_state_dict(*args, **kwargs)
-        self._compiled = None
-        return result
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._compiled = None  # made anew from the loaded tensors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         probe = fn(torch.zeros(1))
@@ -124,7 +132,8 @@ class QuantizedModel(GraphCarrier):
 
 def _preserve(target: nn.Module, preserved: Mapping[str, Any]) -> None:
     for name, value in preserved.items():
-        setattr(target, name, value)
+        if not hasattr(target, name):  # a part of the graph is there already, observed or quantized
+            setattr(target, name, value)
 
 
 def describe(value: Any) -> Any:
@@ -140,6 +149,10 @@ def example(description: Any) -> Any:
 
 
 _CASTABLE = (torch.float64, torch.float16, torch.bfloat16)
+
+
+def _as_float32(value: Any) -> Any:
+    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in _CASTABLE else value
 
 
 def _checked(node: fx.Node, value: Any) -> Any:
@@ -161,8 +174,7 @@ def _checked(node: fx.Node, value: Any) -> Any:
         )
     if arrives is not None:
         return _checked_codes(what, value, arrives.dtype.storage)
-    if value.dtype in _CASTABLE:
-        return value.to(torch.float32)
+    value = _as_float32(value)
     if value.dtype is not torch.float32:
         raise InputError(f"{what} has dtype {value.dtype}.", remedy="Pass floating point: the model quantizes itself.")
     return value
@@ -181,4 +193,4 @@ def _located(error: QfxError, compiled: Compiled) -> InputError:
             if f"'{name}'" in error.what or f'"{name}"' in error.what:
                 path, source = node.meta.get("module_path") or name, node.meta.get("source")
                 return InputError(error.what, where=path, source=source, why=error.why, remedy=error.remedy)
-    return InputError(error.what, why=error.why, remedy=error.remedy)
+    return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=error.remedy)

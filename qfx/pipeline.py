@@ -21,6 +21,7 @@ FUSE = (
     Pass(rewrite.eliminate_identities, "normal", "normal"),
     Pass(rewrite.fold_scales, "normal", "normal"),
     Pass(rewrite.fold_padding, "normal", "normal"),
+    Pass(rewrite.unify_pooling, "normal", "normal"),
     Pass(rewrite.fuse_activations, "normal", "normal"),
     Pass(rewrite.fuse_residuals, "normal", "normal"),
     Pass(rewrite.eliminate_dead_code, "normal", "normal"),

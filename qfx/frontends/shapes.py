@@ -27,13 +27,16 @@ def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.Gr
     """
     args = bind_inputs(graph_module, example_inputs)
     seen = _run(graph_module, args)
-    wider = _run_wider(graph_module, args)
+    batch = _batch(args)
+    wider = {} if batch is None else _run_wider(graph_module, args, batch)
     for node, (shape, dtype) in seen.items():
         node.meta["shape"], node.meta["dtype"] = shape, dtype
         node.meta["batch_dim"] = None
         if node in wider and len(wider[node][0]) == len(shape):
-            changed = [dim for dim, pair in enumerate(zip(shape, wider[node][0], strict=True)) if pair[0] != pair[1]]
-            node.meta["batch_dim"] = changed[0] if len(changed) == 1 else None
+            changes = [(dim, *pair) for dim, pair in enumerate(zip(shape, wider[node][0], strict=True))]
+            changes = [(dim, before, after) for dim, before, after in changes if before != after]
+            if len(changes) == 1 and changes[0][1:] == (batch, batch + 1):  # type: ignore[operator]
+                node.meta["batch_dim"] = changes[0][0]
     return graph_module
 
 
@@ -121,12 +124,14 @@ def _to_meta(value: Tensor) -> Tensor:
     return value.to("meta")
 
 
-def _run_wider(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:
-    """As with a batch larger by one, or nothing when the model does not take one."""
+def _batch(args: tuple[Any, ...]) -> int | None:
+    """The first dim of the first tensor."""
     tensors = [value for value in pytree.tree_leaves(args) if isinstance(value, Tensor) and value.dim() > 0]
-    if not tensors:
-        return {}
-    batch = tensors[0].shape[0]
+    return int(tensors[0].shape[0]) if tensors else None
+
+
+def _run_wider(graph_module: fx.GraphModule, args: tuple[Any, ...], batch: int) -> Seen:
+    """As with a batch larger by one, or nothing when the model does not take one."""
 
     def widen(value: Tensor) -> Tensor:
         if value.dim() == 0 or value.shape[0] != batch:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, fx, nn
+
+from qfx.ir.types import QDType, QParams
 
 
 def attribute(root: nn.Module, path: str) -> Tensor:
@@ -11,6 +15,18 @@ def attribute(root: nn.Module, path: str) -> Tensor:
     value = getattr(root.get_submodule(parent), name)
     assert isinstance(value, Tensor), f"{path} is no tensor"
     return value
+
+
+def read_qparams(root: nn.Module, node: fx.Node) -> QParams:
+    """The qparams of a quantize node of ``root``'s graph, from the buffers that it names."""
+    scale, zero = (_plain(attribute(root, str(a.target))) for a in node.args[1:3] if isinstance(a, fx.Node))
+    given: dict[str, Any] = dict(node.kwargs)
+    kind = QDType.parse(given["dtype"])
+    return QParams(scale, zero, kind, given.get("axis"), given.get("quant_min"), given.get("quant_max"))
+
+
+def _plain(value: Tensor) -> Any:
+    return value.item() if value.dim() == 0 else tuple(value.tolist())
 
 
 def set_buffer(gm: fx.GraphModule, path: str, value: Tensor) -> None:
@@ -37,6 +53,16 @@ def has_attribute(root: nn.Module, path: str) -> bool:
             return False
         owner = getattr(owner, name)
     return True
+
+
+def is_tensor(root: nn.Module, path: str) -> bool:
+    """Whether a tensor sits at ``path``."""
+    if not has_attribute(root, path):
+        return False
+    owner: object = root
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    return isinstance(owner, Tensor)
 
 
 def is_free(root: nn.Module, path: str, name: str) -> bool:

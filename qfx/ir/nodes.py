@@ -31,6 +31,13 @@ def path(node: fx.Node) -> str:
     return node.target
 
 
+def outputs(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that a graph returns, in order; one that is returned twice is listed twice."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(graph.output_node().args, found.append)
+    return found
+
+
 def place(node: fx.Node) -> dict[str, Any]:
     """Metadata for a node derived from ``node``."""
     return {key: node.meta.get(key) for key in PLACE}

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.lowering.emit import EMITTERS, Emission, Physical, identity
+from qfx.errors import QfxError
+from qfx.ir.module import node_failure
+from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import Segment, partition
 from qfx.ops.calls import arguments
@@ -68,7 +70,15 @@ class Compiled:
             given = [env[n] for n in part.segment.inputs]
             results = observe(part, given) if observe else part.executable(*given)
             env.update(zip(part.segment.outputs, results, strict=True))
-        return fx.node.map_arg(self.gm.graph.output_node().args[0], lambda n: _fetch(self.gm, n, env))
+        return fx.node.map_arg(self.gm.graph.output_node().args[0], lambda n: _returned(self.gm, n, env))
+
+
+def _returned(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    """The value of an output; codes as integers of their own dtype."""
+    value, qparams = _fetch(gm, node, env), node.meta["value_type"].qparams
+    if qparams is None or not code_shift(qparams):
+        return value
+    return (value.to(torch.int16) - code_shift(qparams)).to(qparams.dtype.storage)
 
 
 def _fetch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
@@ -83,6 +93,15 @@ def _fetch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
 def _run_torch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
     args = fx.node.map_arg(node.args, lambda n: _fetch(gm, n, env))
     kwargs = fx.node.map_arg(node.kwargs, lambda n: _fetch(gm, n, env))
+    try:
+        return _call(gm, node, args, kwargs)
+    except QfxError:
+        raise
+    except Exception as error:
+        raise node_failure(node, error, [env[n] for n in node.all_input_nodes]) from error
+
+
+def _call(gm: fx.GraphModule, node: fx.Node, args: Any, kwargs: Any) -> Any:
     if node.op == "call_module":
         return gm.get_submodule(str(node.target))(*args, **kwargs)
     if node.op == "call_method":
@@ -151,7 +170,7 @@ def _taps(emission: Emission, segment: Segment) -> dict[str, Tap]:
         if "codes_of" in node.meta:
             value = emission.values[node]
             qparams = node.meta["value_type"].qparams
-            taps[node.meta["codes_of"]] = Tap(value.id, value.order, 128 if qparams.dtype.name == "qint8" else 0)
+            taps[node.meta["codes_of"]] = Tap(value.id, value.order, code_shift(qparams))
     return taps
 
 

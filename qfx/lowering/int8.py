@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from qfx.ir.attributes import attribute
+from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import keyword, operand, path, place
 from qfx.ir.types import QArray, QDType, QParams
@@ -52,16 +52,17 @@ class _Lowering:
     def run(self) -> fx.GraphModule:
         for node in self.gm.graph.nodes:
             self._lower(node)
-        self.graph.eliminate_dead_code()
-        self.graph.lint()
         lowered = fx.GraphModule(self.gm, self.graph)
+        lowered.graph.eliminate_dead_code()
+        lowered.graph.lint()
+        lowered.recompile()
         lowered.meta.update(self.gm.meta)
         return lowered
 
     def _lower(self, node: fx.Node) -> None:
         op = op_of(node)
         if node.op == "placeholder":
-            arrives = node.meta.get("arrives_as")
+            arrives = self._arrives_as(node)
             self._copy(node, ValueType("code", arrives) if arrives else _float_type(node))
         elif node.op == "get_attr":
             self._copy(node, ValueType("constant"))
@@ -81,6 +82,15 @@ class _Lowering:
             self._float(op, node)
 
     # ------------------------------------------------------------ single nodes
+
+    def _arrives_as(self, node: fx.Node) -> QParams | None:
+        """The qparams of an input that arrives as integers, as the buffers hold them now."""
+        arrives: QParams | None = node.meta.get("arrives_as")
+        reader = next((u for u in node.users if u.target is qdq.dequantize), None)
+        if arrives is None or reader is None:
+            return arrives
+        scale, zero = (attribute(self.gm, path(operand(reader, i))).item() for i in (1, 2))
+        return replace(arrives, scale=scale, zero_point=zero)
 
     def _copy(self, node: fx.Node, value_type: ValueType, *, code_ok: bool = False) -> fx.Node:
         get = self._as_is if code_ok else self._as_float
@@ -202,18 +212,6 @@ def is_dim(node: fx.Node) -> bool:
     """Whether the node is an integer that describes a shape."""
     op = op_of(node)
     return (op is not None and op.name == "size") or is_dim_arithmetic(node)
-
-
-def read_qparams(root: torch.nn.Module, node: fx.Node) -> QParams:
-    """The qparams of a quantize node, from the buffers it names."""
-    scale, zero = (attribute(root, path(operand(node, i))) for i in (1, 2))
-    kind = QDType.parse(keyword(node, "dtype"))
-    bounds = keyword(node, "quant_min"), keyword(node, "quant_max")
-    return QParams(_plain(scale), _plain(zero), kind, keyword(node, "axis"), *bounds)
-
-
-def _plain(value: Tensor) -> Any:
-    return value.item() if value.dim() == 0 else tuple(value.tolist())
 
 
 def _float_type(node: fx.Node) -> ValueType:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.ir.attributes import attribute
+from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.nodes import keyword, operand
 from qfx.ir.types import QArray, QParams
-from qfx.lowering.int8 import read_qparams
+from qfx.lowering.emit import emittable
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.integer.compute import linear_dynamic
@@ -53,8 +53,9 @@ def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRu
 
 
 def _is_glue(op: Op) -> bool:
-    """Whether the op's float form is defined in float64, rounded once."""
-    return op.pointwise is not None or (op.integer is not None and op.qparams in ("float", "fixed"))
+    """Whether the runtime has the op on floats, where it is defined in float64, rounded once."""
+    defined = op.pointwise is not None or (op.integer is not None and op.qparams in ("float", "fixed"))
+    return defined and emittable(op.name, coded=False)
 
 
 class _Run:

@@ -89,14 +89,25 @@ def is_number(value: object) -> bool:
 
 def is_tensor(value: object) -> bool:
     """Whether ``value`` stands for a tensor."""
-    return isinstance(value, (fx.Node, Attr, Tensor)) and not is_dim(value)
+    return isinstance(value, (fx.Node, Attr, Tensor)) and not is_dim(value) and not is_computed_number(value)
+
+
+def is_computed_number(value: object) -> bool:
+    """Whether ``value`` is a node outside the table that computes a Python number from dim values."""
+    if not isinstance(value, fx.Node) or "opaque_reason" not in value.meta or not value.all_input_nodes:
+        return False
+    owner = getattr(value.target, "__module__", "")
+    operands = value.all_input_nodes
+    return owner in ("_operator", "math") and all(is_dim(x) or is_computed_number(x) for x in operands)
 
 
 def require_tensor(*values: object) -> None:
     """Raises NotNormal unless every value is a tensor."""
     for value in values:
         if not is_tensor(value):
-            raise NotNormal(f"an operand is {type(value).__name__}, not a tensor")
+            number = isinstance(value, fx.Node)
+            kind = "a number computed from shapes" if number else type(value).__name__
+            raise NotNormal(f"an operand is {kind}, not a tensor")
 
 
 def require(condition: bool, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import fx
 
@@ -27,6 +27,9 @@ _KEEPS_RANK |= {"pixel_shuffle", "pixel_unshuffle", "transpose", "slice", "linea
 _KEEPS_CHANNELS = _KEEPS_SHAPE | {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate"}
 _KEEPS_DTYPE = {"add", "sub", "mul", "relu", "clamp", "abs", "neg", "square", "sign", "floor", "ceil", "round"}
 _KEEPS_DTYPE |= {"add_scalar", "rsub_scalar", "mul_scalar", "pow_scalar", "matmul", "threshold"}
+_Memo: TypeAlias = dict[Any, "int | None"]
+"""What is known in one query: ranks by node, lengths by node and dim. Without it, diamonds cost exponential time."""
+
 _BROADCASTS = {"add", "sub", "mul", "div", "matmul"}
 
 
@@ -39,8 +42,23 @@ def is_dim(value: object) -> bool:
 
 def rank_of(value: Any) -> int | None:
     """The rank of a tensor node, or None when the graph alone does not determine it."""
+    return _rank(value, {})
+
+
+def extent_of(value: Any, dim: int) -> int | None:
+    """The length of ``dim`` of a tensor node when constants alone determine it, or None."""
+    return _length(value, dim, {})
+
+
+def _rank(value: Any, memo: _Memo) -> int | None:
     if not isinstance(value, fx.Node):
         return None
+    if value not in memo:
+        memo[value] = _find_rank(value, memo)
+    return memo[value]
+
+
+def _find_rank(value: fx.Node, memo: _Memo) -> int | None:
     if "shape" in value.meta:
         return len(value.meta["shape"])
     op = op_of(value)
@@ -48,19 +66,24 @@ def rank_of(value: Any) -> int | None:
         return None
     x = value.args[0]
     if op.name == "conv":
-        return rank_of(value.args[1])
+        return _rank(value.args[1], memo)
     if op.pointwise is not None or op.name in _KEEPS_RANK:
-        return _window_rank(value) if rank_of(x) is None else rank_of(x)
+        return _window_rank(value) if _rank(x, memo) is None else _rank(x, memo)
     if op.name in _BROADCASTS:
-        ranks = [rank_of(x), rank_of(value.args[1])]
+        ranks = [_rank(x, memo), _rank(value.args[1], memo)]
         return None if None in ranks else max(rank for rank in ranks if rank is not None)
-    return _reshaped_rank(op.name, value, x)
+    return _reshaped_rank(op.name, value, x, memo)
 
 
 def is_floating(value: Any) -> bool:
     """Whether a tensor is certainly of a floating dtype."""
-    if not isinstance(value, fx.Node):
+    return _is_floating(value, set())
+
+
+def _is_floating(value: Any, seen: set[fx.Node]) -> bool:
+    if not isinstance(value, fx.Node) or value in seen:
         return False
+    seen.add(value)
     if "dtype" in value.meta:
         return bool(value.meta["dtype"].is_floating_point)
     op = op_of(value)
@@ -68,7 +91,7 @@ def is_floating(value: Any) -> bool:
         return False
     if op.name in _KEEPS_DTYPE or op.qparams == "share":
         operands = value.args[0] if isinstance(value.args[0], (tuple, list)) else value.args[: len(op.tensors)]
-        return any(is_floating(operand) for operand in operands)
+        return any(_is_floating(operand, seen) for operand in operands)
     return op.name != "size"
 
 
@@ -79,14 +102,14 @@ def _window_rank(value: fx.Node) -> int | None:
     return len(window) + 2
 
 
-def _reshaped_rank(name: str, value: fx.Node, x: Any) -> int | None:
+def _reshaped_rank(name: str, value: fx.Node, x: Any, memo: _Memo) -> int | None:
     if name in ("reshape", "expand"):
         return len(value.args[1]) if isinstance(value.args[1], (tuple, list)) else None
     if name == "cat":
-        return next((rank for rank in map(rank_of, x) if rank is not None), None)
+        return next((rank for item in x if (rank := _rank(item, memo)) is not None), None)
     if name == "stack":
-        return next((rank + 1 for rank in map(rank_of, x) if rank is not None), None)
-    rank = rank_of(x)
+        return next((rank + 1 for item in x if (rank := _rank(item, memo)) is not None), None)
+    rank = _rank(x, memo)
     if rank is None:
         return None
     kwargs: Any = value.kwargs
@@ -98,64 +121,69 @@ def _reshaped_rank(name: str, value: fx.Node, x: Any) -> int | None:
     return {"select": rank - 1, "unsqueeze": rank + 1}.get(name)
 
 
-def extent_of(value: Any, dim: int) -> int | None:
-    """The length of ``dim`` of a tensor node when constants alone determine it, or None."""
+def _length(value: Any, dim: int, memo: _Memo) -> int | None:
     if not isinstance(value, fx.Node):
         return None
+    if (value, dim) not in memo:
+        memo[value, dim] = _find_length(value, dim, memo)
+    return memo[value, dim]
+
+
+def _find_length(value: fx.Node, dim: int, memo: _Memo) -> int | None:
     if value.op == "get_attr" and "shape" in value.meta:
         return int(value.meta["shape"][dim])
-    rank = rank_of(value)
+    rank = _rank(value, memo)
     if dim < 0 and rank is None:
-        return extent_of(value.args[1], 0) if dim == -1 and op_of(value) is TABLE["linear"] else None
-    return _extent(value, dim if dim >= 0 or rank is None else dim + rank, rank)
+        return _length(value.args[1], 0, memo) if dim == -1 and op_of(value) is TABLE["linear"] else None
+    return _extent(value, dim if dim >= 0 or rank is None else dim + rank, rank, memo)
 
 
-def _extent(value: fx.Node, dim: int, rank: int | None) -> int | None:
+def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | None:
     op = op_of(value)
     if op is None:
         return None
     x: Any = value.args[0]
     if op.name == "conv":
-        return extent_of(value.args[1], 0) if dim == 1 else None
+        return _length(value.args[1], 0, memo) if dim == 1 else None
     if op.name == "linear":
-        return extent_of(value.args[1], 0) if rank is not None and dim == rank - 1 else None
+        return _length(value.args[1], 0, memo) if rank is not None and dim == rank - 1 else None
     if op.name == "channel_affine" and dim == 1:
-        return extent_of(value.args[1], 0)
+        return _length(value.args[1], 0, memo)
     if op.pointwise is not None or (op.name in _KEEPS_SHAPE - {"pad"}):
-        return extent_of(x, dim)
+        return _length(x, dim, memo)
     if op.name in _KEEPS_CHANNELS and dim == 1 and (op.name != "pad" or len(value.kwargs["pad"]) == 2 * _spatial(rank)):  # type: ignore[arg-type]
-        return extent_of(x, dim)
+        return _length(x, dim, memo)
     if op.name in _BROADCASTS - {"matmul"}:
-        return _broadcast_extent(value, dim)
+        return _broadcast_extent(value, dim, memo)
     if op.name == "cat":
-        return _cat_extent(x, value.kwargs["dim"], dim)
-    return _moved_extent(op.name, value, x, dim)
+        return _cat_extent(x, value.kwargs["dim"], dim, memo)
+    return _moved_extent(op.name, value, x, dim, memo)
 
 
 def _spatial(rank: int | None) -> int:
     return -1 if rank is None else rank - 2
 
 
-def _broadcast_extent(value: fx.Node, dim: int) -> int | None:
+def _broadcast_extent(value: fx.Node, dim: int, memo: _Memo) -> int | None:
     operands = value.args[:2]
-    if rank_of(operands[0]) is None or rank_of(operands[0]) != rank_of(operands[1]):
+    if _rank(operands[0], memo) is None or _rank(operands[0], memo) != _rank(operands[1], memo):
         return None
-    extents = [extent_of(operand, dim) for operand in operands]
+    extents = [_length(operand, dim, memo) for operand in operands]
     known = [extent for extent in extents if extent is not None]
     return max(known) if len(known) == 2 or any(extent > 1 for extent in known) else None
 
 
-def _cat_extent(tensors: Sequence[Any], axis: Any, dim: int) -> int | None:
-    extents = [extent_of(tensor, dim) for tensor in tensors]
+def _cat_extent(tensors: Sequence[Any], axis: Any, dim: int, memo: _Memo) -> int | None:
+    extents = [_length(tensor, dim, memo) for tensor in tensors]
     if axis != dim:
         return next((extent for extent in extents if extent is not None), None) if axis >= 0 else None
     return None if None in extents else sum(extent for extent in extents if extent is not None)
 
 
-def _moved_extent(name: str, value: fx.Node, x: Any, dim: int) -> int | None:
+def _moved_extent(name: str, value: fx.Node, x: Any, dim: int, memo: _Memo) -> int | None:
     kwargs: Any = value.kwargs
     if name == "slice" and kwargs["dim"] >= 0:
-        length = extent_of(x, dim)
+        length = _length(x, dim, memo)
         if dim != kwargs["dim"]:
             return length
         bounds = (kwargs["start"], kwargs["end"])
@@ -167,7 +195,7 @@ def _moved_extent(name: str, value: fx.Node, x: Any, dim: int) -> int | None:
         return entry if isinstance(entry, int) and entry >= 0 else None
     if name == "transpose" and min(kwargs["dim0"], kwargs["dim1"]) >= 0:
         swap = {kwargs["dim0"]: kwargs["dim1"], kwargs["dim1"]: kwargs["dim0"]}
-        return extent_of(x, swap.get(dim, dim))
+        return _length(x, swap.get(dim, dim), memo)
     if name == "permute":
-        return extent_of(x, kwargs["dims"][dim])
+        return _length(x, kwargs["dims"][dim], memo)
     return None

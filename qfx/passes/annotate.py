@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from networkx.utils import UnionFind
 from torch import fx
 
+from qfx.errors import QConfigError
 from qfx.ir.levels import is_opaque
+from qfx.ir.nodes import outputs
 from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
 from qfx.ops.table import Op, op_of
@@ -47,10 +49,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Annotation:
-    """The result of :func:`annotate`: decisions by node, and the groups in graph order."""
+    """The result of :func:`annotate`.
+
+    Attributes:
+        decisions: What happens to each op, by node.
+        groups: In graph order.
+        leaving: Nodes that the graph returns as integers.
+    """
 
     decisions: dict[fx.Node, Decision]
     groups: tuple[Group, ...]
+    leaving: frozenset[fx.Node] = frozenset()
 
 
 def annotate(
@@ -65,19 +74,31 @@ def annotate(
         gm: The Normal graph.
         quantized_inputs: Indices of placeholders that arrive as integers.
         quantized_outputs: Indices of outputs that leave as integers.
+
+    Raises:
+        QConfigError: An index that the model does not have, or that no qconfig reaches.
     """
     nodes = list(gm.graph.nodes)
     decisions = _decide(nodes)
-    placeholders = gm.graph.find_nodes(op="placeholder")
-    outputs = _outputs(gm.graph)
-    wanted = {placeholders[i] for i in quantized_inputs} | {outputs[i] for i in quantized_outputs}
-    carriers = [n for n in nodes if n in wanted or _needs_codes(n, decisions)]
-    groups = _groups(carriers, decisions, wanted)
-    return Annotation(decisions, tuple(groups))
+    arriving = _chosen("input_quantized_idxs", gm.graph.find_nodes(op="placeholder"), quantized_inputs)
+    leaving = _chosen("output_quantized_idxs", outputs(gm.graph), quantized_outputs)
+    carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions)]
+    groups = _groups(carriers, decisions)
+    return Annotation(decisions, tuple(groups), frozenset(leaving))
 
 
-def _outputs(graph: fx.Graph) -> list[fx.Node]:
-    return list(graph.output_node().all_input_nodes)
+def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[fx.Node]:
+    """The nodes that a list of indices in the qconfig_dict names."""
+    chosen = set()
+    for index in indices:
+        if index >= len(among):
+            raise QConfigError(
+                f"qconfig_dict[{section!r}] names {index}, but the model has {len(among)}: "
+                f"{', '.join(n.name for n in among) or 'none'}.",
+                remedy="Count from 0 in the order of forward()'s arguments, or of what it returns.",
+            )
+        chosen.add(among[index])
+    return chosen
 
 
 # ---------------------------------------------------------------- decisions
@@ -192,7 +213,7 @@ def _can_return_float(op: Op) -> bool:
     return op.name in ("conv", "linear")
 
 
-def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> list[Group]:
+def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision]) -> list[Group]:
     union: UnionFind = UnionFind(carriers)
     present = set(carriers)
     for node in carriers:
@@ -231,4 +252,10 @@ def _group_qconfig(members: list[fx.Node]) -> QConfig:
         op = op_of(node)
         if isinstance(qconfig, QConfig) and not qconfig.is_dynamic and op is not None:
             return qconfig
-    raise AssertionError(f"no qconfig reaches {members}")
+    node = members[0]
+    raise QConfigError(
+        f"{node.name} is to arrive or leave as integers, but no qconfig says how to quantize it.",
+        where=node.meta.get("module_path") or node.name,
+        source=node.meta.get("source"),
+        remedy="Give the op that makes or reads it a static qconfig, or take its index out of the qconfig_dict.",
+    )

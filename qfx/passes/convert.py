@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from qfx.ir.attributes import attribute, has_attribute, is_free, set_buffer
+from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import operand, path, place
 from qfx.ir.types import QParams
 from qfx.ops import qdq
-from qfx.ops.calls import arguments
+from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
@@ -66,8 +67,7 @@ def fx_module(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _read_observers(run: _Conversion) -> None:
-    groups = {n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta}
-    for group in sorted(groups):
+    for group in dict.fromkeys(n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta):
         observer: Any = run.gm.get_submodule(group)
         qparams = observer.qparams()
         base = group.removesuffix("activation_post_process").rstrip("._")
@@ -121,12 +121,12 @@ def _remove_observers(gm: fx.GraphModule) -> None:
 def _return_codes(gm: fx.GraphModule) -> None:
     """Let the outputs named in ``output_quantized_idxs`` leave, and the inputs named arrive, as integers."""
     output = gm.graph.output_node()
-    wanted = set(gm.meta.get("output_quantized_idxs", ()))
-    found = output.all_input_nodes
-    for index in sorted(wanted):
-        node = found[index]
-        if node.target is qdq.dequantize:
-            output.replace_input_with(node, operand(node))
+    wanted, position = set(gm.meta.get("output_quantized_idxs", ())), count()
+
+    def leaving(node: fx.Node) -> fx.Node:
+        return operand(node) if next(position) in wanted and node.target is qdq.dequantize else node
+
+    output.args = fx.node.map_arg(output.args, leaving)
     placeholders = gm.graph.find_nodes(op="placeholder")
     for index in gm.meta.get("input_quantized_idxs", ()):
         placeholder = placeholders[index]
@@ -151,15 +151,21 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         _make_dynamic(run, op, node)
         return
     x_scale = torch.tensor(run.qparams[_input_group(op, node)].scale, dtype=torch.float32)
+    if bias is not None:
+        weights.check_finite(bias, _where(node), node.meta.get("source"))
     bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))
     stored_bias = None
     if bias is not None:
         rounded = weights.widen_for_bias(weight, rounded, bias, x_scale)
         stored_bias, bias_scale = weights.quantize_bias(bias, x_scale, rounded.scale)
-    weights.check_accumulator(rounded, stored_bias, node.meta.get("module_path") or node.name, node.meta.get("source"))
+    weights.check_accumulator(rounded, stored_bias, _where(node), node.meta.get("source"))
     _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
     if stored_bias is not None:
         _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
+
+
+def _where(node: fx.Node) -> str:
+    return str(node.meta.get("module_path") or node.name)
 
 
 def _weight_observer(node: fx.Node, op: Op) -> Any:
@@ -190,52 +196,57 @@ def _corrected_bias(
 
 def _store_weight(run: _Conversion, weight_path: str, rounded: weights.QuantizedWeight) -> fx.Node:
     """The dequantize node of a stored int8 weight; equal weights of a reused module are stored once."""
-    base = _stored(run, ("weight", weight_path, *_fingerprint(rounded)), weight_path)
-    if not has_attribute(run.gm, f"{base}_scale"):
-        set_buffer(run.gm, base, rounded.values)
-        set_buffer(run.gm, f"{base}_scale", rounded.scale)
-        set_buffer(run.gm, f"{base}_zero_point", rounded.zero_point)
+    base = _stored(run, "weight", weight_path, (rounded.values, rounded.scale, rounded.zero_point))
     return _dequantized(run, base, rounded.axis)
 
 
 def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor) -> fx.Node:
     prefix = weight_path.rpartition(".")[0]
     bias_path = f"{prefix}.bias" if prefix else "bias"
-    base = _stored(run, ("bias", bias_path, bias.numpy().tobytes(), scale.numpy().tobytes()), bias_path)
-    if not has_attribute(run.gm, f"{base}_scale"):
-        set_buffer(run.gm, base, bias)
-        set_buffer(run.gm, f"{base}_scale", scale)
-        set_buffer(run.gm, f"{base}_zero_point", torch.zeros_like(bias, dtype=torch.int64))
+    base = _stored(run, "bias", bias_path, (bias, scale, torch.zeros_like(bias, dtype=torch.int64)))
     return _dequantized(run, base, 0)
 
 
-def _fingerprint(rounded: weights.QuantizedWeight) -> tuple[object, ...]:
-    return rounded.values.numpy().tobytes(), rounded.scale.numpy().tobytes(), rounded.zero_point.numpy().tobytes()
+_SUFFIXES = ("", "_scale", "_zero_point")
 
 
-def _stored(run: _Conversion, key: tuple[object, ...], wanted: str) -> str:
-    """Where the integers of ``wanted`` go: over the float tensor unless another use still needs that or took it."""
+def _stored(run: _Conversion, role: str, wanted: str, tensors: tuple[Tensor, ...]) -> str:
+    """Where integers, scale and zero point of ``wanted`` are: over the float tensor, or beside it if that is taken."""
+    key = (role, wanted, *(t.numpy().tobytes() for t in tensors))
     if key not in run.weights:
         free = wanted
-        while free in run.weights.values() or (free == wanted and _has_float_use(run.gm, wanted)):
+        while free in run.weights.values() or not _is_replaceable(run.gm, free):
             free += "_int8"
         run.weights[key] = free
+        for suffix, tensor in zip(_SUFFIXES, tensors, strict=True):
+            set_buffer(run.gm, free + suffix, tensor)
     return run.weights[key]
 
 
-def _has_float_use(gm: fx.GraphModule, wanted: str) -> bool:
-    readers = [u for n in gm.graph.find_nodes(op="get_attr") if n.target == wanted for u in n.users]
-    return any(
-        reader.target is not qdq.dequantize and reader.meta.get("decision", ("float",))[0] == "float"
-        for reader in readers
-    )
+def _is_replaceable(gm: fx.GraphModule, wanted: str) -> bool:
+    """Whether a stored parameter may go to ``wanted``: no other use needs what is there, nor its companions' names."""
+    if any(has_attribute(gm, wanted + suffix) for suffix in _SUFFIXES[1:]):
+        return False
+    if is_tensor(gm, wanted):
+        readers = [(n, u) for n in gm.graph.find_nodes(op="get_attr") if n.target == wanted for u in n.users]
+        return all(_reads_as_parameter(user, node) for node, user in readers)
+    owner, _, name = wanted.rpartition(".")
+    return is_free(gm, owner, name) if owner else not has_attribute(gm, name)
+
+
+def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
+    """Whether conversion replaces this use of a parameter: as weight or bias of an int8 layer, and as nothing else."""
+    op, kind = op_of(user), user.meta.get("decision", ("float",))[0]
+    if op is None or not op.weights or kind not in ("int8", "dynamic") or node in activations(op, user):
+        return False
+    return kind == "int8" or arguments(op, user).get("bias") is not node
 
 
 def _dequantized(run: _Conversion, base: str, axis: int | None) -> fx.Node:
     graph = run.gm.graph
     first = next(iter(graph.nodes))
     with graph.inserting_before(first):
-        code, scale, zero = (graph.get_attr(base + suffix) for suffix in ("", "_scale", "_zero_point"))
+        code, scale, zero = (graph.get_attr(base + suffix) for suffix in _SUFFIXES)
         return graph.call_function(qdq.dequantize, (code, scale, zero), {"axis": axis})
 
 

@@ -9,7 +9,7 @@ from torch import fx
 
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import path, place
-from qfx.ops.calls import arguments
+from qfx.ops.calls import activations, arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
 from qfx.quantization.observer import ChannelMean, FixedQParamsObserver
@@ -30,7 +30,7 @@ def insert_observers(gm: fx.GraphModule, annotation: Annotation, *, bias_correct
         node.meta["decision"] = (decision.kind, decision.reason)
     weighted = [n for n in annotation.decisions if _wants_mean(n)] if bias_correction else []
     for group in annotation.groups:
-        _observe(gm, group)
+        _observe(gm, group, annotation.leaving)
     for node in weighted:
         _collect_input_mean(gm, node)
     gm.graph.lint()
@@ -38,13 +38,13 @@ def insert_observers(gm: fx.GraphModule, annotation: Annotation, *, bias_correct
     return gm
 
 
-def _observe(gm: fx.GraphModule, group: Group) -> None:
+def _observe(gm: fx.GraphModule, group: Group, leaving: frozenset[fx.Node]) -> None:
     where = _free_path(gm, group.sources[0] if group.sources else group.members[0], "activation_post_process")
     gm.add_submodule(where, _observer(group))
     for member in group.members:
         member.meta[GROUP] = where
     for source in group.sources:
-        readers = _readers(source)
+        readers = _readers(source, leaves=source in leaving)
         with gm.graph.inserting_after(source):
             call = gm.graph.call_module(where, (source,))
         call.meta.update(place(source), observer=where)
@@ -64,12 +64,18 @@ def _observer(group: Group) -> Any:
     return observer
 
 
-def _readers(source: fx.Node) -> list[fx.Node]:
+def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
     """Uses of ``source`` that see it quantized: all of an int8 node's, and the int8 ones of a float node."""
     users = [u for u in source.users if "observer" not in u.meta and not _asks_shape(u)]
     if source.meta.get("decision", ("float",))[0] == "int8":
         return users
-    return [u for u in users if u.meta.get("decision", ("float",))[0] == "int8"]
+    return [u for u in users if _reads_codes(u, source) or (leaves and u.op == "output")]
+
+
+def _reads_codes(user: fx.Node, source: fx.Node) -> bool:
+    """Whether an int8 op reads ``source`` as an activation, not as its weight."""
+    op = op_of(user)
+    return op is not None and user.meta.get("decision", ("float",))[0] == "int8" and source in activations(op, user)
 
 
 def _asks_shape(node: fx.Node) -> bool:

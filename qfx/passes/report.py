@@ -9,6 +9,7 @@ from typing import overload
 
 from torch import fx
 
+from qfx.ir.attributes import read_qparams
 from qfx.ir.levels import is_opaque
 from qfx.ir.types import QParams
 from qfx.ops import qdq
@@ -74,7 +75,7 @@ class Report(Sequence[Record]):
 def build_report(gm: fx.GraphModule) -> Report:
     """The report of a QDQ graph."""
     nodes = [n for n in gm.graph.nodes if n.op.startswith("call_") and _is_reported(n)]
-    return Report(_record(n) for n in nodes)
+    return Report(_record(gm, n) for n in nodes)
 
 
 def _is_reported(node: fx.Node) -> bool:
@@ -82,7 +83,7 @@ def _is_reported(node: fx.Node) -> bool:
     return is_opaque(node) or (op is not None and (op.qparams != "none"))
 
 
-def _record(node: fx.Node) -> Record:
+def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
     op = op_of(node)
     kind, reason = node.meta.get("decision", ("float", ""))
     if not reason:
@@ -95,7 +96,7 @@ def _record(node: fx.Node) -> Record:
         source=node.meta.get("source"),
         decision="int8" if kind in ("int8", "dynamic") else "float",
         reason=reason,
-        qparams=code.meta.get("qparams") if code is not None else None,
+        qparams=read_qparams(gm, code) if code is not None else None,
         fused=fused_names(node),
     )
 

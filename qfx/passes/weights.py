@@ -94,6 +94,22 @@ def quantize_bias(bias: Tensor, x_scale: Tensor, weight_scale: Tensor) -> tuple[
     return values.to(torch.int32), scale.float().expand(bias.shape[0]).clone()
 
 
+def check_finite(bias: Tensor, where: str, source: str | None) -> None:
+    """Raise unless every bias is finite.
+
+    Raises:
+        ConversionError: NaN or infinity.
+    """
+    if not bool(bias.isfinite().all()):
+        raise ConversionError(
+            f"The bias of {where} is not finite.",
+            where=where,
+            source=source,
+            why="NaN or infinity in the float model's parameters or in the statistics of a folded batch norm.",
+            remedy="Repair the float model, or keep this layer float: give it the qconfig None.",
+        )
+
+
 def check_accumulator(rounded: QuantizedWeight, bias: Tensor | None, where: str, source: str | None) -> None:
     """Raise unless ``bias + sum |x - zx| |w - zw|`` fits s32 for every input.
 

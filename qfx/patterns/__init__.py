@@ -9,6 +9,7 @@ from qfx.patterns.passes import (
     fold_scales,
     fuse_activations,
     fuse_residuals,
+    unify_pooling,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "fold_scales",
     "fuse_activations",
     "fuse_residuals",
+    "unify_pooling",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import fx
 
 from qfx.patterns.rewriter import Rule, rewrite
-from qfx.patterns.rules import activation, batch_norm, identity, padding, residual, scale, shuffle
+from qfx.patterns.rules import activation, batch_norm, identity, padding, pool, residual, scale, shuffle
 from qfx.patterns.symbolic_shape import infer_extents
 
 RULES: tuple[Rule, ...] = (
     *identity.RULES,
     *shuffle.RULES,
+    *pool.RULES,
     *batch_norm.RULES,
     *scale.RULES,
     *padding.RULES,
@@ -23,6 +24,11 @@ RULES: tuple[Rule, ...] = (
 def eliminate_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Drops ops that return their operand, merges consecutive moves of elements, recognizes channel shuffles."""
     return rewrite(infer_extents(graph_module), (*identity.RULES, *shuffle.RULES))
+
+
+def unify_pooling(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Makes every average over whole images a mean."""
+    return rewrite(graph_module, pool.RULES)
 
 
 def fold_batch_norm(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -66,7 +66,9 @@ size_t scratch_stride(const Plan& plan) {
   return (plan.scratch_bytes + AlignedBuffer::kAlignment - 1) / AlignedBuffer::kAlignment * AlignedBuffer::kAlignment;
 }
 
-int team_size(const Plan& plan, int threads) { return std::min(num_threads(threads), plan.max_threads); }
+int team_size(const Plan& plan, int threads) {
+  return std::min(num_threads(threads), plan.max_threads);
+}
 
 }  // namespace
 

@@ -12,7 +12,7 @@ import numpy as np
 from qfx.errors import RuntimeLoadError
 from qfx.runtime import _C, tensors
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
-from qfx.runtime.threads import default_threads
+from qfx.runtime.threads import default_threads, get_num_threads
 
 
 class Executable:
@@ -108,8 +108,9 @@ class Executable:
 
 
 def _explanation(isa: str, plan: _C.Plan) -> Explanation:
+    team = get_num_threads()
     steps = tuple(
-        StepRecord(name, op, kernel, shape, size, cost, threads, barrier)
+        StepRecord(name, op, kernel, shape, size, cost, min(threads, team), barrier)
         for _, name, op, kernel, shape, size, cost, threads, barrier in plan.works
     )
     return Explanation(isa, steps, tuple(plan.views), MemoryRecord(**plan.memory))

@@ -17,7 +17,7 @@ class StepRecord:
         shape: Physical output shape.
         bytes: Bytes of the output.
         cost: Bytes touched plus multiply-accumulates.
-        threads: The most threads that share the step; more would wait longer than they work.
+        threads: How many threads share the step: all of them, or fewer where more would wait longer than they work.
         barrier: Whether all threads meet before this step.
         microseconds: Median time; None unless profiled.
     """

@@ -33,9 +33,9 @@ Dims dense_strides(const Dims& shape) {
 }
 
 bool is_dense(const Dims& shape, const Dims& strides) noexcept {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return true;
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
-    if (shape[i] == 0) return true;
     if (shape[i] != 1 && strides[i] != step) return false;
     step *= shape[i];
   }

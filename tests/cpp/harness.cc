@@ -31,7 +31,9 @@ bool run_case(const Case& c) {
 
 }  // namespace
 
-Case::Case(const char* name, void (*body)()) : name(name), body(body) { registry().push_back(this); }
+Case::Case(const char* name, void (*body)()) : name(name), body(body) {
+  registry().push_back(this);
+}
 
 void fail(const char* file, int line, const std::string& what) {
   throw Failure(std::string(file) + ":" + std::to_string(line) + ": " + what);
@@ -65,7 +67,9 @@ GuardedBuffer::GuardedBuffer(size_t bytes, size_t slack) : bytes_(bytes), slack_
   data_ = map_ + page + body - slack - bytes;
 }
 
-GuardedBuffer::~GuardedBuffer() { munmap(map_, map_bytes_); }
+GuardedBuffer::~GuardedBuffer() {
+  munmap(map_, map_bytes_);
+}
 
 bool GuardedBuffer::intact() const noexcept {
   const auto is_canary = [](uint8_t byte) { return byte == kCanary; };

@@ -92,25 +92,25 @@ void run(const Work& work, const std::vector<const void*>& in, const std::vector
 
 }  // namespace qfx::test
 
-#define TEST(name)                                           \
-  static void test_##name();                                 \
+#define TEST(name)                                                \
+  static void test_##name();                                      \
   static const ::qfx::test::Case case_##name(#name, test_##name); \
   static void test_##name()
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) ::qfx::test::fail(__FILE__, __LINE__, #condition);     \
+#define CHECK(condition)                                                 \
+  do {                                                                   \
+    if (!(condition)) ::qfx::test::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #define CHECK_EQ(a, b) ::qfx::test::check_eq((a), (b), #a " == " #b, __FILE__, __LINE__)
 
-#define CHECK_THROWS(exception, expression)                                                   \
-  do {                                                                                        \
-    bool thrown = false;                                                                      \
-    try {                                                                                     \
-      (void)(expression);                                                                     \
-    } catch (const exception&) {                                                              \
-      thrown = true;                                                                          \
-    }                                                                                         \
+#define CHECK_THROWS(exception, expression)                                                       \
+  do {                                                                                            \
+    bool thrown = false;                                                                          \
+    try {                                                                                         \
+      (void)(expression);                                                                         \
+    } catch (const exception&) {                                                                  \
+      thrown = true;                                                                              \
+    }                                                                                             \
     if (!thrown) ::qfx::test::fail(__FILE__, __LINE__, #expression " did not throw " #exception); \
   } while (false)

@@ -41,9 +41,13 @@ struct Operands {
   ConvConstants constants() const { return {weight, weight_zero_point, bias, multiplier, lut}; }
 };
 
-int64_t count(const int64_t (&extent)[3]) { return extent[0] * extent[1] * extent[2]; }
+int64_t count(const int64_t (&extent)[3]) {
+  return extent[0] * extent[1] * extent[2];
+}
 
-int64_t pixels(const ConvShape& shape, const int64_t (&extent)[3]) { return shape.n * count(extent); }
+int64_t pixels(const ConvShape& shape, const int64_t (&extent)[3]) {
+  return shape.n * count(extent);
+}
 
 // Sets the output extents and the pixel strides that are still zero.
 void complete(Sample& s) {
@@ -106,22 +110,26 @@ std::vector<uint8_t> result(const Sample& s, const Operands& o, const PackedConv
 
 std::string text(const Sample& s) {
   const ConvGeometry& g = s.geometry;
-  std::string t = "groups " + std::to_string(g.groups) + " in " + std::to_string(g.c_in) + " out " + std::to_string(g.c_out);
+  std::string t =
+      "groups " + std::to_string(g.groups) + " in " + std::to_string(g.c_in) + " out " + std::to_string(g.c_out);
   for (int d = 0; d < 3; ++d) {
-    t += " [k" + std::to_string(g.kernel[d]) + " s" + std::to_string(g.stride[d]) + " d" + std::to_string(g.dilation[d]) +
-         " p" + std::to_string(g.pad_lo[d]) + "," + std::to_string(g.pad_hi[d]) + " x" + std::to_string(s.shape.in[d]) + "]";
+    t += " [k" + std::to_string(g.kernel[d]) + " s" + std::to_string(g.stride[d]) + " d" +
+         std::to_string(g.dilation[d]) + " p" + std::to_string(g.pad_lo[d]) + "," + std::to_string(g.pad_hi[d]) + " x" +
+         std::to_string(s.shape.in[d]) + "]";
   }
   return t + " n" + std::to_string(s.shape.n) + " xs" + std::to_string(s.shape.x_pixel_stride) + " ys" +
          std::to_string(s.shape.y_pixel_stride) + (s.quant.residual ? " residual" : "") + (s.lut ? " lut" : "") +
          (s.quant.f32_output ? " f32" : "") + (s.weight_zero_points ? " zw" : "");
 }
 
-void check_same(const Sample& s, const std::vector<uint8_t>& expected, const std::vector<uint8_t>& got, const std::string& who) {
+void check_same(const Sample& s, const std::vector<uint8_t>& expected, const std::vector<uint8_t>& got,
+                const std::string& who) {
   const auto at = std::mismatch(expected.begin(), expected.end(), got.begin());
   if (at.first == expected.end()) return;
   const auto index = at.first - expected.begin();
-  test::fail(__FILE__, __LINE__, who + ": byte " + std::to_string(index) + " is " + std::to_string(*at.second) +
-                                     ", expected " + std::to_string(*at.first) + "; " + text(s));
+  test::fail(__FILE__, __LINE__,
+             who + ": byte " + std::to_string(index) + " is " + std::to_string(*at.second) + ", expected " +
+                 std::to_string(*at.first) + "; " + text(s));
 }
 
 struct Candidate {
@@ -159,7 +167,7 @@ void check_sample(Sample s, Rng& rng) {
 
 void randomize_quant(Sample& s, Rng& rng) {
   s.quant.x_zero_point = static_cast<int32_t>(rng.pick<int64_t>({0, 255, 128, rng.integer(0, 255)}));
-  s.quant.zero_point = static_cast<int32_t>(rng.integer(0, 255));
+  s.quant.zero_point = static_cast<int32_t>(rng.pick<int64_t>({0, rng.integer(0, 255)}));
   if (rng.integer(0, 1) == 1) {
     s.quant.lo = static_cast<int32_t>(rng.integer(0, 128));
     s.quant.hi = static_cast<int32_t>(rng.integer(s.quant.lo, 255));
@@ -254,6 +262,9 @@ TEST(conv_images_larger_than_a_block) {
   check_sample(square(64, 40, 1, 3, 1, 60), rng);
   check_sample(square(96, 16, 1, 1, 1, 60), rng);
   check_sample(square(130, 16, 1, 3, 2, 61), rng);
+  Sample batch = square(20, 24, 1, 3, 1, 7);  // and many images in one
+  batch.shape.n = 40;
+  check_sample(batch, rng);
   Sample line = linear(1, 40, 24);
   line.geometry.kernel[2] = 5;
   line.geometry.dilation[2] = 2;
@@ -287,7 +298,8 @@ TEST(conv_groups) {
 TEST(conv_depthwise_at_every_number_of_channels) {
   Rng rng(8);
   for (int64_t channels = 1; channels <= 100; ++channels) {
-    Sample s = square(channels, channels, channels, rng.pick<int64_t>({3, 5, 7}), rng.integer(1, 2), rng.integer(1, 20));
+    Sample s =
+        square(channels, channels, channels, rng.pick<int64_t>({3, 5, 7}), rng.integer(1, 2), rng.integer(1, 20));
     randomize_quant(s, rng);
     randomize_strides(s, rng);
     check_sample(s, rng);
@@ -321,8 +333,8 @@ TEST(conv_extreme_values) {
   Rng rng(11);
   for (const int64_t zero_point : {0, 255}) {
     for (const bool weight_zero_points : {false, true}) {
-      for (Sample s : {linear(9, 300, 70), square(32, 32, 1, 3, 1, 9), square(40, 40, 40, 5, 1, 9), square(40, 40, 40, 3, 2, 9),
-                       square(48, 48, 6, 3, 1, 9), square(20, 20, 20, 1, 1, 3)}) {
+      for (Sample s : {linear(9, 300, 70), square(32, 32, 1, 3, 1, 9), square(40, 40, 40, 5, 1, 9),
+                       square(40, 40, 40, 3, 2, 9), square(48, 48, 6, 3, 1, 9), square(20, 20, 20, 1, 1, 3)}) {
         s.quant.x_zero_point = static_cast<int32_t>(zero_point);
         s.weight_zero_points = weight_zero_points;
         s.values = Values::extreme;

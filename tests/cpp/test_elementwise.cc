@@ -142,7 +142,8 @@ TEST(lookup_u8_of_every_code) {
   const Bytes table = random_bytes(rng, 256);
   Bytes y;
   for (uint8_t code : x) y.push_back(table[code]);
-  check_on_every_isa([&](Isa isa) { return plan_lookup_u8(static_cast<int64_t>(x.size()), table, isa); }, {x}, y, "all");
+  check_on_every_isa([&](Isa isa) { return plan_lookup_u8(static_cast<int64_t>(x.size()), table, isa); }, {x}, y,
+                     "all");
   CHECK_THROWS(std::invalid_argument, plan_lookup_u8(3, Bytes(257), Isa::scalar));
   CHECK_THROWS(std::invalid_argument, plan_lookup_f32(-1, std::vector<float>(256), Isa::scalar));
 }
@@ -162,22 +163,28 @@ float difficult(Rng& rng, float scale, int32_t zero_point) {
   const double code = static_cast<double>(rng.integer(-zero_point - 2, 257 - zero_point));
   const float tie = static_cast<float>((code + 0.5) * static_cast<double>(scale));
   switch (rng.integer(0, 9)) {
-    case 0: return tie;
-    case 1: return std::nextafter(tie, kInf);
-    case 2: return std::nextafter(tie, -kInf);
-    case 3: return std::nextafter(std::nextafter(tie, kInf), kInf);
-    case 4: return static_cast<float>(code * static_cast<double>(scale));
+    case 0:
+      return tie;
+    case 1:
+      return std::nextafter(tie, kInf);
+    case 2:
+      return std::nextafter(tie, -kInf);
+    case 3:
+      return std::nextafter(std::nextafter(tie, kInf), kInf);
+    case 4:
+      return static_cast<float>(code * static_cast<double>(scale));
     case 5:
       return rng.pick<float>({kInf, -kInf, std::numeric_limits<float>::quiet_NaN(), -0.0f, 1e-45f, -1e-40f, 3e38f,
                               -3e38f, -std::numeric_limits<float>::quiet_NaN()});
-    default: return static_cast<float>(rng.real(-300, 300) * static_cast<double>(scale));
+    default:
+      return static_cast<float>(rng.real(-300, 300) * static_cast<double>(scale));
   }
 }
 
 float random_scale(Rng& rng) {
   return rng.pick<float>({1.0f, 0.5f, 1.0f / 255, 2.0f / 255, 0.1f, static_cast<float>(rng.real(1e-4, 1)),
-                          static_cast<float>(rng.real(1e-4, 1)), static_cast<float>(std::exp2(rng.real(-90, 90))), 1e-42f,
-                          1e-38f, 1e38f});
+                          static_cast<float>(rng.real(1e-4, 1)), static_cast<float>(std::exp2(rng.real(-90, 90))),
+                          1e-42f, 1e-38f, 1e38f});
 }
 
 // x holds `shape` in the order of `order` (outermost first): strides follow from it.
@@ -207,7 +214,8 @@ void check_quantize(Rng& rng, const test::Dims& shape, const std::vector<size_t>
 std::vector<size_t> random_order(Rng& rng, size_t rank) {
   std::vector<size_t> order(rank);
   for (size_t d = 0; d < rank; ++d) order[d] = d;
-  for (size_t d = rank; d > 1; --d) std::swap(order[d - 1], order[static_cast<size_t>(rng.integer(0, static_cast<int64_t>(d) - 1))]);
+  for (size_t d = rank; d > 1; --d)
+    std::swap(order[d - 1], order[static_cast<size_t>(rng.integer(0, static_cast<int64_t>(d) - 1))]);
   return order;
 }
 
@@ -246,7 +254,8 @@ TEST(quantize_with_a_row_pitch_and_a_repeated_dim) {
   for (float& value : x) value = static_cast<float>(rng.real(-3, 3));
   Bytes pitched, repeated;
   for (int64_t r = 0; r < 10; ++r)
-    for (int64_t c = 0; c < 17; ++c) pitched.push_back(reference_quantize(x[static_cast<size_t>(r * 20 + c)], 0.02f, 100));
+    for (int64_t c = 0; c < 17; ++c)
+      pitched.push_back(reference_quantize(x[static_cast<size_t>(r * 20 + c)], 0.02f, 100));
   for (int64_t r = 0; r < 4; ++r)
     for (int64_t c = 0; c < 200; ++c) repeated.push_back(reference_quantize(x[static_cast<size_t>(c)], 0.02f, 100));
   check_on_every_isa([&](Isa isa) { return plan_quantize({10, 17}, {20, 1}, 0.02f, 100, isa); }, {bytes_of(x)}, pitched,

@@ -45,7 +45,8 @@ void check_glue(const Plan& plan, const std::vector<std::vector<float>>& inputs,
 
 TEST(glue_softmax_and_log_softmax) {
   Rng rng(60);
-  for (const Dims& shape : {Dims{4, 10, 1}, Dims{2, 7, 5}, Dims{3, 1, 2}, Dims{0, 3, 2}, Dims{1, 1000, 1}, Dims{2, 0, 3}}) {
+  for (const Dims& shape :
+       {Dims{4, 10, 1}, Dims{2, 7, 5}, Dims{3, 1, 2}, Dims{0, 3, 2}, Dims{1, 1000, 1}, Dims{2, 0, 3}}) {
     const int64_t outer = shape[0], n = shape[1], inner = shape[2];
     const auto x = random_floats(rng, outer * n * inner, -90, 90);
     for (bool log : {false, true}) {
@@ -63,7 +64,8 @@ TEST(glue_softmax_and_log_softmax) {
         }
       // The sum of n terms is off by n ulps of float64 at most, |x - most| <= 180 by 180 of them.
       const double absolute = log ? static_cast<double>(n + 180) * 0x1p-52 : 0.0;
-      check_glue([&](Isa) { return plan_softmax(outer, n, inner, log); }, {x}, y, "softmax " + shown_dims(shape), absolute);
+      check_glue([&](Isa) { return plan_softmax(outer, n, inner, log); }, {x}, y, "softmax " + shown_dims(shape),
+                 absolute);
     }
   }
 }
@@ -94,7 +96,7 @@ TEST(glue_layer_norm_of_every_length) {
       if (n == 1) y.assign(y.size(), 0.0f);
       if (n == 1 && affine)
         for (float& value : y) value = bias[0];
-      check_glue([&](Isa) { return plan_layer_norm(rows, n, 1e-5, weight, bias); }, {x}, y,
+      check_glue([&](Isa isa) { return plan_layer_norm(rows, n, 1e-5, weight, bias, isa); }, {x}, y,
                  "layer_norm " + std::to_string(n));
     }
   CHECK_THROWS(std::invalid_argument, plan_layer_norm(2, 3, 1e-5, std::vector<float>(2), {}));
@@ -174,7 +176,12 @@ TEST(glue_pointwise_functions) {
       {"tanh", {}, [](L x) { return std::tanh(x); }},
       {"silu", {}, [](L x) { return x / (1 + std::exp(-x)); }},
       {"gelu", {0}, [](L x) { return x * std::erfc(-x / std::sqrt(2.0L)) / 2; }, -3},
-      {"gelu", {1}, [](L x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x))); }, -2},
+      {"gelu",
+       {1},
+       [](L x) {
+         return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x)));
+       },
+       -2},
       {"hardsigmoid", {}, [&](L x) { return clamp(x + 3, 0, 6) / 6; }},
       {"hardswish", {}, [&](L x) { return x * clamp(x + 3, 0, 6) / 6; }},
       {"leaky_relu", {0.25}, [](L x) { return x < 0 ? x / 4 : x; }},
@@ -235,8 +242,7 @@ TEST(glue_matmul_f32_in_the_order_of_k) {
       for (int64_t j = 0; j < n; ++j) {
         float sum = 0.0f;
         for (int64_t p = 0; p < k; ++p) {
-          volatile float product =
-              a[static_cast<size_t>(i * k + p)] * b[static_cast<size_t>((i / m * k + p) * n + j)];
+          volatile float product = a[static_cast<size_t>(i * k + p)] * b[static_cast<size_t>((i / m * k + p) * n + j)];
           sum += product;
         }
         y.push_back(sum);
@@ -249,8 +255,8 @@ TEST(glue_matmul_f32_in_the_order_of_k) {
 namespace {
 
 std::vector<float> reference_linear_dynamic(const std::vector<float>& x, const std::vector<int8_t>& w,
-                                            const std::vector<float>& scale, const std::vector<float>& bias, int64_t rows,
-                                            int64_t k, int64_t n, int qmax) {
+                                            const std::vector<float>& scale, const std::vector<float>& bias,
+                                            int64_t rows, int64_t k, int64_t n, int qmax) {
   double low = 0, high = 0;
   for (float value : x) {
     low = std::min<double>(low, value);
@@ -264,7 +270,8 @@ std::vector<float> reference_linear_dynamic(const std::vector<float>& x, const s
     for (int64_t o = 0; o < n; ++o) {
       int64_t sum = 0;
       for (int64_t i = 0; i < k; ++i) {
-        const double q = std::nearbyint(static_cast<double>(x[static_cast<size_t>(r * k + i)]) / static_cast<double>(s)) + z;
+        const double q =
+            std::nearbyint(static_cast<double>(x[static_cast<size_t>(r * k + i)]) / static_cast<double>(s)) + z;
         sum += static_cast<int64_t>(std::min(std::max(q, 0.0), static_cast<double>(qmax)) - z) *
                w[static_cast<size_t>(o * k + i)];
       }
@@ -279,7 +286,7 @@ std::vector<float> reference_linear_dynamic(const std::vector<float>& x, const s
 TEST(glue_linear_dynamic) {
   Rng rng(66);
   for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 64, 33}, Dims{2, 31, 130}, Dims{0, 4, 5}, Dims{2, 0, 3},
-                        Dims{1, 70000, 3}, Dims{9, 100, 64}})
+                        Dims{1, 140000, 3}, Dims{67, 100, 21}})
     for (bool reduce_range : {false, true})
       for (double high : {0.0, 1.0, 30.0}) {
         const auto x = random_floats(rng, s[0] * s[1], high == 0.0 ? 0.0 : -2.0, high);
@@ -288,8 +295,8 @@ TEST(glue_linear_dynamic) {
         const auto scale = random_floats(rng, s[2], 0.001, 0.1);
         const auto bias = rng.integer(0, 1) != 0 ? random_floats(rng, s[2], -1, 1) : std::vector<float>{};
         check_on_every_isa(
-            [&](Isa) { return plan_linear_dynamic(s[0], s[1], s[2], w, scale, bias, reduce_range); }, {bytes_of(x)},
-            reference_linear_dynamic(x, w, scale, bias, s[0], s[1], s[2], reduce_range ? 127 : 255),
+            [&](Isa isa) { return plan_linear_dynamic(s[0], s[1], s[2], w, scale, bias, reduce_range, isa); },
+            {bytes_of(x)}, reference_linear_dynamic(x, w, scale, bias, s[0], s[1], s[2], reduce_range ? 127 : 255),
             "linear_dynamic " + shown_dims(s));
       }
   CHECK_THROWS(std::invalid_argument, plan_linear_dynamic(1, 2, 3, {}, {}, {}, false));

@@ -27,9 +27,9 @@ Bytes reference_copy(const Strided& g, const Bytes& x) {
 
 void check_copy(Rng& rng, const Strided& g, int64_t x_elements) {
   const Bytes x = random_bytes(rng, x_elements * g.element_size);
-  check_on_every_isa([&](Isa isa) { return plan_copy(g, isa); }, {x}, reference_copy(g, x),
-                     "copy " + shown_dims(g.shape) + " strides " + shown_dims(g.strides) + " size " +
-                         std::to_string(g.element_size));
+  check_on_every_isa(
+      [&](Isa isa) { return plan_copy(g, isa); }, {x}, reference_copy(g, x),
+      "copy " + shown_dims(g.shape) + " strides " + shown_dims(g.strides) + " size " + std::to_string(g.element_size));
 }
 
 Strided permuted(const Dims& shape, const std::vector<size_t>& perm, int element_size) {
@@ -152,9 +152,8 @@ void check_pad(Rng& rng, const Dims& shape, const Dims& lo, const Dims& hi, PadM
     }
     put(y, i, from < 0 ? fill : x, std::max<int64_t>(from, 0), size);
   }
-  check_on_every_isa(
-      [&](Isa isa) { return plan_pad(shape, lo, hi, mode, std::as_bytes(std::span(fill)), size, isa); }, {x}, y,
-      "pad " + shown_dims(shape) + " lo " + shown_dims(lo) + " hi " + shown_dims(hi));
+  check_on_every_isa([&](Isa isa) { return plan_pad(shape, lo, hi, mode, std::as_bytes(std::span(fill)), size, isa); },
+                     {x}, y, "pad " + shown_dims(shape) + " lo " + shown_dims(lo) + " hi " + shown_dims(hi));
 }
 
 }  // namespace

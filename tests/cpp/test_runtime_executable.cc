@@ -1,3 +1,6 @@
+#include <atomic>
+#include <cstdlib>
+#include <new>
 #include <numeric>
 #include <thread>
 
@@ -6,6 +9,25 @@
 #include "runtime/executable.h"
 
 using namespace qfx;
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+}  // namespace
+
+// Counted here for the whole test program; the array and nothrow forms go through this one.
+void* operator new(size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace {
 
@@ -174,4 +196,20 @@ TEST(executable_refuses_inputs_that_do_not_fit) {
   CHECK_THROWS(InputError, exe.plan({{{1, 9, 7, 16}, {112, 16, 1}}}));
   CHECK_THROWS(InputError, exe.plan({{{1, -9, 7, 16}, {1008, 112, 16, 1}}}));
   CHECK_THROWS(InputError, exe.plan({{{int64_t{1} << 40, 1 << 20, 7, 16}, {1008, 112, 16, 1}}}));
+}
+
+TEST(executable_run_does_not_allocate) {
+  Executable exe(residual_network(16), test::isas().back());
+  const Dims shape = {2, 20, 20, 16};
+  const auto plan = exe.plan({{shape, {6400, 320, 16, 1}}});
+  const auto x = codes(2 * 20 * 20 * 16, 5);
+  std::vector<uint8_t> y(x.size());
+  const void* in[] = {x.data()};
+  void* out[] = {y.data()};
+  for (int threads : {1, 2}) {
+    exe.run(*plan, in, out, threads);
+    const int64_t before = allocations.load();
+    for (int round = 0; round < 5; ++round) exe.run(*plan, in, out, threads);
+    CHECK_EQ(allocations.load(), before);
+  }
 }

@@ -187,7 +187,13 @@ def test_alias_normalizes_to_its_row(alias: Alias) -> None:
     opaque = [node.meta["opaque_reason"] for node in normal.graph.nodes if "opaque_reason" in node.meta]
     assert not opaque
     if alias.op not in ("", "size"):
-        related = {"leaky_relu": {"relu"}, "add": {"channel_affine"}, "pow_scalar": {"square"}, "slice": {"mul"}, "div": {"mul"}}
+        related = {
+            "leaky_relu": {"relu"},
+            "add": {"channel_affine"},
+            "pow_scalar": {"square"},
+            "slice": {"mul"},
+            "div": {"mul"},
+        }
         rows = {alias.op} | related.get(alias.op, set())
         assert any(is_op(node, *rows) for node in normal.graph.nodes), normal.graph
     with torch.no_grad():

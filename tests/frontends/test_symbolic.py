@@ -203,7 +203,9 @@ def test_containers_and_structures() -> None:
 class Optional(nn.Module):
     """Arguments with defaults."""
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, scale: float = 2.0, *, bias: Tensor | None = None
+    ) -> Tensor:
         if mask is not None:
             x = x * mask
         if bias is not None:
@@ -293,7 +295,7 @@ def test_model_that_can_not_be_copied_is_an_error() -> None:
 
 
 def test_function_is_no_model() -> None:
-    with pytest.raises(CaptureError, match="not an nn.Module"):
+    with pytest.raises(CaptureError, match=r"not an nn\.Module"):
         capture(F.relu)  # type: ignore[arg-type]
 
 

@@ -47,7 +47,9 @@ const GemmKernel* choose_gemm(const Problem& problem, Isa isa) {
 // An affine kernel before a depthwise one, a higher level before a lower one.
 const DepthwiseKernel* choose_depthwise(const Problem& problem, Isa isa) {
   const DepthwiseKernel* best = nullptr;
-  const auto rank = [](const DepthwiseKernel& k) { return 2 * static_cast<int>(k.isa) + (k.affine != nullptr ? 1 : 0); };
+  const auto rank = [](const DepthwiseKernel& k) {
+    return 2 * static_cast<int>(k.isa) + (k.affine != nullptr ? 1 : 0);
+  };
   for (const DepthwiseKernel& kernel : conv::depthwise_kernels()) {
     if (kernel.isa > isa || !conv::applies(kernel, problem)) continue;
     if (best == nullptr || rank(kernel) > rank(*best)) best = &kernel;

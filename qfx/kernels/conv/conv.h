@@ -48,11 +48,11 @@ struct ConvConstants {
 };
 
 struct ConvShape {
-  int64_t n = 0;                // images (linear: rows)
-  int64_t in[3] = {1, 1, 1};    // spatial
-  int64_t out[3] = {1, 1, 1};   // spatial
-  int64_t x_pixel_stride = 0;   // elements between neighbouring pixels of x, >= c_in
-  int64_t y_pixel_stride = 0;   // >= c_out; the residual is dense (c_out)
+  int64_t n = 0;               // images (linear: rows)
+  int64_t in[3] = {1, 1, 1};   // spatial
+  int64_t out[3] = {1, 1, 1};  // spatial
+  int64_t x_pixel_stride = 0;  // elements between neighbouring pixels of x, >= c_in
+  int64_t y_pixel_stride = 0;  // >= c_out; the residual is dense (c_out)
 };
 
 // Weights packed for one kernel, chosen for this geometry and ISA. Independent of the input's shape.

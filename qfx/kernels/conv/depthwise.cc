@@ -26,12 +26,16 @@ constexpr DepthwiseKernel kKernels[] = {
 
 constexpr int64_t kLanes = kDepthwiseLanes;
 constexpr int64_t kColumnBytes = kLanes * 4;
-constexpr int64_t kLineBytes = 16 * 1024;  // of interleaved columns, to stay in L1
-constexpr int64_t kMostPeriod = 2048;      // lanes after which the channels of a wide pixel repeat
+constexpr int64_t kLineBytes = 16 * 1024;    // of interleaved columns, to stay in L1
+constexpr int64_t kSourceBytes = 20 * 1024;  // of the lines of x below them
+constexpr int64_t kFewestColumns = 24;       // that a block is cut to for that
+constexpr int64_t kMostPeriod = 2048;        // lanes after which the channels of a wide pixel repeat
 constexpr int64_t kAffineColumns = 64;
 constexpr int64_t kAffineBlockBytes = 16 * 1024;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // One line of x under the window of a group of output lines.
 struct Slot {
@@ -83,7 +87,7 @@ struct Vectors {
     multiplier.resize(static_cast<size_t>(lanes));
   }
   void set(const Problem& p, int64_t lane, int64_t channel) {
-    bias[static_cast<size_t>(lane)] = p.folded_bias(channel);
+    bias[static_cast<size_t>(lane)] = p.folded_bias[static_cast<size_t>(channel)];
     multiplier[static_cast<size_t>(lane)] = p.multiplier[static_cast<size_t>(channel)];
   }
 };
@@ -105,8 +109,8 @@ Vectors pack_lanes(const Problem& p, const LinePlan& plan, int64_t lanes) {
         if (row < 0 || row >= g.kernel[1]) continue;
         for (int64_t k2 = 0; k2 < g.kernel[2]; ++k2) {
           const int64_t tap = (plan.slots[s].plane * g.kernel[1] + row) * g.kernel[2] + k2;
-          const int64_t at = lane / kLanes * chunk_bytes + (slot / 4 * g.kernel[2] + k2) * tap_bytes + line * kColumnBytes +
-                             lane % kLanes * 4 + slot % 4;
+          const int64_t at = lane / kLanes * chunk_bytes + (slot / 4 * g.kernel[2] + k2) * tap_bytes +
+                             line * kColumnBytes + lane % kLanes * 4 + slot % 4;
           v.weights[static_cast<size_t>(at)] = static_cast<std::byte>(p.centered(channel, tap, 0));
         }
       }
@@ -118,13 +122,17 @@ Vectors pack_lanes(const Problem& p, const LinePlan& plan, int64_t lanes) {
 class PackedDepthwise final : public PackedConv {
  public:
   PackedDepthwise(const DepthwiseKernel& kernel, Problem problem)
-      : kernel(kernel), problem(std::move(problem)), lines(plan_lines(this->problem.geometry)),
-        period(lane_period(this->problem.geometry)), by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
+      : kernel(kernel),
+        problem(std::move(problem)),
+        lines(plan_lines(this->problem.geometry)),
+        period(lane_period(this->problem.geometry)),
+        by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
     if (period > 0) by_period = pack_lanes(this->problem, lines, period);
     this->problem.weight = {};
     epilogue = make_epilogue(this->problem);
   }
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
+  int64_t y_bytes() const noexcept { return epilogue.f32_output ? 4 : 1; }
   size_t packed_bytes() const noexcept override { return by_pixel.bytes() + by_period.bytes() + problem.lut.size(); }
 
   const DepthwiseKernel kernel;
@@ -146,9 +154,9 @@ class DepthwiseWork final : public Work {
   std::string describe() const override;
 
  private:
-  // Output lines [row, row + lines) of a plane, outputs [begin, end) of each, one chunk of lanes.
+  // Output lines [row, row + lines) of a plane, outputs [begin, end) of each, chunks [first, last) of lanes.
   struct Unit {
-    int64_t image, plane, row, begin, end, chunk;
+    int64_t image, plane, row, begin, end, first, last;
   };
   struct Operands {
     const uint8_t* x;
@@ -157,21 +165,24 @@ class DepthwiseWork final : public Work {
     std::byte* scratch;
   };
 
+  void plan_blocks();
   Unit unit_at(int64_t index) const noexcept;
-  void run_unit(const Operands& to, const Unit& unit) const noexcept;
-  void interleave(const Operands& to, const Unit& unit, int64_t group) const noexcept;
-  DepthwiseLine line_of(const Operands& to, const Unit& unit) const noexcept;
-  void run_lanes(DepthwiseLine line, int64_t count, int64_t columns) const noexcept;
+  void run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept;
+  void run_wide_lanes(const Operands& to, const Unit& unit) const noexcept;
+  void interleave(const Operands& to, const Unit& unit, int64_t chunk, int64_t group) const noexcept;
+  DepthwiseLine line_of(const Operands& to, const Unit& unit, int64_t chunk) const noexcept;
   const Vectors& vectors() const noexcept { return wide_ ? packed_.by_period : packed_.by_pixel; }
 
   const PackedDepthwise& packed_;
   ConvShape shape_;
-  bool wide_;           // lanes run over several pixels
-  int64_t chunks_;      // of lanes
-  int64_t row_groups_;  // groups of output lines in a plane
-  int64_t blocks_;      // of outputs in a line
-  int64_t block_;       // outputs in a block
-  int64_t columns_;     // of x under a block
+  bool wide_;             // lanes run over several pixels
+  int64_t chunks_;        // of lanes
+  int64_t unit_chunks_;   // in a unit
+  int64_t chunk_blocks_;  // ceil(chunks / unit_chunks)
+  int64_t row_groups_;    // groups of output lines in a plane
+  int64_t blocks_;        // of outputs in a line
+  int64_t block_;         // outputs in a block
+  int64_t column_bytes_;  // of an interleaved pixel
   int64_t group_bytes_;
   int64_t scratch_bytes_;
 };
@@ -179,21 +190,33 @@ class DepthwiseWork final : public Work {
 DepthwiseWork::DepthwiseWork(const PackedDepthwise& packed, const ConvShape& shape) : packed_(packed), shape_(shape) {
   const ConvGeometry& g = packed.problem.geometry;
   wide_ = packed.period > 0 && shape.x_pixel_stride == g.c_in && shape.y_pixel_stride == g.c_out;
-  const int64_t lanes = wide_ ? packed.period : g.c_in;
-  const int64_t pixels_a_step = wide_ ? packed.period / g.c_in : 1;
-  chunks_ = ceil_div(lanes, kLanes);
+  chunks_ = ceil_div(wide_ ? packed.period : g.c_in, kLanes);
   row_groups_ = ceil_div(shape.out[1], packed.lines.lines);
+  column_bytes_ = wide_ ? g.c_in * 4 : kColumnBytes;
+  plan_blocks();
+}
+
+// Blocks of a line for which the interleaved columns, and the lines of x below them, stay in L1.
+void DepthwiseWork::plan_blocks() {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const LinePlan& lines = packed_.lines;
   const int64_t halo = (g.kernel[2] - 1) * g.dilation[2] + 1;
-  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
-  const int64_t width = std::max<int64_t>(1, shape.out[2]);
-  const int64_t fits = (kLineBytes / (packed.lines.groups * column_bytes) - halo) / g.stride[2] + 1;
-  blocks_ = ceil_div(width, std::clamp<int64_t>(fits, 16, std::max<int64_t>(16, width)));
-  block_ = ceil_div(ceil_div(width, blocks_), pixels_a_step) * pixels_a_step;
+  const int64_t width = std::max<int64_t>(1, shape_.out[2]);
+  const int64_t x_bytes = static_cast<int64_t>(lines.slots.size()) * g.c_in;
+  const int64_t columns =
+      std::min(kLineBytes / (lines.groups * column_bytes_), std::max(kSourceBytes / x_bytes, kFewestColumns));
+  const int64_t fits = std::clamp<int64_t>((columns - halo) / g.stride[2] + 1, 16, std::max<int64_t>(16, width));
+  const int64_t pixels_a_step = wide_ ? packed_.period / g.c_in : 1;
+  block_ = ceil_div(ceil_div(width, ceil_div(width, fits)), pixels_a_step) * pixels_a_step;
   blocks_ = ceil_div(width, block_);
-  columns_ = (std::min(block_, width) - 1) * g.stride[2] + halo;
-  // The interleaving writes whole vectors; a chunk of a wide pixel reads as many.
-  group_bytes_ = (columns_ * column_bytes + 2 * kColumnBytes + lanes * 4 * (wide_ ? 1 : 0)) / 64 * 64 + 64;
-  scratch_bytes_ = packed.lines.groups * group_bytes_;
+  const int64_t block_columns = (std::min(block_, width) - 1) * g.stride[2] + halo;
+  const int64_t chunks_in_l1 = kSourceBytes / (static_cast<int64_t>(lines.slots.size()) * block_columns * kLanes);
+  unit_chunks_ = wide_ ? chunks_ : std::clamp<int64_t>(chunks_in_l1 / 2 * 2, 2, 4);
+  chunk_blocks_ = ceil_div(chunks_, unit_chunks_);
+  // Interleaving writes whole vectors; a chunk of a wide pixel reads as many.
+  const int64_t slack = 2 * kColumnBytes + (wide_ ? packed_.period * 4 : 0);
+  group_bytes_ = ceil_div(block_columns * column_bytes_ + slack, 64) * 64;
+  scratch_bytes_ = lines.groups * group_bytes_;
 }
 
 std::unique_ptr<Work> PackedDepthwise::plan(const ConvShape& shape) const {
@@ -201,122 +224,126 @@ std::unique_ptr<Work> PackedDepthwise::plan(const ConvShape& shape) const {
   return std::make_unique<DepthwiseWork>(*this, shape);
 }
 
-void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept {
+void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scratch, int tid,
+                        int threads) const noexcept {
   if (pixels(shape_.out) == 0) return;
   const bool residual = packed_.problem.quant.residual;
   const Operands to{static_cast<const uint8_t*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
                     static_cast<std::byte*>(out[0]), scratch};
-  const int64_t in_image = wide_ ? blocks_ : blocks_ * chunks_;  // chunks of wide pixels share their columns
-  const Range range = split(shape_.n * shape_.out[0] * row_groups_ * in_image, tid, threads);
-  for (int64_t i = range.begin; i < range.end; ++i) run_unit(to, unit_at(i));
+  const Range range = split(shape_.n * shape_.out[0] * blocks_ * chunk_blocks_ * row_groups_, tid, threads);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const Unit unit = unit_at(i);
+    wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
+  }
 }
 
+// Rows innermost: the lines of x that neighbouring rows share are still in L1.
 DepthwiseWork::Unit DepthwiseWork::unit_at(int64_t index) const noexcept {
   Unit u{};
-  if (!wide_) {
-    u.chunk = index % chunks_;
-    index /= chunks_;
-  }
+  u.row = index % row_groups_ * packed_.lines.lines;
+  index /= row_groups_;
+  u.first = index % chunk_blocks_ * unit_chunks_;
+  u.last = std::min(u.first + unit_chunks_, chunks_);
+  index /= chunk_blocks_;
   u.begin = index % blocks_ * block_;
   u.end = std::min(u.begin + block_, shape_.out[2]);
   index /= blocks_;
-  u.row = index % row_groups_ * packed_.lines.lines;
-  index /= row_groups_;
   u.plane = index % shape_.out[0];
   u.image = index / shape_.out[0];
   return u;
 }
 
-void DepthwiseWork::run_unit(const Operands& to, const Unit& unit) const noexcept {
-  const ConvGeometry& g = packed_.problem.geometry;
-  for (int64_t group = 0; group < packed_.lines.groups; ++group) interleave(to, unit, group);
-  if (!wide_) {
-    run_lanes(line_of(to, unit), unit.end - unit.begin, std::min(kLanes, g.c_in - unit.chunk * kLanes));
-    return;
+void DepthwiseWork::run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept {
+  for (int64_t chunk = unit.first; chunk < unit.last; ++chunk) {
+    for (int64_t group = 0; group < packed_.lines.groups; ++group) interleave(to, unit, chunk, group);
+    DepthwiseLine line = line_of(to, unit, chunk);
+    line.count = unit.end - unit.begin;
+    line.out[0].columns = line.out[1].columns = std::min(kLanes, packed_.problem.geometry.c_in - chunk * kLanes);
+    packed_.kernel.run(line);
   }
-  const int64_t total = (unit.end - unit.begin) * g.c_in;
-  for (Unit part = unit; part.chunk < chunks_; ++part.chunk) {
-    const int64_t left = total - part.chunk * kLanes;
-    if (left <= 0) return;
-    DepthwiseLine line = line_of(to, part);
-    const int64_t whole = left < kLanes ? 0 : (left - kLanes) / packed_.period + 1;
-    run_lanes(line, whole, kLanes);
-    const int64_t rest = std::min(kLanes, left - whole * packed_.period);
+}
+
+void DepthwiseWork::run_wide_lanes(const Operands& to, const Unit& unit) const noexcept {
+  for (int64_t group = 0; group < packed_.lines.groups; ++group) interleave(to, unit, 0, group);
+  const int64_t total = (unit.end - unit.begin) * packed_.problem.geometry.c_in;
+  for (int64_t chunk = 0; chunk * kLanes < total && chunk < chunks_; ++chunk) {
+    const int64_t left = total - chunk * kLanes;
+    DepthwiseLine line = line_of(to, unit, chunk);
+    line.count = left < kLanes ? 0 : (left - kLanes) / packed_.period + 1;
+    line.out[0].columns = line.out[1].columns = kLanes;
+    if (line.count > 0) packed_.kernel.run(line);
+    const int64_t rest = std::min(kLanes, left - line.count * packed_.period);
     if (rest <= 0) continue;
-    line.data += whole * line.pixel_step;
+    line.data += line.count * line.pixel_step;
     for (Output& out : line.out) {
-      if (out.y == nullptr) continue;
-      out.y = static_cast<std::byte*>(out.y) + whole * out.y_row * (packed_.epilogue.f32_output ? 4 : 1);
-      if (out.residual != nullptr) out.residual += whole * out.residual_row;
+      if (out.y != nullptr) out.y = static_cast<std::byte*>(out.y) + line.count * out.y_row * packed_.y_bytes();
+      if (out.residual != nullptr) out.residual += line.count * out.residual_row;
+      out.columns = rest;
     }
-    run_lanes(line, 1, rest);
+    line.count = 1;
+    packed_.kernel.run(line);
   }
 }
 
-void DepthwiseWork::run_lanes(DepthwiseLine line, int64_t count, int64_t columns) const noexcept {
-  if (count <= 0) return;
-  line.count = count;
-  line.out[0].columns = line.out[1].columns = columns;
-  packed_.kernel.run(line);
-}
-
-// Interleaves the four lines of `group` under a unit, the padding included.
-void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t group) const noexcept {
+// Interleaves the four lines of `group` under a chunk of a unit, the padding included.
+void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t chunk, int64_t group) const noexcept {
   const ConvGeometry& g = packed_.problem.geometry;
   const std::vector<Slot>& slots = packed_.lines.slots;
   alignas(32) uint8_t padding[kLanes];
   const auto code = static_cast<uint8_t>(packed_.problem.quant.x_zero_point);
   std::memset(padding, code, sizeof padding);
 
-  const int64_t first = unit.begin * g.stride[2] - g.pad_lo[2];
+  const int64_t start = unit.begin * g.stride[2] - g.pad_lo[2];
   const int64_t count = (unit.end - unit.begin - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
-  const int64_t begin = std::clamp<int64_t>(-first, 0, count);
-  const int64_t end = std::clamp<int64_t>(shape_.in[2] - first, begin, count);
-  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
+  const int64_t begin = std::clamp<int64_t>(-start, 0, count);
+  const int64_t end = std::clamp<int64_t>(shape_.in[2] - start, begin, count);
+  const int64_t plane = unit.plane * g.stride[0] - g.pad_lo[0], row = unit.row * g.stride[1] - g.pad_lo[1];
+  const int64_t image = unit.image * shape_.in[0];
+  const uint8_t* x = to.x + chunk * kLanes + (start + begin) * shape_.x_pixel_stride;
   std::byte* columns = to.scratch + group * group_bytes_;
 
   InterleaveLine line;
   for (int64_t i = 0; i < 4; ++i) {
     // Past the last slot weights are zero: any line will do.
-    const Slot& slot = slots[static_cast<size_t>(std::min<int64_t>(group * 4 + i, static_cast<int64_t>(slots.size()) - 1))];
-    const int64_t plane = unit.plane * g.stride[0] - g.pad_lo[0] + slot.plane * g.dilation[0];
-    const int64_t row = unit.row * g.stride[1] - g.pad_lo[1] + slot.row;
-    const bool inside = plane >= 0 && plane < shape_.in[0] && row >= 0 && row < shape_.in[1];
-    const int64_t pixel = ((unit.image * shape_.in[0] + plane) * shape_.in[1] + row) * shape_.in[2] + first + begin;
-    line.lines[i] = inside ? to.x + pixel * shape_.x_pixel_stride + unit.chunk * kLanes : padding;
+    const Slot& slot =
+        slots[static_cast<size_t>(std::min<int64_t>(group * 4 + i, static_cast<int64_t>(slots.size()) - 1))];
+    const int64_t k0 = plane + slot.plane * g.dilation[0], k1 = row + slot.row;
+    const bool inside = k0 >= 0 && k0 < shape_.in[0] && k1 >= 0 && k1 < shape_.in[1];
+    const int64_t pixel = ((image + k0) * shape_.in[1] + k1) * shape_.in[2];
+    line.lines[i] = inside ? x + pixel * shape_.x_pixel_stride : padding;
     line.steps[i] = !inside ? 0 : wide_ ? kLanes : shape_.x_pixel_stride;
   }
-  std::memset(columns, code, static_cast<size_t>(begin * column_bytes));
-  line.to = columns + begin * column_bytes;
+  if (begin > 0) std::memset(columns, code, static_cast<size_t>(begin * column_bytes_));
+  line.to = columns + begin * column_bytes_;
   line.count = wide_ ? ceil_div((end - begin) * g.c_in, kLanes) : end - begin;
+  line.lanes = wide_ ? kLanes : std::min(kLanes, g.c_in - chunk * kLanes);
   packed_.kernel.interleave(line);
-  std::memset(columns + end * column_bytes, code, static_cast<size_t>((count - end) * column_bytes));
+  if (end < count) std::memset(columns + end * column_bytes_, code, static_cast<size_t>((count - end) * column_bytes_));
 }
 
-DepthwiseLine DepthwiseWork::line_of(const Operands& to, const Unit& unit) const noexcept {
+DepthwiseLine DepthwiseWork::line_of(const Operands& to, const Unit& unit, int64_t chunk) const noexcept {
   const ConvGeometry& g = packed_.problem.geometry;
   const Vectors& v = vectors();
-  const int64_t lanes_at = unit.chunk * kLanes;
-  const int64_t column_bytes = wide_ ? g.c_in * 4 : kColumnBytes;
+  const int64_t lane = chunk * kLanes;
   DepthwiseLine line;
-  line.data = to.scratch + (wide_ ? lanes_at * 4 : 0);
+  line.data = to.scratch + (wide_ ? lane * 4 : 0);
   line.pixel_step = wide_ ? packed_.period * 4 : g.stride[2] * kColumnBytes;
-  line.tap_step = g.dilation[2] * column_bytes;
+  line.tap_step = g.dilation[2] * column_bytes_;
   line.group_step = group_bytes_;
   line.groups = packed_.lines.groups;
   line.column_taps = g.kernel[2];
   line.lines = packed_.lines.lines;
-  line.weights = v.weights.data() + unit.chunk * line.groups * line.column_taps * line.lines * kColumnBytes;
-  line.bias = v.bias.data() + lanes_at;
+  line.weights = v.weights.data() + chunk * line.groups * line.column_taps * line.lines * kColumnBytes;
+  line.bias = v.bias.data() + lane;
   for (int64_t i = 0; i < line.lines && unit.row + i < shape_.out[1]; ++i) {
+    Output& out = line.out[i];
     const int64_t row = (unit.image * shape_.out[0] + unit.plane) * shape_.out[1] + unit.row + i;
     const int64_t pixel = row * shape_.out[2] + unit.begin;
-    Output& out = line.out[i];
-    out.y = to.y + (pixel * shape_.y_pixel_stride + lanes_at) * (packed_.epilogue.f32_output ? 4 : 1);
+    out.y = to.y + (pixel * shape_.y_pixel_stride + lane) * packed_.y_bytes();
     out.y_row = wide_ ? packed_.period : shape_.y_pixel_stride;
-    out.residual = to.residual == nullptr ? nullptr : to.residual + pixel * g.c_out + lanes_at;
+    out.residual = to.residual == nullptr ? nullptr : to.residual + pixel * g.c_out + lane;
     out.residual_row = wide_ ? packed_.period : g.c_out;
-    out.multiplier = v.multiplier.data() + lanes_at;
+    out.multiplier = v.multiplier.data() + lane;
     out.epilogue = &packed_.epilogue;
   }
   return line;
@@ -376,7 +403,8 @@ class AffineWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const Range range = split(ceil_div(pixels_, row_pixels_), tid, threads);
     const int64_t block = std::max<int64_t>(1, kAffineBlockBytes / row_lanes_);
-    for (int64_t row = range.begin; row < range.end; row += block) run_rows(in, out, row, std::min(range.end, row + block));
+    for (int64_t row = range.begin; row < range.end; row += block)
+      run_rows(in, out, row, std::min(range.end, row + block));
   }
   int64_t cost() const noexcept override { return 4 * pixels_ * packed_.problem.geometry.c_in; }
   std::string describe() const override {
@@ -441,7 +469,9 @@ bool fits_s8(const Problem& p) {
 
 }  // namespace
 
-std::span<const DepthwiseKernel> depthwise_kernels() noexcept { return {kKernels, std::size(kKernels) - 1}; }
+std::span<const DepthwiseKernel> depthwise_kernels() noexcept {
+  return {kKernels, std::size(kKernels) - 1};
+}
 
 bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
   const ConvGeometry& g = problem.geometry;

@@ -19,6 +19,7 @@ struct InterleaveLine {
   int64_t steps[4];         // bytes from one column to the next
   std::byte* to;            // 128 bytes a column
   int64_t count;
+  int64_t lanes;  // that will be used; past the first 16 or 32 a column stays as it was
 };
 
 // `count` outputs of one or two output lines from interleaved columns.

@@ -4,9 +4,13 @@
 namespace qfx::conv {
 namespace {
 
-inline __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline __m256i load(const void* p) noexcept {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
 
-inline void store(std::byte* to, __m256i v) noexcept { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+inline void store(std::byte* to, __m256i v) noexcept {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v);
+}
 
 void interleave(const InterleaveLine& line) noexcept {
   const uint8_t *p0 = line.lines[0], *p1 = line.lines[1], *p2 = line.lines[2], *p3 = line.lines[3];
@@ -94,11 +98,12 @@ void affine(const AffineLine& line) noexcept {
 
 #define QFX_IF_avx512vnni(...)
 #define QFX_IF_avx2(...) __VA_ARGS__
-#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels)                            \
-  QFX_IF_##isa(void name(const DepthwiseLine& line) noexcept { depthwise(line); }  \
-               void name##_interleave(const InterleaveLine& line) noexcept { interleave(line); })
-#define QFX_CONV_AFFINE(name, isa, channels) \
-  QFX_IF_##isa(void name(const AffineLine& line) noexcept { affine(line); })
+#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
+  QFX_IF_##isa(                                         \
+      void name(const DepthwiseLine& line) noexcept {   \
+        depthwise(line);                                \
+      } void name##_interleave(const InterleaveLine& line) noexcept { interleave(line); })
+#define QFX_CONV_AFFINE(name, isa, channels) QFX_IF_##isa(void name(const AffineLine& line) noexcept { affine(line); })
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv

@@ -9,30 +9,55 @@ inline __m512i two_lines(const uint8_t* a, const uint8_t* b) noexcept {
   return _mm512_inserti64x4(low, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)), 1);
 }
 
-void interleave(const InterleaveLine& line) noexcept {
+inline __m512i byte_transpose() noexcept {
+  return _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+}
+
+void interleave_32(const InterleaveLine& line) noexcept {
   const __m512i first = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
   const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(4));
-  const __m512i transpose = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m512i transpose = byte_transpose();
   const uint8_t *p0 = line.lines[0], *p1 = line.lines[1], *p2 = line.lines[2], *p3 = line.lines[3];
+  const int64_t s0 = line.steps[0], s1 = line.steps[1], s2 = line.steps[2], s3 = line.steps[3];
   std::byte* to = line.to;
   for (int64_t i = line.count; i > 0; --i, to += 128) {
     const __m512i a = two_lines(p0, p1), b = two_lines(p2, p3);
     _mm512_storeu_si512(to, _mm512_shuffle_epi8(_mm512_permutex2var_epi32(a, first, b), transpose));
     _mm512_storeu_si512(to + 64, _mm512_shuffle_epi8(_mm512_permutex2var_epi32(a, second, b), transpose));
-    p0 += line.steps[0], p1 += line.steps[1], p2 += line.steps[2], p3 += line.steps[3];
+    p0 += s0, p1 += s1, p2 += s2, p3 += s3;
   }
+}
+
+inline __m128i load_16(const uint8_t* p) noexcept {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+
+void interleave_16(const InterleaveLine& line) noexcept {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i transpose = byte_transpose();
+  const uint8_t *p0 = line.lines[0], *p1 = line.lines[1], *p2 = line.lines[2], *p3 = line.lines[3];
+  const int64_t s0 = line.steps[0], s1 = line.steps[1], s2 = line.steps[2], s3 = line.steps[3];
+  std::byte* to = line.to;
+  for (int64_t i = line.count; i > 0; --i, to += 128) {
+    __m512i all = _mm512_inserti32x4(_mm512_castsi128_si512(load_16(p0)), load_16(p1), 1);
+    all = _mm512_inserti32x4(_mm512_inserti32x4(all, load_16(p2), 2), load_16(p3), 3);
+    _mm512_storeu_si512(to, _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, all), transpose));
+    p0 += s0, p1 += s1, p2 += s2, p3 += s3;
+  }
+}
+
+void interleave(const InterleaveLine& line) noexcept {
+  return line.lanes <= 16 ? interleave_16(line) : interleave_32(line);
 }
 
 // Two outputs of V vectors each (the halves of one 64-byte vector of codes).
 template <int V>
-inline void finish_two(const Finish<V>& f, uint8_t* ya, uint8_t* yb, __m512i a0, __m512i a1, __m512i b0,
-                       __m512i b1) noexcept {
+QFX_INLINE void finish_two(const Finish<V>& f, uint8_t* ya, uint8_t* yb, __m512i a0, __m512i a1, __m512i b0,
+                           __m512i b1) noexcept {
   const auto code = [&](__m512i c, __m512 m) { return rounded(scaled(c, m)); };
   const __m512i qa = code(a0, f.m0), qb = code(b0, f.m0);
-  const __m512i pa = _mm512_adds_epi16(_mm512_packs_epi32(qa, V > 1 ? code(a1, f.m1) : qa), f.zero_point);
-  const __m512i pb = _mm512_adds_epi16(_mm512_packs_epi32(qb, V > 1 ? code(b1, f.m1) : qb), f.zero_point);
-  const __m512i bytes = _mm512_permutexvar_epi32(f.order, _mm512_packus_epi16(pa, pb));
-  const __m512i codes = _mm512_min_epu8(_mm512_max_epu8(bytes, f.lo), f.hi);
+  const __m512i codes =
+      bytes<64>(f, words(f, qa, V > 1 ? code(a1, f.m1) : qa), words(f, qb, V > 1 ? code(b1, f.m1) : qb));
   store(f, ya, codes);
   const __m256i upper = _mm512_extracti64x4_epi64(codes, 1);
   if (!f.full) {
@@ -44,7 +69,7 @@ inline void finish_two(const Finish<V>& f, uint8_t* ya, uint8_t* yb, __m512i a0,
   }
 }
 
-// One output line's accumulators of pixel p (V vectors), whatever the epilogue but the table.
+// One output line's accumulators of pixel p (V vectors), whatever the epilogue.
 template <int V>
 inline void finish_one(const Output& out, int64_t p, __m512i c0, __m512i c1) noexcept {
   if (out.y == nullptr) return;
@@ -73,26 +98,26 @@ inline void outputs(const DepthwiseLine& line, const Finish<V>& f, int64_t at) n
       if constexpr (V > 1) w01 = _mm512_loadu_si512(w + 64);
       if constexpr (L > 1) w10 = _mm512_loadu_si512(w + 128);
       if constexpr (L > 1 && V > 1) w11 = _mm512_loadu_si512(w + 192);
-#define QFX_STEP(p)                                                       \
-  if constexpr (P > p) {                                                  \
-    const __m512i d0 = _mm512_loadu_si512(d + p * line.pixel_step);       \
-    QFX_DOT(c##p##_00, d0, w00);                                          \
-    if constexpr (L > 1) QFX_DOT(c##p##_10, d0, w10);                     \
-    if constexpr (V > 1) {                                                \
+#define QFX_STEP(p)                                                        \
+  if constexpr (P > p) {                                                   \
+    const __m512i d0 = _mm512_loadu_si512(d + p * line.pixel_step);        \
+    QFX_DOT(c##p##_00, d0, w00);                                           \
+    if constexpr (L > 1) QFX_DOT(c##p##_10, d0, w10);                      \
+    if constexpr (V > 1) {                                                 \
       const __m512i d1 = _mm512_loadu_si512(d + p * line.pixel_step + 64); \
-      QFX_DOT(c##p##_01, d1, w01);                                        \
-      if constexpr (L > 1) QFX_DOT(c##p##_11, d1, w11);                   \
-    }                                                                     \
+      QFX_DOT(c##p##_01, d1, w01);                                         \
+      if constexpr (L > 1) QFX_DOT(c##p##_11, d1, w11);                    \
+    }                                                                      \
   }
       QFX_PIXELS(QFX_STEP)
 #undef QFX_STEP
     }
   }
   if constexpr (!kPlain) {
-#define QFX_FINISH(p)                                                                   \
-  if constexpr (P > p) {                                                                \
-    finish_one<V>(line.out[0], at + p, c##p##_00, c##p##_01);                           \
-    if constexpr (L > 1) finish_one<V>(line.out[1], at + p, c##p##_10, c##p##_11);      \
+#define QFX_FINISH(p)                                                              \
+  if constexpr (P > p) {                                                           \
+    finish_one<V>(line.out[0], at + p, c##p##_00, c##p##_01);                      \
+    if constexpr (L > 1) finish_one<V>(line.out[1], at + p, c##p##_10, c##p##_11); \
   }
     QFX_PIXELS(QFX_FINISH)
 #undef QFX_FINISH
@@ -120,10 +145,14 @@ void all_outputs(const DepthwiseLine& line) noexcept {
   int64_t at = 0;
   for (; at + 4 <= line.count; at += 4) outputs<4, L, V, kPlain>(line, f, at);
   switch (line.count - at) {
-    case 3: return outputs<3, L, V, kPlain>(line, f, at);
-    case 2: return outputs<2, L, V, kPlain>(line, f, at);
-    case 1: return outputs<1, L, V, kPlain>(line, f, at);
-    default: return;
+    case 3:
+      return outputs<3, L, V, kPlain>(line, f, at);
+    case 2:
+      return outputs<2, L, V, kPlain>(line, f, at);
+    case 1:
+      return outputs<1, L, V, kPlain>(line, f, at);
+    default:
+      return;
   }
 }
 
@@ -137,9 +166,6 @@ void run_line(const DepthwiseLine& line) noexcept {
   } else {
     all_outputs<L, V, false>(line);
   }
-  if (e.lut == nullptr || e.f32_output) return;
-  map_rows(out, 0, line.count);
-  if (L > 1 && line.out[1].y != nullptr) map_rows(line.out[1], 0, line.count);
 }
 
 void depthwise(const DepthwiseLine& line) noexcept {
@@ -174,18 +200,18 @@ void affine(const AffineLine& line) noexcept {
     _mm512_store_si512(acc + 32, c2), _mm512_store_si512(acc + 48, c3);
     finish_general(out, row, acc);
   }
-  if (out.epilogue->lut != nullptr && !out.epilogue->f32_output) map_rows(out, 0, line.count);
 }
 
 }  // namespace
 
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
 #define QFX_IF_avx2(...)
-#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels)                            \
-  QFX_IF_##isa(void name(const DepthwiseLine& line) noexcept { depthwise(line); }  \
-               void name##_interleave(const InterleaveLine& line) noexcept { interleave(line); })
-#define QFX_CONV_AFFINE(name, isa, channels) \
-  QFX_IF_##isa(void name(const AffineLine& line) noexcept { affine(line); })
+#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
+  QFX_IF_##isa(                                         \
+      void name(const DepthwiseLine& line) noexcept {   \
+        depthwise(line);                                \
+      } void name##_interleave(const InterleaveLine& line) noexcept { interleave(line); })
+#define QFX_CONV_AFFINE(name, isa, channels) QFX_IF_##isa(void name(const AffineLine& line) noexcept { affine(line); })
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv

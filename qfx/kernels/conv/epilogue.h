@@ -17,12 +17,14 @@ struct Epilogue {
   int32_t residual_zero_point = 0;
   float residual_multiplier = 0;
   const uint8_t* lut = nullptr;  // 256 entries
+  const uint8_t* lut_pairs =
+      nullptr;  // the same: entries i and i + 64 side by side, i + 128 and i + 192 after them all
 };
 
 // Where the accumulators of one tile or line go: rows of up to `columns` neighbouring channels.
 struct Output {
-  void* y = nullptr;     // row 0, u8 or f32
-  int64_t y_row = 0;     // elements between rows
+  void* y = nullptr;                  // row 0, u8 or f32
+  int64_t y_row = 0;                  // elements between rows
   const uint8_t* residual = nullptr;  // or null
   int64_t residual_row = 0;
   const float* multiplier = nullptr;
@@ -32,8 +34,21 @@ struct Output {
 
 inline Epilogue make_epilogue(const Problem& problem) noexcept {
   const ConvQuant& q = problem.quant;
-  return {problem.bound < 0x1p30, q.zero_point, q.lo,   q.hi, q.f32_output, q.f32_lo, q.f32_hi, q.residual_zero_point, q.residual_multiplier,
-          problem.lut.empty() ? nullptr : problem.lut.data()};
+  Epilogue e;
+  e.bounded = problem.bound < 0x1p30;
+  e.zero_point = q.zero_point;
+  e.lo = q.lo;
+  e.hi = q.hi;
+  e.f32_output = q.f32_output;
+  e.f32_lo = q.f32_lo;
+  e.f32_hi = q.f32_hi;
+  e.residual_zero_point = q.residual_zero_point;
+  e.residual_multiplier = q.residual_multiplier;
+  if (!problem.lut.empty()) {
+    e.lut = problem.lut.data();
+    e.lut_pairs = problem.lut_pairs.data();
+  }
+  return e;
 }
 
 }  // namespace qfx::conv

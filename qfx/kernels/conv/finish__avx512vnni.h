@@ -21,9 +21,49 @@ namespace {
 // Inline assembly: gcc 12 copies registers around the intrinsic.
 #define QFX_DOT(acc, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
 
-inline __mmask64 first_bytes(int64_t n) noexcept { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
+inline __mmask64 first_bytes(int64_t n) noexcept {
+  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
 inline __mmask16 first_floats(int64_t n) noexcept {
   return n >= 16 ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1);
+}
+
+// A 256-entry table as words of Epilogue::lut_pairs in four registers: bits 0..5 of a code select the word, bit 7 its
+// half of the table, bit 6 its byte.
+struct Table {
+  explicit Table(const uint8_t* pairs) noexcept
+      : t0(_mm512_loadu_si512(pairs)),
+        t1(_mm512_loadu_si512(pairs + 64)),
+        t2(_mm512_loadu_si512(pairs + 128)),
+        t3(_mm512_loadu_si512(pairs + 192)) {}
+  // For codes in the low bytes of 32 words, whatever the high bytes.
+  QFX_INLINE __m512i words(__m512i codes) const noexcept {
+    const __mmask32 upper = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x80));
+    return _mm512_mask_mov_epi16(_mm512_permutex2var_epi16(t0, codes, t1), upper,
+                                 _mm512_permutex2var_epi16(t2, codes, t3));
+  }
+  // The result in the low byte of each word.
+  QFX_INLINE __m512i low(__m512i codes) const noexcept {
+    const __m512i w = words(codes);
+    return _mm512_mask_srli_epi16(w, _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x40)), w, 8);
+  }
+  QFX_INLINE __m512i high(__m512i codes) const noexcept {
+    const __m512i w = words(codes);
+    return _mm512_mask_slli_epi16(w, _mm512_testn_epi16_mask(codes, _mm512_set1_epi16(0x40)), w, 8);
+  }
+  __m512i t0, t1, t2, t3;
+};
+
+// Not inlined: once a row of a tile, at more than one place.
+__attribute__((noinline)) __m512i lookup_64(__m512i codes, const uint8_t* pairs) noexcept {
+  const Table table(pairs);
+  return _mm512_mask_mov_epi8(table.low(codes), 0xaaaaaaaaaaaaaaaa, table.high(_mm512_srli_epi16(codes, 8)));
+}
+
+// The first 32 codes only.
+__attribute__((noinline)) __m512i lookup_32(__m512i codes, const uint8_t* pairs) noexcept {
+  const __m512i words = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(codes));
+  return _mm512_castsi256_si512(_mm512_cvtepi16_epi8(Table(pairs).low(words)));
 }
 
 // The constants of an epilogue in registers, for a panel of V vectors.
@@ -39,29 +79,51 @@ struct Finish {
     order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     columns = first_bytes(out.columns);
     full = out.columns == 16 * V;
+    identity = e.zero_point == 0 && e.lo == 0 && e.hi == 255;
+    lut_pairs = e.lut_pairs;
   }
   __m512 m0, m1, m2, m3;
   __m512i zero_point, lo, hi, order;
   __mmask64 columns;
   bool full;
+  bool identity;  // saturation is all the clamping there is
+  const uint8_t* lut_pairs;
 };
 
-QFX_INLINE __m512 scaled(__m512i acc, __m512 m) noexcept { return _mm512_mul_ps(_mm512_cvtepi32_ps(acc), m); }
+QFX_INLINE __m512 scaled(__m512i acc, __m512 m) noexcept {
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(acc), m);
+}
 
 // For v < 2^31; below -2^31 the conversion gives the least s32, as good as any other that saturates.
-QFX_INLINE __m512i rounded(__m512 v) noexcept { return _mm512_cvtps_epi32(v); }
+QFX_INLINE __m512i rounded(__m512 v) noexcept {
+  return _mm512_cvtps_epi32(v);
+}
 
 inline __m512i clamped(__m512 v) noexcept {
   return rounded(_mm512_max_ps(_mm512_set1_ps(-65536.0f), _mm512_min_ps(_mm512_set1_ps(65536.0f), v)));
 }
 
-// Four vectors of s32 to 64 codes in order. Saturation at each narrowing equals the clamp of requantize().
+// Two vectors of s32 to 32 words with the zero point added. Saturation at each narrowing equals the clamp of
+// requantize().
+template <int V>
+QFX_INLINE __m512i words(const Finish<V>& f, __m512i q0, __m512i q1) noexcept {
+  const __m512i packed = _mm512_packs_epi32(q0, q1);
+  return f.identity ? packed : _mm512_adds_epi16(packed, f.zero_point);
+}
+
+// To 64 codes (of which kWanted matter), in the order of the accumulators, through the table.
+template <int kWanted, int V>
+QFX_INLINE __m512i bytes(const Finish<V>& f, __m512i words01, __m512i words23) noexcept {
+  __m512i codes = _mm512_permutexvar_epi32(f.order, _mm512_packus_epi16(words01, words23));
+  if (!f.identity) codes = _mm512_min_epu8(_mm512_max_epu8(codes, f.lo), f.hi);
+  if (f.lut_pairs == nullptr) return codes;
+  return kWanted > 32 ? lookup_64(codes, f.lut_pairs) : lookup_32(codes, f.lut_pairs);
+}
+
 template <int V>
 QFX_INLINE __m512i narrow(const Finish<V>& f, __m512i q0, __m512i q1, __m512i q2, __m512i q3) noexcept {
-  const __m512i p01 = _mm512_adds_epi16(_mm512_packs_epi32(q0, V > 1 ? q1 : q0), f.zero_point);
-  const __m512i p23 = V > 2 ? _mm512_adds_epi16(_mm512_packs_epi32(q2, V > 3 ? q3 : q2), f.zero_point) : p01;
-  const __m512i bytes = _mm512_permutexvar_epi32(f.order, _mm512_packus_epi16(p01, p23));
-  return _mm512_min_epu8(_mm512_max_epu8(bytes, f.lo), f.hi);
+  const __m512i words01 = words(f, q0, V > 1 ? q1 : q0);
+  return bytes<16 * V>(f, words01, V > 2 ? words(f, q2, V > 3 ? q3 : q2) : words01);
 }
 
 template <int V>
@@ -83,8 +145,9 @@ QFX_INLINE void store(const Finish<V>& f, uint8_t* y, __m512i bytes) noexcept {
 template <int V>
 QFX_INLINE void finish_row(const Finish<V>& f, uint8_t* y, __m512i c0, __m512i c1, __m512i c2, __m512i c3) noexcept {
   const auto code = [&](__m512i c, __m512 m) QFX_INLINE_LAMBDA { return rounded(scaled(c, m)); };
-  store(f, y, narrow(f, code(c0, f.m0), V > 1 ? code(c1, f.m1) : c1, V > 2 ? code(c2, f.m2) : c2,
-                     V > 3 ? code(c3, f.m3) : c3));
+  store(
+      f, y,
+      narrow(f, code(c0, f.m0), V > 1 ? code(c1, f.m1) : c1, V > 2 ? code(c2, f.m2) : c2, V > 3 ? code(c3, f.m3) : c3));
 }
 
 // The residual's share of v.
@@ -106,12 +169,13 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
                                 : _mm_maskz_loadu_epi8(static_cast<__mmask16>(f.columns >> 16 * v), residual + 16 * v);
     return rounded(_mm512_add_ps(scaled(c, m), r.share(codes)));
   };
-  store(f, y, narrow(f, code(0, c0, f.m0), V > 1 ? code(1, c1, f.m1) : c1, V > 2 ? code(2, c2, f.m2) : c2,
-                     V > 3 ? code(3, c3, f.m3) : c3));
+  store(f, y,
+        narrow(f, code(0, c0, f.m0), V > 1 ? code(1, c1, f.m1) : c1, V > 2 ? code(2, c2, f.m2) : c2,
+               V > 3 ? code(3, c3, f.m3) : c3));
 }
 
-// Any epilogue but the table, from accumulators in memory, row by row.
-inline void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
+// Any epilogue, from accumulators in memory, row by row.
+__attribute__((noinline)) void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
   const Epilogue& e = *out.epilogue;
   const Residual share(e);
   for (int64_t first = 0; first < out.columns; first += 16) {
@@ -128,34 +192,10 @@ inline void finish_general(const Output& out, int64_t row, const int32_t* acc) n
     }
     const __m512i q = _mm512_add_epi32(clamped(v), _mm512_set1_epi32(e.zero_point));
     const __m512i code = _mm512_min_epi32(_mm512_max_epi32(q, _mm512_set1_epi32(e.lo)), _mm512_set1_epi32(e.hi));
-    _mm512_mask_cvtepi32_storeu_epi8(static_cast<uint8_t*>(out.y) + row * out.y_row + first, mask, code);
-  }
-}
-
-// 256-entry table over 64 bytes: each half of the table is 64 words in two registers, looked up by the code's upper
-// bits; its lowest bit picks the byte of the word.
-inline __m512i lookup_even(__m512i words_of_codes, __m512i t0, __m512i t1, __m512i t2, __m512i t3) noexcept {
-  const __m512i index = _mm512_srli_epi16(words_of_codes, 1);
-  const __m512i low = _mm512_permutex2var_epi16(t0, index, t1);
-  const __m512i high = _mm512_permutex2var_epi16(t2, index, t3);
-  const __mmask32 upper = _mm512_test_epi16_mask(words_of_codes, _mm512_set1_epi16(0x80));
-  const __m512i word = _mm512_mask_mov_epi16(low, upper, high);
-  const __m512i shift = _mm512_slli_epi16(_mm512_and_si512(words_of_codes, _mm512_set1_epi16(1)), 3);
-  return _mm512_and_si512(_mm512_srlv_epi16(word, shift), _mm512_set1_epi16(0xff));
-}
-
-// y = lut[y] over `rows` rows.
-inline void map_rows(const Output& out, int64_t first, int64_t rows) noexcept {
-  const uint8_t* lut = out.epilogue->lut;
-  const __m512i t0 = _mm512_loadu_si512(lut), t1 = _mm512_loadu_si512(lut + 64);
-  const __m512i t2 = _mm512_loadu_si512(lut + 128), t3 = _mm512_loadu_si512(lut + 192);
-  const __mmask64 mask = first_bytes(out.columns);
-  for (int64_t row = first; row < first + rows; ++row) {
-    uint8_t* y = static_cast<uint8_t*>(out.y) + row * out.y_row;
-    const __m512i q = _mm512_maskz_loadu_epi8(mask, y);
-    const __m512i even = lookup_even(_mm512_and_si512(q, _mm512_set1_epi16(0xff)), t0, t1, t2, t3);
-    const __m512i odd = lookup_even(_mm512_srli_epi16(q, 8), t0, t1, t2, t3);
-    _mm512_mask_storeu_epi8(y, mask, _mm512_or_si512(even, _mm512_slli_epi16(odd, 8)));
+    uint8_t* y = static_cast<uint8_t*>(out.y) + row * out.y_row + first;
+    const __m512i bytes = _mm512_castsi128_si512(_mm512_cvtepi32_epi8(code));
+    _mm_mask_storeu_epi8(y, mask,
+                         _mm512_castsi512_si128(e.lut_pairs == nullptr ? bytes : lookup_32(bytes, e.lut_pairs)));
   }
 }
 

@@ -21,18 +21,20 @@ constexpr GemmKernel kKernels[] = {
     {"", Isa::scalar, 0, 0, 0, 0, nullptr},
 };
 
-constexpr int64_t kBlockBytes = 128 * 1024;  // of activations in flight while the panels pass over them
+constexpr int64_t kBlockBytes = 192 * 1024;  // of activations in flight while the panels pass over them
 constexpr int64_t kSlack = 64;               // a tile may read this far past a run
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // The reduction as the kernel walks it: `parts` times over `runs` of `length` contiguous activations.
 struct Reduction {
-  bool merged;      // a run spans the innermost kernel dim, whose taps are neighbours in memory
+  bool merged;  // a run spans the innermost kernel dim, whose taps are neighbours in memory
   int64_t runs;
   int64_t length;
-  int64_t steps;    // ceil(length / depth)
-  int64_t parts;    // s8 terms that a centred weight is split into
+  int64_t steps;  // ceil(length / depth)
+  int64_t parts;  // s8 terms that a centred weight is split into
 };
 
 // Neighbouring groups that share one panel, so that its columns and steps are filled.
@@ -117,7 +119,7 @@ class PackedGemm final : public PackedConv {
  private:
   void lay_out_panels(const Bundle& bundle);
   void pack(const Panel& panel, const Bundle& bundle);
-  int32_t weight_at(int64_t o, int64_t run, int64_t element, const Bundle& bundle) const noexcept;
+  void pack_column(const Panel& panel, const Bundle& bundle, int64_t column);
 
   GemmKernel kernel_;
   Problem problem_;
@@ -136,6 +138,7 @@ PackedGemm::PackedGemm(const GemmKernel& kernel, Problem problem) : kernel_(kern
   for (const Panel& panel : panels_) pack(panel, bundle);
   problem_.weight = {};
   problem_.weight_zero_point = {};
+  problem_.folded_bias = {};
   epilogue_ = make_epilogue(problem_);
 }
 
@@ -156,36 +159,44 @@ void PackedGemm::lay_out_panels(const Bundle& bundle) {
   multiplier_.resize(static_cast<size_t>(vectors));
 }
 
-int32_t PackedGemm::weight_at(int64_t o, int64_t run, int64_t element, const Bundle& bundle) const noexcept {
-  if (element >= reduction_.length) return 0;
-  if (reduction_.merged) {
-    const int64_t c_in = problem_.geometry.c_in;
-    return problem_.centered(o, run * problem_.geometry.kernel[2] + element / c_in, element % c_in);
+void PackedGemm::pack(const Panel& panel, const Bundle& bundle) {
+  for (int64_t i = 0; i < panel.columns; ++i) {
+    const auto o = static_cast<size_t>(panel.first_column + i);
+    bias_[static_cast<size_t>(panel.vectors + i)] = problem_.folded_bias[o];
+    multiplier_[static_cast<size_t>(panel.vectors + i)] = problem_.multiplier[o];
+    pack_column(panel, bundle, i);
   }
-  const int64_t group = o / problem_.group_out() % bundle.groups;
-  if (element / problem_.group_in() != group) return 0;
-  return problem_.centered(o, run, element % problem_.group_in());
 }
 
-void PackedGemm::pack(const Panel& panel, const Bundle& bundle) {
+// The weights of one output channel. In each run they are contiguous in canonical layout too, from the first input
+// channel of its group on; the run's other channels, and those past its end, keep zero weights.
+void PackedGemm::pack_column(const Panel& panel, const Bundle& bundle, int64_t column) {
   const GemmKernel& kernel = *panel.kernel;
-  std::byte* to = weights_.data() + panel.weights;
-  for (int64_t i = 0; i < panel.columns; ++i) {
-    const int64_t o = panel.first_column + i;
-    bias_[static_cast<size_t>(panel.vectors + i)] = problem_.folded_bias(o);
-    multiplier_[static_cast<size_t>(panel.vectors + i)] = problem_.multiplier[static_cast<size_t>(o)];
-  }
+  const int64_t o = panel.first_column + column;
+  const int64_t first = o / problem_.group_out() % bundle.groups * problem_.group_in();
+  const int64_t length = reduction_.merged ? reduction_.length : problem_.group_in();
+  const int32_t zero_point =
+      problem_.weight_zero_point.empty() ? 0 : problem_.weight_zero_point[static_cast<size_t>(o)];
+  const int64_t depth = kernel.depth;
+  const int64_t step_bytes = kernel.columns * depth * kernel.bytes;
+  const bool plain = kernel.bytes == 1 && depth == 4 && reduction_.parts == 1 && zero_point == 0;
+  std::byte* run = weights_.data() + panel.weights + column * kernel.depth * kernel.bytes;
   for (int64_t part = 0; part < reduction_.parts; ++part) {
-    for (int64_t run = 0; run < reduction_.runs; ++run) {
-      for (int64_t step = 0; step < reduction_.steps; ++step, to += kernel.columns * kernel.depth * kernel.bytes) {
-        for (int64_t i = 0; i < panel.columns * kernel.depth; ++i) {
-          const int64_t o = panel.first_column + i / kernel.depth;
-          const int32_t w = weight_at(o, run, step * kernel.depth + i % kernel.depth, bundle);
+    const int8_t* weight = problem_.weight.data() + o * reduction_.runs * length;
+    for (int64_t r = 0; r < reduction_.runs; ++r, run += reduction_.steps * step_bytes, weight += length) {
+      std::byte* step = run + first / depth * step_bytes;
+      for (int64_t e = -(first % depth); e < length; e += depth, step += step_bytes) {
+        if (plain && e >= 0 && e + depth <= length) {
+          std::memcpy(step, weight + e, 4);
+          continue;
+        }
+        for (int64_t i = std::max<int64_t>(0, -e); i < std::min(depth, length - e); ++i) {
+          const int32_t w = weight[e + i] - zero_point;
           if (kernel.bytes == 1) {
-            to[i] = static_cast<std::byte>(weight_part(w, part));
+            step[i] = static_cast<std::byte>(weight_part(w, part));
           } else {
             const auto wide = static_cast<int16_t>(w);
-            std::memcpy(to + 2 * i, &wide, sizeof wide);
+            std::memcpy(step + 2 * i, &wide, sizeof wide);
           }
         }
       }
@@ -226,19 +237,23 @@ class GemmWork final : public Work {
   void run_lines(const Operands& to, Range panels, Block lines) const noexcept;
   void run_block(const Operands& to, Range panels, const Block& block) const noexcept;
   void fill_copy(const Operands& to, const Block& block) const noexcept;
-  void copy_line(const std::byte* x, std::byte* to, int64_t plane, int64_t row, int64_t column, int64_t count) const noexcept;
+  void fill_plane(const std::byte* x, std::byte* copy, const Block& block) const noexcept;
+  void copy_line(const std::byte* x, std::byte* to, int64_t plane, int64_t row, int64_t column,
+                 int64_t count) const noexcept;
   const std::byte* source(const Operands& to, const Block& block, int64_t line) const noexcept;
   int64_t tile_start(int64_t tile) const noexcept { return width_ * tile / line_tiles_; }
 
   const PackedGemm& packed_;
   ConvShape shape_;
-  bool copies_ = false;      // x reaches the kernel through a padded (and widened) copy of a block
-  int64_t lines_ = 0;        // output lines of all images
-  int64_t width_ = 0;        // pixels in each
+  bool copies_ = false;  // x reaches the kernel through a padded (and widened) copy of a block
+  int64_t lines_ = 0;    // output lines of all images
+  int64_t width_ = 0;    // pixels in each
   int64_t line_tiles_ = 1;
   int64_t block_lines_ = 1;
   int64_t block_tiles_ = 1;
+  int64_t block_planes_ = 1;                // more than one: of whole planes
   int64_t copy_rows_ = 0, copy_width_ = 0;  // extents of the copy; one plane a tap of dim 0
+  int64_t copy_plane_bytes_ = 0;            // for one output plane
   int64_t copy_bytes_ = 0;
   std::vector<int64_t> taps_;
 };
@@ -269,7 +284,7 @@ void GemmWork::plan_source() {
   line_tiles_ = std::max<int64_t>(1, ceil_div(width_, packed_.kernel().rows));
 }
 
-// As many whole lines as the budget holds, or a part of one line.
+// As many whole planes, or whole lines of one plane, as the budget holds; or a part of one line.
 void GemmWork::plan_blocks() {
   const ConvGeometry& g = packed_.problem().geometry;
   const int64_t bytes = packed_.kernel().bytes;
@@ -280,11 +295,16 @@ void GemmWork::plan_blocks() {
   block_lines_ = std::clamp<int64_t>(kBlockBytes / line_bytes - halo + 1, 1, std::max<int64_t>(1, shape_.out[1]));
   block_tiles_ = std::clamp<int64_t>(kBlockBytes / (tile * pixel_bytes * halo), 4, std::max<int64_t>(4, line_tiles_));
   if (block_lines_ > 1 || block_tiles_ > line_tiles_) block_tiles_ = line_tiles_;
+  if (block_lines_ == shape_.out[1] && block_tiles_ == line_tiles_) {
+    const int64_t planes = kBlockBytes / ((block_lines_ + halo - 1) * line_bytes);
+    block_planes_ = std::clamp<int64_t>(planes, 1, std::max<int64_t>(1, shape_.n * shape_.out[0]));
+  }
   if (!copies_) return;
   const int64_t block_width = std::min(width_, block_tiles_ * tile);
   copy_rows_ = (block_lines_ - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
   copy_width_ = (block_width - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
-  copy_bytes_ = g.kernel[0] * copy_rows_ * copy_width_ * g.c_in * bytes + kSlack;
+  copy_plane_bytes_ = g.kernel[0] * copy_rows_ * copy_width_ * g.c_in * bytes;
+  copy_bytes_ = block_planes_ * copy_plane_bytes_ + kSlack;
 }
 
 void GemmWork::plan_taps() {
@@ -308,7 +328,8 @@ void GemmWork::plan_taps() {
 GemmWork::Part GemmWork::part_of(int tid, int threads) const noexcept {
   const auto panels = static_cast<int64_t>(packed_.panels().size());
   const int64_t tiles = lines_ * line_tiles_;
-  const double by_rows = static_cast<double>(ceil_div(tiles, threads)) / static_cast<double>(std::max<int64_t>(1, tiles));
+  const double by_rows =
+      static_cast<double>(ceil_div(tiles, threads)) / static_cast<double>(std::max<int64_t>(1, tiles));
   const double by_panels = static_cast<double>(ceil_div(panels, threads)) / static_cast<double>(panels);
   if (by_panels < by_rows) return {split(panels, tid, threads), {0, tiles}};
   return {{0, panels}, split(tiles, tid, threads)};
@@ -332,8 +353,8 @@ void GemmWork::run(const void* const* in, void* const* out, std::byte* scratch, 
 // `lines` counts its columns in tiles.
 void GemmWork::run_lines(const Operands& to, Range panels, Block lines) const noexcept {
   for (int64_t line = lines.first; line < lines.last;) {
-    const int64_t plane_end = (line / shape_.out[1] + 1) * shape_.out[1];
-    const int64_t next = std::min({line + block_lines_, lines.last, plane_end});
+    const int64_t planes_end = (line / shape_.out[1] + block_planes_) * shape_.out[1];
+    const int64_t next = std::min({line + block_lines_ * block_planes_, lines.last, planes_end});
     for (int64_t tile = lines.begin; tile < lines.end; tile += block_tiles_) {
       run_block(to, panels, {line, next, tile, std::min(lines.end, tile + block_tiles_)});
     }
@@ -376,7 +397,10 @@ void GemmWork::run_block(const Operands& to, Range panels, const Block& block) c
 const std::byte* GemmWork::source(const Operands& to, const Block& block, int64_t line) const noexcept {
   const ConvGeometry& g = packed_.problem().geometry;
   if (copies_) {
-    return to.scratch + (line - block.first) * g.stride[1] * copy_width_ * g.c_in * packed_.kernel().bytes;
+    const int64_t plane = line / shape_.out[1];
+    const int64_t in_plane = line - std::max(block.first, plane * shape_.out[1]);
+    return to.scratch + (plane - block.first / shape_.out[1]) * copy_plane_bytes_ +
+           in_plane * g.stride[1] * copy_width_ * g.c_in * packed_.kernel().bytes;
   }
   const int64_t row = line % shape_.out[1] * g.stride[1];
   const int64_t plane = line / shape_.out[1] % shape_.out[0] * g.stride[0];
@@ -386,6 +410,16 @@ const std::byte* GemmWork::source(const Operands& to, const Block& block, int64_
 }
 
 void GemmWork::fill_copy(const Operands& to, const Block& block) const noexcept {
+  std::byte* copy = to.scratch;
+  for (int64_t line = block.first; line < block.last; copy += copy_plane_bytes_) {
+    const int64_t next = std::min((line / shape_.out[1] + 1) * shape_.out[1], block.last);
+    fill_plane(to.x, copy, {line, next, block.begin, block.end});
+    line = next;
+  }
+}
+
+// The part of a block that lies in one output plane.
+void GemmWork::fill_plane(const std::byte* x, std::byte* copy, const Block& block) const noexcept {
   const ConvGeometry& g = packed_.problem().geometry;
   const int64_t plane = block.first / shape_.out[1] % shape_.out[0] * g.stride[0] - g.pad_lo[0];
   const int64_t image = block.first / shape_.out[1] / shape_.out[0];
@@ -394,10 +428,10 @@ void GemmWork::fill_copy(const Operands& to, const Block& block) const noexcept 
   const int64_t start = tile_start(block.begin), end = tile_start(block.end);
   const int64_t count = (end - start - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
   const int64_t line_bytes = copy_width_ * g.c_in * packed_.kernel().bytes;
-  const std::byte* x = to.x + image * pixels(shape_.in) * shape_.x_pixel_stride;
+  x += image * pixels(shape_.in) * shape_.x_pixel_stride;
   for (int64_t k = 0; k < g.kernel[0]; ++k) {
     for (int64_t i = 0; i < rows; ++i) {
-      copy_line(x, to.scratch + (k * copy_rows_ + i) * line_bytes, plane + k * g.dilation[0], row + i,
+      copy_line(x, copy + (k * copy_rows_ + i) * line_bytes, plane + k * g.dilation[0], row + i,
                 start * g.stride[2] - g.pad_lo[2], count);
     }
   }
@@ -470,7 +504,9 @@ std::string GemmWork::describe() const {
 
 }  // namespace
 
-std::span<const GemmKernel> gemm_kernels() noexcept { return {kKernels, std::size(kKernels) - 1}; }
+std::span<const GemmKernel> gemm_kernels() noexcept {
+  return {kKernels, std::size(kKernels) - 1};
+}
 
 std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem) {
   return std::make_unique<PackedGemm>(kernel, std::move(problem));

@@ -18,8 +18,8 @@ struct GemmTile {
   const int64_t* taps = nullptr;  // byte offsets of the runs
   int64_t tap_count = 0;
   int64_t steps = 0;
-  const std::byte* b = nullptr;         // packed weights of the panel
-  const int32_t* bias = nullptr;        // [columns]
+  const std::byte* b = nullptr;   // packed weights of the panel
+  const int32_t* bias = nullptr;  // [columns]
   Output out;
 };
 

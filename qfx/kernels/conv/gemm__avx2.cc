@@ -13,9 +13,13 @@ inline __m256i broadcast(const std::byte* p) noexcept {
   return _mm256_set1_epi32(two);
 }
 
-inline __m256i load(const std::byte* p) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline __m256i load(const std::byte* p) noexcept {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
 
-inline void dot(__m256i& acc, __m256i a, __m256i b) noexcept { acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+inline void dot(__m256i& acc, __m256i a, __m256i b) noexcept {
+  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+}
 
 #define QFX_ROWS(X) X(0, p0, 0) X(1, p0, 1) X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2)
 
@@ -37,19 +41,19 @@ void tile(const GemmTile& t, int64_t first) noexcept {
       const __m256i b0 = load(b);
       [[maybe_unused]] __m256i b1;
       if constexpr (V > 1) b1 = load(b + 32);
-#define QFX_STEP(r, p, k)                        \
-  if constexpr (R > r) {                         \
-    const __m256i a = broadcast(p + k * s);      \
-    dot(c##r##_0, a, b0);                        \
-    if constexpr (V > 1) dot(c##r##_1, a, b1);   \
+#define QFX_STEP(r, p, k)                      \
+  if constexpr (R > r) {                       \
+    const __m256i a = broadcast(p + k * s);    \
+    dot(c##r##_0, a, b0);                      \
+    if constexpr (V > 1) dot(c##r##_1, a, b1); \
   }
       QFX_ROWS(QFX_STEP)
 #undef QFX_STEP
     }
   }
-#define QFX_FINISH(r, p, k)                                 \
-  if constexpr (R > r) {                                    \
-    finish_eight(t.out, first + r, 0, c##r##_0);                    \
+#define QFX_FINISH(r, p, k)                                           \
+  if constexpr (R > r) {                                              \
+    finish_eight(t.out, first + r, 0, c##r##_0);                      \
     if constexpr (V > 1) finish_eight(t.out, first + r, 8, c##r##_1); \
   }
   QFX_ROWS(QFX_FINISH)

@@ -17,9 +17,10 @@ inline __m512i broadcast(const std::byte* p) noexcept {
 
 // X(row, base pointer, multiple of the row stride). Three rows share a base: with a base a row the
 // general-purpose registers run out.
-#define QFX_ROWS(X)                                                                                             \
-  X(0, p0, 0) X(1, p0, 1) X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2)    \
-  X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
+#define QFX_ROWS(X)                                                                                           \
+  X(0, p0, 0)                                                                                                 \
+  X(1, p0, 1) X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) \
+      X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
 
 enum class Ending { plain, residual, general };
 
@@ -50,13 +51,13 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
         if constexpr (V > 1) b1 = _mm512_loadu_si512(b + 64);
         if constexpr (V > 2) b2 = _mm512_loadu_si512(b + 128);
         if constexpr (V > 3) b3 = _mm512_loadu_si512(b + 192);
-#define QFX_STEP(r, p, k)                            \
-  if constexpr (R > r) {                             \
-    const __m512i x = broadcast(p + k * s);          \
-    QFX_DOT(c##r##_0, x, b0);                        \
-    if constexpr (V > 1) QFX_DOT(c##r##_1, x, b1);   \
-    if constexpr (V > 2) QFX_DOT(c##r##_2, x, b2);   \
-    if constexpr (V > 3) QFX_DOT(c##r##_3, x, b3);   \
+#define QFX_STEP(r, p, k)                          \
+  if constexpr (R > r) {                           \
+    const __m512i x = broadcast(p + k * s);        \
+    QFX_DOT(c##r##_0, x, b0);                      \
+    if constexpr (V > 1) QFX_DOT(c##r##_1, x, b1); \
+    if constexpr (V > 2) QFX_DOT(c##r##_2, x, b2); \
+    if constexpr (V > 3) QFX_DOT(c##r##_3, x, b3); \
   }
         QFX_ROWS(QFX_STEP)
 #undef QFX_STEP
@@ -70,14 +71,14 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
     } else if constexpr (kEnding == Ending::residual) {
-#define QFX_FINISH(r, p, k)                                                                                    \
-  if constexpr (R > r) {                                                                                       \
-    if (f.full) {                                                                                              \
-      finish_row_residual<V, true>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3);             \
-    } else {                                                                                                   \
-      finish_row_residual<V, false>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3);            \
-    }                                                                                                          \
-    y += y_row, residual += residual_row;                                                                      \
+#define QFX_FINISH(r, p, k)                                                                         \
+  if constexpr (R > r) {                                                                            \
+    if (f.full) {                                                                                   \
+      finish_row_residual<V, true>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3);  \
+    } else {                                                                                        \
+      finish_row_residual<V, false>(f, share, y, residual, c##r##_0, c##r##_1, c##r##_2, c##r##_3); \
+    }                                                                                               \
+    y += y_row, residual += residual_row;                                                           \
   }
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
@@ -94,7 +95,6 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
     }
-    if (out.epilogue->lut != nullptr && !out.epilogue->f32_output) map_rows(out, first, R);
   }
 }
 

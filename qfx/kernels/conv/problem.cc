@@ -13,13 +13,18 @@ void require(bool holds, const std::string& what) {
   if (!holds) throw std::invalid_argument("conv: " + what);
 }
 
-std::string is(const char* name, int64_t value) { return std::string(name) + " is " + std::to_string(value); }
+std::string is(const char* name, int64_t value) {
+  return std::string(name) + " is " + std::to_string(value);
+}
 
-bool is_code(int32_t value) { return value >= 0 && value <= 255; }
+bool is_code(int32_t value) {
+  return value >= 0 && value <= 255;
+}
 
 void check_geometry(const ConvGeometry& g) {
   require(g.groups > 0 && g.c_in > 0 && g.c_out > 0, "channels and groups must be positive");
-  require(g.c_in % g.groups == 0 && g.c_out % g.groups == 0, is("groups", g.groups) + ", which does not divide the channels");
+  require(g.c_in % g.groups == 0 && g.c_out % g.groups == 0,
+          is("groups", g.groups) + ", which does not divide the channels");
   for (int d = 0; d < 3; ++d) {
     require(g.kernel[d] > 0 && g.stride[d] > 0 && g.dilation[d] > 0, "kernel, stride and dilation must be positive");
     require(g.pad_lo[d] >= 0 && g.pad_hi[d] >= 0, "padding must not be negative");
@@ -37,51 +42,65 @@ void check_quant(const ConvQuant& q) {
 void check_constants(const ConvGeometry& g, const ConvConstants& c) {
   const auto count = static_cast<size_t>(g.c_out);
   const auto weights = count * static_cast<size_t>(pixels(g.kernel) * (g.c_in / g.groups));
-  require(c.weight.size() == weights, is("weight size", static_cast<int64_t>(c.weight.size())) + ", expected " + std::to_string(weights));
+  require(c.weight.size() == weights,
+          is("weight size", static_cast<int64_t>(c.weight.size())) + ", expected " + std::to_string(weights));
   require(c.bias.size() == count, is("bias size", static_cast<int64_t>(c.bias.size())));
   require(c.multiplier.size() == count, is("multiplier size", static_cast<int64_t>(c.multiplier.size())));
   require(c.weight_zero_point.empty() || c.weight_zero_point.size() == count,
           is("weight_zero_point size", static_cast<int64_t>(c.weight_zero_point.size())));
   require(c.lut.empty() || c.lut.size() == 256, is("lut size", static_cast<int64_t>(c.lut.size())));
-  for (const int32_t z : c.weight_zero_point) require(z >= -128 && z <= 127, is("weight_zero_point", z) + ", outside -128..127");
+  for (const int32_t z : c.weight_zero_point)
+    require(z >= -128 && z <= 127, is("weight_zero_point", z) + ", outside -128..127");
 }
 
-// Checks that acc stays within s32 whatever the input; the largest |v| that it leads to.
-double check_range(const Problem& p) {
-  double bound = 0;
-  const int32_t low = -p.quant.x_zero_point;
-  const int32_t high = 255 - p.quant.x_zero_point;
-  for (int64_t o = 0; o < p.geometry.c_out; ++o) {
-    int64_t smallest = p.bias[static_cast<size_t>(o)];
-    int64_t largest = smallest;
-    for (int64_t t = 0; t < p.taps(); ++t) {
-      for (int64_t c = 0; c < p.group_in(); ++c) {
-        const int32_t w = p.centered(o, t, c);
-        smallest += std::min(low * w, high * w);
-        largest += std::max(low * w, high * w);
-      }
+// The sums of an output channel's centred weights of either sign.
+struct Sums {
+  int64_t positive = 0;
+  int64_t negative = 0;
+};
+
+Sums weight_sums(const Problem& p, int64_t o) {
+  const int64_t count = p.taps() * p.group_in();
+  const int8_t* weight = p.weight.data() + o * count;
+  const int32_t zero_point = p.weight_zero_point.empty() ? 0 : p.weight_zero_point[static_cast<size_t>(o)];
+  Sums sums;
+  for (int64_t begin = 0; begin < count; begin += 1 << 16) {  // s32 within a block, for the vectorizer
+    int32_t positive = 0, negative = 0;
+    for (int64_t i = begin; i < std::min<int64_t>(count, begin + (1 << 16)); ++i) {
+      const int32_t w = weight[i] - zero_point;
+      positive += std::max(w, 0);
+      negative += std::min(w, 0);
     }
+    sums.positive += positive;
+    sums.negative += negative;
+  }
+  return sums;
+}
+
+// Folds the zero points into the bias and bounds |v|. acc must stay within s32 whatever the input.
+void fold(Problem& p) {
+  const int64_t low = -p.quant.x_zero_point;
+  const int64_t high = 255 - p.quant.x_zero_point;
+  for (int64_t o = 0; o < p.geometry.c_out; ++o) {
+    const auto at = static_cast<size_t>(o);
+    const Sums sums = weight_sums(p, o);
+    const int64_t smallest = p.bias[at] + low * sums.positive + high * sums.negative;
+    const int64_t largest = p.bias[at] + high * sums.positive + low * sums.negative;
     require(smallest >= std::numeric_limits<int32_t>::min() && largest <= std::numeric_limits<int32_t>::max(),
             "the sum of output channel " + std::to_string(o) + " could leave s32");
+    const int64_t folded = p.bias[at] + low * (sums.positive + sums.negative);
+    p.folded_bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(folded)));
     const auto extreme = static_cast<double>(std::max(-smallest, largest));
-    bound = std::max(bound, extreme * std::abs(static_cast<double>(p.multiplier[static_cast<size_t>(o)])));
+    p.bound = std::max(p.bound, extreme * std::abs(static_cast<double>(p.multiplier[at])));
   }
-  return p.quant.residual ? bound + 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier)) : bound;
+  if (p.quant.residual) p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
 }
 
 }  // namespace
 
 bool Problem::padded() const noexcept {
-  const auto any = [](const int64_t(&pad)[3]) { return pad[0] != 0 || pad[1] != 0 || pad[2] != 0; };
+  const auto any = [](const int64_t (&pad)[3]) { return pad[0] != 0 || pad[1] != 0 || pad[2] != 0; };
   return any(geometry.pad_lo) || any(geometry.pad_hi);
-}
-
-int32_t Problem::folded_bias(int64_t o) const noexcept {
-  int64_t sum = 0;
-  for (int64_t t = 0; t < taps(); ++t) {
-    for (int64_t c = 0; c < group_in(); ++c) sum += centered(o, t, c);
-  }
-  return static_cast<int32_t>(static_cast<uint32_t>(bias[static_cast<size_t>(o)] - quant.x_zero_point * sum));
 }
 
 Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const ConvConstants& constants) {
@@ -95,17 +114,24 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   {constants.bias.begin(), constants.bias.end()},
                   {constants.multiplier.begin(), constants.multiplier.end()},
                   {constants.lut.begin(), constants.lut.end()},
+                  {},
+                  {},
                   0.0};
   auto& zero_points = problem.weight_zero_point;
   if (std::all_of(zero_points.begin(), zero_points.end(), [](int32_t z) { return z == 0; })) zero_points.clear();
-  problem.bound = check_range(problem);
+  fold(problem);
+  for (size_t i = 0; i < problem.lut.size(); ++i) {
+    problem.lut_pairs.push_back(problem.lut[i / 128 * 128 + i % 128 / 2 + i % 2 * 64]);
+  }
   return problem;
 }
 
 void check_shape(const ConvGeometry& g, const ConvShape& shape) {
   require(shape.n >= 0, is("batch", shape.n));
-  require(shape.x_pixel_stride >= g.c_in, is("x_pixel_stride", shape.x_pixel_stride) + ", less than the input channels");
-  require(shape.y_pixel_stride >= g.c_out, is("y_pixel_stride", shape.y_pixel_stride) + ", less than the output channels");
+  require(shape.x_pixel_stride >= g.c_in,
+          is("x_pixel_stride", shape.x_pixel_stride) + ", less than the input channels");
+  require(shape.y_pixel_stride >= g.c_out,
+          is("y_pixel_stride", shape.y_pixel_stride) + ", less than the output channels");
   for (int d = 0; d < 3; ++d) {
     const int64_t extent = (g.kernel[d] - 1) * g.dilation[d] + 1;
     const int64_t room = shape.in[d] + g.pad_lo[d] + g.pad_hi[d] - extent;

@@ -11,12 +11,14 @@ namespace qfx::conv {
 struct Problem {
   ConvGeometry geometry;
   ConvQuant quant;
-  std::vector<int8_t> weight;               // [c_out][taps][c_in / groups]
-  std::vector<int32_t> weight_zero_point;   // [c_out] or empty
-  std::vector<int32_t> bias;                // [c_out]
-  std::vector<float> multiplier;            // [c_out]
-  std::vector<uint8_t> lut;                 // 256 or empty
-  double bound = 0;                         // of |v| over every possible input
+  std::vector<int8_t> weight;              // [c_out][taps][c_in / groups]
+  std::vector<int32_t> weight_zero_point;  // [c_out] or empty
+  std::vector<int32_t> bias;               // [c_out]
+  std::vector<float> multiplier;           // [c_out]
+  std::vector<uint8_t> lut;                // 256 or empty
+  std::vector<uint8_t> lut_pairs;          // see Epilogue
+  std::vector<int32_t> folded_bias;        // bias - x_zero_point * sum(w - weight_zero_point), modulo 2^32
+  double bound = 0;                        // of |v| over every possible input
 
   int64_t group_in() const noexcept { return geometry.c_in / geometry.groups; }
   int64_t group_out() const noexcept { return geometry.c_out / geometry.groups; }
@@ -29,9 +31,6 @@ struct Problem {
     const int32_t w = weight[static_cast<size_t>((o * taps() + tap) * group_in() + c)];
     return weight_zero_point.empty() ? w : w - weight_zero_point[static_cast<size_t>(o)];
   }
-
-  // bias - x_zero_point * sum(w - weight_zero_point), the accumulator's initial value, modulo 2^32.
-  int32_t folded_bias(int64_t o) const noexcept;
 };
 
 // Throws std::invalid_argument, naming the field, for anything that the kernels could not compute exactly.
@@ -40,7 +39,9 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
 // Throws std::invalid_argument unless `shape` is what `geometry` makes of its input.
 void check_shape(const ConvGeometry& geometry, const ConvShape& shape);
 
-inline int64_t pixels(const int64_t (&extent)[3]) noexcept { return extent[0] * extent[1] * extent[2]; }
+inline int64_t pixels(const int64_t (&extent)[3]) noexcept {
+  return extent[0] * extent[1] * extent[2];
+}
 
 // The simple loops that define the result.
 std::unique_ptr<PackedConv> pack_scalar(Problem problem);

@@ -69,7 +69,7 @@ class ScalarWork final : public Work {
         }
       }
     }
-    // The total fits s32 (check_range); the sum before the bias need not: modulo 2^32.
+    // The total fits s32 (fold); the sum before the bias need not: modulo 2^32.
     return static_cast<int32_t>(acc + static_cast<uint32_t>(problem_.bias[static_cast<size_t>(o)]));
   }
 
@@ -115,6 +115,8 @@ class ScalarConv final : public PackedConv {
 
 }  // namespace
 
-std::unique_ptr<PackedConv> pack_scalar(Problem problem) { return std::make_unique<ScalarConv>(std::move(problem)); }
+std::unique_ptr<PackedConv> pack_scalar(Problem problem) {
+  return std::make_unique<ScalarConv>(std::move(problem));
+}
 
 }  // namespace qfx::conv

@@ -8,7 +8,9 @@ namespace qfx {
 namespace {
 
 // rint(v) of requantize(), as s32: what is beyond its clamp only has to stay beyond s16. v is not NaN.
-inline __m256i rounded(__m256 v) noexcept { return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(65536.0f))); }
+inline __m256i rounded(__m256 v) noexcept {
+  return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(65536.0f)));
+}
 
 // The rest of requantize(), for 32 values in order.
 struct Requantize32 {

@@ -13,10 +13,14 @@ namespace qfx {
 namespace {
 
 // The first n (0..64) bytes.
-inline __mmask64 first_bytes(int64_t n) noexcept { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
+inline __mmask64 first_bytes(int64_t n) noexcept {
+  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
 
 // rint(v) of requantize(), as s32: what is beyond its clamp only has to stay beyond s16. v is not NaN.
-inline __m512i rounded(__m512 v) noexcept { return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(65536.0f))); }
+inline __m512i rounded(__m512 v) noexcept {
+  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(65536.0f)));
+}
 
 // The rest of requantize(), for 64 values in order.
 struct Requantize64 {

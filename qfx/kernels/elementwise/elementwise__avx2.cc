@@ -10,9 +10,15 @@ namespace {
 
 constexpr int32_t kTwo23 = 1 << 23;
 
-__m256i load32(const uint8_t* p) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-void store32(uint8_t* p, __m256i v) noexcept { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-__m128i load8(const uint8_t* p) noexcept { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+__m256i load32(const uint8_t* p) noexcept {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+void store32(uint8_t* p, __m256i v) noexcept {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+}
+__m128i load8(const uint8_t* p) noexcept {
+  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+}
 
 __m256 widened(const uint8_t* codes, __m256 zero_point) noexcept {
   return _mm256_sub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load8(codes))), zero_point);
@@ -164,9 +170,12 @@ void store_bytes(uint8_t* y, __m128i v, int64_t n) noexcept {
 
 void binary_u8_x32__avx2(const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t n, const BinaryQuant& quant) noexcept {
   switch (quant.op) {
-    case BinaryOp::add: return binary<BinaryOp::add>(a, b, y, n, quant);
-    case BinaryOp::sub: return binary<BinaryOp::sub>(a, b, y, n, quant);
-    case BinaryOp::mul: return binary<BinaryOp::mul>(a, b, y, n, quant);
+    case BinaryOp::add:
+      return binary<BinaryOp::add>(a, b, y, n, quant);
+    case BinaryOp::sub:
+      return binary<BinaryOp::sub>(a, b, y, n, quant);
+    case BinaryOp::mul:
+      return binary<BinaryOp::mul>(a, b, y, n, quant);
   }
 }
 

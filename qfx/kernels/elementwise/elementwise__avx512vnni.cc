@@ -103,14 +103,14 @@ struct QuantizeVectors {
         snap(_mm512_set1_pd(kSnap)),
         zero_point(_mm512_set1_epi32(p.zero_point)) {}
 
-  // Operand order of min and max: a NaN in x passes through both.
+  // In the low byte of each double word. A NaN in x passes through min and max (their operand order) and is
+  // converted to 0x80000000, so that its low byte is the zero point.
   __m512i operator()(__m512 x) const noexcept {
     const __m512 t = _mm512_min_ps(high, _mm512_max_ps(low, _mm512_mul_ps(x, reciprocal)));
     const __m512 whole = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __mmask16 number = _mm512_cmp_ps_mask(t, t, _CMP_ORD_Q);
     const __mmask16 in_doubt = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_sub_ps(t, whole)), doubt, _CMP_GT_OQ);
-    if (__builtin_expect(in_doubt != 0, 0)) return _mm512_add_epi32(exact(x, number), zero_point);
-    return _mm512_add_epi32(_mm512_maskz_cvtps_epi32(number, whole), zero_point);
+    if (__builtin_expect(in_doubt != 0, 0)) return _mm512_add_epi32(exact(x), zero_point);
+    return _mm512_add_epi32(_mm512_cvtps_epi32(whole), zero_point);
   }
 
  private:
@@ -120,10 +120,10 @@ struct QuantizeVectors {
     return _mm512_cvtpd_epi32(_mm512_sub_pd(_mm512_add_pd(clamped, snap), snap));
   }
 
-  __attribute__((noinline)) __m512i exact(__m512 x, __mmask16 number) const noexcept {
+  __attribute__((noinline)) __m512i exact(__m512 x) const noexcept {
     const __m256i low_half = exact_half(_mm512_castps512_ps256(x));
     const __m256i high_half = exact_half(_mm512_extractf32x8_ps(x, 1));
-    return _mm512_maskz_mov_epi32(number, _mm512_inserti64x4(_mm512_castsi256_si512(low_half), high_half, 1));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low_half), high_half, 1);
   }
 };
 
@@ -136,9 +136,12 @@ __mmask16 first_words(int64_t n) noexcept {
 void binary_u8_x64__avx512vnni(const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t n,
                                const BinaryQuant& quant) noexcept {
   switch (quant.op) {
-    case BinaryOp::add: return binary<BinaryOp::add>(a, b, y, n, quant);
-    case BinaryOp::sub: return binary<BinaryOp::sub>(a, b, y, n, quant);
-    case BinaryOp::mul: return binary<BinaryOp::mul>(a, b, y, n, quant);
+    case BinaryOp::add:
+      return binary<BinaryOp::add>(a, b, y, n, quant);
+    case BinaryOp::sub:
+      return binary<BinaryOp::sub>(a, b, y, n, quant);
+    case BinaryOp::mul:
+      return binary<BinaryOp::mul>(a, b, y, n, quant);
   }
 }
 
@@ -184,8 +187,7 @@ void dequantize_u8_f32_x16__avx512vnni(const uint8_t* x, float* y, int64_t n, fl
   const __m512 s = _mm512_set1_ps(scale), z = _mm512_set1_ps(static_cast<float>(zero_point));
   int64_t i = 0;
   for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(y + i,
-                     _mm512_mul_ps(widened(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i)), z), s));
+    _mm512_storeu_ps(y + i, _mm512_mul_ps(widened(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i)), z), s));
   if (i == n) return;
   const __mmask16 mask = first_words(n - i);
   _mm512_mask_storeu_ps(y + i, mask, _mm512_mul_ps(widened(_mm_maskz_loadu_epi8(mask, x + i), z), s));

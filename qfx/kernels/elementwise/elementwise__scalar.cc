@@ -30,9 +30,12 @@ uint8_t quantized(float x, const QuantizeParams& p) noexcept {
 
 void binary_u8__scalar(const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t n, const BinaryQuant& quant) noexcept {
   switch (quant.op) {
-    case BinaryOp::add: return binary<BinaryOp::add>(a, b, y, n, quant);
-    case BinaryOp::sub: return binary<BinaryOp::sub>(a, b, y, n, quant);
-    case BinaryOp::mul: return binary<BinaryOp::mul>(a, b, y, n, quant);
+    case BinaryOp::add:
+      return binary<BinaryOp::add>(a, b, y, n, quant);
+    case BinaryOp::sub:
+      return binary<BinaryOp::sub>(a, b, y, n, quant);
+    case BinaryOp::mul:
+      return binary<BinaryOp::mul>(a, b, y, n, quant);
   }
 }
 

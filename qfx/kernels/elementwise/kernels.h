@@ -16,10 +16,14 @@ struct QuantizeParams {
   int32_t zero_point = 0;
   float reciprocal = 1.0f;
   double reciprocal64 = 1.0;
+
+  // scale: positive and finite; zero_point: 0..255.
+  static QuantizeParams of(float scale, int32_t zero_point) noexcept;
+  // `wanted`, or scalar for a scale whose reciprocal leaves the range of float32.
+  Isa isa(Isa wanted) const noexcept;
 };
-constexpr float kTieDoubt = 0.5f - 0x1p-14f;       // |t - rint(t)| above it: in doubt; |t| <= 255, error < 2^-15
-constexpr double kSnap = 1.5 * 0x1p17;             // (t + kSnap) - kSnap is a multiple of 2^-35
-constexpr float kScaleMin = 0x1p-100f, kScaleMax = 0x1p100f;  // outside: the scalar kernel
+constexpr float kTieDoubt = 0.5f - 0x1p-14f;  // |t - rint(t)| above it: in doubt; |t| <= 255, error < 2^-15
+constexpr double kSnap = 1.5 * 0x1p17;        // (t + kSnap) - kSnap is a multiple of 2^-35
 
 // n dense elements of each operand. y may be a or b itself.
 struct Binary {
@@ -50,8 +54,8 @@ struct Dequantize {
 // The first kernel of the kind in kernels.inc that `isa` can run.
 template <class Kind>
 Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                \
-  if constexpr (std::is_same_v<Kind, kind>) {        \
+#define QFX_KERNEL(kind, name, level)                        \
+  if constexpr (std::is_same_v<Kind, kind>) {                \
     if (Isa::level <= isa) return {name, #name, Isa::level}; \
   }
 #include "elementwise/kernels.inc"

@@ -18,10 +18,8 @@ constexpr int64_t kGather = 256;  // strided elements collected at a time
 QuantizeParams quantize_params(float scale, int32_t zero_point) {
   if (!(scale > 0.0f && std::isfinite(scale))) throw std::invalid_argument("a scale that is not positive and finite");
   if (zero_point < 0 || zero_point > 255) throw std::invalid_argument("a zero point outside 0..255");
-  return {scale, zero_point, static_cast<float>(1.0 / static_cast<double>(scale)), 1.0 / static_cast<double>(scale)};
+  return QuantizeParams::of(scale, zero_point);
 }
-
-Isa isa_for(float scale, Isa isa) { return scale >= kScaleMin && scale <= kScaleMax ? isa : Isa::scalar; }
 
 // Rows that are dense in x, or gathered piece by piece.
 class QuantizeRows final : public Work {
@@ -119,6 +117,15 @@ class QuantizePlanar final : public Work {
 
 }  // namespace
 
+QuantizeParams elementwise::QuantizeParams::of(float scale, int32_t zero_point) noexcept {
+  const double reciprocal = 1.0 / static_cast<double>(scale);
+  return {scale, zero_point, static_cast<float>(reciprocal), reciprocal};
+}
+
+Isa elementwise::QuantizeParams::isa(Isa wanted) const noexcept {
+  return scale >= 0x1p-100f && scale <= 0x1p100f ? wanted : Isa::scalar;
+}
+
 std::unique_ptr<Work> plan_quantize(const Dims& shape, const Dims& strides, float scale, int32_t zero_point, Isa isa) {
   if (shape.size() != strides.size()) throw std::invalid_argument("shape and strides of different rank");
   element_count(shape);
@@ -127,8 +134,8 @@ std::unique_ptr<Work> plan_quantize(const Dims& shape, const Dims& strides, floa
   const Nest<1> nest = collapse(shape, of_x);
   const int r = nest.rank;
   if (r >= 2 && nest.stride[0][r - 1] != 1 && nest.stride[0][r - 2] == 1)
-    return std::make_unique<QuantizePlanar>(nest, params, isa_for(scale, isa));
-  return std::make_unique<QuantizeRows>(nest, params, isa_for(scale, isa));
+    return std::make_unique<QuantizePlanar>(nest, params, params.isa(isa));
+  return std::make_unique<QuantizeRows>(nest, params, params.isa(isa));
 }
 
 }  // namespace qfx

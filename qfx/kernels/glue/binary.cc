@@ -10,10 +10,14 @@ namespace {
 template <FloatBinaryOp op>
 float applied(float a, float b) noexcept {
   switch (op) {
-    case FloatBinaryOp::add: return a + b;
-    case FloatBinaryOp::sub: return a - b;
-    case FloatBinaryOp::mul: return a * b;
-    case FloatBinaryOp::div: return a / b;
+    case FloatBinaryOp::add:
+      return a + b;
+    case FloatBinaryOp::sub:
+      return a - b;
+    case FloatBinaryOp::mul:
+      return a * b;
+    case FloatBinaryOp::div:
+      return a / b;
   }
 }
 
@@ -66,10 +70,14 @@ std::unique_ptr<Work> plan_binary_f32(FloatBinaryOp op, const std::vector<int64_
   element_count(shape);
   const Nest<2> nest = collapse(shape, strides);
   switch (op) {
-    case FloatBinaryOp::add: return std::make_unique<FloatBinaryWork<FloatBinaryOp::add>>(nest);
-    case FloatBinaryOp::sub: return std::make_unique<FloatBinaryWork<FloatBinaryOp::sub>>(nest);
-    case FloatBinaryOp::mul: return std::make_unique<FloatBinaryWork<FloatBinaryOp::mul>>(nest);
-    case FloatBinaryOp::div: return std::make_unique<FloatBinaryWork<FloatBinaryOp::div>>(nest);
+    case FloatBinaryOp::add:
+      return std::make_unique<FloatBinaryWork<FloatBinaryOp::add>>(nest);
+    case FloatBinaryOp::sub:
+      return std::make_unique<FloatBinaryWork<FloatBinaryOp::sub>>(nest);
+    case FloatBinaryOp::mul:
+      return std::make_unique<FloatBinaryWork<FloatBinaryOp::mul>>(nest);
+    case FloatBinaryOp::div:
+      return std::make_unique<FloatBinaryWork<FloatBinaryOp::div>>(nest);
   }
   throw std::invalid_argument("an unknown operation");
 }

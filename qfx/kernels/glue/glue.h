@@ -5,19 +5,20 @@
 #include <string>
 #include <vector>
 
+#include "core/isa.h"
 #include "core/work.h"
 
 namespace qfx {
 
-// Float glue: dense f32 in and out, one portable implementation. Sums and transcendental functions
-// are evaluated in float64 and rounded once, so that the result does not depend on ISA or threads.
+// Float glue: dense f32 in and out. Sums and transcendental functions are evaluated in float64 in a fixed order
+// and rounded once, so that the result does not depend on ISA or threads.
 
 // Over the middle dim of [outer][n][inner].
 std::unique_ptr<Work> plan_softmax(int64_t outer, int64_t n, int64_t inner, bool log);
 
 // Normalizes each row of [rows][n] to zero mean and unit variance (population), then * weight + bias (may be empty).
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
-                                      std::span<const float> bias);
+                                      std::span<const float> bias, Isa isa = Isa::scalar);
 
 // Channels-last [n][pixels][channels]; statistics per image and group of channels; instance norm is groups == channels.
 std::unique_ptr<Work> plan_group_norm(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps,
@@ -27,8 +28,9 @@ enum class FloatBinaryOp : int { add, sub, mul, div };
 // float32 arithmetic, numpy broadcasting over equal ranks.
 std::unique_ptr<Work> plan_binary_f32(FloatBinaryOp op, const std::vector<int64_t>& a, const std::vector<int64_t>& b);
 
-// A pointwise function by its table name ("silu", "clamp", ...) with its arguments. Throws
-// std::invalid_argument for an unknown name.
+// A pointwise function by its table name ("silu", "clamp", ...) with its arguments in the order of its
+// signature: an absent bound is an infinity, gelu's is 1 for the tanh approximation and 0 for none. Throws
+// std::invalid_argument for an unknown name or a wrong number of arguments.
 std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<const double> args, int64_t n);
 
 // [batch][m][k] x [batch][k][n] -> [batch][m][n]; float32, accumulated in float32 in the order of k.
@@ -37,9 +39,10 @@ std::unique_ptr<Work> plan_matmul_f32(int64_t batch, int64_t m, int64_t k, int64
 // Dynamic quantization of a linear layer's input: over all of x [rows][k], min and max with zero
 // included give scale and zero point (qmax = 127 if reduce_range else 255) in float32 as
 // qfx.ops.arithmetic.affine_qparams defines; then exact s8 x u8 products and
-// y = float(acc) * (x_scale * weight_scale[o]) + bias[o].
+// y = float(acc) * (x_scale * weight_scale[o]) + bias[o]. An input with an infinity gives NaN everywhere; NaNs
+// count as 0. The constants are not copied: they must outlive the Work.
 std::unique_ptr<Work> plan_linear_dynamic(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
                                           std::span<const float> weight_scale, std::span<const float> bias,
-                                          bool reduce_range);
+                                          bool reduce_range, Isa isa = Isa::scalar);
 
 }  // namespace qfx

@@ -4,12 +4,21 @@
 #include <stdexcept>
 
 #include "core/nest.h"
+#include "elementwise/kernels.h"
 #include "glue/glue.h"
+#include "glue/kernels.h"
 
 namespace qfx {
 namespace {
 
-constexpr int64_t kChunk = 32768;  // codes whose products always fit s32 when summed
+using elementwise::Quantize;
+using elementwise::QuantizeParams;
+using glue::Dot;
+using glue::DotBlock;
+using glue::kDotMax;
+
+constexpr int64_t kRows = 64;     // rows quantized at a time
+constexpr int64_t kOutputs = 16;  // outputs whose weights stay in L1 for those rows
 
 struct Affine {
   float scale;
@@ -18,12 +27,16 @@ struct Affine {
 
 // As qfx.ops.arithmetic.affine_qparams for [min(x, 0), max(x, 0)] and codes 0..qmax. NaNs are passed over.
 Affine affine_of(const float* x, int64_t n, int32_t qmax) noexcept {
-  constexpr int64_t kLanes = 8;
+  constexpr int64_t kLanes = 16;
   float low[kLanes] = {}, high[kLanes] = {};
-  for (int64_t i = 0; i < n; ++i) {
-    low[i % kLanes] = x[i] < low[i % kLanes] ? x[i] : low[i % kLanes];
-    high[i % kLanes] = x[i] > high[i % kLanes] ? x[i] : high[i % kLanes];
-  }
+  const auto meet = [&](int64_t k, float value) {
+    low[k] = value < low[k] ? value : low[k];
+    high[k] = value > high[k] ? value : high[k];
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t k = 0; k < kLanes; ++k) meet(k, x[i + k]);
+  for (; i < n; ++i) meet(0, x[i]);
   const double lowest = *std::min_element(low, low + kLanes), highest = *std::max_element(high, high + kLanes);
   float scale = static_cast<float>((highest - lowest) / qmax);
   if (scale == 0.0f) scale = 1.0f;
@@ -35,57 +48,66 @@ Affine affine_of(const float* x, int64_t n, int32_t qmax) noexcept {
 class LinearDynamicWork final : public Work {
  public:
   LinearDynamicWork(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
-                    std::span<const float> weight_scale, std::span<const float> bias, bool reduce_range)
+                    std::span<const float> weight_scale, std::span<const float> bias, bool reduce_range, Isa isa)
       : rows_(rows),
         k_(k),
         n_(n),
-        weight_(weight.begin(), weight.end()),
-        weight_scale_(weight_scale.begin(), weight_scale.end()),
-        bias_(bias.begin(), bias.end()),
-        qmax_(reduce_range ? 127 : 255) {}
+        weight_(weight),
+        weight_sum_(static_cast<size_t>(n)),
+        weight_scale_(weight_scale),
+        bias_(bias),
+        qmax_(reduce_range ? 127 : 255),
+        dot_(glue::select<Dot>(isa)),
+        isa_(isa) {
+    for (int64_t i = 0; i < n * k; ++i) weight_sum_[static_cast<size_t>(i / k)] += weight_[static_cast<size_t>(i)];
+  }
 
   // Parts are output features; each part finds the range of x and quantizes it for itself.
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);
     auto* y = static_cast<float*>(out[0]);
-    auto* codes = reinterpret_cast<int16_t*>(scratch);
-    const Range part = split(n_, tid, threads, 16);
+    auto* codes = reinterpret_cast<uint8_t*>(scratch);
+    const Range part = split(n_, tid, threads, kOutputs);
     if (part.begin == part.end) return;
     const Affine affine = affine_of(x, rows_ * k_, qmax_);
     if (!std::isfinite(affine.scale)) return fill_nan(y, part);
-    for (int64_t r = 0; r < rows_; ++r) {
-      quantize(x + r * k_, codes, affine);
-      for (int64_t o = part.begin; o < part.end; ++o) {
-        const float product = static_cast<float>(dot(codes, weight_.data() + o * k_));
-        const float value = product * (affine.scale * weight_scale_[static_cast<size_t>(o)]);
-        y[r * n_ + o] = bias_.empty() ? value : value + bias_[static_cast<size_t>(o)];
-      }
+    for (int64_t r = 0; r < rows_; r += kRows) {
+      const int64_t rows = std::min(kRows, rows_ - r);
+      quantize(x + r * k_, codes, rows * k_, affine);
+      for (int64_t o = part.begin; o < part.end; o += kOutputs)
+        run_block(codes, y + r * n_, rows, {o, std::min(o + kOutputs, part.end)}, affine);
     }
   }
 
-  size_t scratch_bytes() const noexcept override { return static_cast<size_t>(k_) * sizeof(int16_t); }
+  size_t scratch_bytes() const noexcept override { return static_cast<size_t>(std::min(kRows, rows_) * k_); }
   int64_t cost() const noexcept override { return rows_ * k_ * n_; }
-  std::string describe() const override { return "linear_dynamic"; }
+  std::string describe() const override { return std::string("linear_dynamic ") + dot_.name; }
 
  private:
-  // Codes less the zero point, so that products need no correction.
-  void quantize(const float* x, int16_t* codes, const Affine& a) const noexcept {
-    for (int64_t i = 0; i < k_; ++i) {
-      double q = std::nearbyint(static_cast<double>(x[i]) / static_cast<double>(a.scale));
-      q = std::isnan(q) ? 0.0 : std::clamp(q + a.zero_point, 0.0, static_cast<double>(qmax_)) - a.zero_point;
-      codes[i] = static_cast<int16_t>(q);
-    }
+  void quantize(const float* x, uint8_t* codes, int64_t n, const Affine& a) const noexcept {
+    const QuantizeParams params = QuantizeParams::of(a.scale, a.zero_point);
+    elementwise::select<Quantize>(params.isa(isa_)).run(x, codes, n, params);
+    if (qmax_ == 255) return;
+    for (int64_t i = 0; i < n; ++i) codes[i] = std::min<uint8_t>(codes[i], 127);
   }
 
-  int64_t dot(const int16_t* codes, const int8_t* weight) const noexcept {
-    int64_t total = 0;
-    for (int64_t first = 0; first < k_; first += kChunk) {
-      const int64_t end = std::min(first + kChunk, k_);
-      int32_t sum = 0;
-      for (int64_t i = first; i < end; ++i) sum += codes[i] * weight[i];
-      total += sum;
+  void run_block(const uint8_t* codes, float* y, int64_t rows, Range outputs, const Affine& a) const noexcept {
+    const int64_t n = outputs.end - outputs.begin;
+    int64_t sum[kRows * kOutputs] = {};
+    int32_t acc[kRows * kOutputs];
+    for (int64_t i = 0; i < k_; i += kDotMax) {
+      dot_.run({codes + i, k_, rows, weight_.data() + outputs.begin * k_ + i, k_, n, std::min(kDotMax, k_ - i), acc,
+                kOutputs});
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < n; ++j) sum[r * kOutputs + j] += acc[r * kOutputs + j];
     }
-    return total;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < n; ++j) {
+        const size_t o = static_cast<size_t>(outputs.begin + j);
+        const float product = static_cast<float>(sum[r * kOutputs + j] - a.zero_point * weight_sum_[o]);
+        const float value = product * (a.scale * weight_scale_[o]);
+        y[r * n_ + outputs.begin + j] = bias_.empty() ? value : value + bias_[o];
+      }
   }
 
   void fill_nan(float* y, Range part) const noexcept {
@@ -94,21 +116,24 @@ class LinearDynamicWork final : public Work {
   }
 
   int64_t rows_, k_, n_;
-  std::vector<int8_t> weight_;
-  std::vector<float> weight_scale_, bias_;
+  std::span<const int8_t> weight_;
+  std::vector<int64_t> weight_sum_;
+  std::span<const float> weight_scale_, bias_;
   int32_t qmax_;
+  Kernel<Dot> dot_;
+  Isa isa_;
 };
 
 }  // namespace
 
 std::unique_ptr<Work> plan_linear_dynamic(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
                                           std::span<const float> weight_scale, std::span<const float> bias,
-                                          bool reduce_range) {
+                                          bool reduce_range, Isa isa) {
   if (rows < 0 || k < 0 || n < 0) throw std::invalid_argument("a negative dimension");
   if (static_cast<int64_t>(weight.size()) != n * k || static_cast<int64_t>(weight_scale.size()) != n ||
       !(bias.empty() || static_cast<int64_t>(bias.size()) == n))
     throw std::invalid_argument("constants of a dynamic linear layer of another size than its shape");
-  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, bias, reduce_range);
+  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, bias, reduce_range, isa);
 }
 
 }  // namespace qfx

@@ -4,11 +4,13 @@
 
 #include "core/split.h"
 #include "glue/glue.h"
+#include "glue/kernels.h"
 
 namespace qfx {
 namespace {
 
-constexpr int64_t kLanes = 8;  // partial sums, added in a fixed order: the same result on every machine
+using glue::kLanes;
+using glue::NormalizeRow;
 
 // An affine map per channel; the identity where weight or bias is absent.
 struct Affine {
@@ -24,9 +26,7 @@ struct Affine {
 struct Lanes {
   double at[kLanes] = {};
 
-  double sum() const noexcept {
-    return ((at[0] + at[1]) + (at[2] + at[3])) + ((at[4] + at[5]) + (at[6] + at[7]));
-  }
+  double sum() const noexcept { return ((at[0] + at[1]) + (at[2] + at[3])) + ((at[4] + at[5]) + (at[6] + at[7])); }
 };
 
 // sum over i of term(x[i])
@@ -61,25 +61,25 @@ void normalize(const float* x, float* y, int64_t n, const Statistics& s, const d
 
 class LayerNormWork final : public Work {
  public:
-  LayerNormWork(int64_t rows, int64_t n, double eps, Affine affine)
-      : rows_(rows), n_(n), eps_(eps), affine_(std::move(affine)) {}
+  LayerNormWork(int64_t rows, int64_t n, double eps, Affine affine, Isa isa)
+      : rows_(rows), n_(n), eps_(eps), affine_(std::move(affine)), kernel_(glue::select<NormalizeRow>(isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);
     auto* y = static_cast<float*>(out[0]);
     const Range part = split(rows_, tid, threads);
     for (int64_t r = part.begin; r < part.end; ++r)
-      normalize(x + r * n_, y + r * n_, n_, statistics(x + r * n_, 1, n_, n_, eps_), affine_.weight.data(),
-                affine_.bias.data());
+      kernel_.run(x + r * n_, y + r * n_, n_, eps_, affine_.weight.data(), affine_.bias.data());
   }
 
   int64_t cost() const noexcept override { return 12 * rows_ * n_; }
-  std::string describe() const override { return "layer_norm"; }
+  std::string describe() const override { return std::string("layer_norm ") + kernel_.name; }
 
  private:
   int64_t rows_, n_;
   double eps_;
   Affine affine_;
+  Kernel<NormalizeRow> kernel_;
 };
 
 class GroupNormWork final : public Work {
@@ -113,9 +113,9 @@ class GroupNormWork final : public Work {
 }  // namespace
 
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
-                                      std::span<const float> bias) {
+                                      std::span<const float> bias, Isa isa) {
   if (rows < 0 || n < 0) throw std::invalid_argument("a negative dimension");
-  return std::make_unique<LayerNormWork>(rows, n, eps, Affine(weight, bias, n));
+  return std::make_unique<LayerNormWork>(rows, n, eps, Affine(weight, bias, n), isa);
 }
 
 std::unique_ptr<Work> plan_group_norm(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps,

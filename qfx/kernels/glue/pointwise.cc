@@ -14,8 +14,12 @@ constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
 constexpr double kSeluScale = 1.0507009873554804934193349852946;
 
 // Comparisons are written so that NaN stays NaN.
-double clamped(double x, double lo, double hi) { return x < lo ? lo : (x > hi ? hi : x); }
-double elu(double x, double alpha) { return x > 0.0 ? x : alpha * std::expm1(x); }
+double clamped(double x, double lo, double hi) {
+  return x < lo ? lo : (x > hi ? hi : x);
+}
+double elu(double x, double alpha) {
+  return x > 0.0 ? x : alpha * std::expm1(x);
+}
 double softplus(double x, double beta, double threshold) {
   return x * beta > threshold ? x : std::log1p(std::exp(x * beta)) / beta;
 }

@@ -84,11 +84,16 @@ class CopyTransposed final : public Work {
 
 std::unique_ptr<Work> copy_rows(const Nest<1>& nest, int64_t offset, int element_size) {
   switch (element_size) {
-    case 1: return std::make_unique<CopyRows<uint8_t>>(nest, offset);
-    case 2: return std::make_unique<CopyRows<uint16_t>>(nest, offset);
-    case 4: return std::make_unique<CopyRows<uint32_t>>(nest, offset);
-    case 8: return std::make_unique<CopyRows<uint64_t>>(nest, offset);
-    default: throw std::invalid_argument("an element size other than 1, 2, 4, 8");
+    case 1:
+      return std::make_unique<CopyRows<uint8_t>>(nest, offset);
+    case 2:
+      return std::make_unique<CopyRows<uint16_t>>(nest, offset);
+    case 4:
+      return std::make_unique<CopyRows<uint32_t>>(nest, offset);
+    case 8:
+      return std::make_unique<CopyRows<uint64_t>>(nest, offset);
+    default:
+      throw std::invalid_argument("an element size other than 1, 2, 4, 8");
   }
 }
 

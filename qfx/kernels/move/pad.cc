@@ -15,10 +15,14 @@ using Map = std::vector<int64_t>;
 int64_t source(int64_t i, int64_t n, PadMode mode) {
   if (i >= 0 && i < n) return i;
   switch (mode) {
-    case PadMode::constant: return -1;
-    case PadMode::reflect: return i < 0 ? -i : 2 * (n - 1) - i;
-    case PadMode::replicate: return i < 0 ? 0 : n - 1;
-    case PadMode::circular: return i < 0 ? i + n : i - n;
+    case PadMode::constant:
+      return -1;
+    case PadMode::reflect:
+      return i < 0 ? -i : 2 * (n - 1) - i;
+    case PadMode::replicate:
+      return i < 0 ? 0 : n - 1;
+    case PadMode::circular:
+      return i < 0 ? i + n : i - n;
   }
   return -1;
 }
@@ -38,7 +42,11 @@ Map map_of(int64_t n, int64_t lo, int64_t hi, PadMode mode) {
 class PadWork final : public Work {
  public:
   PadWork(std::vector<Map> outer, Map row, std::vector<int64_t> strides, int64_t block, std::vector<std::byte> fill)
-      : outer_(std::move(outer)), row_(std::move(row)), strides_(std::move(strides)), block_(block), fill_(std::move(fill)) {
+      : outer_(std::move(outer)),
+        row_(std::move(row)),
+        strides_(std::move(strides)),
+        block_(block),
+        fill_(std::move(fill)) {
     for (const Map& map : outer_) rows_ *= static_cast<int64_t>(map.size());
   }
 

@@ -12,7 +12,8 @@ using namespace pool;
 void check(const AvgQuant& q) {
   if (q.x_zero_point < 0 || q.x_zero_point > 255 || q.zero_point < 0 || q.zero_point > 255)
     throw std::invalid_argument("a zero point outside 0..255");
-  if (!(q.ratio > 0.0 && q.ratio < 1e30)) throw std::invalid_argument("a ratio of scales that is not positive and finite");
+  if (!(q.ratio > 0.0 && q.ratio < 1e30))
+    throw std::invalid_argument("a ratio of scales that is not positive and finite");
 }
 
 float multiplier(const AvgQuant& q, int64_t count) noexcept {

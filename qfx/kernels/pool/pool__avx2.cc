@@ -6,8 +6,12 @@
 namespace qfx::pool {
 namespace {
 
-__m256i load32(const uint8_t* p) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-void store32(uint8_t* p, __m256i v) noexcept { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+__m256i load32(const uint8_t* p) noexcept {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+void store32(uint8_t* p, __m256i v) noexcept {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+}
 
 // The first n (1..31) bytes, then zeros.
 __m256i load_part(const uint8_t* p, int64_t n) noexcept {
@@ -47,8 +51,7 @@ struct Sums32 {
   __m256i even, odd, quad0, quad1, quad2, quad3;
   int pending = 0;
 
-  Sums32() noexcept
-      : even(_mm256_setzero_si256()), odd(even), quad0(even), quad1(even), quad2(even), quad3(even) {}
+  Sums32() noexcept : even(_mm256_setzero_si256()), odd(even), quad0(even), quad1(even), quad2(even), quad3(even) {}
 
   void add(__m256i codes) noexcept {
     even = _mm256_add_epi16(even, _mm256_and_si256(codes, _mm256_set1_epi16(0x00ff)));

@@ -4,7 +4,9 @@
 namespace qfx::pool {
 namespace {
 
-__m512i load(__mmask64 mask, const uint8_t* p) noexcept { return _mm512_maskz_loadu_epi8(mask, p); }
+__m512i load(__mmask64 mask, const uint8_t* p) noexcept {
+  return _mm512_maskz_loadu_epi8(mask, p);
+}
 
 // A row of `taps` taps; the three of the usual window without a loop.
 __m512i max_row(const uint8_t* x, int64_t taps, int64_t stride, __mmask64 mask) noexcept {
@@ -48,8 +50,7 @@ struct Sums64 {
   __m512i even, odd, quad0, quad1, quad2, quad3;
   int pending = 0;
 
-  Sums64() noexcept
-      : even(_mm512_setzero_si512()), odd(even), quad0(even), quad1(even), quad2(even), quad3(even) {}
+  Sums64() noexcept : even(_mm512_setzero_si512()), odd(even), quad0(even), quad1(even), quad2(even), quad3(even) {}
 
   void add(__m512i codes) noexcept {
     even = _mm512_add_epi16(even, _mm512_and_si512(codes, _mm512_set1_epi16(0x00ff)));

@@ -6,7 +6,9 @@
 namespace qfx::pool {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 void check_sizes(const PoolGeometry& g) {
   if (g.n < 0 || g.channels < 0) throw std::invalid_argument("a negative dimension");
@@ -21,7 +23,9 @@ void check_sizes(const PoolGeometry& g) {
 AxisWindow sliding(const PoolGeometry& g, int d, int64_t i) {
   const int64_t start = i * g.stride[d] - g.pad_lo[d], step = g.dilation[d];
   const int64_t skipped = start < 0 ? ceil_div(-start, step) : 0;
-  const auto taps_below = [&](int64_t end) { return std::min(g.kernel[d], end > start ? ceil_div(end - start, step) : 0); };
+  const auto taps_below = [&](int64_t end) {
+    return std::min(g.kernel[d], end > start ? ceil_div(end - start, step) : 0);
+  };
   const int64_t inside = std::max<int64_t>(taps_below(g.in[d]) - skipped, 0);
   return {inside == 0 ? 0 : start + skipped * step, inside, taps_below(g.in[d] + g.pad_hi[d])};
 }

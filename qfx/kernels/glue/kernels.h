@@ -1,0 +1,48 @@
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+#include "core/kernel.h"
+
+namespace qfx::glue {
+
+// One row to zero mean and unit variance in float64, then y = float32(normalized * weight + bias). Every level
+// computes the same bits: sums run in kLanes partial sums (element i in lane i % kLanes), which are added as
+// ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)); each operation is rounded on its own.
+constexpr int64_t kLanes = 8;
+struct NormalizeRow {
+  using Fn = void(const float* x, float* y, int64_t n, double eps, const double* weight, const double* bias) noexcept;
+};
+
+// acc[r * acc_stride + o] = sum over i < k of x[r * x_stride + i] * w[o * w_stride + i], exact in s32: k <= kDotMax.
+constexpr int64_t kDotMax = 65535;
+struct DotBlock {
+  const uint8_t* x;
+  int64_t x_stride, rows;
+  const int8_t* w;
+  int64_t w_stride, outputs;
+  int64_t k;
+  int32_t* acc;
+  int64_t acc_stride;
+};
+struct Dot {
+  using Fn = void(const DotBlock& block) noexcept;
+};
+
+#define QFX_KERNEL(kind, name, isa) kind::Fn name;
+#include "glue/kernels.inc"
+#undef QFX_KERNEL
+
+// The first kernel of the kind in kernels.inc that `isa` can run.
+template <class Kind>
+Kernel<Kind> select(Isa isa) noexcept {
+#define QFX_KERNEL(kind, name, level)                        \
+  if constexpr (std::is_same_v<Kind, kind>) {                \
+    if (Isa::level <= isa) return {name, #name, Isa::level}; \
+  }
+#include "glue/kernels.inc"
+#undef QFX_KERNEL
+  return {};
+}
+
+}  // namespace qfx::glue
