@@ -1,19 +1,13 @@
 """What a converted model holds in memory: ``python -m benchmarks.memory [model ...] [--batch 1]``.
 
 The plan against the largest set of values alive at once, which no plan can undercut, and the weights as the kernels
-keep them against the float ones. ``growth`` is how much the process grew by loading the int8 model into it and running
-it once, everything counted.
+keep them against the float ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import gc
-import os
-from pathlib import Path
 
-import torch
 from torch import nn
 
 import qfx
@@ -23,18 +17,12 @@ from benchmarks.report import header, row
 MB = 1e6
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def quantized(name: str) -> tuple[int, nn.Module]:
-    """Bytes of the float weights, and the network in int8, not yet loaded."""
+    """Bytes of the float weights, and the network in int8."""
     model = zoo.load(name)
     bytes_of_float = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     qmodel = qfx.quantize_fx(model, {"": qfx.get_default_qconfig()}, calibration=photos.calibration(16))
-    return bytes_of_float, copy.deepcopy(qmodel)
+    return bytes_of_float, qmodel
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,23 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("models", nargs="*", default=["resnet18", "resnet50", "mobilenet_v2", "efficientnet_lite0"])
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args(arguments)
-    columns = (
-        "plan MB",
-        "largest live set MB",
-        "plan / live",
-        "packed int8 weights MB",
-        "float weights MB",
-        "growth MB",
-    )
+    columns = ("plan MB", "largest live set MB", "plan / live", "packed int8 weights MB", "float weights MB")
     header("model", *columns)
     for name in options.models:
         bytes_of_float, qmodel = quantized(name)
         images = photos.crops(options.batch, photos.TIMING_SEED)
-        gc.collect()
-        before = resident()
-        with torch.inference_mode():
-            qmodel(images)
-        growth = resident() - before
         for part in qmodel.compiled.segments:
             if part.executable is None:
                 continue
@@ -66,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             plan, live = memory.arena_bytes, memory.largest_live_bytes
             ratio = f"{plan / max(1, live):.2f}"
             weights = (memory.packed_bytes, bytes_of_float)
-            row(name, *(f"{b / MB:.2f}" for b in (plan, live)), ratio, *(f"{b / MB:.2f}" for b in (*weights, growth)))
+            row(name, *(f"{b / MB:.2f}" for b in (plan, live)), ratio, *(f"{b / MB:.2f}" for b in weights))
 
 
 if __name__ == "__main__":

@@ -16,11 +16,19 @@ _LABELS = frozenset({"label", "labels", "target", "targets", "y"})
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs a model takes: names in order, how many have no default, and whether it takes more (``*args``)."""
+    """The inputs a model takes.
+
+    Attributes:
+        names: In order.
+        required: How many have no default.
+        open_ended: Whether it takes more (``*args``).
+        by_name_only: How many of ``names``, the last ones, a tuple can't hold.
+    """
 
     names: tuple[str, ...]
     required: int
     open_ended: bool = False
+    by_name_only: int = 0
 
     @classmethod
     def of_model(cls, model: nn.Module) -> Signature:
@@ -28,7 +36,8 @@ class Signature:
         parameters = inspect.signature(model.forward).parameters.values()
         plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         required = sum(p.default is p.empty for p in plain)
-        return cls(tuple(p.name for p in plain), required, any(p.kind is p.VAR_POSITIONAL for p in parameters))
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        return cls(tuple(p.name for p in plain), required, variadic, sum(p.kind is p.KEYWORD_ONLY for p in plain))
 
     @classmethod
     def of_graph(cls, graph: fx.Graph) -> Signature:
@@ -53,9 +62,10 @@ def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any
     values = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
     if signature.open_ended:
         return values, {}
-    if len(values) == len(signature.names) + 1 or (len(values) == signature.required + 1 and _is_label(values[-1])):
+    most = len(signature.names) - signature.by_name_only
+    if len(values) == most + 1 or (len(values) == signature.required + 1 and _is_label(values[-1])):
         values = values[:-1]
-    if not signature.required <= len(values) <= len(signature.names):
+    if not signature.required <= len(values) <= most:
         raise CalibrationError(
             f"Batch {index} holds {len(values)} values, but the model takes {', '.join(signature.names)}.",
             remedy="Yield the inputs in the order of forward(), at most one label behind them.",

@@ -12,6 +12,7 @@ from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
 from qfx.frontends.shapes import propagate_shapes
 from qfx.ir.module import GraphCarrier
 from qfx.lowering.compile import Compiled, compile_int8
+from qfx.lowering.explain import ModelExplanation, explain, profile
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
 
@@ -25,7 +26,12 @@ class PreparedModel(GraphCarrier):
         _preserve(self, preserved)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The float model's result; observers watch on the way."""
+        """The float model's result; observers watch on the way.
+
+        Raises:
+            InputError: The inputs do not fit the model. Observers before the layer that failed have seen the batch.
+            CalibrationError: A value that is not finite.
+        """
         inputs = self.bind(args, kwargs)
         result = self.run_graph(*inputs)
         if self.info.get("example_inputs") is None:
@@ -93,16 +99,12 @@ class QuantizedModel(GraphCarrier):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
         self.info["example_inputs"] = described
 
-    def explain(self) -> str:
+    def explain(self) -> ModelExplanation:
         """What the runtime runs: the steps of each program with kernel, tile, output shape and bytes."""
-        from qfx.lowering.explain import explain
-
         return explain(self.compiled)
 
-    def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> Any:
+    def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> ModelExplanation:
         """Median microseconds of every step for these inputs, as records."""
-        from qfx.lowering.explain import profile
-
         return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -117,7 +119,7 @@ class QuantizedModel(GraphCarrier):
                 why="Its integers and scales are for qfx's CPU kernels.",
                 remedy="Keep it on the CPU; convert the float model instead.",
             )
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_compiled")

@@ -1,4 +1,4 @@
-"""What users get wrong ends in the right result, or in one QfxError that names the node, the source line, the remedy."""
+"""What users get wrong ends in the right result, or in one QfxError that names node, source line and remedy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def quantized(small: nn.Module) -> QuantizedModel:
     return qfx.quantize_fx(small, DEFAULT, [X])
 
 
-def told(kind: type[qfx.QfxError], call: Callable[[], Any], *, where: str | None = None, line: str | None = None) -> str:
+def told(
+    kind: type[qfx.QfxError], call: Callable[[], Any], *, where: str | None = None, line: str | None = None
+) -> str:
     """The error of ``call``: exactly of ``kind``, with a remedy, and with node and source line where there are any."""
     with pytest.raises(kind) as caught:
         call()
@@ -76,7 +78,7 @@ def test_a_model_that_does_not_trace_at_all() -> None:
 
 
 def test_a_function_instead_of_a_model() -> None:
-    with pytest.raises(qfx.InputError, match="not an nn.Module"):
+    with pytest.raises(qfx.InputError, match=r"not an nn\.Module"):
         qfx.quantize_fx(F.relu, DEFAULT, [X])  # type: ignore[arg-type]
 
 
@@ -341,6 +343,4 @@ def test_prepared_models_name_the_layer_too(small: nn.Module) -> None:
     prepared = qfx.prepare_fx(small, DEFAULT)
     assert isinstance(prepared, PreparedModel)
     told(qfx.InputError, lambda: prepared(X[:, :2]), where="stem", line="F.relu(self.stem(x))")
-    told(qfx.InputError, lambda: prepared())
-    prepared(X)
-    assert qfx.convert_fx(prepared)(X).shape == (4, 2)
+    told(qfx.InputError, prepared)

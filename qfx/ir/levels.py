@@ -88,4 +88,5 @@ def is_dim_arithmetic(node: fx.Node) -> bool:
         node.op == "call_function"
         and getattr(node.target, "__module__", None) == "_operator"
         and getattr(node.target, "__name__", None) in DIM_OPS
+        and not is_opaque(node)
     )

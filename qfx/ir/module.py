@@ -89,7 +89,7 @@ class GraphCarrier(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         nodes = state.pop("_nodes")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.__dict__.update(_graph=_rebuild(nodes), _forward=None, _source=[])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphCarrier:
@@ -178,24 +178,32 @@ class _Ref:
         return _Ref, (self.name,)
 
 
+def _reference(node: fx.Node) -> Any:
+    return _Ref(node.name)
+
+
 def _records(graph: fx.Graph) -> Iterator[tuple[Any, ...]]:
     for node in graph.nodes:
-        args = fx.node.map_arg(node.args, lambda n: _Ref(n.name))
-        kwargs = fx.node.map_arg(node.kwargs, lambda n: _Ref(n.name))
-        yield node.name, node.op, node.target, _plain(args), _plain(kwargs), dict(node.meta)
+        args, kwargs = (fx.node.map_arg(given, _reference) for given in (node.args, node.kwargs))
+        yield node.name, node.op, node.target, plain(args), plain(kwargs), dict(node.meta)
 
 
-def _plain(value: Any) -> Any:
-    """fx's immutable containers as ordinary ones, so that records pickle anywhere."""
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return (tuple if isinstance(value, tuple) else list)(_plain(v) for v in value)
+def plain(value: Any, of: Callable[[fx.Node], Any] | None = None) -> Any:
+    """fx's immutable containers as ordinary ones, and every node in them as ``of`` it."""
+    if of is not None and isinstance(value, fx.Node):
+        return of(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(plain(v, of) for v in value))
+    if isinstance(value, (tuple, list)):
+        return (tuple if isinstance(value, tuple) else list)(plain(v, of) for v in value)
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v, of) for k, v in value.items()}
     return value
 
 
 def _rebuild(records: list[tuple[Any, ...]]) -> fx.Graph:
-    graph, nodes = fx.Graph(), {}
+    graph = fx.Graph()
+    nodes: dict[str, fx.Node] = {}
 
     def resolve(value: Any) -> Any:
         if isinstance(value, _Ref):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import QfxError
-from qfx.ir.module import node_failure
+from qfx.ir.module import node_failure, plain
 from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import Segment, partition
@@ -70,7 +70,7 @@ class Compiled:
             given = [env[n] for n in part.segment.inputs]
             results = observe(part, given) if observe else part.executable(*given)
             env.update(zip(part.segment.outputs, results, strict=True))
-        return fx.node.map_arg(self.gm.graph.output_node().args[0], lambda n: _returned(self.gm, n, env))
+        return plain(self.gm.graph.output_node().args[0], lambda n: _returned(self.gm, n, env))
 
 
 def _returned(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:

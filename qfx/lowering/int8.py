@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import keyword, operand, path, place
-from qfx.ir.types import QArray, QDType, QParams
+from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
@@ -89,8 +88,8 @@ class _Lowering:
         reader = next((u for u in node.users if u.target is qdq.dequantize), None)
         if arrives is None or reader is None:
             return arrives
-        scale, zero = (attribute(self.gm, path(operand(reader, i))).item() for i in (1, 2))
-        return replace(arrives, scale=scale, zero_point=zero)
+        scale, zero = (attribute(self.gm, path(operand(reader, i))) for i in (1, 2))
+        return replace(arrives, scale=float(scale), zero_point=int(zero))
 
     def _copy(self, node: fx.Node, value_type: ValueType, *, code_ok: bool = False) -> fx.Node:
         get = self._as_is if code_ok else self._as_float
@@ -101,7 +100,7 @@ class _Lowering:
 
     def _output(self, node: fx.Node) -> None:
         def result(n: fx.Node) -> fx.Node:
-            return self.values[n] if n.target is qdq.quantize else self._as_float(n)
+            return self.values[n] if n.target is qdq.quantize else self._as_torch(n)
 
         self.graph.node_copy(node, result)
 

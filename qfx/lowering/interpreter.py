@@ -14,6 +14,7 @@ from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments
+from qfx.ops.compute import activate
 from qfx.ops.integer.compute import linear_dynamic
 from qfx.ops.table import Op, op_of
 
@@ -120,7 +121,9 @@ class _Run:
         rounded, weight = given["x"], self.env[given["weight"]]
         bias = None if given["bias"] is None else self.as_float(given["bias"])
         x = self.as_float(rounded.args[0])
-        return linear_dynamic(x, weight, bias, reduce_range=rounded.kwargs["reduce_range"])
+        y = linear_dynamic(x, weight, bias, reduce_range=rounded.kwargs["reduce_range"])
+        y = y if given["residual"] is None else y + self.as_float(given["residual"])
+        return activate(y, given["activation"])
 
     def as_float(self, node: fx.Node) -> Any:
         value = self.env[node]

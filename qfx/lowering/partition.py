@@ -25,19 +25,43 @@ class Segment:
 
 
 def partition(graph: fx.Graph) -> list[Segment]:
-    """Segments in execution order; each takes every node of its kind that is ready."""
+    """Segments in execution order; each takes every node of its kind that is ready.
+
+    Shapes do not pass from program to program: each computes those that it needs from tensors.
+    """
     pending = [n for n in graph.nodes if n.op not in ("placeholder", "get_attr", "output")]
+    order = {n: i for i, n in enumerate(graph.nodes)}
     done = {n for n in graph.nodes if n.op in ("placeholder", "get_attr")}
-    segments: list[Segment] = []
+    parts: list[tuple[bool, list[fx.Node]]] = []
     in_torch = False
     while pending:
         taken = _ready(pending, done, in_torch)
         if taken:
             done.update(taken)
             pending = [n for n in pending if n not in done]
-            segments.append(_segment(taken, in_torch))
+            parts.append((in_torch, taken if in_torch else sorted(_with_dims(taken), key=order.__getitem__)))
         in_torch = not in_torch
-    return segments
+    inputs = [_inputs(nodes) for _, nodes in parts]
+    wanted = {n for needed in inputs for n in needed} | set(graph.output_node().all_input_nodes)
+    return [
+        Segment(in_torch, tuple(nodes), tuple(needed), tuple(n for n in nodes if n in wanted))
+        for (in_torch, nodes), needed in zip(parts, inputs, strict=True)
+    ]
+
+
+def _with_dims(nodes: list[fx.Node]) -> set[fx.Node]:
+    """``nodes`` and the shape arithmetic that they need, which other segments may hold too."""
+    found, queue = set(nodes), list(nodes)
+    while queue:
+        needed = [i for i in queue.pop().all_input_nodes if i not in found and i.meta["value_type"].kind == "dim"]
+        found.update(needed)
+        queue.extend(needed)
+    return found
+
+
+def _inputs(nodes: list[fx.Node]) -> list[fx.Node]:
+    inside = set(nodes)
+    return list(dict.fromkeys(i for n in nodes for i in n.all_input_nodes if i not in inside and i.op != "get_attr"))
 
 
 def _ready(pending: list[fx.Node], done: set[fx.Node], in_torch: bool) -> list[fx.Node]:
@@ -49,10 +73,3 @@ def _ready(pending: list[fx.Node], done: set[fx.Node], in_torch: bool) -> list[f
             taken.append(node)
             reached.add(node)
     return taken
-
-
-def _segment(nodes: list[fx.Node], in_torch: bool) -> Segment:
-    inside = set(nodes)
-    inputs = [i for n in nodes for i in n.all_input_nodes if i not in inside and i.op != "get_attr"]
-    outputs = [n for n in nodes if any(u not in inside for u in n.users)]
-    return Segment(in_torch, tuple(nodes), tuple(dict.fromkeys(inputs)), tuple(outputs))

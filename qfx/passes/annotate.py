@@ -146,12 +146,17 @@ def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
     return node in decisions and decisions[node].kind == "int8"
 
 
+_CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
+
+
 def _blocked(op: Op, node: fx.Node) -> str | None:
     """Why the node can't be quantized at all, or None."""
     if node.meta.get("qconfig") is None:
         return f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})"
     if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
         return f"{op.name} is computed in float between int8 values"
+    if op.name == "interpolate" and node.kwargs["mode"] not in _CODED_MODES:
+        return f"{node.kwargs['mode']} interpolation is computed in float"
     dtype = node.meta.get("dtype")
     if dtype is not None and not dtype.is_floating_point:
         return f"its values are {dtype}, not floating point"

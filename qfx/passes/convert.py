@@ -67,11 +67,13 @@ def fx_module(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _read_observers(run: _Conversion) -> None:
-    for group in dict.fromkeys(n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta):
+    for group in dict.fromkeys(
+        n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta
+    ):
         observer: Any = run.gm.get_submodule(group)
         qparams = observer.qparams()
         base = group.removesuffix("activation_post_process").rstrip("._")
-        while not is_free(run.gm, base, "scale"):
+        while not (is_free(run.gm, base, "scale") and is_free(run.gm, base, "zero_point")):
             base += "_"
         run.qparams[group], run.bases[group] = qparams, base
         set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))

@@ -20,6 +20,7 @@ from qfx.quantization.observer import (
     default_fixed_qparams_range_0to1_observer,
     default_fixed_qparams_range_neg1to1_observer,
 )
+from qfx.quantization.observer.base import resize_buffer
 
 
 class FakeQuantizeBase(WithArgs, nn.Module, ABC):
@@ -164,8 +165,8 @@ class FakeQuantize(FakeQuantizeBase):
     def _observe(self, x: Tensor) -> None:
         self.activation_post_process.forward(x)
         scale, zero_point = self.calculate_qparams()
-        self.scale.resize_(scale.shape).copy_(scale)
-        self.zero_point.resize_(zero_point.shape).copy_(zero_point)
+        resize_buffer(self, "scale", scale.shape).copy_(scale)
+        resize_buffer(self, "zero_point", zero_point.shape).copy_(zero_point)
 
     def _quantized(self, x: Tensor) -> Tensor:
         bounds = self.quant_min, self.quant_max
@@ -177,9 +178,8 @@ class FakeQuantize(FakeQuantizeBase):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name in ("scale", "zero_point"):
             value = state_dict.get(prefix + name)
-            buffer = getattr(self, name)
-            if isinstance(value, Tensor) and value.shape != buffer.shape:
-                buffer.resize_(value.shape)
+            if isinstance(value, Tensor):
+                resize_buffer(self, name, value.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

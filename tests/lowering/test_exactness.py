@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 import qfx
 from qfx.lowering.compile import Compiled, compile_int8, fetch_codes
@@ -174,3 +174,15 @@ def test_dynamic_layers_equal_the_interpreter(qconfig: qfx.QConfig) -> None:
             for batch in (1, 7):
                 x = case.inputs(batch)
                 assert_same_floats(twin(x), interpret_integers(model.graph_module(), (x,)).output)
+
+
+def test_epilogues_of_dynamic_layers_run() -> None:
+    """A relu fused into a dynamic linear layer, which its kernel does not have."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU6()).eval()
+    x = torch.randn(5, 6)
+    model = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig}, example_inputs=x)
+    assert [r.fused for r in model.report] == [("clamp",), ("clamp",)]
+    assert_same_floats(model(x), interpret_integers(model.graph_module(), (x,)).output)
+    assert model(x).min() == 0
+    with torch.no_grad():
+        assert torch.allclose(model(x), model.run_graph(x), rtol=0, atol=2**-20)

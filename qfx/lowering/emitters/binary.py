@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identity
-from qfx.lowering.emitters.compute import before_table, clamp_codes, numbers
+from qfx.lowering.emitters.compute import before_table, clamp_codes, clamped_f32
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
@@ -21,7 +21,7 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     out = before_table(node)
     if out is None:
         made = emission.step(f"{op.name}_f32", node, [a, b], a.order, "f32")
-        return _clamped_f32(emission, node, made, given["activation"])
+        return clamped_f32(emission, node, made, given["activation"])
     (s_a, z_a, _, _), (s_b, z_b, _, _) = (code_of(given[k].meta["value_type"].qparams) for k in ("x", "y"))
     t_a, t_b, t_y = (torch.tensor(s, dtype=torch.float32) for s in (s_a, s_b, out.scale))
     ints = {
@@ -42,16 +42,6 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
 def div(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, node.args[0], node.args[1])
     return emission.step("div_f32", node, [a, b], a.order, "f32")
-
-
-def _clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:
-    if activation is None:
-        return value
-    assert isinstance(activation, tuple)
-    bounds = numbers({"min": activation[1], "max": activation[2]})
-    return emission.step(
-        "pointwise_f32", node, [value], value.order, "f32", text={"function": "clamp"}, floats={"args": bounds}
-    )
 
 
 def _aligned(emission: Emission, node: fx.Node, x: object, y: object) -> tuple[Physical, Physical]:

@@ -163,7 +163,22 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     if given["bias"] is not None:
         constants["bias"] = emission.constant(emission.tensor(given["bias"]))
     ints = {"reduce_range": int(node.meta.get("reduce_range", False))}
-    return emission.step("linear_dynamic", node, [x], x.order, "f32", ints=ints, constants=constants)
+    made = emission.step("linear_dynamic", node, [x], x.order, "f32", ints=ints, constants=constants)
+    if given["residual"] is not None:
+        residual = emission.in_order(node, emission.value(given["residual"]), made.order)
+        made = emission.step("add_f32", node, [made, residual], made.order, "f32")
+    return clamped_f32(emission, node, made, given["activation"])
+
+
+def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:
+    """``value`` after the clamp epilogue, in floats."""
+    if activation is None:
+        return value
+    assert isinstance(activation, tuple)
+    bounds = numbers({"min": activation[1], "max": activation[2]})
+    return emission.step(
+        "pointwise_f32", node, [value], value.order, "f32", text={"function": "clamp"}, floats={"args": bounds}
+    )
 
 
 # ---------------------------------------------------------------- quantize, dequantize, tables

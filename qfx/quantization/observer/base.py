@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +20,19 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 def parse_dtype(dtype: Any) -> QDType | torch.dtype:
     """``dtype`` as a QDType, or itself when it is a float dtype that weights can be stored in."""
     return dtype if dtype in FLOAT_DTYPES else QDType.parse(dtype)
+
+
+def resize_buffer(module: nn.Module, name: str, shape: Sequence[int]) -> Tensor:
+    """Buffer ``name`` of ``module`` with ``shape``; values are undefined where that is another shape.
+
+    ``Tensor.resize_`` fails on what ``torch.load`` made, and a tensor made under inference mode must not be a buffer.
+    """
+    buffer: Tensor = getattr(module, name)
+    if buffer.shape != torch.Size(shape):
+        with torch.inference_mode(False):
+            buffer = buffer.new_empty(shape)
+        setattr(module, name, buffer)
+    return buffer
 
 
 class Observer(WithArgs, nn.Module, ABC):
@@ -185,7 +198,6 @@ class ObserverBase(Observer):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name in self._resizable:
             value = state_dict.get(prefix + name)
-            buffer = getattr(self, name)
-            if isinstance(value, Tensor) and value.shape != buffer.shape:
-                buffer.resize_(value.shape)
+            if isinstance(value, Tensor):
+                resize_buffer(self, name, value.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import CalibrationError
+from qfx.quantization.observer.base import resize_buffer
 
 
 class ChannelMean(nn.Module):
@@ -52,7 +53,7 @@ class ChannelMean(nn.Module):
         if not math.isfinite(float(sums.sum())):
             raise self._error("ChannelMean met a value that is not finite.", "Check the calibration inputs.")
         if self.total.numel() == 0:
-            self.total.resize_(sums.shape).zero_()
+            resize_buffer(self, "total", sums.shape).zero_()
         if sums.shape != self.total.shape:
             raise self._error(
                 f"ChannelMean met {sums.numel()} channels after {self.total.numel()}.",
@@ -67,7 +68,7 @@ class ChannelMean(nn.Module):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         total = state_dict.get(prefix + "total")
         if isinstance(total, Tensor) and total.shape != self.total.shape:
-            self.total.resize_(total.shape)
+            resize_buffer(self, "total", total.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

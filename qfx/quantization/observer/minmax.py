@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase
+from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, resize_buffer
 
 
 def storage_order(x: Tensor) -> Tensor:
@@ -81,9 +81,8 @@ class MinMaxObserver(ObserverBase):
         return self.min_val.numel() == 0 or bool((self.min_val > self.max_val).any())
 
     def _update(self, low: Tensor, high: Tensor) -> None:
-        # In place, also when the shape changes: a tensor made under inference_mode must not become a buffer.
-        self.min_val.resize_(low.shape).copy_(low)
-        self.max_val.resize_(high.shape).copy_(high)
+        resize_buffer(self, "min_val", low.shape).copy_(low)
+        resize_buffer(self, "max_val", high.shape).copy_(high)
 
     def _check_finite(self, low: Tensor, high: Tensor) -> None:
         lowest, highest = float(low.min()), float(high.max())
@@ -148,8 +147,8 @@ class PerChannelMinMaxObserver(MinMaxObserver):
 
     def reset_min_max_vals(self) -> None:
         """Forget all data, and the number of channels."""
-        self.min_val.resize_(0)
-        self.max_val.resize_(0)
+        resize_buffer(self, "min_val", (0,))
+        resize_buffer(self, "max_val", (0,))
 
     def _extremes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not -x.dim() <= self.ch_axis < x.dim():

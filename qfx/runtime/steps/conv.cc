@@ -155,7 +155,7 @@ struct DynamicParams {
 class LinearDynamicStep : public StepKernel {
  public:
   using Params = DynamicParams;
-  LinearDynamicStep(Params params, Isa) : p_(std::move(params)) {}
+  LinearDynamicStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override {
     Dims y = in.inputs[0];
@@ -169,11 +169,12 @@ class LinearDynamicStep : public StepKernel {
 
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t rows = element_count({y.data(), y.size() - 1});
-    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range), 0, nullptr};
+    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range, isa_), 0, nullptr};
   }
 
  private:
   Params p_;
+  Isa isa_;
 };
 
 }  // namespace

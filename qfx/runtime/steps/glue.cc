@@ -81,18 +81,19 @@ struct LayerNormParams {
 class LayerNormStep : public StepKernel {
  public:
   using Params = LayerNormParams;
-  LayerNormStep(Params params, Isa) : p_(std::move(params)) {}
+  LayerNormStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t n = product(y, y.size() - p_.ndim, y.size());
     p_.affine.check(n);
-    return {plan_layer_norm(product(y, 0, y.size() - p_.ndim), n, p_.eps, p_.affine.weight, p_.affine.bias), 0,
+    return {plan_layer_norm(product(y, 0, y.size() - p_.ndim), n, p_.eps, p_.affine.weight, p_.affine.bias, isa_), 0,
             nullptr};
   }
 
  private:
   Params p_;
+  Isa isa_;
 };
 
 struct GroupNormParams {
