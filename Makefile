@@ -51,6 +51,7 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
 	@$(PIP) pytest pytest-xdist hypothesis
+	@$(PIP) --no-deps torchvision
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/test
@@ -69,7 +70,6 @@ $(STAMPS)/demo: $(STAMPS)/torch
 $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@echo "== installing the peers"
 	@$(PIP) -r benchmarks/requirements.txt
-	@$(PIP) --no-deps torchvision
 	@touch $@
 
 # ------------------------------------------------------------------ build

@@ -278,7 +278,7 @@ ALIASES: tuple[Alias, ...] = (
              modules=[nn.Hardshrink], attributes="lambd"),
     *aliases("softshrink", partial(with_lambd, "softshrink"), functions=[F.softshrink], modules=[nn.Softshrink],
              attributes="lambd"),
-    *aliases("threshold", threshold, functions=[F.threshold, F.threshold_], modules=[nn.Threshold],
+    *aliases("threshold", threshold, functions=[F.threshold, vars(F)["threshold_"]], modules=[nn.Threshold],
              attributes="threshold value"),
     *aliases("add", add, functions=[torch.add, operator.add, operator.iadd],
              methods="add add_ __add__ __radd__ __iadd__"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -247,7 +248,11 @@ def _take(x: Any, item: Any, dim: int, *, forward: bool) -> tuple[Any, int]:
     return term("select", x, dim=dim, index=item), dim
 
 
-_QUERIES = {"T": matrix_transpose, "mT": partial(transpose, dim0=-2, dim1=-1), "data": lambda x: x}
+_QUERIES: dict[str, Callable[[Any], Any]] = {
+    "T": matrix_transpose,
+    "mT": partial(transpose, dim0=-2, dim1=-1),
+    "data": lambda x: x,
+}
 
 
 def tensor_attribute(input: Any, name: str) -> Any:

@@ -20,7 +20,10 @@ def expand_channel(vector: Tensor, axis: int | None, ndim: int) -> Tensor:
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, axis: int | None = None) -> Tensor:
-    """``clamp(rint(x / scale) + zero_point, qmin, qmax)`` in float64, so exact also at ties; int64; NaN -> zero_point."""
+    """``clamp(rint(x / scale) + zero_point, qmin, qmax)``, int64; NaN becomes the zero point.
+
+    Evaluated in float64, where the quotient of two float32 numbers is exact enough to be rounded right at every tie.
+    """
     scale = expand_channel(scale, axis, x.dim()).double()
     zero_point = expand_channel(zero_point, axis, x.dim()).double()
     q = torch.round(x.detach().double() / scale).nan_to_num(nan=0.0) + zero_point

@@ -41,7 +41,7 @@ def draw(model: GraphCarrier | fx.GraphModule, path: str | Path) -> Path:
     except graphviz.ExecutableNotFound as error:
         raise QfxError(
             f"Drawing {path.name} needs Graphviz's program dot, which is not on PATH.",
-            remedy="Install Debian's graphviz or PyPI's graphviz-pure, or draw to a .dot file.",
+            remedy="Install Graphviz (Debian: apt install graphviz), or draw to a .dot file.",
         ) from error
     return path
 
@@ -92,8 +92,8 @@ def _shape(node: fx.Node) -> str:
 
 def _sources(node: fx.Node) -> Iterator[tuple[fx.Node, QParams | None]]:
     """The shown nodes whose values ``node`` reads, each with the qparams it reads them in."""
-    for source in node.all_input_nodes:
-        qparams = None
+    for operand in node.all_input_nodes:
+        source, qparams = operand, None
         while not _is_shown(source) and source.op != "get_attr" and source.all_input_nodes:
             qparams = qparams or source.meta.get("qparams")
             source = source.all_input_nodes[0]

@@ -34,12 +34,11 @@ std::unique_ptr<Work> plan_lookup_f32(int64_t n, std::span<const float> table, I
 // y = clamp(rint(double(x) / double(scale)) + zero_point, 0, 255), NaN -> zero_point.
 // x is f32 with arbitrary element strides (`strides`, one per dim of `shape`), y dense in the order
 // of `shape`: a layout change (NCHW -> NHWC) is a choice of strides. in = {x}, out = {y}.
-std::unique_ptr<Work> plan_quantize(const Dims& shape, const Dims& strides, float scale,
-                                    int32_t zero_point, Isa isa);
+std::unique_ptr<Work> plan_quantize(const Dims& shape, const Dims& strides, float scale, int32_t zero_point, Isa isa);
 
 // y = float(x - zero_point) * scale, x dense u8 of physical shape `shape`; y dense in the order of
 // `perm` applied to shape: y dim i is x dim perm[i]. in = {x}, out = {y}.
-std::unique_ptr<Work> plan_dequantize(const Dims& shape, const std::vector<int>& perm, float scale,
-                                      int32_t zero_point, Isa isa);
+std::unique_ptr<Work> plan_dequantize(const Dims& shape, const std::vector<int>& perm, float scale, int32_t zero_point,
+                                      Isa isa);
 
 }  // namespace qfx

@@ -26,8 +26,8 @@ struct AvgQuant {
   double ratio = 1.0;  // s_x / s_y
   int32_t x_zero_point = 0, zero_point = 0;
 };
-std::unique_ptr<Work> plan_avg_pool(const PoolGeometry& geometry, const AvgQuant& quant,
-                                    bool count_include_pad, int64_t divisor, Isa isa);
+std::unique_ptr<Work> plan_avg_pool(const PoolGeometry& geometry, const AvgQuant& quant, bool count_include_pad,
+                                    int64_t divisor, Isa isa);
 
 // Windows [floor(i*in/out), ceil((i+1)*in/out)) as torch's adaptive pooling.
 std::unique_ptr<Work> plan_adaptive_avg_pool(const PoolGeometry& geometry, const AvgQuant& quant, Isa isa);
