@@ -35,6 +35,8 @@ class Replacer:
             _describe(new, replacement.like or match.root, match)
         match.root.replace_all_uses_with(new)
         self._erase(match.root)
+        if isinstance(replacement, Term):
+            _take_name(new, replacement.like or match.root)
         return new
 
     def _write(self, value: Any, match: Match) -> Any:
@@ -95,6 +97,12 @@ class Replacer:
         for operand in operands:
             if not operand.users and operand.op in ("call_function", "get_attr") and not operand._erased:
                 self._erase(operand)
+
+
+def _take_name(new: fx.Node, old: fx.Node) -> None:
+    """Give ``new`` the name of the erased node it stands for, so that reports name what the user wrote."""
+    if old._erased:
+        new.name = old.name
 
 
 def _folded_in(value: Any) -> Iterator[Folded]:
