@@ -11,11 +11,12 @@ from torch import fx, nn
 from qfx import pipeline
 from qfx.batches import Signature, split_batch
 from qfx.calibration import Calibration, calibrate, first_batch, require_cpu
-from qfx.errors import ConversionError, InputError, QConfigError
+from qfx.errors import CaptureError, ConversionError, QConfigError
+from qfx.frontends.accepted import require_float_model
 from qfx.frontends.shapes import propagate_shapes
 from qfx.frontends.symbolic import capture
 from qfx.ir.module import bind_placeholders
-from qfx.models import PreparedModel, QuantizedModel, describe, example
+from qfx.models import PreparedModel, QuantizedModel, as_float32, describe, example
 from qfx.passes.annotate import annotate
 from qfx.passes.insert import insert_observers
 from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
@@ -69,8 +70,7 @@ def prepare_fx(
 
     Arguments and errors as in :func:`quantize_fx`. The model is captured as it behaves in eval mode.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"The model is {type(model).__name__}, not an nn.Module.")
+    require_float_model(model)
     rules = parse_qconfig_dict(qconfig_dict)
     captured = _capture(model, rules, example_inputs, strict)
     spelled = Spelled({k: type(m) for k, m in model.named_modules(remove_duplicate=False)}, _operations(captured.graph))
@@ -122,6 +122,7 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedM
 
 def fuse_fx(model: nn.Module) -> fx.GraphModule:
     """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into."""
+    require_float_model(model)
     rules = QConfigRules()
     gm = _normal(model, _capture(model, rules, None, False), None)
     return pipeline.run(pipeline.FUSE, gm)
@@ -130,13 +131,20 @@ def fuse_fx(model: nn.Module) -> fx.GraphModule:
 def _capture(model: nn.Module, rules: QConfigRules, example_inputs: Any, strict: bool) -> fx.GraphModule:
     args, kwargs = _example(model, example_inputs)
     names = Signature.of_model(model).names
+    if Signature.of_model(model).open_ended:
+        raise CaptureError(
+            f"forward() of {type(model).__name__} takes any number of inputs.",
+            why="A graph has a fixed number of inputs.",
+            remedy="Wrap the model in a module whose forward names each input.",
+        )
+    # Every range and scale is float32; a model of another precision becomes float32 first.
     return capture(
         model,
         non_traceable_module_name=rules.non_traceable_module_name,
         non_traceable_module_class=rules.non_traceable_module_class,
         inputs={*names[: len(args)], *kwargs},
         strict=strict,
-    )
+    ).float()
 
 
 def _operations(graph: fx.Graph) -> frozenset[object]:
@@ -155,7 +163,10 @@ def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> 
 
 
 def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return ((), {}) if example_inputs is None else split_batch(Signature.of_model(model), example_inputs, 0)
+    if example_inputs is None:
+        return (), {}
+    args, kwargs = split_batch(Signature.of_model(model), example_inputs, 0)
+    return tuple(map(as_float32, args)), {name: as_float32(value) for name, value in kwargs.items()}
 
 
 def _assign_qconfigs(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled) -> None:

@@ -32,7 +32,7 @@ class PreparedModel(GraphCarrier):
             InputError: The inputs do not fit the model. Observers before the layer that failed have seen the batch.
             CalibrationError: A value that is not finite.
         """
-        inputs = self.bind(args, kwargs)
+        inputs = tuple(map(as_float32, self.bind(args, kwargs)))
         result = self.run_graph(*inputs)
         if self.info.get("example_inputs") is None:
             self.info["example_inputs"] = tuple(map(describe, inputs))
@@ -93,7 +93,7 @@ class QuantizedModel(GraphCarrier):
 
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
-        described = tuple(map(describe, map(_as_float32, given)))
+        described = tuple(map(describe, map(as_float32, given)))
         known = propagate_shapes(self.graph_module(), tuple(map(example, described)))
         for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
@@ -153,7 +153,8 @@ def example(description: Any) -> Any:
 _CASTABLE = (torch.float64, torch.float16, torch.bfloat16)
 
 
-def _as_float32(value: Any) -> Any:
+def as_float32(value: Any) -> Any:
+    """A floating-point tensor of another precision as float32; anything else as it is."""
     return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in _CASTABLE else value
 
 
@@ -176,7 +177,7 @@ def _checked(node: fx.Node, value: Any) -> Any:
         )
     if arrives is not None:
         return _checked_codes(what, value, arrives.dtype.storage)
-    value = _as_float32(value)
+    value = as_float32(value)
     if value.dtype is not torch.float32:
         raise InputError(f"{what} has dtype {value.dtype}.", remedy="Pass floating point: the model quantizes itself.")
     return value
@@ -190,9 +191,10 @@ def _checked_codes(what: str, value: Tensor, storage: torch.dtype) -> Tensor:
 
 def _located(error: QfxError, compiled: Compiled) -> InputError:
     """A runtime error with the module path and source line of the step it names."""
+    remedy = error.remedy or "Pass inputs of the shapes that the float model takes."
     for part in compiled.segments:
         for name, node in part.steps.items():
             if f"'{name}'" in error.what or f'"{name}"' in error.what:
                 path, source = node.meta.get("module_path") or name, node.meta.get("source")
-                return InputError(error.what, where=path, source=source, why=error.why, remedy=error.remedy)
-    return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=error.remedy)
+                return InputError(error.what, where=path, source=source, why=error.why, remedy=remedy)
+    return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)

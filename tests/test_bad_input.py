@@ -199,14 +199,13 @@ def test_an_empty_batch_among_others_changes_nothing(small: nn.Module, quantized
     [
         (X[:, :2], "stem"),
         (X.to(torch.uint8), "stem"),
-        (X.double(), "stem"),
         (X.to("meta"), "x_activation_post_process"),
         ((X, X, X), None),
         ({"image": X}, None),
         ({}, None),
         ("x", None),
     ],
-    ids=["channels", "uint8", "double", "device", "three", "names", "missing", "string"],
+    ids=["channels", "uint8", "device", "three", "names", "missing", "string"],
 )
 def test_a_calibration_batch_that_does_not_fit_is_named(small: nn.Module, batch: Any, where: str | None) -> None:
     line = "F.relu(self.stem(x))" if where == "stem" else None

@@ -35,6 +35,9 @@ def normalize(captured: fx.GraphModule) -> fx.GraphModule:
     for node in captured.graph.nodes:
         writer.visit(node)
     writer.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    for node in writer.graph.find_nodes(op="placeholder"):
+        if str(node.target).startswith("**") and not node.users:
+            writer.graph.erase_node(node)
     writer.graph.lint()
     used = {str(node.target) for node in writer.graph.nodes if node.op == "get_attr"}
     attributes: dict[str, Any] = {path: tensor for path, tensor in writer.constants.tensors.items() if path in used}
@@ -213,13 +216,9 @@ def _map_nodes(value: Any, function: Callable[[fx.Node], Any], other: Callable[[
         return function(value)
     if isinstance(value, (tuple, list)):
         items = [_map_nodes(item, function, other) for item in value]
-        return (
-            type(value)(*items)
-            if hasattr(value, "_fields")
-            else type(value)(items)
-            if type(value) in (tuple, list)
-            else tuple(items)
-        )
+        if hasattr(value, "_fields"):
+            return type(value)(*items)
+        return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         return {key: _map_nodes(item, function, other) for key, item in value.items()}
     if isinstance(value, slice):

@@ -328,7 +328,22 @@ def _is_float32(value: Any) -> bool:
         return bool(value.meta["dtype"] == torch.float32)
     if isinstance(value, Tensor):
         return value.dtype == torch.float32
-    return op_of(value) is not None
+    return _computes_float32(value)
+
+
+def _computes_float32(value: fx.Node) -> bool:
+    """Whether nothing of an unknown dtype reaches ``value`` past the float32 weights on its way."""
+    pending, seen = [value], set()
+    while pending:
+        node = pending.pop()
+        op = op_of(node)
+        if node in seen or (node.op == "placeholder" and node is not value):
+            continue
+        if op is None and node.meta.get("dtype") != torch.float32:
+            return False
+        seen.add(node)
+        pending += [] if op is None or op.weights else node.all_input_nodes
+    return True
 
 
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,11 @@ def _pairs(section: str, value: Any, keys: int = 1) -> list[tuple[tuple[Any, ...
         raise QConfigError(
             f"qconfig_dict[{section!r}] is not a list of tuples {shape}.", remedy=f"Write [{shape}, ...] or a dict."
         )
+    for part in (p for r in rows for p in r[:-1]):
+        if not isinstance(part, Hashable):
+            raise QConfigError(
+                f"qconfig_dict[{section!r}] has the key {part!r}, {_kind(part)}.", remedy=f"Write {shape} with one key."
+            )
     merged = {tuple(r[:-1]): _parse_qconfig(f"{section!r}, {type_name(r[0])}", r[-1]) for r in rows}
     return list(merged.items())
 

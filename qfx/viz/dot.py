@@ -8,7 +8,7 @@ from pathlib import Path
 import graphviz
 from torch import fx
 
-from qfx.errors import QfxError
+from qfx.errors import InputError, QfxError
 from qfx.ir.module import GraphCarrier
 from qfx.ir.types import QParams
 from qfx.ops import qdq
@@ -32,7 +32,7 @@ def draw(model: GraphCarrier | fx.GraphModule, path: str | Path) -> Path:
         QfxError: Graphviz's ``dot`` is needed for this format and not installed.
     """
     path = Path(path)
-    source = to_dot(model.graph)
+    source = to_dot(model)
     if path.suffix in (".dot", ".gv"):
         path.write_text(source.source, encoding="utf-8")
         return path
@@ -46,14 +46,23 @@ def draw(model: GraphCarrier | fx.GraphModule, path: str | Path) -> Path:
     return path
 
 
-def to_dot(graph: fx.Graph) -> graphviz.Digraph:
-    """The picture's source."""
+def to_dot(model: GraphCarrier | fx.GraphModule) -> graphviz.Digraph:
+    """The picture's source; ``model`` as :func:`draw` takes it.
+
+    Raises:
+        InputError: ``model`` has no graph yet.
+    """
+    if not isinstance(model, (GraphCarrier, fx.GraphModule)):
+        raise InputError(
+            f"{type(model).__name__} has no graph to draw.",
+            remedy="Draw what prepare_fx, convert_fx or fuse_fx returned.",
+        )
     picture = graphviz.Digraph(
         graph_attr={"rankdir": "TB", "fontname": "Helvetica"},
         node_attr={"shape": "box", "style": "rounded,filled", "fontname": "Helvetica", "fontsize": "11"},
         edge_attr={"fontname": "Helvetica", "fontsize": "9", "color": "#555555"},
     )
-    for node in graph.nodes:
+    for node in model.graph.nodes:
         if not _is_shown(node):
             continue
         picture.node(node.name, _label(node), fillcolor=_FILL[_kind(node)], tooltip=node.meta.get("source") or "")

@@ -1,0 +1,42 @@
+"""Which models can be captured at all: modules with tensors and code to trace."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from qfx.errors import InputError
+from qfx.ir.module import GraphCarrier
+
+# Class, what such a model is, and what to pass instead.
+_WRAPPED: tuple[tuple[type[nn.Module], str, str], ...] = (
+    (GraphCarrier, "was made by qfx already", "Pass the float model."),
+    (torch.jit.ScriptModule, "is TorchScript, which has no Python code to trace", "Pass the module it was made from."),
+    (nn.DataParallel, "is a wrapper", "Pass its .module."),
+    (nn.parallel.DistributedDataParallel, "is a wrapper", "Pass its .module."),
+)
+
+
+def require_float_model(model: object) -> None:
+    """Raise unless ``model`` is an ``nn.Module`` that can be traced.
+
+    Raises:
+        InputError: What it is instead, and what to pass.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"The model is {type(model).__name__}, not an nn.Module.",
+            remedy="Pass a module; wrap a function in the forward of one.",
+        )
+    for kind, what, remedy in _WRAPPED:
+        if isinstance(model, kind):
+            raise InputError(f"The model, {type(model).__name__}, {what}.", remedy=remedy)
+    if hasattr(model, "_orig_mod"):  # torch.compile's class, whose import takes seconds
+        raise InputError("The model was wrapped by torch.compile.", remedy="Pass the module before torch.compile.")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        where = name.rpartition(".")[0]
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise InputError(
+                f"The model's {name!r} has no shape yet.", where=where, remedy="Run the float model once on an input."
+            )

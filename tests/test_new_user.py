@@ -1,0 +1,107 @@
+"""What a new user tries first: models and mistakes that once ended in a wrong type, a wrong dtype or a bare crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qfx
+
+DEFAULT = {"": qfx.get_default_qconfig()}
+X = torch.randn(4, 4, generator=torch.Generator().manual_seed(5))
+
+
+class Net(nn.Module):
+    """A linear layer under the forward that a case asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = nn.Linear(4, 4)
+
+
+class ListOut(Net):
+    def forward(self, x: Tensor) -> list[Any]:
+        return [self.l(x), {"a": [x]}]
+
+
+class BackToFloat(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.l(x).double().mean(1).float()
+
+
+class ExtraKeywords(Net):
+    def forward(self, x: Tensor, **_: Any) -> Tensor:
+        return self.l(x)
+
+
+class ListIndex(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.l(x)[[0, 2]]
+
+
+@pytest.mark.parametrize("case", [ListOut, BackToFloat, ExtraKeywords, ListIndex])
+def test_result_has_the_float_model_s_type_shape_and_dtype(case: type[nn.Module]) -> None:
+    model = case().eval()
+    given, wanted = qfx.quantize_fx(model, DEFAULT, [X])(X), model(X)
+    assert type(given) is type(wanted)
+    ours, theirs = (torch.utils._pytree.tree_leaves(v) for v in (given, wanted))
+    assert [(t.dtype, t.shape) for t in ours] == [(t.dtype, t.shape) for t in theirs]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LazyLinear(4),
+        lambda: nn.DataParallel(nn.Linear(4, 4)),
+        lambda: torch.compile(nn.Linear(4, 4)),
+        lambda: torch.jit.trace(nn.Linear(4, 4), X),
+        lambda: qfx.prepare_fx(nn.Linear(4, 4), DEFAULT),
+        lambda: 3,
+    ],
+)
+@pytest.mark.parametrize("call", [qfx.fuse_fx, lambda model: qfx.prepare_fx(model, DEFAULT)])
+def test_what_is_no_float_model_is_told(make: Callable[[], Any], call: Callable[[Any], Any]) -> None:
+    with pytest.raises(qfx.InputError) as caught:
+        call(make())
+    assert caught.value.remedy
+
+
+def test_a_key_that_can_be_no_key_is_told() -> None:
+    with pytest.raises(qfx.QConfigError, match="object_type"):
+        qfx.prepare_fx(nn.Linear(4, 4), {"object_type": [([1], None)]})
+
+
+def test_a_wrong_size_has_a_remedy() -> None:
+    with pytest.raises(qfx.InputError) as caught:
+        qfx.quantize_fx(nn.Linear(4, 4), DEFAULT, [X])(torch.zeros(1, 5))
+    assert caught.value.remedy
+
+
+def test_to_dot_takes_what_draw_takes() -> None:
+    assert "linear" in qfx.to_dot(qfx.fuse_fx(nn.Linear(4, 4))).source
+    with pytest.raises(qfx.InputError):
+        qfx.to_dot(nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_model_of_another_precision_is_quantized_as_float32(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).to(dtype).eval()
+    batches = [torch.randn(3, 4, dtype=dtype) for _ in range(3)]
+    quantized = qfx.quantize_fx(model, {"": qfx.get_default_qconfig()}, batches)
+    assert next(model.parameters()).dtype is dtype
+    assert quantized(batches[0]).dtype is torch.float32
+    assert torch.equal(quantized(batches[0]), quantized(batches[0].float()))
+
+
+def test_a_model_of_any_number_of_inputs_is_refused_by_name() -> None:
+    class Sum(nn.Module):
+        def forward(self, *xs: torch.Tensor) -> torch.Tensor:
+            return torch.stack(xs).sum(0)
+
+    with pytest.raises(qfx.CaptureError, match="any number of inputs"):
+        qfx.prepare_fx(Sum(), {"": qfx.get_default_qconfig()})
