@@ -17,11 +17,13 @@ inline __m512i broadcast(const std::byte* p) noexcept {
 
 // X(row, base pointer, multiple of the row stride). Three rows share a base: with a base a row the
 // general-purpose registers run out.
-#define QFX_ROWS(X)                                                                                            \
-  X(0, p0, 0)                                                                                                  \
-  X(1, p0, 1)                                                                                                  \
-  X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) \
-      X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
+#define QFX_ROWS(X) \
+  X(0, p0, 0)       \
+  X(1, p0, 1)       \
+  X(2, p0, 2)       \
+  X(3, p3, 0)       \
+  X(4, p3, 1)       \
+  X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
 
 enum class Ending { plain, residual, general };
 
