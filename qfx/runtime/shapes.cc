@@ -22,12 +22,18 @@ int64_t element_count(std::span<const int64_t> dims) {
   return n;
 }
 
+// The stride of the next outer dimension; saturates for shapes that element_count refuses or that hold nothing.
+static int64_t outer_step(int64_t step, int64_t extent) noexcept {
+  int64_t next = 0;
+  return __builtin_mul_overflow(step, std::max<int64_t>(extent, 1), &next) ? INT64_MAX : next;
+}
+
 Dims dense_strides(const Dims& shape) {
   Dims strides(shape.size());
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     strides[i] = step;
-    step *= std::max<int64_t>(shape[i], 1);
+    step = outer_step(step, shape[i]);
   }
   return strides;
 }
@@ -37,7 +43,7 @@ bool is_dense(const Dims& shape, const Dims& strides) noexcept {
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     if (shape[i] != 1 && strides[i] != step) return false;
-    step *= shape[i];
+    step = outer_step(step, shape[i]);
   }
   return true;
 }
@@ -47,7 +53,7 @@ void canonicalize_strides(const Dims& shape, Dims& strides) noexcept {
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     if (empty || shape[i] == 1) strides[i] = step;
-    step *= std::max<int64_t>(shape[i], 1);
+    step = outer_step(step, shape[i]);
   }
 }
 

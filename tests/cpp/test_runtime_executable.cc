@@ -16,6 +16,7 @@ std::atomic<int64_t> allocations{0};
 
 }  // namespace
 
+#ifndef __SANITIZE_ADDRESS__  // which counts on pairing its own operators
 // Counted here for the whole test program; the array and nothrow forms go through this one.
 void* operator new(size_t bytes) {
   ++allocations;
@@ -28,6 +29,7 @@ void operator delete(void* memory) noexcept {
 void operator delete(void* memory, size_t) noexcept {
   std::free(memory);
 }
+#endif
 
 namespace {
 
