@@ -162,8 +162,7 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     }
     if given["bias"] is not None:
         constants["bias"] = emission.constant(emission.tensor(given["bias"]))
-    ints = {"reduce_range": int(node.meta.get("reduce_range", False))}
-    made = emission.step("linear_dynamic", node, [x], x.order, "f32", ints=ints, constants=constants)
+    made = emission.step("linear_dynamic", node, [x], x.order, "f32", constants=constants)
     if given["residual"] is not None:
         residual = emission.in_order(node, emission.value(given["residual"]), made.order)
         made = emission.step("add_f32", node, [made, residual], made.order, "f32")
