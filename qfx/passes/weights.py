@@ -80,11 +80,14 @@ def widen_for_bias(weight: Tensor, rounded: QuantizedWeight, bias: Tensor, x_sca
     """``rounded`` with a wider scale in the channels whose bias would not fit s32 in ``x_scale * weight_scale``."""
     scale = rounded.scale.expand(bias.shape[0]) if rounded.scale.dim() == 0 else rounded.scale
     smallest = (bias.double().abs() / (x_scale.double() * _BIAS_LIMIT)).float()
-    if bool((smallest <= scale).all()):
+    narrow = smallest > scale
+    if not bool(narrow.any()):
         return rounded
     wide = torch.maximum(scale, smallest)
     zero_point = rounded.zero_point.expand(bias.shape[0]).clone()
-    return _quantized(weight, wide, zero_point, 0, -128, 127)
+    again = _quantized(weight, wide, zero_point, 0, -128, 127)
+    values = torch.where(narrow.reshape(-1, *[1] * (weight.dim() - 1)), again.values, rounded.values)
+    return QuantizedWeight(values, wide, zero_point, 0)
 
 
 def quantize_bias(bias: Tensor, x_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -142,19 +142,10 @@ nb::list describe_arena(const Plan& plan) {
   return records;
 }
 
-Isa parse_isa(const std::string& name) {
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni}) {
-    if (name != isa_name(isa)) continue;
-    if (isa > detect_isa()) throw nb::value_error(("this CPU has no " + name).c_str());
-    return isa;
-  }
-  throw nb::value_error(("unknown ISA '" + name + "'").c_str());
-}
-
 nb::list isa_names() {
   nb::list names;
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni}) {
-    if (isa <= detect_isa()) names.append(isa_name(isa));
+  for (const Isa isa : isa_levels()) {
+    if (supported(isa)) names.append(isa_name(isa));
   }
   return names;
 }

@@ -20,7 +20,8 @@ class Executable:
 
     Args:
         program: A validated program.
-        isa: ``"scalar"``, ``"avx2"`` or ``"avx512vnni"``; by default the best here, or what ``QFX_ISA`` names.
+        isa: ``"scalar"``, ``"avx2"``, ``"avxvnni"``, ``"avx512vnni"``, ``"amx"``, ``"neon"``, ``"dotprod"`` or
+            ``"i8mm"``; by default the best here, or what ``QFX_ISA`` names.
 
     Raises:
         RuntimeLoadError: The ISA is unknown or not supported here, or a step has constants that no kernel takes.

@@ -88,7 +88,8 @@ void GuardedBuffer::fill(uint8_t value) noexcept {
 
 std::vector<Isa> isas() {
   std::vector<Isa> levels;
-  for (int level = 0; level <= static_cast<int>(detect_isa()); ++level) levels.push_back(static_cast<Isa>(level));
+  for (const Isa level : isa_levels())
+    if (supported(level)) levels.push_back(level);
   return levels;
 }
 

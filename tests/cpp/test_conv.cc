@@ -142,10 +142,10 @@ std::vector<Candidate> candidates(const Sample& s, const Operands& o) {
   const auto problem = [&] { return conv::make_problem(s.geometry, s.quant, o.constants()); };
   std::vector<Candidate> list;
   for (const auto& kernel : conv::gemm_kernels()) {
-    if (kernel.isa <= detect_isa()) list.push_back({kernel.name, conv::pack_gemm(kernel, problem())});
+    if (supported(kernel.isa)) list.push_back({kernel.name, conv::pack_gemm(kernel, problem())});
   }
   for (const auto& kernel : conv::depthwise_kernels()) {
-    if (kernel.isa <= detect_isa() && conv::applies(kernel, problem())) {
+    if (supported(kernel.isa) && conv::applies(kernel, problem())) {
       list.push_back({kernel.name, conv::pack_depthwise(kernel, problem())});
     }
   }

@@ -14,6 +14,16 @@ struct IsaVariable {
   ~IsaVariable() { unsetenv("QFX_ISA"); }
 };
 
+template <class Fn>
+std::string error_of(Fn&& fn) {
+  try {
+    fn();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
 }  // namespace
 
 TEST(isa_every_lower_level_can_be_forced) {
@@ -30,14 +40,30 @@ TEST(isa_an_empty_variable_counts_as_unset) {
 
 TEST(isa_an_unknown_level_is_an_error_that_lists_the_levels) {
   IsaVariable variable("avx1024");
-  std::string message;
-  try {
-    selected_isa();
-  } catch (const std::invalid_argument& error) {
-    message = error.what();
+  const std::string message = error_of([] { selected_isa(); });
+  CHECK(message.find("QFX_ISA=avx1024") != std::string::npos);
+  for (const Isa level : isa_levels()) CHECK(message.find(isa_name(level)) != std::string::npos);
+}
+
+TEST(isa_a_level_of_another_architecture_or_a_better_cpu_is_a_clear_error) {
+#if defined(__x86_64__)
+  const char* foreign = "neon";
+#else
+  const char* foreign = "avx2";
+#endif
+  CHECK(error_of([&] { parse_isa(foreign); }).find("another architecture") != std::string::npos);
+  for (const Isa level : isa_levels()) {
+    if (supported(level)) continue;
+    CHECK(error_of([&] { parse_isa(isa_name(level)); }).find("this CPU has no ") != std::string::npos);
   }
-  CHECK(message.find("avx1024") != std::string::npos);
-  CHECK(message.find("scalar, avx2, avx512vnni") != std::string::npos);
+}
+
+TEST(isa_a_level_includes_what_it_extends_and_nothing_else) {
+  CHECK(includes(Isa::amx, Isa::avx512vnni) && includes(Isa::amx, Isa::avx2) && includes(Isa::amx, Isa::scalar));
+  CHECK(includes(Isa::avx2, Isa::avx2) && !includes(Isa::avx2, Isa::avxvnni));
+  CHECK(!includes(Isa::avx512vnni, Isa::avxvnni) && !includes(Isa::avxvnni, Isa::avx512vnni));
+  CHECK(includes(Isa::i8mm, Isa::neon) && !includes(Isa::neon, Isa::dotprod) && !includes(Isa::i8mm, Isa::avx2));
+  CHECK(supported(Isa::scalar) && supported(detect_isa()));
 }
 
 TEST(isa_the_description_is_one_line) {

@@ -35,7 +35,7 @@ double gemm_cost(const GemmKernel& kernel, int64_t columns, int64_t reduction, b
 const GemmKernel* choose_gemm(const Problem& problem, Isa isa) {
   const GemmKernel* best = nullptr;
   for (const GemmKernel& kernel : conv::gemm_kernels()) {
-    if (kernel.isa > isa || (best != nullptr && kernel.isa < best->isa)) continue;
+    if (!includes(isa, kernel.isa) || (best != nullptr && kernel.isa < best->isa)) continue;
     const auto cost = [&](const GemmKernel& k) {
       return gemm_cost(k, problem.group_out(), problem.taps() * problem.group_in(), !problem.unit_kernel());
     };
@@ -51,7 +51,7 @@ const DepthwiseKernel* choose_depthwise(const Problem& problem, Isa isa) {
     return 2 * static_cast<int>(k.isa) + (k.affine != nullptr ? 1 : 0);
   };
   for (const DepthwiseKernel& kernel : conv::depthwise_kernels()) {
-    if (kernel.isa > isa || !conv::applies(kernel, problem)) continue;
+    if (!includes(isa, kernel.isa) || !conv::applies(kernel, problem)) continue;
     if (best == nullptr || rank(kernel) > rank(*best)) best = &kernel;
   }
   return best;

@@ -15,12 +15,10 @@ namespace qfx::conv {
 namespace {
 
 constexpr DepthwiseKernel kKernels[] = {
-#if defined(__x86_64__) || defined(_M_X64)
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   {#name, Isa::isa, pixels, channels, name##_interleave, name, nullptr},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, name},
 #include "conv/kernels.inc"
-#endif
     {"", Isa::scalar, 0, 0, nullptr, nullptr, nullptr},
 };
 

@@ -1,5 +1,6 @@
 #include "conv/depthwise.h"
 #include "conv/finish__avx2.h"
+#include "core/only.h"
 
 namespace qfx::conv {
 namespace {
@@ -96,7 +97,7 @@ void affine(const AffineLine& line) noexcept {
 
 }  // namespace
 
-#define QFX_IF_avx512vnni(...)
+#undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   QFX_IF_##isa(                                         \

@@ -1,5 +1,6 @@
 #include "conv/depthwise.h"
 #include "conv/finish__avx512vnni.h"
+#include "core/only.h"
 
 namespace qfx::conv {
 namespace {
@@ -204,8 +205,8 @@ void affine(const AffineLine& line) noexcept {
 
 }  // namespace
 
+#undef QFX_IF_avx512vnni
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
-#define QFX_IF_avx2(...)
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   QFX_IF_##isa(                                         \
       void name(const DepthwiseLine& line) noexcept {   \

@@ -14,10 +14,8 @@ namespace qfx::conv {
 namespace {
 
 constexpr GemmKernel kKernels[] = {
-#if defined(__x86_64__) || defined(_M_X64)
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa, rows, columns, depth, bytes, name},
 #include "conv/kernels.inc"
-#endif
     {"", Isa::scalar, 0, 0, 0, 0, nullptr},
 };
 

@@ -1,5 +1,6 @@
 #include "conv/finish__avx2.h"
 #include "conv/gemm.h"
+#include "core/only.h"
 
 // Activations and weights are s16: vpmaddubsw would saturate. Accumulators are named, not an array: gcc 12 spills
 // the array.
@@ -78,7 +79,7 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 }  // namespace
 
-#define QFX_IF_avx512vnni(...)
+#undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
   QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "conv/gemm.h"
+#include "core/only.h"
 
 // Accumulators are named, not an array: gcc 12 spills the array.
 
@@ -126,8 +127,8 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 }  // namespace
 
+#undef QFX_IF_avx512vnni
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
-#define QFX_IF_avx2(...)
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
   QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 16>(t, count); })
 #include "conv/kernels.inc"

@@ -1,20 +1,39 @@
 #include "core/isa.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <stdexcept>
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 #include <cpuid.h>
-#define QFX_X86 1
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace qfx {
 namespace {
 
-constexpr Isa kLevels[] = {Isa::scalar, Isa::avx2, Isa::avx512vnni};
+struct Level {
+  Isa isa;
+  const char* name;
+  Isa base;  // the level it extends; scalar extends itself
+};
 
-#ifdef QFX_X86
+constexpr Level kAllLevels[] = {
+    {Isa::scalar, "scalar", Isa::scalar}, {Isa::avx2, "avx2", Isa::scalar},
+    {Isa::avxvnni, "avxvnni", Isa::avx2}, {Isa::avx512vnni, "avx512vnni", Isa::avx2},
+    {Isa::amx, "amx", Isa::avx512vnni},   {Isa::neon, "neon", Isa::scalar},
+    {Isa::dotprod, "dotprod", Isa::neon}, {Isa::i8mm, "i8mm", Isa::dotprod},
+};
+
+constexpr const Level& level_of(Isa isa) noexcept {
+  return kAllLevels[static_cast<int>(isa)];
+}
+
+#if defined(__x86_64__)
+
+constexpr const char* kArchitecture = "x86-64";
+constexpr Isa kLevels[] = {Isa::scalar, Isa::avx2, Isa::avxvnni, Isa::avx512vnni, Isa::amx};
 
 struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -39,6 +58,8 @@ unsigned saved_states() noexcept {
 constexpr unsigned kYmmStates = 0x06;  // xmm, ymm
 constexpr unsigned kZmmStates = 0xe6;  // and opmask, zmm0-15 upper, zmm16-31
 
+constexpr unsigned kTileStates = 0x60000;
+
 enum Register { eax, ebx, ecx, edx };
 
 struct Feature {
@@ -47,25 +68,24 @@ struct Feature {
   Register reg;
   int bit;
   unsigned states;  // XCR0 bits it is useless without
-  Isa level;        // the lowest level that requires it
-  bool required;    // false: reported only
+  Isa level;        // that requires it, as do those that extend it
 };
 
 constexpr Feature kFeatures[] = {
-    {"fma", 1, 0, ecx, 12, kYmmStates, Isa::avx2, true},
-    {"f16c", 1, 0, ecx, 29, kYmmStates, Isa::avx2, true},
-    {"avx", 1, 0, ecx, 28, kYmmStates, Isa::avx2, true},
-    {"bmi1", 7, 0, ebx, 3, 0, Isa::avx2, true},
-    {"avx2", 7, 0, ebx, 5, kYmmStates, Isa::avx2, true},
-    {"bmi2", 7, 0, ebx, 8, 0, Isa::avx2, true},
-    {"avx512f", 7, 0, ebx, 16, kZmmStates, Isa::avx512vnni, true},
-    {"avx512dq", 7, 0, ebx, 17, kZmmStates, Isa::avx512vnni, true},
-    {"avx512bw", 7, 0, ebx, 30, kZmmStates, Isa::avx512vnni, true},
-    {"avx512vl", 7, 0, ebx, 31, kZmmStates, Isa::avx512vnni, true},
-    {"avx512_vnni", 7, 0, ecx, 11, kZmmStates, Isa::avx512vnni, true},
-    {"avx_vnni", 7, 1, eax, 4, kYmmStates, Isa::avx2, false},
-    {"amx_tile", 7, 0, edx, 24, 0x60000, Isa::avx512vnni, false},
-    {"amx_int8", 7, 0, edx, 25, 0x60000, Isa::avx512vnni, false},
+    {"fma", 1, 0, ecx, 12, kYmmStates, Isa::avx2},
+    {"f16c", 1, 0, ecx, 29, kYmmStates, Isa::avx2},
+    {"avx", 1, 0, ecx, 28, kYmmStates, Isa::avx2},
+    {"bmi1", 7, 0, ebx, 3, 0, Isa::avx2},
+    {"avx2", 7, 0, ebx, 5, kYmmStates, Isa::avx2},
+    {"bmi2", 7, 0, ebx, 8, 0, Isa::avx2},
+    {"avx512f", 7, 0, ebx, 16, kZmmStates, Isa::avx512vnni},
+    {"avx512dq", 7, 0, ebx, 17, kZmmStates, Isa::avx512vnni},
+    {"avx512bw", 7, 0, ebx, 30, kZmmStates, Isa::avx512vnni},
+    {"avx512vl", 7, 0, ebx, 31, kZmmStates, Isa::avx512vnni},
+    {"avx512_vnni", 7, 0, ecx, 11, kZmmStates, Isa::avx512vnni},
+    {"avx_vnni", 7, 1, eax, 4, kYmmStates, Isa::avxvnni},
+    {"amx_tile", 7, 0, edx, 24, kTileStates, Isa::amx},
+    {"amx_int8", 7, 0, edx, 25, kTileStates, Isa::amx},
 };
 
 bool present(const Feature& f) noexcept {
@@ -73,12 +93,6 @@ bool present(const Feature& f) noexcept {
   const Registers r = cpuid(f.leaf, f.subleaf);
   const unsigned words[] = {r.eax, r.ebx, r.ecx, r.edx};
   return (words[f.reg] >> f.bit & 1u) != 0;
-}
-
-bool supported(Isa level) noexcept {
-  for (const Feature& f : kFeatures)
-    if (f.required && f.level <= level && !present(f)) return false;
-  return true;
 }
 
 std::string vendor() {
@@ -101,56 +115,125 @@ std::string brand() {
   return first == std::string::npos ? "unknown" : text.substr(first, last - first + 1);
 }
 
+#elif defined(__aarch64__)
+
+constexpr const char* kArchitecture = "AArch64";
+constexpr Isa kLevels[] = {Isa::scalar, Isa::neon, Isa::dotprod, Isa::i8mm};
+
+struct Feature {
+  const char* name;
+  unsigned long type, bit;  // of getauxval
+  Isa level;                // that requires it, as do those that extend it
+};
+
+constexpr Feature kFeatures[] = {
+    {"asimd", 16, 1ul << 1, Isa::neon},        // AT_HWCAP, HWCAP_ASIMD
+    {"asimddp", 16, 1ul << 20, Isa::dotprod},  // AT_HWCAP, HWCAP_ASIMDDP
+    {"i8mm", 26, 1ul << 13, Isa::i8mm},        // AT_HWCAP2, HWCAP2_I8MM
+};
+
+bool present(const Feature& f) noexcept {
+#if defined(__linux__)
+  return (getauxval(f.type) & f.bit) != 0;
+#else
+  return f.level == Isa::neon;  // every AArch64 CPU has it
 #endif
+}
+
+#else
+
+constexpr const char* kArchitecture = "an architecture with portable kernels only";
+constexpr Isa kLevels[] = {Isa::scalar};
+
+struct Feature {
+  const char* name;
+  Isa level;
+};
+
+constexpr std::span<const Feature> kFeatures;
+
+bool present(const Feature&) noexcept {
+  return false;
+}
+
+#endif
+
+std::string names(std::span<const Isa> levels) {
+  std::string text;
+  for (const Isa level : levels) text += (text.empty() ? "" : ", ") + std::string(isa_name(level));
+  return text;
+}
+
+std::string supported_names() {
+  std::string text;
+  for (const Isa level : kLevels)
+    if (supported(level)) text += (text.empty() ? "" : ", ") + std::string(isa_name(level));
+  return text;
+}
 
 }  // namespace
 
 const char* isa_name(Isa isa) noexcept {
-  switch (isa) {
-    case Isa::scalar:
-      return "scalar";
-    case Isa::avx2:
-      return "avx2";
-    case Isa::avx512vnni:
-      return "avx512vnni";
-  }
-  return "unknown";
+  return level_of(isa).name;
+}
+
+std::span<const Isa> isa_levels() noexcept {
+  return kLevels;
+}
+
+bool includes(Isa level, Isa isa) noexcept {
+  while (level != isa && level != Isa::scalar) level = level_of(level).base;
+  return level == isa;
+}
+
+bool supported(Isa level) noexcept {
+  const bool built = std::find(std::begin(kLevels), std::end(kLevels), level) != std::end(kLevels);
+  return built && std::all_of(std::begin(kFeatures), std::end(kFeatures),
+                              [&](const Feature& f) { return !includes(level, f.level) || present(f); });
 }
 
 Isa detect_isa() noexcept {
   Isa best = Isa::scalar;
-#ifdef QFX_X86
-  for (Isa level : kLevels)
+  for (const Isa level : kLevels)
     if (supported(level)) best = level;
-#endif
   return best;
 }
 
-Isa selected_isa() {
-  const Isa detected = detect_isa();
-  const char* wanted = std::getenv("QFX_ISA");
-  if (wanted == nullptr || *wanted == '\0') return detected;
-  for (Isa level : kLevels) {
-    if (std::strcmp(wanted, isa_name(level)) != 0) continue;
-    if (level > detected)
-      throw std::invalid_argument(std::string("QFX_ISA=") + wanted + ": this CPU supports no more than " +
-                                  isa_name(detected) + "; unset QFX_ISA or name a lower level");
-    return level;
+Isa parse_isa(const std::string& name) {
+  const auto named = [&](const Level& level) { return name == level.name; };
+  const Level* found = std::find_if(std::begin(kAllLevels), std::end(kAllLevels), named);
+  if (found == std::end(kAllLevels)) {
+    throw std::invalid_argument("unknown instruction set level '" + name + "'; the levels are " + names(kLevels));
   }
-  std::string known;
-  for (Isa level : kLevels) known += (known.empty() ? "" : ", ") + std::string(isa_name(level));
-  throw std::invalid_argument(std::string("QFX_ISA=") + wanted + ": unknown level; the levels are " + known);
+  if (std::find(std::begin(kLevels), std::end(kLevels), found->isa) == std::end(kLevels)) {
+    throw std::invalid_argument("level " + name + " belongs to another architecture: this is " + kArchitecture +
+                                ", whose levels are " + names(kLevels));
+  }
+  if (!supported(found->isa)) {
+    throw std::invalid_argument("this CPU has no " + name + "; it supports " + supported_names());
+  }
+  return found->isa;
+}
+
+Isa selected_isa() {
+  const char* wanted = std::getenv("QFX_ISA");
+  if (wanted == nullptr || *wanted == '\0') return detect_isa();
+  try {
+    return parse_isa(wanted);
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument("QFX_ISA=" + std::string(wanted) + ": " + error.what());
+  }
 }
 
 std::string cpu_description() {
-#ifdef QFX_X86
+#if defined(__x86_64__)
   std::string text = vendor() + ", " + brand() + ":";
+#else
+  std::string text = std::string(kArchitecture) + ":";
+#endif
   for (const Feature& f : kFeatures)
     if (present(f)) text += std::string(" ") + f.name;
   return text;
-#else
-  return "not an x86 CPU: portable kernels only";
-#endif
 }
 
 }  // namespace qfx

@@ -1,18 +1,32 @@
 #pragma once
+#include <span>
 #include <string>
 
 namespace qfx {
 
-// Ordered from the portable reference upwards; a level implies all the levels below it.
-enum class Isa : int { scalar = 0, avx2 = 1, avx512vnni = 2 };
+// Instruction set levels, those of one architecture from the weakest up. Not each one holds all that stand before it:
+// see includes().
+enum class Isa : int { scalar, avx2, avxvnni, avx512vnni, amx, neon, dotprod, i8mm };
 
 const char* isa_name(Isa isa) noexcept;
 
-// The highest level that this CPU and its operating system support.
+// The levels of the architecture this was built for, the portable reference first.
+std::span<const Isa> isa_levels() noexcept;
+
+// Whether a kernel written for `isa` runs wherever `level` does.
+bool includes(Isa level, Isa isa) noexcept;
+
+// Whether this CPU and its operating system have `level`.
+bool supported(Isa level) noexcept;
+
+// The last of isa_levels() that is supported.
 Isa detect_isa() noexcept;
 
-// detect_isa(), lowered by the environment variable QFX_ISA when it is set.
-// Throws std::invalid_argument for a name that is unknown or a level this CPU lacks.
+// The level of that name. Throws std::invalid_argument for a name that is unknown, of another architecture, or of a
+// level this CPU lacks.
+Isa parse_isa(const std::string& name);
+
+// detect_isa(), or what the environment variable QFX_ISA names. Throws as parse_isa.
 Isa selected_isa();
 
 // Vendor, brand and the feature bits that were found, for reports.

@@ -25,7 +25,7 @@ template <class Kind>
 Kernel<Kind> select(Isa isa) noexcept {
 #define QFX_KERNEL(kind, name, level)                        \
   if constexpr (std::is_same_v<Kind, kind>) {                \
-    if (Isa::level <= isa) return {name, #name, Isa::level}; \
+    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
   }
 #include "move/kernels.inc"
 #undef QFX_KERNEL
