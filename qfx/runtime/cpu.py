@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypedDict
+
+from qfx.errors import RuntimeLoadError
 from qfx.runtime import _C
+from qfx.runtime.threads import get_num_threads
+
+READ_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What bounds every kernel on this machine.
+
+    Attributes:
+        isa: The instruction set whose dot product was timed.
+        threads: How many threads ran at once.
+        gmacs: Billions of exact u8 by s8 multiply-accumulates a second, all threads together, from registers.
+        read_gbs: GB/s of reading ``read_bytes`` bytes over and over, all threads together.
+        read_bytes: How much was read: which cache holds it, if any, decides the rate.
+    """
+
+    isa: str
+    threads: int
+    gmacs: float
+    read_gbs: float
+    read_bytes: int
 
 
 def isa_names() -> tuple[str, ...]:
@@ -10,12 +36,55 @@ def isa_names() -> tuple[str, ...]:
     return tuple(_C.isa_names())
 
 
-def cpu_info() -> dict[str, str]:
-    """CPU description, the selected instruction set, all supported ones, and the thread pool in use."""
+class CpuInfo(TypedDict):
+    """What was found, and what will run.
+
+    Attributes:
+        cpu: The CPU and its features, by the names of Linux.
+        isa: The instruction set that executables use: the environment variable QFX_ISA, else the best one.
+        isas: Those that this machine supports, lowest first.
+        levels: Every instruction set of this architecture: "supported", or what it lacks, naming the features.
+        thread_pool: Whose threads run executables.
+        threads: How many of them.
+    """
+
+    cpu: str
+    isa: str
+    isas: str
+    levels: dict[str, str]
+    thread_pool: str
+    threads: str
+
+
+def cpu_info() -> CpuInfo:
+    """Describe this machine as the runtime sees it.
+
+    Raises:
+        ValueError: QFX_ISA names an instruction set that is unknown or not supported here.
+    """
     return {
         "cpu": _C.cpu_description(),
         "isa": _C.selected_isa(),
         "isas": ", ".join(isa_names()),
+        "levels": {name: lack or "supported" for name, lack in _C.isa_levels().items()},
         "thread_pool": _C.thread_pool_name(),
         "threads": str(_C.num_threads()),
     }
+
+
+def peaks(isa: str | None = None, threads: int | None = None, read_bytes: int = READ_BYTES) -> Peaks:
+    """Time this machine's dot product and its memory, in about 50 ms.
+
+    Args:
+        isa: The instruction set; by default the one in use.
+        threads: As many at once; by default as many as a forward uses.
+        read_bytes: Size of the buffer that is read; by default more than most caches hold.
+
+    Raises:
+        RuntimeLoadError: ``isa`` is unknown or not supported here.
+    """
+    isa, threads = isa or _C.selected_isa(), threads or get_num_threads()
+    if isa not in isa_names():
+        raise RuntimeLoadError(f"This CPU does not support {isa!r}.", remedy=f"Take one of {', '.join(isa_names())}.")
+    gmacs, read_gbs = _C.dot_product_peak(isa, threads), _C.read_bandwidth(read_bytes, threads)
+    return Peaks(isa, threads, gmacs, read_gbs, read_bytes)

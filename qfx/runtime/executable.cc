@@ -26,6 +26,17 @@ class DefaultFloatMode {
 
  private:
   unsigned saved_;
+#elif defined(__aarch64__)
+  DefaultFloatMode() noexcept {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" : : "r"(uint64_t{0}) : "memory");
+  }
+  ~DefaultFloatMode() { asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory"); }
+  DefaultFloatMode(const DefaultFloatMode&) = delete;
+  DefaultFloatMode& operator=(const DefaultFloatMode&) = delete;
+
+ private:
+  uint64_t saved_;
 #endif
 };
 

@@ -20,6 +20,8 @@ class StepRecord:
         threads: How many threads share the step: all of them, or fewer where more would wait longer than they work.
         barrier: Whether all threads meet before this step.
         microseconds: Median time; None unless profiled.
+        macs: Multiply-accumulates of a convolution or linear layer; 0 for other steps, and unless profiled.
+        share_of_peak: Of the dot products that ``threads`` threads can do in that time; None as ``gmacs``.
     """
 
     name: str
@@ -31,6 +33,13 @@ class StepRecord:
     threads: int
     barrier: bool
     microseconds: float | None = None
+    macs: int = 0
+    share_of_peak: float | None = None
+
+    @property
+    def gmacs(self) -> float | None:
+        """Billions of multiply-accumulates a second; None for a step without any, or not profiled."""
+        return 1e-3 * self.macs / self.microseconds if self.macs and self.microseconds else None
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Explanation:
 
 
 def _table(steps: Sequence[StepRecord]) -> str:
-    header = ["step", "op", "shape", "bytes", "cost", "threads", "us", "kernel"]
+    header = ["step", "op", "shape", "bytes", "cost", "threads", "us", "GMAC/s", "of peak", "kernel"]
     rows = [header, *(_row(s) for s in steps)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
@@ -80,5 +89,7 @@ def _table(steps: Sequence[StepRecord]) -> str:
 
 def _row(s: StepRecord) -> list[str]:
     time = "" if s.microseconds is None else f"{s.microseconds:.1f}"
+    rate = "" if s.gmacs is None else f"{s.gmacs:.1f}"
+    share = "" if s.share_of_peak is None else f"{s.share_of_peak:.0%}"
     shape = "x".join(map(str, s.shape))
-    return [s.name, s.op, shape, f"{s.bytes:,}", f"{s.cost:,}", str(s.threads), time, s.kernel]
+    return [s.name, s.op, shape, f"{s.bytes:,}", f"{s.cost:,}", str(s.threads), time, rate, share, s.kernel]

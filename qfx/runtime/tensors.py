@@ -125,7 +125,10 @@ def _readable(x: np.ndarray) -> np.ndarray:
 def _check_count(inputs: Sequence[Any], specs: Sequence[TensorSpec]) -> None:
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
-        raise InputError(f"The program takes {len(specs)} inputs ({names}), not {len(inputs)}.")
+        raise InputError(
+            f"The program takes {len(specs)} inputs ({names}), not {len(inputs)}.",
+            remedy="Pass one array or tensor an input, in this order.",
+        )
 
 
 def _check_shape(shape: Sequence[int], spec: TensorSpec) -> None:

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <memory>
 
+#include "ledger.h"
+
 namespace qfx::test {
 namespace {
 
@@ -27,6 +29,32 @@ bool run_case(const Case& c) {
     std::printf("FAILED %s\n  %s\n", c.name, error.what());
     return false;
   }
+}
+
+// Writes the ledger, to a file too where one is named. False where a kernel that this machine has never ran.
+bool close_ledger(const char* path) {
+  const auto lines = ledger();
+  print(stdout, lines);
+  if (path != nullptr) {
+    std::FILE* file = std::fopen(path, "w");
+    if (file == nullptr) throw std::runtime_error(std::string("cannot write ") + path);
+    print(file, lines);
+    std::fclose(file);
+  }
+  const auto names = untested(lines);
+  for (const std::string& name : names) std::printf("FAILED no test ran %s\n", name.c_str());
+  return names.empty();
+}
+
+int run_all(const std::vector<const Case*>& cases, const char* ledger_path) {
+  int failed = 0;
+  for (const Case* c : cases) {
+    std::fflush(stdout);
+    failed += run_case(*c) ? 0 : 1;
+  }
+  const bool complete = close_ledger(ledger_path);
+  std::printf("%d of %zu failed\n", failed, cases.size());
+  return failed == 0 && complete ? 0 : 1;
 }
 
 }  // namespace
@@ -99,6 +127,7 @@ void run(const Work& work, const std::vector<const void*>& in, const std::vector
     work.run(in.data(), out.data(), scratch.data<std::byte>(), tid, threads);
     if (!scratch.intact()) throw Failure("a write in front of the scratch: " + work.describe());
   }
+  note_run(work);
 }
 
 }  // namespace qfx::test
@@ -117,15 +146,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "no test named %s\n", argv[2]);
     return 2;
   }
-  if (argc != 1) {
-    std::fprintf(stderr, "usage: %s [--list | --run NAME]\n", argv[0]);
+  const bool to_file = argc == 3 && std::strcmp(argv[1], "--ledger") == 0;
+  if (argc != 1 && !to_file) {
+    std::fprintf(stderr, "usage: %s [--list | --run NAME | --ledger FILE]\n", argv[0]);
     return 2;
   }
-  int failed = 0;
-  for (const Case* c : cases) {
-    std::fflush(stdout);
-    failed += run_case(*c) ? 0 : 1;
-  }
-  std::printf("%d of %zu failed\n", failed, cases.size());
-  return failed == 0 ? 0 : 1;
+  return run_all(cases, to_file ? argv[2] : nullptr);
 }

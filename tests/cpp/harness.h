@@ -11,7 +11,8 @@
 
 namespace qfx::test {
 
-// Registers itself; listed by --list, run by --run NAME.
+// Registers itself; listed by --list, run by --run NAME. A run of all ends with the ledger (see ledger.h), which
+// --ledger FILE writes to a file too.
 struct Case {
   Case(const char* name, void (*body)());
   const char* name;
@@ -87,7 +88,7 @@ class GuardedBuffer {
 std::vector<Isa> isas();
 
 // Runs every part of `work`, each with scratch of its own (guarded), in reverse order of tid, so that a
-// dependence between the parts shows.
+// dependence between the parts shows. Notes the kernels in the ledger.
 void run(const Work& work, const std::vector<const void*>& in, const std::vector<void*>& out, int threads);
 
 }  // namespace qfx::test

@@ -10,11 +10,15 @@
 #include "conv/depthwise.h"
 #include "conv/gemm.h"
 #include "conv/problem.h"
+#include "conv/select.h"
+#include "conv_models.h"
 #include "harness.h"
+#include "tile_model.h"
 
 using namespace qfx;
 using test::GuardedBuffer;
 using test::Rng;
+using test::RunsOn;
 
 namespace {
 
@@ -105,6 +109,7 @@ std::vector<uint8_t> result(const Sample& s, const Operands& o, const PackedConv
   std::vector<const void*> in = {o.x->data()};
   if (o.residual != nullptr) in.push_back(o.residual->data());
   test::run(*work, in, {y.data()}, threads);
+  if (tile::model().configured()) throw test::Failure("tiles left configured: " + work->describe());
   return {y.data(), y.data() + y.bytes()};
 }
 
@@ -135,22 +140,39 @@ void check_same(const Sample& s, const std::vector<uint8_t>& expected, const std
 struct Candidate {
   std::string name;
   std::unique_ptr<PackedConv> packed;
+  bool model;
 };
 
-// Every kernel that this CPU has and that applies.
+// What pack_conv chooses, among models too.
+std::unique_ptr<PackedConv> pack_selected(const Sample& s, const Operands& o, Isa isa) {
+  if (test::runs_on(isa) == RunsOn::hardware) return pack_conv(s.geometry, s.quant, o.constants(), isa);
+  conv::Problem problem = conv::make_problem(s.geometry, s.quant, o.constants());
+  if (const auto* kernel = conv::select_depthwise(test::runnable_depthwise_kernels(), problem, isa)) {
+    return conv::pack_depthwise(*kernel, std::move(problem));
+  }
+  const auto kernels = test::runnable_gemm_kernels();
+  return conv::pack_gemm(*conv::select_gemm(kernels, problem, isa), std::move(problem), kernels);
+}
+
+// Every kernel that applies and that this CPU has, or runs a model of.
 std::vector<Candidate> candidates(const Sample& s, const Operands& o) {
   const auto problem = [&] { return conv::make_problem(s.geometry, s.quant, o.constants()); };
   std::vector<Candidate> list;
-  for (const auto& kernel : conv::gemm_kernels()) {
-    if (supported(kernel.isa)) list.push_back({kernel.name, conv::pack_gemm(kernel, problem())});
+  const auto add = [&](const std::string& name, Isa isa, std::unique_ptr<PackedConv> packed) {
+    const bool model = test::runs_on(isa) == RunsOn::model;
+    list.push_back({name + (model ? " (a model)" : ""), std::move(packed), model});
+  };
+  for (const auto& kernel : test::runnable_gemm_kernels()) {
+    if (test::runs_on(kernel.isa) == RunsOn::nowhere) continue;
+    add(kernel.name, kernel.isa, conv::pack_gemm(kernel, problem(), test::runnable_gemm_kernels()));
   }
-  for (const auto& kernel : conv::depthwise_kernels()) {
-    if (supported(kernel.isa) && conv::applies(kernel, problem())) {
-      list.push_back({kernel.name, conv::pack_depthwise(kernel, problem())});
-    }
+  for (const auto& kernel : test::runnable_depthwise_kernels()) {
+    if (test::runs_on(kernel.isa) == RunsOn::nowhere || !conv::applies(kernel, problem())) continue;
+    add(kernel.name, kernel.isa, conv::pack_depthwise(kernel, problem()));
   }
-  for (Isa isa : test::isas()) {
-    list.push_back({std::string("chosen for ") + isa_name(isa), pack_conv(s.geometry, s.quant, o.constants(), isa)});
+  for (Isa isa : isa_levels()) {
+    if (test::runs_on(isa) == RunsOn::nowhere) continue;
+    add(std::string("chosen for ") + isa_name(isa), isa, pack_selected(s, o, isa));
   }
   return list;
 }
@@ -161,7 +183,10 @@ void check_sample(Sample s, Rng& rng) {
   const auto scalar = conv::pack_scalar(conv::make_problem(s.geometry, s.quant, o.constants()));
   const auto expected = result(s, o, *scalar, 1);
   for (const Candidate& c : candidates(s, o)) {
-    for (int threads : {1, 2, 3}) check_same(s, expected, result(s, o, *c.packed, threads), c.name);
+    // How threads share the work is no matter of the level, and models are slow.
+    for (int threads : c.model ? std::vector{2} : std::vector{1, 2, 3}) {
+      check_same(s, expected, result(s, o, *c.packed, threads), c.name);
+    }
   }
 }
 
@@ -319,6 +344,52 @@ TEST(conv_depthwise_random_windows) {
   }
 }
 
+TEST(conv_depthwise_of_three_by_three) {
+  Rng rng(18);
+  for (int64_t channels : {16, 24, 31, 32, 33, 48, 64, 100, 130, 200}) {
+    for (int64_t stride : {1, 2}) {
+      for (int64_t size : {1, 2, 3, 4, 5, 8, 13}) {
+        Sample s = square(channels, channels, channels, 3, stride, size);
+        s.geometry.pad_lo[2] = rng.integer(0, 3);
+        s.geometry.pad_hi[2] = rng.integer(0, 3);
+        s.shape.in[1] = rng.integer(1, 9);
+        randomize_quant(s, rng);
+        s.quant.residual = s.quant.f32_output = false;
+        randomize_strides(s, rng);
+        check_sample(s, rng);
+      }
+    }
+  }
+  for (int64_t stride : {1, 2}) {  // wider than a block
+    Sample s = square(150, 150, 150, 3, stride, 5);
+    s.shape.in[2] = 300;
+    check_sample(s, rng);
+  }
+}
+
+TEST(conv_tables_where_bytes_cannot_be_permuted) {
+  Rng rng(19);
+  for (Sample s : {linear(9, 30, 100), linear(5, 20, 16), square(48, 48, 48, 3, 1, 9), square(64, 64, 64, 5, 1, 7)}) {
+    complete(s);
+    s.lut = true;
+    const Operands o = make_operands(s, rng);
+    const auto problem = [&] {
+      conv::Problem p = conv::make_problem(s.geometry, s.quant, o.constants());
+      p.byte_permutes = false;
+      return p;
+    };
+    const auto expected = result(s, o, *conv::pack_scalar(problem()), 1);
+    for (const auto& kernel : conv::gemm_kernels()) {
+      if (!supported(kernel.isa)) continue;
+      check_same(s, expected, result(s, o, *conv::pack_gemm(kernel, problem()), 2), kernel.name);
+    }
+    for (const auto& kernel : conv::depthwise_kernels()) {
+      if (!supported(kernel.isa) || !conv::applies(kernel, problem())) continue;
+      check_same(s, expected, result(s, o, *conv::pack_depthwise(kernel, problem()), 2), kernel.name);
+    }
+  }
+}
+
 TEST(conv_channel_affine) {
   Rng rng(10);
   for (int64_t channels = 1; channels <= 140; channels += channels < 20 ? 1 : 7) {
@@ -404,4 +475,62 @@ TEST(conv_rejects_a_shape_of_another_geometry) {
     wrong.x_pixel_stride = 7;
     CHECK_THROWS(std::invalid_argument, packed->plan(wrong));
   }
+}
+
+TEST(conv_selection_takes_tiles_where_they_win) {
+  Rng rng(15);
+  const auto selected = [&](Sample s, Isa isa) {
+    complete(s);
+    const Operands o = make_operands(s, rng);
+    const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
+    const auto* kernel = conv::select_gemm(conv::gemm_kernels(), problem, isa);
+    return kernel == nullptr ? Isa::scalar : kernel->isa;
+  };
+  CHECK_EQ(selected(linear(9, 64, 64), Isa::scalar), Isa::scalar);
+#if defined(__x86_64__)
+  CHECK_EQ(selected(linear(9, 64, 64), Isa::avx2), Isa::avx2);
+  CHECK_EQ(selected(linear(9, 64, 64), Isa::avxvnni), Isa::avxvnni);
+  CHECK_EQ(selected(linear(9, 2048, 512), Isa::avx512vnni), Isa::avx512vnni);
+  CHECK_EQ(selected(linear(9, 2048, 512), Isa::amx), Isa::amx);
+  CHECK_EQ(selected(square(64, 64, 1, 3, 1, 9), Isa::amx), Isa::amx);
+  CHECK_EQ(selected(linear(9, 16, 96), Isa::amx), Isa::avx512vnni);
+  CHECK_EQ(selected(square(3, 64, 1, 3, 2, 9), Isa::amx), Isa::avx512vnni);  // mostly the zeros that fill up steps
+  CHECK_EQ(selected(square(64, 64, 16, 3, 1, 9), Isa::amx), Isa::avx512vnni);
+#endif
+}
+
+TEST(conv_selection_fits_panels_to_the_columns) {
+#if defined(__x86_64__)
+  Rng rng(16);
+  for (const auto& [columns, width] : {std::pair(8, 8), std::pair(16, 16), std::pair(24, 24), std::pair(32, 16)}) {
+    Sample s = linear(9, 96, columns);
+    complete(s);
+    const Operands o = make_operands(s, rng);
+    const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
+    CHECK_EQ(conv::select_gemm(conv::gemm_kernels(), problem, Isa::avxvnni)->columns, width);
+  }
+#endif
+}
+
+TEST(conv_selection_takes_an_affine_kernel_before_a_depthwise_one_of_any_level) {
+  Rng rng(17);
+  for (const Isa isa : isa_levels()) {
+    if (isa == Isa::scalar) continue;
+    Sample s = square(40, 40, 40, 1, 1, 5);
+    complete(s);
+    const Operands o = make_operands(s, rng);
+    const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
+    CHECK(conv::select_depthwise(conv::depthwise_kernels(), problem, isa)->affine != nullptr);
+  }
+}
+
+TEST(conv_models_stand_in_only_for_what_the_hardware_lacks) {
+  for (const std::string& name : test::model_kernels()) {
+    const bool modeled = name.ends_with("__avxvnni") || name.ends_with("__amx");
+    CHECK(modeled);
+  }
+#if defined(__x86_64__)
+  if (!supported(Isa::avx512vnni)) return;
+  CHECK_EQ(test::model_kernels().empty(), supported(Isa::avxvnni) && supported(Isa::amx));
+#endif
 }

@@ -98,6 +98,34 @@ TEST(binary_random_broadcasts) {
   }
 }
 
+// Few pairs of codes tell two rounded products from a fused multiply-add: multipliers are drawn until some do.
+TEST(binary_rounds_each_product_on_its_own) {
+  Rng rng(14);
+  Bytes a(1 << 16), b(1 << 16);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<uint8_t>(i >> 8), b[i] = static_cast<uint8_t>(i);
+  const test::Dims shape{static_cast<int64_t>(a.size())};
+  int64_t told[2] = {};
+  for (int i = 0; i < 40; ++i) {
+    BinaryQuant q;
+    q.op = i % 2 == 0 ? BinaryOp::add : BinaryOp::sub;
+    q.a_multiplier = static_cast<float>(rng.real(0.3, 0.6));
+    q.b_multiplier = static_cast<float>(rng.real(0.3, 0.6));
+    q.zero_point = i % 2 == 0 ? 0 : 128;
+    const float sign = i % 2 == 0 ? 1.0f : -1.0f;
+    const Bytes y = reference_binary(q, shape, shape, a, b, {});
+    int64_t here[2] = {};
+    for (size_t k = 0; k < y.size(); ++k) {
+      const float u = a[k], v = sign * b[k], p = u * q.a_multiplier, r = v * q.b_multiplier;
+      here[0] += requantize(std::fma(u, q.a_multiplier, r), q.zero_point, 0, 255) != y[k];
+      here[1] += requantize(std::fma(v, q.b_multiplier, p), q.zero_point, 0, 255) != y[k];
+    }
+    for (int k = 0; k < 2; ++k) told[k] += here[k];
+    if (here[0] + here[1] == 0) continue;
+    check_on_every_isa([&](Isa isa) { return plan_binary_u8(q, shape, shape, {}, isa); }, {a, b}, y, "all pairs");
+  }
+  CHECK(told[0] > 0 && told[1] > 0);
+}
+
 TEST(binary_rejects_what_it_cannot_do) {
   BinaryQuant q;
   const Isa isa = Isa::scalar;

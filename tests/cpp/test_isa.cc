@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "harness.h"
 
@@ -54,7 +55,9 @@ TEST(isa_a_level_of_another_architecture_or_a_better_cpu_is_a_clear_error) {
   CHECK(error_of([&] { parse_isa(foreign); }).find("another architecture") != std::string::npos);
   for (const Isa level : isa_levels()) {
     if (supported(level)) continue;
-    CHECK(error_of([&] { parse_isa(isa_name(level)); }).find("this CPU has no ") != std::string::npos);
+    const std::string message = error_of([&] { parse_isa(isa_name(level)); });
+    CHECK(message.find("this machine has no level ") != std::string::npos);
+    CHECK(message.find(why_unsupported(level)) != std::string::npos);
   }
 }
 
@@ -64,6 +67,20 @@ TEST(isa_a_level_includes_what_it_extends_and_nothing_else) {
   CHECK(!includes(Isa::avx512vnni, Isa::avxvnni) && !includes(Isa::avxvnni, Isa::avx512vnni));
   CHECK(includes(Isa::i8mm, Isa::neon) && !includes(Isa::neon, Isa::dotprod) && !includes(Isa::i8mm, Isa::avx2));
   CHECK(supported(Isa::scalar) && supported(detect_isa()));
+}
+
+TEST(isa_what_a_level_lacks_is_told_where_it_lacks_something) {
+  for (const Isa level : isa_levels()) CHECK_EQ(why_unsupported(level).empty(), supported(level));
+#if defined(__x86_64__)
+  CHECK(why_unsupported(Isa::i8mm).find("another architecture") != std::string::npos);
+  const std::string found = cpu_description() + " ";
+  for (const auto& [feature, level] :
+       {std::pair("avx2", Isa::avx2), std::pair("avx_vnni", Isa::avxvnni), std::pair("avx512_vnni", Isa::avx512vnni),
+        std::pair("amx_tile", Isa::amx), std::pair("amx_int8", Isa::amx)}) {
+    const bool has = found.find(std::string(" ") + feature + " ") != std::string::npos;
+    CHECK_EQ(why_unsupported(level).find(feature) == std::string::npos, has);
+  }
+#endif
 }
 
 TEST(isa_the_description_is_one_line) {

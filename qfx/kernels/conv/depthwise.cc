@@ -17,6 +17,7 @@ namespace {
 constexpr DepthwiseKernel kKernels[] = {
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   {#name, Isa::isa, pixels, channels, name##_interleave, name, nullptr},
+#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, nullptr, name},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, name},
 #include "conv/kernels.inc"
     {"", Isa::scalar, 0, 0, nullptr, nullptr, nullptr},
@@ -27,7 +28,9 @@ constexpr int64_t kColumnBytes = kLanes * 4;
 constexpr int64_t kLineBytes = 16 * 1024;    // of interleaved columns, to stay in L1
 constexpr int64_t kSourceBytes = 20 * 1024;  // of the lines of x below them
 constexpr int64_t kFewestColumns = 24;       // that a block is cut to for that
-constexpr int64_t kMostPeriod = 2048;        // lanes after which the channels of a wide pixel repeat
+constexpr int64_t kSlideColumns = 112;       // of x under a block of outputs
+constexpr int64_t kSlideChunks = 4;
+constexpr int64_t kMostPeriod = 2048;  // lanes after which the channels of a wide pixel repeat
 constexpr int64_t kAffineColumns = 64;
 constexpr int64_t kAffineBlockBytes = 16 * 1024;
 
@@ -123,7 +126,7 @@ class PackedDepthwise final : public PackedConv {
       : kernel(kernel),
         problem(std::move(problem)),
         lines(plan_lines(this->problem.geometry)),
-        period(lane_period(this->problem.geometry)),
+        period(kernel.slide != nullptr ? 0 : lane_period(this->problem.geometry)),
         by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
     if (period > 0) by_period = pack_lanes(this->problem, lines, period);
     this->problem.weight = {};
@@ -163,12 +166,19 @@ class DepthwiseWork final : public Work {
     std::byte* scratch;
   };
 
+  struct Source {
+    const uint8_t* line;
+    int64_t step;
+  };
+
   void plan_blocks();
   Unit unit_at(int64_t index) const noexcept;
   void run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept;
+  void run_slide(const Operands& to, const Unit& unit) const noexcept;
   void run_wide_lanes(const Operands& to, const Unit& unit) const noexcept;
+  Source source_of(const Operands& to, const Unit& unit, int64_t index, const uint8_t* padding) const noexcept;
   void interleave(const Operands& to, const Unit& unit, int64_t chunk, int64_t group) const noexcept;
-  DepthwiseLine line_of(const Operands& to, const Unit& unit, int64_t chunk) const noexcept;
+  void set_line(DepthwiseLine& line, const Operands& to, const Unit& unit, int64_t chunk) const noexcept;
   const Vectors& vectors() const noexcept { return wide_ ? packed_.by_period : packed_.by_pixel; }
 
   const PackedDepthwise& packed_;
@@ -181,8 +191,8 @@ class DepthwiseWork final : public Work {
   int64_t blocks_;        // of outputs in a line
   int64_t block_;         // outputs in a block
   int64_t column_bytes_;  // of an interleaved pixel
-  int64_t group_bytes_;
-  int64_t scratch_bytes_;
+  int64_t group_bytes_ = 0;
+  int64_t scratch_bytes_ = 0;
 };
 
 DepthwiseWork::DepthwiseWork(const PackedDepthwise& packed, const ConvShape& shape) : packed_(packed), shape_(shape) {
@@ -197,6 +207,14 @@ DepthwiseWork::DepthwiseWork(const PackedDepthwise& packed, const ConvShape& sha
 // Blocks of a line for which the interleaved columns, and the lines of x below them, stay in L1.
 void DepthwiseWork::plan_blocks() {
   const ConvGeometry& g = packed_.problem.geometry;
+  if (packed_.kernel.slide != nullptr) {
+    const int64_t width = std::max<int64_t>(1, shape_.out[2]);
+    block_ = ceil_div(width, ceil_div(width * g.stride[2], kSlideColumns));
+    blocks_ = ceil_div(width, block_);
+    unit_chunks_ = kSlideChunks;
+    chunk_blocks_ = ceil_div(chunks_, unit_chunks_);
+    return;
+  }
   const LinePlan& lines = packed_.lines;
   const int64_t halo = (g.kernel[2] - 1) * g.dilation[2] + 1;
   const int64_t width = std::max<int64_t>(1, shape_.out[2]);
@@ -229,9 +247,15 @@ void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scra
   const Operands to{static_cast<const uint8_t*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
                     static_cast<std::byte*>(out[0]), scratch};
   const Range range = split(shape_.n * shape_.out[0] * blocks_ * chunk_blocks_ * row_groups_, tid, threads);
+  Unit unit{};
   for (int64_t i = range.begin; i < range.end; ++i) {
-    const Unit unit = unit_at(i);
-    wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
+    unit.row += packed_.lines.lines;
+    if (i == range.begin || unit.row >= shape_.out[1]) unit = unit_at(i);
+    if (packed_.kernel.slide != nullptr) {
+      run_slide(to, unit);
+    } else {
+      wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
+    }
   }
 }
 
@@ -254,10 +278,44 @@ DepthwiseWork::Unit DepthwiseWork::unit_at(int64_t index) const noexcept {
 void DepthwiseWork::run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept {
   for (int64_t chunk = unit.first; chunk < unit.last; ++chunk) {
     for (int64_t group = 0; group < packed_.lines.groups; ++group) interleave(to, unit, chunk, group);
-    DepthwiseLine line = line_of(to, unit, chunk);
+    DepthwiseLine line;
+    set_line(line, to, unit, chunk);
     line.count = unit.end - unit.begin;
     line.out[0].columns = line.out[1].columns = std::min(kLanes, packed_.problem.geometry.c_in - chunk * kLanes);
     packed_.kernel.run(line);
+  }
+}
+
+void DepthwiseWork::run_slide(const Operands& to, const Unit& unit) const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const int64_t start = unit.begin * g.stride[2] - g.pad_lo[2];
+  SlideLine line;
+  line.begin = -start;
+  line.end = shape_.in[2] - start;
+  line.padding = static_cast<uint8_t>(packed_.problem.quant.x_zero_point);
+  alignas(32) uint8_t padding[kLanes];
+  std::memset(padding, line.padding, sizeof padding);
+  int64_t chunk_step[4];
+  for (int i = 0; i < 4; ++i) {
+    const Source source = source_of(to, unit, i, padding);
+    const bool inside = source.step != 0;
+    line.lines[i] = source.line + (inside ? start * shape_.x_pixel_stride + unit.first * kLanes : 0);
+    line.steps[i] = source.step;
+    chunk_step[i] = inside ? kLanes : 0;
+  }
+  set_line(line.to, to, unit, unit.first);
+  line.to.count = unit.end - unit.begin;
+  for (int64_t chunk = unit.first; chunk < unit.last; ++chunk) {
+    line.to.out[0].columns = line.to.out[1].columns = std::min(kLanes, g.c_in - chunk * kLanes);
+    packed_.kernel.slide(line, g.stride[2]);
+    for (int i = 0; i < 4; ++i) line.lines[i] += chunk_step[i];
+    line.to.weights += line.to.column_taps * line.to.lines * kColumnBytes;
+    line.to.bias += kLanes;
+    for (Output& out : line.to.out) {
+      if (out.y == nullptr) continue;
+      out.y = static_cast<std::byte*>(out.y) + kLanes;
+      out.multiplier += kLanes;
+    }
   }
 }
 
@@ -266,7 +324,8 @@ void DepthwiseWork::run_wide_lanes(const Operands& to, const Unit& unit) const n
   const int64_t total = (unit.end - unit.begin) * packed_.problem.geometry.c_in;
   for (int64_t chunk = 0; chunk * kLanes < total && chunk < chunks_; ++chunk) {
     const int64_t left = total - chunk * kLanes;
-    DepthwiseLine line = line_of(to, unit, chunk);
+    DepthwiseLine line;
+    set_line(line, to, unit, chunk);
     line.count = left < kLanes ? 0 : (left - kLanes) / packed_.period + 1;
     line.out[0].columns = line.out[1].columns = kLanes;
     if (line.count > 0) packed_.kernel.run(line);
@@ -283,10 +342,23 @@ void DepthwiseWork::run_wide_lanes(const Operands& to, const Unit& unit) const n
   }
 }
 
+// Column 0 of the line of x at a slot of a unit; `padding`, not to be stepped along, for one outside.
+inline DepthwiseWork::Source DepthwiseWork::source_of(const Operands& to, const Unit& unit, int64_t index,
+                                                      const uint8_t* padding) const noexcept {
+  const ConvGeometry& g = packed_.problem.geometry;
+  const std::vector<Slot>& slots = packed_.lines.slots;
+  // Past the last slot weights are zero: any line will do.
+  const Slot& slot = slots[static_cast<size_t>(std::min<int64_t>(index, static_cast<int64_t>(slots.size()) - 1))];
+  const int64_t k0 = unit.plane * g.stride[0] - g.pad_lo[0] + slot.plane * g.dilation[0];
+  const int64_t k1 = unit.row * g.stride[1] - g.pad_lo[1] + slot.row;
+  if (k0 < 0 || k0 >= shape_.in[0] || k1 < 0 || k1 >= shape_.in[1]) return {padding, 0};
+  const int64_t pixel = ((unit.image * shape_.in[0] + k0) * shape_.in[1] + k1) * shape_.in[2];
+  return {to.x + pixel * shape_.x_pixel_stride, shape_.x_pixel_stride};
+}
+
 // Interleaves the four lines of `group` under a chunk of a unit, the padding included.
 void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t chunk, int64_t group) const noexcept {
   const ConvGeometry& g = packed_.problem.geometry;
-  const std::vector<Slot>& slots = packed_.lines.slots;
   alignas(32) uint8_t padding[kLanes];
   const auto code = static_cast<uint8_t>(packed_.problem.quant.x_zero_point);
   std::memset(padding, code, sizeof padding);
@@ -295,21 +367,14 @@ void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t chu
   const int64_t count = (unit.end - unit.begin - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
   const int64_t begin = std::clamp<int64_t>(-start, 0, count);
   const int64_t end = std::clamp<int64_t>(shape_.in[2] - start, begin, count);
-  const int64_t plane = unit.plane * g.stride[0] - g.pad_lo[0], row = unit.row * g.stride[1] - g.pad_lo[1];
-  const int64_t image = unit.image * shape_.in[0];
-  const uint8_t* x = to.x + chunk * kLanes + (start + begin) * shape_.x_pixel_stride;
   std::byte* columns = to.scratch + group * group_bytes_;
 
   InterleaveLine line;
   for (int64_t i = 0; i < 4; ++i) {
-    // Past the last slot weights are zero: any line will do.
-    const Slot& slot =
-        slots[static_cast<size_t>(std::min<int64_t>(group * 4 + i, static_cast<int64_t>(slots.size()) - 1))];
-    const int64_t k0 = plane + slot.plane * g.dilation[0], k1 = row + slot.row;
-    const bool inside = k0 >= 0 && k0 < shape_.in[0] && k1 >= 0 && k1 < shape_.in[1];
-    const int64_t pixel = ((image + k0) * shape_.in[1] + k1) * shape_.in[2];
-    line.lines[i] = inside ? x + pixel * shape_.x_pixel_stride : padding;
-    line.steps[i] = !inside ? 0 : wide_ ? kLanes : shape_.x_pixel_stride;
+    const Source source = source_of(to, unit, group * 4 + i, padding);
+    const bool inside = source.step != 0;
+    line.lines[i] = source.line + (inside ? (start + begin) * shape_.x_pixel_stride + chunk * kLanes : 0);
+    line.steps[i] = inside && wide_ ? kLanes : source.step;
   }
   if (begin > 0) std::memset(columns, code, static_cast<size_t>(begin * column_bytes_));
   line.to = columns + begin * column_bytes_;
@@ -319,11 +384,10 @@ void DepthwiseWork::interleave(const Operands& to, const Unit& unit, int64_t chu
   if (end < count) std::memset(columns + end * column_bytes_, code, static_cast<size_t>((count - end) * column_bytes_));
 }
 
-DepthwiseLine DepthwiseWork::line_of(const Operands& to, const Unit& unit, int64_t chunk) const noexcept {
+void DepthwiseWork::set_line(DepthwiseLine& line, const Operands& to, const Unit& unit, int64_t chunk) const noexcept {
   const ConvGeometry& g = packed_.problem.geometry;
   const Vectors& v = vectors();
   const int64_t lane = chunk * kLanes;
-  DepthwiseLine line;
   line.data = to.scratch + (wide_ ? lane * 4 : 0);
   line.pixel_step = wide_ ? packed_.period * 4 : g.stride[2] * kColumnBytes;
   line.tap_step = g.dilation[2] * column_bytes_;
@@ -344,7 +408,6 @@ DepthwiseLine DepthwiseWork::line_of(const Operands& to, const Unit& unit, int64
     out.multiplier = v.multiplier.data() + lane;
     out.epilogue = &packed_.epilogue;
   }
-  return line;
 }
 
 int64_t DepthwiseWork::cost() const noexcept {
@@ -455,6 +518,15 @@ std::unique_ptr<Work> PackedAffine::plan(const ConvShape& shape) const {
   return std::make_unique<AffineWork>(*this, shape);
 }
 
+// What a sliding kernel is made for. Few channels at stride 1 leave it lanes without work: see lane_period.
+bool slides(const Problem& p) {
+  const ConvGeometry& g = p.geometry;
+  const bool plain = !p.quant.residual && !p.quant.f32_output && make_epilogue(p).bounded;
+  const bool window = g.kernel[0] == 1 && g.kernel[1] == 3 && g.kernel[2] == 3 && g.dilation[1] == 1 &&
+                      g.dilation[2] == 1 && g.stride[1] <= 2 && g.stride[1] == g.stride[2];
+  return plain && window && lane_period(g) == 0;
+}
+
 bool fits_s8(const Problem& p) {
   for (int64_t o = 0; o < p.geometry.c_out; ++o) {
     for (int64_t t = 0; t < p.taps(); ++t) {
@@ -475,6 +547,7 @@ bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
   const ConvGeometry& g = problem.geometry;
   if (g.groups != g.c_in || g.groups != g.c_out) return false;
   if (kernel.affine != nullptr) return problem.unit_kernel() && !problem.padded() && pixels(g.stride) == 1;
+  if (kernel.slide != nullptr && !slides(problem)) return false;
   return fits_s8(problem);
 }
 

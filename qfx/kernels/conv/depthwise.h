@@ -37,6 +37,17 @@ struct DepthwiseLine {
   Output out[2];  // rows: outputs. The second has no y where only the first is wanted.
 };
 
+// `count` outputs of a window of 3 by 3, from lines of x: columns are interleaved in registers and each one's dot
+// products added to all outputs that it is under.
+struct SlideLine {
+  const uint8_t* lines[4];  // column 0, which may lie outside; 32 readable bytes at each step inside
+  int64_t steps[4];         // bytes from one column to the next
+  int64_t begin = 0;        // columns [begin, end) are inside, all others hold the zero point
+  int64_t end = 0;
+  uint8_t padding = 0;
+  DepthwiseLine to;  // weights, bias, lines, count and out; no data
+};
+
 // y = epilogue(bias + x * w) over rows of lanes.
 struct AffineLine {
   const uint8_t* x = nullptr;
@@ -49,6 +60,7 @@ struct AffineLine {
 
 using InterleaveFn = void(const InterleaveLine& line) noexcept;
 using DepthwiseFn = void(const DepthwiseLine& line) noexcept;
+using SlideFn = void(const SlideLine& line, int64_t stride) noexcept;
 using AffineFn = void(const AffineLine& line) noexcept;
 
 struct DepthwiseKernel {
@@ -56,9 +68,10 @@ struct DepthwiseKernel {
   Isa isa;
   int pixels;
   int channels;
-  InterleaveFn* interleave;  // null: an affine kernel
+  InterleaveFn* interleave;  // null: a sliding or an affine kernel
   DepthwiseFn* run;
   AffineFn* affine;
+  SlideFn* slide = nullptr;  // of stride 1 or 2, to u8 without a residual
 };
 
 // Every kernel of kernels.inc built for this architecture.
@@ -72,6 +85,7 @@ std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Proble
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   DepthwiseFn name;                                     \
   InterleaveFn name##_interleave;
+#define QFX_CONV_SLIDE(name, isa, channels) SlideFn name;
 #define QFX_CONV_AFFINE(name, isa, channels) AffineFn name;
 #include "conv/kernels.inc"
 

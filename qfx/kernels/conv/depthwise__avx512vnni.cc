@@ -175,6 +175,158 @@ void depthwise(const DepthwiseLine& line) noexcept {
   return narrow_line ? run_line<2, 1>(line) : run_line<2, 2>(line);
 }
 
+// The four lines of a SlideLine, column after column.
+class Columns {
+ public:
+  explicit Columns(const SlideLine& line) noexcept
+      : p0_(line.lines[0]),
+        p1_(line.lines[1]),
+        p2_(line.lines[2]),
+        p3_(line.lines[3]),
+        s0_(line.steps[0]),
+        s1_(line.steps[1]),
+        s2_(line.steps[2]),
+        s3_(line.steps[3]),
+        at_(-line.begin),
+        inside_(static_cast<uint64_t>(line.end - line.begin)),
+        padding_(_mm512_set1_epi8(static_cast<char>(line.padding))) {}
+
+  // The next column's first 16 and other 16 lanes.
+  QFX_INLINE void next(__m512i& low, __m512i& high) noexcept {
+    const bool inside = static_cast<uint64_t>(at_++) < inside_;
+    if (__builtin_expect(inside, 1)) {
+      const __m512i first = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+      const __m512i second = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+      const __m512i a = two_lines(p0_, p1_), b = two_lines(p2_, p3_);
+      low = _mm512_shuffle_epi8(_mm512_permutex2var_epi32(a, first, b), byte_transpose());
+      high = _mm512_shuffle_epi8(_mm512_permutex2var_epi32(a, second, b), byte_transpose());
+    } else {
+      low = high = padding_;
+    }
+    p0_ += s0_, p1_ += s1_, p2_ += s2_, p3_ += s3_;
+  }
+  // The first 16 lanes alone.
+  QFX_INLINE __m512i next_16() noexcept {
+    const bool inside = static_cast<uint64_t>(at_++) < inside_;
+    __m512i low = padding_;
+    if (__builtin_expect(inside, 1)) {
+      const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      __m512i all = _mm512_inserti32x4(_mm512_castsi128_si512(load_16(p0_)), load_16(p1_), 1);
+      all = _mm512_inserti32x4(_mm512_inserti32x4(all, load_16(p2_), 2), load_16(p3_), 3);
+      low = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, all), byte_transpose());
+    }
+    p0_ += s0_, p1_ += s1_, p2_ += s2_, p3_ += s3_;
+    return low;
+  }
+
+ private:
+  const uint8_t *p0_, *p1_, *p2_, *p3_;
+  int64_t s0_, s1_, s2_, s3_;
+  int64_t at_;
+  uint64_t inside_;
+  __m512i padding_;
+};
+
+// V vectors of lanes of L output lines at stride S. Three outputs are under way at once at stride 1, two at stride 2.
+template <int S, int L, int V>
+void slide_lines(const SlideLine& line) noexcept {
+  const Finish<V> f(line.to.out[0]);
+  const __m512i i0 = _mm512_loadu_si512(line.to.bias), i1 = V > 1 ? _mm512_loadu_si512(line.to.bias + 16) : i0;
+  const int64_t tap = 128 * line.to.lines, step = line.to.out[0].y_row;
+  const std::byte* w = line.to.weights;
+#define QFX_TAP(k)                                                                                             \
+  const __m512i w##k##_00 = _mm512_loadu_si512(w + k * tap), w##k##_01 = _mm512_loadu_si512(w + k * tap + 64); \
+  [[maybe_unused]] const __m512i w##k##_10 = _mm512_loadu_si512(w + k * tap + (L - 1) * 128),                  \
+                                 w##k##_11 = _mm512_loadu_si512(w + k * tap + (L - 1) * 128 + 64);
+  QFX_TAP(0)
+  QFX_TAP(1)
+  QFX_TAP(2)
+#undef QFX_TAP
+  uint8_t* y0 = static_cast<uint8_t*>(line.to.out[0].y);
+  [[maybe_unused]] uint8_t* y1 = L > 1 ? static_cast<uint8_t*>(line.to.out[1].y) : y0;
+  Columns columns(line);
+  __m512i d0, d1;
+  const auto next = [&]() QFX_INLINE_LAMBDA { V > 1 ? columns.next(d0, d1) : void(d0 = columns.next_16()); };
+#define QFX_START(c) c##_00 = i0, c##_01 = i1, c##_10 = i0, c##_11 = i1
+#define QFX_ADD(c, k)                                  \
+  QFX_DOT(c##_00, d0, w##k##_00);                      \
+  if constexpr (V > 1) QFX_DOT(c##_01, d1, w##k##_01); \
+  if constexpr (L > 1) QFX_DOT(c##_10, d0, w##k##_10); \
+  if constexpr (L > 1 && V > 1) QFX_DOT(c##_11, d1, w##k##_11)
+  __m512i a_00, a_01, a_10, a_11, b_00, b_01, b_10, b_11;
+  QFX_START(a), QFX_START(b);
+  int64_t left = line.to.count;
+  if constexpr (S == 1) {
+    __m512i c_00, c_01, c_10, c_11;
+    QFX_START(c);
+    const auto finish = [&](__m512i c00, __m512i c01, __m512i c10, __m512i c11) QFX_INLINE_LAMBDA {
+      if constexpr (L > 1) {
+        finish_two(f, y0, y1, c00, c01, c10, c11);
+      } else {
+        finish_row(f, y0, c00, c01, c00, c00);
+      }
+      y0 += step, y1 += step;
+    };
+    next();
+    QFX_ADD(a, 0);
+    next();
+    QFX_ADD(a, 1);
+    QFX_ADD(b, 0);
+#define QFX_OUTPUT(x, y, z)               \
+  next();                                 \
+  QFX_ADD(x, 2);                          \
+  QFX_ADD(y, 1);                          \
+  QFX_START(z);                           \
+  QFX_ADD(z, 0);                          \
+  finish(x##_00, x##_01, x##_10, x##_11); \
+  if (--left == 0) return;
+    for (;;) {
+      QFX_OUTPUT(a, b, c)
+      QFX_OUTPUT(b, c, a)
+      QFX_OUTPUT(c, a, b)
+    }
+#undef QFX_OUTPUT
+  } else {
+    static_assert(S == 2 && L == 1);
+    next();
+    for (; left > 1; left -= 2, y0 += 2 * step) {
+      QFX_START(a);
+      QFX_ADD(a, 0);
+      next();
+      QFX_ADD(a, 1);
+      next();
+      QFX_ADD(a, 2);
+      QFX_START(b);
+      QFX_ADD(b, 0);
+      next();
+      QFX_ADD(b, 1);
+      next();
+      QFX_ADD(b, 2);
+      finish_two(f, y0, y0 + step, a_00, a_01, b_00, b_01);
+    }
+    if (left == 0) return;
+    QFX_START(a);
+    QFX_ADD(a, 0);
+    next();
+    QFX_ADD(a, 1);
+    next();
+    QFX_ADD(a, 2);
+    finish_row(f, y0, a_00, a_01, a_00, a_00);
+  }
+#undef QFX_ADD
+#undef QFX_START
+}
+
+template <int S, int L>
+void slide_vectors(const SlideLine& line) noexcept {
+  return line.to.out[0].columns <= 16 ? slide_lines<S, L, 1>(line) : slide_lines<S, L, 2>(line);
+}
+
+void slide(const SlideLine& line, int64_t stride) noexcept {
+  if (stride == 2) return slide_vectors<2, 1>(line);
+  return line.to.out[1].y == nullptr ? slide_vectors<1, 1>(line) : slide_vectors<1, 2>(line);
+}
+
 inline __m512i affine_vector(const AffineLine& line, const uint8_t* x, int v) noexcept {
   const int64_t left = line.out.columns - 16 * v;
   if (left <= 0) return _mm512_setzero_si512();
@@ -212,6 +364,8 @@ void affine(const AffineLine& line) noexcept {
       void name(const DepthwiseLine& line) noexcept {   \
         depthwise(line);                                \
       } void name##_interleave(const InterleaveLine& line) noexcept { interleave(line); })
+#define QFX_CONV_SLIDE(name, isa, channels) \
+  QFX_IF_##isa(void name(const SlideLine& line, int64_t stride) noexcept { slide(line, stride); })
 #define QFX_CONV_AFFINE(name, isa, channels) QFX_IF_##isa(void name(const AffineLine& line) noexcept { affine(line); })
 #include "conv/kernels.inc"
 

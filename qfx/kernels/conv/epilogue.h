@@ -19,6 +19,7 @@ struct Epilogue {
   const uint8_t* lut = nullptr;  // 256 entries
   const uint8_t* lut_pairs =
       nullptr;  // the same: entries i and i + 64 side by side, i + 128 and i + 192 after them all
+  bool byte_permutes = false;
 };
 
 // Where the accumulators of one tile or line go: rows of up to `columns` neighbouring channels.
@@ -44,6 +45,7 @@ inline Epilogue make_epilogue(const Problem& problem) noexcept {
   e.f32_hi = q.f32_hi;
   e.residual_zero_point = q.residual_zero_point;
   e.residual_multiplier = q.residual_multiplier;
+  e.byte_permutes = problem.byte_permutes;
   if (!problem.lut.empty()) {
     e.lut = problem.lut.data();
     e.lut_pairs = problem.lut_pairs.data();

@@ -66,6 +66,22 @@ __attribute__((noinline)) __m512i lookup_32(__m512i codes, const uint8_t* pairs)
   return _mm512_castsi256_si512(_mm512_cvtepi16_epi8(Table(pairs).low(words)));
 }
 
+struct Bytes64 {
+  uint8_t at[64];
+};
+
+// The same with AVX512-VBMI, which not every CPU of this level has: assembly, so that no flag is needed. Inlined: a
+// call would spill all accumulators of a tile.
+QFX_INLINE __m512i permuted(__m512i codes, const uint8_t* table) noexcept {
+  const auto* t = reinterpret_cast<const Bytes64*>(table);
+  const auto half = [&](const Bytes64* first) QFX_INLINE_LAMBDA {
+    __m512i result = codes;
+    __asm__("vpermi2b %2, %1, %0" : "+v"(result) : "v"(_mm512_loadu_si512(first)), "m"(first[1]));
+    return result;
+  };
+  return _mm512_mask_mov_epi8(half(t), _mm512_movepi8_mask(codes), half(t + 2));
+}
+
 // The constants of an epilogue in registers, for a panel of V vectors.
 template <int V>
 struct Finish {
@@ -81,6 +97,7 @@ struct Finish {
     full = out.columns == 16 * V;
     identity = e.zero_point == 0 && e.lo == 0 && e.hi == 255;
     lut_pairs = e.lut_pairs;
+    lut = e.byte_permutes ? e.lut : nullptr;
   }
   __m512 m0, m1, m2, m3;
   __m512i zero_point, lo, hi, order;
@@ -88,6 +105,7 @@ struct Finish {
   bool full;
   bool identity;  // saturation is all the clamping there is
   const uint8_t* lut_pairs;
+  const uint8_t* lut;  // only where bytes can be permuted
 };
 
 QFX_INLINE __m512 scaled(__m512i acc, __m512 m) noexcept {
@@ -116,7 +134,8 @@ template <int kWanted, int V>
 QFX_INLINE __m512i bytes(const Finish<V>& f, __m512i words01, __m512i words23) noexcept {
   __m512i codes = _mm512_permutexvar_epi32(f.order, _mm512_packus_epi16(words01, words23));
   if (!f.identity) codes = _mm512_min_epu8(_mm512_max_epu8(codes, f.lo), f.hi);
-  if (f.lut_pairs == nullptr) return codes;
+  if (__builtin_expect(f.lut_pairs == nullptr, 1)) return codes;
+  if (f.lut != nullptr) return permuted(codes, f.lut);
   return kWanted > 32 ? lookup_64(codes, f.lut_pairs) : lookup_32(codes, f.lut_pairs);
 }
 
@@ -180,7 +199,7 @@ __attribute__((noinline)) void finish_general(const Output& out, int64_t row, co
   const Residual share(e);
   for (int64_t first = 0; first < out.columns; first += 16) {
     const __mmask16 mask = first_floats(out.columns - first);
-    __m512 v = scaled(_mm512_loadu_si512(acc + first), _mm512_loadu_ps(out.multiplier + first));
+    __m512 v = scaled(_mm512_loadu_si512(acc + first), _mm512_maskz_loadu_ps(mask, out.multiplier + first));
     if (out.residual != nullptr) {
       v = _mm512_add_ps(v, share.share(_mm_maskz_loadu_epi8(mask, out.residual + row * out.residual_row + first)));
     }

@@ -14,9 +14,10 @@ namespace qfx::conv {
 namespace {
 
 constexpr GemmKernel kKernels[] = {
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa, rows, columns, depth, bytes, name},
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa, rows, columns, depth, bytes, 0, name},
+#define QFX_CONV_GEMM_S8(name, isa, rows, columns, depth) {#name, Isa::isa, rows, columns, depth, 1, 128, name},
 #include "conv/kernels.inc"
-    {"", Isa::scalar, 0, 0, 0, 0, nullptr},
+    {"", Isa::scalar, 0, 0, 0, 0, 0, nullptr},
 };
 
 constexpr int64_t kBlockBytes = 192 * 1024;  // of activations in flight while the panels pass over them
@@ -31,7 +32,7 @@ struct Reduction {
   bool merged;  // a run spans the innermost kernel dim, whose taps are neighbours in memory
   int64_t runs;
   int64_t length;
-  int64_t steps;  // ceil(length / depth)
+  int64_t steps;  // that cover the length
   int64_t parts;  // s8 terms that a centred weight is split into
 };
 
@@ -79,19 +80,31 @@ int32_t weight_part(int32_t w, int64_t part) {
   return std::clamp(w, -128, 127);
 }
 
+// The bias for sums over x - shift, modulo 2^32.
+int32_t shifted_bias(const Problem& p, int64_t o, int shift) {
+  auto bias = static_cast<uint32_t>(p.folded_bias[static_cast<size_t>(o)]);
+  for (int64_t t = 0; shift != 0 && t < p.taps(); ++t) {
+    for (int64_t c = 0; c < p.group_in(); ++c) bias += static_cast<uint32_t>(shift * p.centered(o, t, c));
+  }
+  return static_cast<int32_t>(bias);
+}
+
 Reduction make_reduction(const Problem& p, const GemmKernel& kernel, const Bundle& bundle) {
   const ConvGeometry& g = p.geometry;
   const bool merged = g.groups == 1 && g.kernel[2] > 1 && g.dilation[2] == 1;
   const int64_t length = merged ? g.kernel[2] * g.c_in : bundle.in;
-  return {merged, merged ? g.kernel[0] * g.kernel[1] : p.taps(), length, ceil_div(length, kernel.depth),
+  const int64_t multiple = kernel.isa == Isa::amx ? kTileSteps : 1;
+  const int64_t steps = ceil_div(length, kernel.depth * multiple) * multiple;
+  return {merged, merged ? g.kernel[0] * g.kernel[1] : p.taps(), length, steps,
           kernel.bytes == 1 ? weight_parts(p) : 1};
 }
 
 // The narrowest kernel of the same packing that covers what is left of a row of panels.
-const GemmKernel& kernel_for(const GemmKernel& main, int64_t columns) {
+const GemmKernel& kernel_for(const GemmKernel& main, std::span<const GemmKernel> kernels, int64_t columns) {
   const GemmKernel* best = &main;
-  for (const GemmKernel& k : gemm_kernels()) {
-    const bool same = k.isa == main.isa && k.depth == main.depth && k.bytes == main.bytes && k.rows >= main.rows;
+  for (const GemmKernel& k : kernels) {
+    const bool same = k.isa == main.isa && k.depth == main.depth && k.bytes == main.bytes && k.shift == main.shift &&
+                      k.rows >= main.rows;
     if (same && k.columns >= columns && k.columns < best->columns) best = &k;
   }
   return *best;
@@ -99,7 +112,7 @@ const GemmKernel& kernel_for(const GemmKernel& main, int64_t columns) {
 
 class PackedGemm final : public PackedConv {
  public:
-  PackedGemm(const GemmKernel& kernel, Problem problem);
+  PackedGemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels);
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
   size_t packed_bytes() const noexcept override {
     return weights_.size() + bias_.size() * sizeof(int32_t) + multiplier_.size() * sizeof(float) + problem_.lut.size();
@@ -115,7 +128,7 @@ class PackedGemm final : public PackedConv {
   const float* multiplier(const Panel& panel) const noexcept { return multiplier_.data() + panel.vectors; }
 
  private:
-  void lay_out_panels(const Bundle& bundle);
+  void lay_out_panels(const Bundle& bundle, std::span<const GemmKernel> kernels);
   void pack(const Panel& panel, const Bundle& bundle);
   void pack_column(const Panel& panel, const Bundle& bundle, int64_t column);
 
@@ -129,10 +142,11 @@ class PackedGemm final : public PackedConv {
   AlignedVector<float> multiplier_;
 };
 
-PackedGemm::PackedGemm(const GemmKernel& kernel, Problem problem) : kernel_(kernel), problem_(std::move(problem)) {
+PackedGemm::PackedGemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels)
+    : kernel_(kernel), problem_(std::move(problem)) {
   const Bundle bundle = bundle_groups(problem_);
   reduction_ = make_reduction(problem_, kernel_, bundle);
-  lay_out_panels(bundle);
+  lay_out_panels(bundle, kernels);
   for (const Panel& panel : panels_) pack(panel, bundle);
   problem_.weight = {};
   problem_.weight_zero_point = {};
@@ -140,13 +154,13 @@ PackedGemm::PackedGemm(const GemmKernel& kernel, Problem problem) : kernel_(kern
   epilogue_ = make_epilogue(problem_);
 }
 
-void PackedGemm::lay_out_panels(const Bundle& bundle) {
+void PackedGemm::lay_out_panels(const Bundle& bundle, std::span<const GemmKernel> kernels) {
   int64_t weights = 0, vectors = 0;
   for (int64_t first = 0; first < problem_.geometry.groups; first += bundle.groups) {
     const int64_t channel = first * problem_.group_in(), column = first * problem_.group_out();
     for (int64_t done = 0; done < bundle.out; done += kernel_.columns) {
       const int64_t columns = std::min<int64_t>(kernel_.columns, bundle.out - done);
-      const GemmKernel& kernel = kernel_for(kernel_, columns);
+      const GemmKernel& kernel = kernel_for(kernel_, kernels, columns);
       panels_.push_back({&kernel, channel, column + done, columns, weights, vectors});
       weights += reduction_.parts * reduction_.runs * reduction_.steps * kernel.columns * kernel.depth * kernel.bytes;
       vectors += kernel.columns;
@@ -160,7 +174,7 @@ void PackedGemm::lay_out_panels(const Bundle& bundle) {
 void PackedGemm::pack(const Panel& panel, const Bundle& bundle) {
   for (int64_t i = 0; i < panel.columns; ++i) {
     const auto o = static_cast<size_t>(panel.first_column + i);
-    bias_[static_cast<size_t>(panel.vectors + i)] = problem_.folded_bias[o];
+    bias_[static_cast<size_t>(panel.vectors + i)] = shifted_bias(problem_, panel.first_column + i, kernel_.shift);
     multiplier_[static_cast<size_t>(panel.vectors + i)] = problem_.multiplier[o];
     pack_column(panel, bundle, i);
   }
@@ -493,8 +507,13 @@ int64_t GemmWork::cost() const noexcept {
 
 std::string GemmWork::describe() const {
   const Reduction& r = packed_.reduction();
-  std::string text = std::string(packed_.kernel().name) + ": " + std::to_string(packed_.panels().size()) + " panels, " +
-                     std::to_string(r.runs) + " runs of " + std::to_string(r.length);
+  std::string text;
+  for (const Panel& panel : packed_.panels()) {
+    if (text.find(panel.kernel->name) != std::string::npos) continue;
+    text += (text.empty() ? "" : " + ") + std::string(panel.kernel->name);
+  }
+  text += ": " + std::to_string(packed_.panels().size()) + " panels, " + std::to_string(r.runs) + " runs of " +
+          std::to_string(r.length);
   if (r.parts > 1) text += ", weights in " + std::to_string(r.parts) + " terms";
   if (copies_) text += ", blocks copied (" + std::to_string(copy_bytes_) + " bytes)";
   return text;
@@ -506,8 +525,8 @@ std::span<const GemmKernel> gemm_kernels() noexcept {
   return {kKernels, std::size(kKernels) - 1};
 }
 
-std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem) {
-  return std::make_unique<PackedGemm>(kernel, std::move(problem));
+std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels) {
+  return std::make_unique<PackedGemm>(kernel, std::move(problem), kernels);
 }
 
 }  // namespace qfx::conv

@@ -33,14 +33,20 @@ struct GemmKernel {
   int columns;
   int depth;
   int bytes;  // of one activation as the kernel reads it
+  int shift;  // how much less than it is the kernel takes an activation for
   GemmFn* run;
 };
 
 // Every kernel of kernels.inc built for this architecture.
 std::span<const GemmKernel> gemm_kernels() noexcept;
 
-// Applies to every geometry.
-std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem);
+// Steps that one TDPBUSD takes. The steps of every run are a multiple of that on level amx, the last ones with zero
+// weights.
+constexpr int64_t kTileSteps = 16;
+
+// Applies to every geometry. Panels narrower than the kernel's may use one of `kernels`, which must outlive the result.
+std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem,
+                                      std::span<const GemmKernel> kernels = gemm_kernels());
 
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) GemmFn name;
 #include "conv/kernels.inc"

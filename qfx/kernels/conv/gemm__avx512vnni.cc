@@ -108,6 +108,121 @@ void tiles_of(const GemmTile& t, int64_t size, int64_t first, int64_t count) noe
   if constexpr (R > 1) tiles_of<R - 1, V, kEnding>(t, size, first, count);
 }
 
+// X(pair, base pointer and multiple of the row stride of its first row, those of its second): see QFX_ROWS.
+#define QFX_PAIRS(X) \
+  X(0, p0, 0, p0, 1) \
+  X(1, p0, 2, p3, 0) \
+  X(2, p3, 1, p3, 2) \
+  X(3, p6, 0, p6, 1) \
+  X(4, p6, 2, p9, 0) \
+  X(5, p9, 1, p9, 2) \
+  X(6, p12, 0, p12, 1)
+
+inline __m512i twice(const void* eight) noexcept {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(eight)));
+}
+
+// The epilogue of a pair of rows of up to 24 columns. h: columns 16 to 23 of either row, one after the other.
+template <Ending kEnding>
+struct FinishPair {
+  explicit FinishPair(const Output& out) noexcept : f(out), share(*out.epilogue), out(out) {
+    half = _mm512_castsi512_ps(twice(out.multiplier + 16));
+    f.order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 2, 6, 1, 5, 9, 13, 10, 14, 10, 14);
+    first = static_cast<__mmask16>(f.columns);
+    last = static_cast<__mmask16>(f.columns >> 16 & 0xff);
+  }
+
+  QFX_INLINE void operator()(int64_t row, bool both, __m512i a, __m512i b, __m512i h) const noexcept {
+    if constexpr (kEnding == Ending::general) {
+      alignas(64) int32_t acc[2][32] = {};
+      _mm512_store_si512(acc[0], a), _mm512_store_si512(acc[1], b);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(acc[0] + 16), _mm512_castsi512_si256(h));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(acc[1] + 16), _mm512_extracti64x4_epi64(h, 1));
+      finish_general(out, row, acc[0]);
+      if (both) finish_general(out, row + 1, acc[1]);
+      return;
+    }
+    __m512 va = scaled(a, f.m0), vb = scaled(b, f.m0), vh = scaled(h, half);
+    if constexpr (kEnding == Ending::residual) {
+      const uint8_t* ra = out.residual + row * out.residual_row;
+      const uint8_t* rb = both ? ra + out.residual_row : ra;
+      const __m128i rest = _mm_unpacklo_epi64(_mm_maskz_loadu_epi8(last, ra + 16), _mm_maskz_loadu_epi8(last, rb + 16));
+      va = _mm512_add_ps(va, share.share(_mm_maskz_loadu_epi8(first, ra)));
+      vb = _mm512_add_ps(vb, share.share(_mm_maskz_loadu_epi8(first, rb)));
+      vh = _mm512_add_ps(vh, share.share(rest));
+    }
+    const __m512i qh = rounded(vh);
+    const __m512i codes = bytes<64>(f, words(f, rounded(va), rounded(vb)), words(f, qh, qh));
+    uint8_t* y = static_cast<uint8_t*>(out.y) + row * out.y_row;
+    const auto columns = static_cast<__mmask32>(f.columns);
+    _mm256_mask_storeu_epi8(y, columns, _mm512_castsi512_si256(codes));
+    if (both) _mm256_mask_storeu_epi8(y + out.y_row, columns, _mm512_extracti64x4_epi64(codes, 1));
+  }
+
+  Finish<1> f;
+  Residual share;
+  const Output& out;
+  __m512 half;
+  __mmask16 first, last;
+};
+
+// `count` tiles of P pairs of rows by 24 columns, from row `first` on. A vector and a half: the halves of two rows
+// share one. One row alone (`both` false) is a pair with itself.
+template <int P, Ending kEnding>
+void pair_tiles(const GemmTile& t, int64_t first, int64_t count, bool both) noexcept {
+  static_assert(P <= 7);
+  const __m512i i0 = _mm512_loadu_si512(t.bias), ih = twice(t.bias + 16);
+  const FinishPair<kEnding> finish(t.out);
+  const int64_t s = both ? t.a_row : 0;
+  const std::byte* a = t.a + first * t.a_row;
+  for (int64_t end = first + count * 2 * P; first < end; first += 2 * P, a += 2 * P * s) {
+#define QFX_DECLARE(i, p, k, q, l) [[maybe_unused]] __m512i a##i = i0, b##i = i0, h##i = ih;
+    QFX_PAIRS(QFX_DECLARE)
+#undef QFX_DECLARE
+    const std::byte* w = t.b;
+    for (int64_t tap = 0; tap < t.tap_count; ++tap) {
+      const std::byte* p0 = a + t.taps[tap];
+      [[maybe_unused]] const std::byte *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;
+      for (int64_t step = t.steps; step > 0; --step) {
+        const __m512i w0 = _mm512_loadu_si512(w), wh = twice(w + 64);
+#define QFX_STEP(i, p, k, q, l)                                       \
+  if constexpr (P > i) {                                              \
+    const __m512i x = broadcast(p + k * s), z = broadcast(q + l * s); \
+    QFX_DOT(a##i, x, w0);                                             \
+    QFX_DOT(b##i, z, w0);                                             \
+    QFX_DOT(h##i, _mm512_mask_mov_epi32(x, 0xff00, z), wh);           \
+  }
+        QFX_PAIRS(QFX_STEP)
+#undef QFX_STEP
+        w += 96;
+        p0 += 4, p3 += 4, p6 += 4, p9 += 4, p12 += 4;
+      }
+    }
+#define QFX_FINISH(i, p, k, q, l) \
+  if constexpr (P > i) finish(first + 2 * i, both, a##i, b##i, h##i);
+    QFX_PAIRS(QFX_FINISH)
+#undef QFX_FINISH
+  }
+}
+
+template <int P, Ending kEnding>
+void pair_tiles_of(const GemmTile& t, int64_t size, int64_t first, int64_t count) noexcept {
+  if (size == P) return pair_tiles<P, kEnding>(t, first, count, true);
+  if constexpr (P > 1) pair_tiles_of<P - 1, kEnding>(t, size, first, count);
+}
+
+template <int P, Ending kEnding>
+void all_pairs(const GemmTile& t, int64_t rows) noexcept {
+  const int64_t pairs = rows / 2;
+  if (pairs > 0) {
+    const int64_t count = (pairs + P - 1) / P;
+    const int64_t size = pairs / count, larger = pairs % count;
+    if (larger > 0) pair_tiles_of<P, kEnding>(t, size + 1, 0, larger);
+    pair_tiles_of<P, kEnding>(t, size, larger * (size + 1) * 2, count - larger);
+  }
+  if (rows % 2 != 0) pair_tiles<1, kEnding>(t, rows - 1, 1, false);
+}
+
 // `rows` in the fewest tiles, whose sizes differ by one at most.
 template <int R, int V, Ending kEnding>
 void all_rows(const GemmTile& t, int64_t rows) noexcept {
@@ -117,12 +232,21 @@ void all_rows(const GemmTile& t, int64_t rows) noexcept {
   tiles_of<R, V, kEnding>(t, size, larger * (size + 1), count - larger);
 }
 
-template <int R, int V>
+template <int R, int kColumns, Ending kEnding>
+void gemm_to(const GemmTile& t, int64_t rows) noexcept {
+  if constexpr (kColumns == 24) {
+    all_pairs<R / 2, kEnding>(t, rows);
+  } else {
+    all_rows<R, kColumns / 16, kEnding>(t, rows);
+  }
+}
+
+template <int R, int kColumns>
 void gemm(const GemmTile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
-  if (e.f32_output || !e.bounded) return all_rows<R, V, Ending::general>(t, rows);
-  if (t.out.residual != nullptr) return all_rows<R, V, Ending::residual>(t, rows);
-  all_rows<R, V, Ending::plain>(t, rows);
+  if (e.f32_output || !e.bounded) return gemm_to<R, kColumns, Ending::general>(t, rows);
+  if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);
+  gemm_to<R, kColumns, Ending::plain>(t, rows);
 }
 
 }  // namespace
@@ -130,7 +254,7 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 #undef QFX_IF_avx512vnni
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 16>(t, count); })
+  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns>(t, count); })
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv

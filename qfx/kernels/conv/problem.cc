@@ -96,6 +96,14 @@ void fold(Problem& p) {
   if (p.quant.residual) p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
 }
 
+bool has_byte_permutes() noexcept {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512vbmi") != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 bool Problem::padded() const noexcept {
@@ -116,6 +124,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   {constants.lut.begin(), constants.lut.end()},
                   {},
                   {},
+                  has_byte_permutes(),
                   0.0};
   auto& zero_points = problem.weight_zero_point;
   if (std::all_of(zero_points.begin(), zero_points.end(), [](int32_t z) { return z == 0; })) zero_points.clear();

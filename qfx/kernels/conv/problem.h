@@ -18,6 +18,7 @@ struct Problem {
   std::vector<uint8_t> lut;                // 256 or empty
   std::vector<uint8_t> lut_pairs;          // see Epilogue
   std::vector<int32_t> folded_bias;        // bias - x_zero_point * sum(w - weight_zero_point), modulo 2^32
+  bool byte_permutes = false;              // this CPU has them (AVX512-VBMI), for the level that may lack them
   double bound = 0;                        // of |v| over every possible input
 
   int64_t group_in() const noexcept { return geometry.c_in / geometry.groups; }

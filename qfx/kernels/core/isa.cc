@@ -1,11 +1,17 @@
 #include "core/isa.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -29,6 +35,8 @@ constexpr Level kAllLevels[] = {
 constexpr const Level& level_of(Isa isa) noexcept {
   return kAllLevels[static_cast<int>(isa)];
 }
+
+enum class Presence { found, cpu_lacks_it, state_not_saved };
 
 #if defined(__x86_64__)
 
@@ -88,11 +96,24 @@ constexpr Feature kFeatures[] = {
     {"amx_int8", 7, 0, edx, 25, kTileStates, Isa::amx},
 };
 
-bool present(const Feature& f) noexcept {
-  if ((saved_states() & f.states) != f.states) return false;
+Presence presence(const Feature& f) noexcept {
   const Registers r = cpuid(f.leaf, f.subleaf);
   const unsigned words[] = {r.eax, r.ebx, r.ecx, r.edx};
-  return (words[f.reg] >> f.bit & 1u) != 0;
+  if ((words[f.reg] >> f.bit & 1u) == 0) return Presence::cpu_lacks_it;
+  return (saved_states() & f.states) == f.states ? Presence::found : Presence::state_not_saved;
+}
+
+// errno of the request for the registers that the operating system grants a process only when asked; 0: granted, for
+// all its threads. Linux asks for that with the tile registers, since 5.16.
+int refusal([[maybe_unused]] Isa level) noexcept {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  if (!includes(level, Isa::amx)) return 0;
+  static const int error = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+  return error;
+#else
+  return 0;
+#endif
 }
 
 std::string vendor() {
@@ -132,12 +153,17 @@ constexpr Feature kFeatures[] = {
     {"i8mm", 26, 1ul << 13, Isa::i8mm},        // AT_HWCAP2, HWCAP2_I8MM
 };
 
-bool present(const Feature& f) noexcept {
+Presence presence(const Feature& f) noexcept {
 #if defined(__linux__)
-  return (getauxval(f.type) & f.bit) != 0;
+  const bool found = (getauxval(f.type) & f.bit) != 0;
 #else
-  return f.level == Isa::neon;  // every AArch64 CPU has it
+  const bool found = f.level == Isa::neon;  // every AArch64 CPU has it
 #endif
+  return found ? Presence::found : Presence::cpu_lacks_it;
+}
+
+int refusal(Isa) noexcept {
+  return 0;
 }
 
 #else
@@ -152,8 +178,12 @@ struct Feature {
 
 constexpr std::span<const Feature> kFeatures;
 
-bool present(const Feature&) noexcept {
-  return false;
+Presence presence(const Feature&) noexcept {
+  return Presence::cpu_lacks_it;
+}
+
+int refusal(Isa) noexcept {
+  return 0;
 }
 
 #endif
@@ -168,6 +198,19 @@ std::string supported_names() {
   std::string text;
   for (const Isa level : kLevels)
     if (supported(level)) text += (text.empty() ? "" : ", ") + std::string(isa_name(level));
+  return text;
+}
+
+bool built(Isa level) noexcept {
+  return std::find(std::begin(kLevels), std::end(kLevels), level) != std::end(kLevels);
+}
+
+// The features of `level` of which that is true.
+std::string feature_names(Isa level, Presence wanted) {
+  std::string text;
+  for (const Feature& f : kFeatures) {
+    if (includes(level, f.level) && presence(f) == wanted) text += (text.empty() ? "" : ", ") + std::string(f.name);
+  }
   return text;
 }
 
@@ -187,9 +230,20 @@ bool includes(Isa level, Isa isa) noexcept {
 }
 
 bool supported(Isa level) noexcept {
-  const bool built = std::find(std::begin(kLevels), std::end(kLevels), level) != std::end(kLevels);
-  return built && std::all_of(std::begin(kFeatures), std::end(kFeatures),
-                              [&](const Feature& f) { return !includes(level, f.level) || present(f); });
+  const auto found = [&](const Feature& f) { return !includes(level, f.level) || presence(f) == Presence::found; };
+  return built(level) && std::all_of(std::begin(kFeatures), std::end(kFeatures), found) && refusal(level) == 0;
+}
+
+std::string why_unsupported(Isa level) {
+  if (!built(level)) return std::string("it belongs to another architecture: this is ") + kArchitecture;
+  const std::string lacking = feature_names(level, Presence::cpu_lacks_it);
+  if (!lacking.empty()) return "the CPU lacks " + lacking;
+  const std::string unsaved = feature_names(level, Presence::state_not_saved);
+  if (!unsaved.empty()) return "the operating system does not save the registers of " + unsaved;
+  if (const int error = refusal(level)) {
+    return std::string("the operating system refuses its registers to this process: ") + std::strerror(error);
+  }
+  return "";
 }
 
 Isa detect_isa() noexcept {
@@ -205,12 +259,13 @@ Isa parse_isa(const std::string& name) {
   if (found == std::end(kAllLevels)) {
     throw std::invalid_argument("unknown instruction set level '" + name + "'; the levels are " + names(kLevels));
   }
-  if (std::find(std::begin(kLevels), std::end(kLevels), found->isa) == std::end(kLevels)) {
+  if (!built(found->isa)) {
     throw std::invalid_argument("level " + name + " belongs to another architecture: this is " + kArchitecture +
                                 ", whose levels are " + names(kLevels));
   }
   if (!supported(found->isa)) {
-    throw std::invalid_argument("this CPU has no " + name + "; it supports " + supported_names());
+    throw std::invalid_argument("this machine has no level " + name + ": " + why_unsupported(found->isa) +
+                                "; its levels are " + supported_names());
   }
   return found->isa;
 }
@@ -232,7 +287,7 @@ std::string cpu_description() {
   std::string text = std::string(kArchitecture) + ":";
 #endif
   for (const Feature& f : kFeatures)
-    if (present(f)) text += std::string(" ") + f.name;
+    if (presence(f) == Presence::found) text += std::string(" ") + f.name;
   return text;
 }
 

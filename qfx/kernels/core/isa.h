@@ -16,14 +16,18 @@ std::span<const Isa> isa_levels() noexcept;
 // Whether a kernel written for `isa` runs wherever `level` does.
 bool includes(Isa level, Isa isa) noexcept;
 
-// Whether this CPU and its operating system have `level`.
+// Whether this CPU has `level` and its operating system lets this process use it (for amx the first call asks Linux
+// to).
 bool supported(Isa level) noexcept;
+
+// What `level` lacks here, as a clause that names the features; empty where it is supported.
+std::string why_unsupported(Isa level);
 
 // The last of isa_levels() that is supported.
 Isa detect_isa() noexcept;
 
 // The level of that name. Throws std::invalid_argument for a name that is unknown, of another architecture, or of a
-// level this CPU lacks.
+// level that is not supported here.
 Isa parse_isa(const std::string& name);
 
 // detect_isa(), or what the environment variable QFX_ISA names. Throws as parse_isa.

@@ -11,7 +11,7 @@ namespace {
 
 using namespace elementwise;
 
-constexpr int64_t kTile = 512;    // elements; a shorter period is repeated to about this in scratch
+constexpr int64_t kTile = 2048;   // elements; a shorter period is repeated to about this in scratch
 constexpr int64_t kChunk = 4096;  // elements between computing and looking up: stays in L1
 
 // The innermost part of a broadcast that is one run in y: `width` elements, dense in one operand and, when

@@ -150,8 +150,13 @@ __m256i first_words(int64_t n) noexcept {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+// The first n values, then zeros. No masked load: whether that may fault past the first n is up to the CPU (AMD's
+// manual), and qemu's does.
 __m256 load_words(const float* x, int64_t n) noexcept {
-  return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, first_words(n));
+  if (n >= 8) return _mm256_loadu_ps(x);
+  alignas(32) float words[8] = {};
+  std::memcpy(words, x, static_cast<size_t>(n) * sizeof(float));
+  return _mm256_load_ps(words);
 }
 
 // Eight values of 0..255 in order, in the low half.

@@ -50,9 +50,43 @@ struct Combine {
   }
 };
 
-template <BinaryOp op>
+// A product whose multiplier keeps it below 2^30: of 16 bits by 16, and nothing to clamp before rounding. Low and high
+// halves interleave to 32 bits within 128-bit lanes.
+struct BoundedProduct {
+  __m512i a_zero_point, b_zero_point;
+  __m512 multiplier;
+  Requantize64 requantize;
+
+  explicit BoundedProduct(const BinaryQuant& q) noexcept
+      : a_zero_point(_mm512_set1_epi16(static_cast<int16_t>(q.a_zero_point))),
+        b_zero_point(_mm512_set1_epi16(static_cast<int16_t>(q.b_zero_point))),
+        multiplier(_mm512_set1_ps(q.a_multiplier)),
+        requantize(q.zero_point, q.lo, q.hi) {}
+
+  static bool applies(const BinaryQuant& q) noexcept {
+    return q.op == BinaryOp::mul && q.a_multiplier < 16384.0f && q.a_multiplier > -16384.0f;
+  }
+
+  __m512i one(__m512i product) const noexcept {
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(product), multiplier));
+  }
+
+  __m512i operator()(__m512i a, __m512i b) const noexcept {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i a0 = _mm512_sub_epi16(_mm512_unpacklo_epi8(a, zero), a_zero_point);
+    const __m512i a1 = _mm512_sub_epi16(_mm512_unpackhi_epi8(a, zero), a_zero_point);
+    const __m512i b0 = _mm512_sub_epi16(_mm512_unpacklo_epi8(b, zero), b_zero_point);
+    const __m512i b1 = _mm512_sub_epi16(_mm512_unpackhi_epi8(b, zero), b_zero_point);
+    const __m512i low0 = _mm512_mullo_epi16(a0, b0), high0 = _mm512_mulhi_epi16(a0, b0);
+    const __m512i low1 = _mm512_mullo_epi16(a1, b1), high1 = _mm512_mulhi_epi16(a1, b1);
+    return requantize.in_lanes(one(_mm512_unpacklo_epi16(low0, high0)), one(_mm512_unpackhi_epi16(low0, high0)),
+                               one(_mm512_unpacklo_epi16(low1, high1)), one(_mm512_unpackhi_epi16(low1, high1)));
+  }
+};
+
+template <class Combination>
 void binary(const uint8_t* a, const uint8_t* b, uint8_t* y, int64_t n, const BinaryQuant& q) noexcept {
-  const Combine<op> combine(q);
+  const Combination combine(q);
   int64_t i = 0;
   for (; i + 64 <= n; i += 64)
     _mm512_storeu_si512(y + i, combine(_mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i)));
@@ -137,11 +171,12 @@ void binary_u8_x64__avx512vnni(const uint8_t* a, const uint8_t* b, uint8_t* y, i
                                const BinaryQuant& quant) noexcept {
   switch (quant.op) {
     case BinaryOp::add:
-      return binary<BinaryOp::add>(a, b, y, n, quant);
+      return binary<Combine<BinaryOp::add>>(a, b, y, n, quant);
     case BinaryOp::sub:
-      return binary<BinaryOp::sub>(a, b, y, n, quant);
+      return binary<Combine<BinaryOp::sub>>(a, b, y, n, quant);
     case BinaryOp::mul:
-      return binary<BinaryOp::mul>(a, b, y, n, quant);
+      if (BoundedProduct::applies(quant)) return binary<BoundedProduct>(a, b, y, n, quant);
+      return binary<Combine<BinaryOp::mul>>(a, b, y, n, quant);
   }
 }
 

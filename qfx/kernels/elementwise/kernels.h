@@ -54,8 +54,8 @@ struct Dequantize {
 // The first kernel of the kind in kernels.inc that `isa` can run.
 template <class Kind>
 Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                        \
-  if constexpr (std::is_same_v<Kind, kind>) {                \
+#define QFX_KERNEL(kind, name, level)                                \
+  if constexpr (std::is_same_v<Kind, kind>) {                        \
     if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
   }
 #include "elementwise/kernels.inc"

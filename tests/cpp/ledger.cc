@@ -1,0 +1,86 @@
+#include "ledger.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <set>
+
+#include "conv_models.h"
+
+namespace qfx::test {
+namespace {
+
+struct Line {
+  const char* name;
+  Isa isa;
+};
+
+#define QFX_EVERY_ARCHITECTURE
+#define QFX_KERNEL(kind, name, isa) {#name, Isa::isa},
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
+#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) {#name, Isa::isa},
+#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa},
+#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa},
+#define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},
+constexpr Line kLines[] = {
+#include "conv/kernels.inc"
+#include "elementwise/kernels.inc"
+#include "glue/kernels.inc"
+#include "move/kernels.inc"
+#include "pool/kernels.inc"
+};
+#undef QFX_KERNEL
+#undef QFX_EVERY_ARCHITECTURE
+
+// The words of every description of a Work that ran.
+std::set<std::string>& words() {
+  static std::set<std::string> seen;
+  return seen;
+}
+
+bool in_name(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
+
+std::string tested_on() {
+  const char* place = std::getenv("QFX_TESTED_ON");
+  return place == nullptr || *place == '\0' ? "hardware" : place;
+}
+
+}  // namespace
+
+void note_run(const Work& work) {
+  if (work.cost() == 0) return;  // nothing to compute
+  const std::string text = work.describe();
+  for (auto at = text.begin(); at != text.end();) {
+    const auto begin = std::find_if(at, text.end(), in_name);
+    at = std::find_if_not(begin, text.end(), in_name);
+    if (begin != at) words().emplace(begin, at);
+  }
+}
+
+std::vector<LedgerLine> ledger() {
+  const std::string place = tested_on();
+  const std::vector<std::string> models = model_kernels();
+  std::vector<LedgerLine> lines;
+  for (const Line& line : kLines) {
+    const bool model = std::find(models.begin(), models.end(), line.name) != models.end();
+    const bool ran = words().count(line.name) > 0;
+    lines.push_back({line.name, line.isa, !ran ? "nowhere" : model ? "model" : place});
+  }
+  return lines;
+}
+
+void print(std::FILE* to, const std::vector<LedgerLine>& lines) {
+  for (const LedgerLine& line : lines)
+    std::fprintf(to, "%s\t%s\t%s\n", line.name.c_str(), isa_name(line.isa), line.where.c_str());
+}
+
+std::vector<std::string> untested(const std::vector<LedgerLine>& lines) {
+  std::vector<std::string> names;
+  for (const LedgerLine& line : lines)
+    if (supported(line.isa) && line.where == "nowhere") names.push_back(line.name);
+  return names;
+}
+
+}  // namespace qfx::test
