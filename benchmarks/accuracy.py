@@ -9,31 +9,33 @@ from __future__ import annotations
 import argparse
 import logging
 
-from benchmarks import bench, peers, photos, zoo
+import torch
+
+from benchmarks import contenders, photos, zoo
 from benchmarks.metrics import agreement, logits, sqnr
-from benchmarks.report import header
+from benchmarks.report import header, row
+from benchmarks.workloads import workload
+
+BATCH = 8  # some peers take one batch size only: the number of images is a multiple of it
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=[zoo.PRETRAINED], help=f"of {', '.join(zoo.NAMES)}")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--peers", default=",".join(name for name in peers.TABLE if "fp32" not in name))
-    parser.add_argument("--without-qfx", action="store_true")
+    parser.add_argument("--contenders", default=",".join(contenders.QUANTIZED))
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    chosen = [peer for peer in options.peers.split(",") if peer and peers.available(peer)]
-    batches = photos.evaluation(options.images)
+    chosen = [name for name in options.contenders.split(",") if not contenders.missing(name)]
+    batches = photos.evaluation(options.images, BATCH)
     header("model", "", f"top-1 agreement, {options.images} crops", "SQNR dB")
-    for name in options.models:
-        reference = logits(zoo.load(name), batches)
-        for label, start in bench.starts(name, chosen, with_qfx=not options.without_qfx).items():
-            contender = start(bench.THREADS)
-            contender.prepare(bench.THREADS)
-            other = logits(contender.call, batches)
-            print(
-                f"| {name} | {label} | {agreement(reference, other):.3f} | {sqnr(reference, other):.1f} |", flush=True
-            )
+    for network in options.models:
+        given = workload(network)
+        reference = logits(given.load(), batches)
+        for name in chosen:
+            with torch.inference_mode():
+                other = logits(contenders.TABLE[name].load(given, BATCH, torch.get_num_threads()), batches)
+            row(network, name, f"{agreement(reference, other):.3f}", f"{sqnr(reference, other):.1f}")
 
 
 if __name__ == "__main__":

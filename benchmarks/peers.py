@@ -1,185 +1,241 @@
 """What qfx is measured against: today's other int8 paths on a CPU, each from the same float model and calibration.
 
-A peer's ``build`` quantizes (cached on disk where it can be) and returns a function from a thread count to a
-``Contender``. ``TABLE`` is ordered as the tables print.
+Each one's ``load`` quantizes the network first, unless an earlier run has left the result in ``.cache``.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import photos
-from benchmarks.timing import Contender
+from benchmarks.artefacts import artefact
+from benchmarks.workloads import Workload
 
-CACHE = Path(".cache/benchmarks")
-Start = Callable[[int], Contender]
-
-
-def _float_eager(model: nn.Module, _name: str) -> Start:
-    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    contender = Contender(lambda x: channels_last(x.contiguous(memory_format=torch.channels_last)))
-    return lambda _threads: contender
+Call = Callable[[torch.Tensor], torch.Tensor]
 
 
-def _torch_ao(engine: str) -> Callable[[nn.Module, str], Start]:
-    def build(model: nn.Module, _name: str) -> Start:
-        from torch.ao.quantization import get_default_qconfig_mapping
-        from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+@dataclass(frozen=True)
+class Peer:
+    """Another way to run a network.
 
-        def prepare(threads: int) -> None:
-            torch.set_num_threads(threads)
-            torch.backends.quantized.engine = engine
+    Attributes:
+        load: From a workload, a batch size and a number of threads, what maps a float batch to logits.
+        packages: What has to be installed.
+        quantized: Whether it computes in int8.
+    """
 
-        prepare(torch.get_num_threads())
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            example = torch.zeros(2, 3, 224, 224)
-            observed = prepare_fx(copy.deepcopy(model), get_default_qconfig_mapping(engine), (example,))
-            for batch in photos.calibration():
-                observed(batch)
-            traced = torch.jit.trace(convert_fx(observed), example, check_trace=False)
-            frozen = torch.jit.freeze(traced.eval())
-        return lambda _threads: Contender(frozen, prepare)
-
-    return build
+    load: Callable[[Workload, int, int], Call]
+    packages: tuple[str, ...] = ()
+    quantized: bool = True
 
 
-def onnx_file(model: nn.Module, name: str) -> Path:
-    """The float network as an ONNX file with a free batch size; exported once."""
-    path = CACHE / f"{name}-{version('torch')}-{_fingerprint(model)}.onnx"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        free = {"x": {0: "n"}, "y": {0: "n"}}
-        partial = path.with_suffix(".partial")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            example = torch.zeros(2, 3, 224, 224)
-            torch.onnx.export(
-                model,
-                (example,),
-                str(partial),
-                input_names=["x"],
-                output_names=["y"],
-                dynamic_axes=free,
-                opset_version=17,
-                dynamo=False,
-            )
-        partial.rename(path)
-    return path
+# ------------------------------------------------------------------ torch
 
 
-def _fingerprint(model: nn.Module) -> str:
-    total = sum(float(tensor.double().abs().sum()) for tensor in model.state_dict().values())
-    return f"{total:.6e}".replace("+", "")
+def _float_eager(workload: Workload, _batch: int, threads: int) -> Call:
+    torch.set_num_threads(threads)
+    model = workload.load()
+    if workload.inputs(1).dim() != 4:
+        return model
+    model = model.to(memory_format=torch.channels_last)
+    return lambda x: model(x.contiguous(memory_format=torch.channels_last))
 
 
-class _Calibration:
-    """The calibration crops one by one, in the form that onnxruntime reads."""
+def _torch_ao(engine: str) -> Callable[[Workload, int, int], Call]:
+    def load(workload: Workload, _batch: int, threads: int) -> Call:
+        torch.set_num_threads(threads)
+        torch.backends.quantized.engine = engine
+        folder = artefact(workload, f"torch-ao-{engine}", ["torch"], lambda to: quantize_torch_ao(workload, engine, to))
+        return torch.jit.load(folder / "frozen.pt")
 
-    def __init__(self) -> None:
-        self.images: Iterator[torch.Tensor] = iter(photos.calibration(batch=1))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        image = next(self.images, None)
-        return None if image is None else {"x": image.numpy()}
+    return load
 
 
-def quantize_onnx(source: Path, target: Path) -> None:
+def quantize_torch_ao(workload: Workload, engine: str, folder: Path) -> None:
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        example = workload.inputs(2)
+        observed = prepare_fx(workload.load(), get_default_qconfig_mapping(engine), (example,))
+        for batch in workload.calibration():
+            observed(batch)
+        traced = torch.jit.trace(convert_fx(observed), example, check_trace=False)
+        torch.jit.save(torch.jit.freeze(traced.eval()), folder / "frozen.pt")
+
+
+# ------------------------------------------------------------------ onnxruntime
+
+
+def onnx_file(workload: Workload) -> Path:
+    """The float network as an ONNX file with a free batch size."""
+    return artefact(workload, "float", ["torch", "onnx"], lambda to: _export_onnx(workload, to)) / "model.onnx"
+
+
+def _export_onnx(workload: Workload, folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            workload.load(),
+            (workload.inputs(2),),
+            str(folder / "model.onnx"),
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def quantize_onnx(workload: Workload, folder: Path) -> None:
     """onnxruntime's static quantization to QDQ form: uint8 activations by min/max, int8 weights per channel."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    CalibrationDataReader.register(_Calibration)
-    shaped, partial = target.with_suffix(".shaped"), target.with_suffix(".partial")
-    quant_pre_process(source, shaped, skip_symbolic_shape=True)
-    quantize_static(
-        shaped,
-        partial,
-        _Calibration(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=False,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-    )
+    class Samples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(workload.calibration(batch=1))
+
+        def get_next(self) -> dict[str, object] | None:
+            sample = next(self.left, None)
+            return None if sample is None else {"x": sample.numpy()}
+
+    shaped = folder / "shaped.onnx"
+    quant_pre_process(onnx_file(workload), shaped, skip_symbolic_shape=True)
+    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    method = CalibrationMethod.MinMax
+    quantize_static(shaped, folder / "model.onnx", Samples(), per_channel=True, calibrate_method=method, **types)
     shaped.unlink()
-    partial.rename(target)
 
 
-def _onnxruntime(quantized: bool) -> Callable[[nn.Module, str], Start]:
-    def build(model: nn.Module, name: str) -> Start:
-        path = onnx_file(model, name)
-        if quantized:
-            source, path = path, path.with_name(f"{path.stem}-int8-{version('onnxruntime')}.onnx")
-            if not path.exists():
-                quantize_onnx(source, path)
-        return lambda threads: _session(path, threads)
-
-    return build
+def _onnxruntime_int8(workload: Workload, _batch: int, threads: int) -> Call:
+    packages = ["torch", "onnx", "onnxruntime"]
+    return _session(
+        artefact(workload, "int8", packages, lambda to: quantize_onnx(workload, to)) / "model.onnx", threads
+    )
 
 
-def _session(path: Path, threads: int) -> Contender:
+def _session(path: Path, threads: int) -> Call:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return Contender(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]))
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
 
 
-def _openvino(model: nn.Module, name: str) -> Start:
+# ------------------------------------------------------------------ openvino
+
+
+def _openvino(workload: Workload, batch: int, threads: int) -> Call:
+    import openvino
+
+    folder = artefact(workload, "int8", ["torch", "onnx", "openvino", "nncf"], lambda to: quantize_nncf(workload, to))
+    core = openvino.Core()
+    model = core.read_model(folder / "model.xml")
+    model.reshape([batch, *workload.inputs(1).shape[1:]])
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    return lambda x: torch.from_numpy(request.infer([x.numpy()], share_inputs=True, share_outputs=True)[0])
+
+
+def quantize_nncf(workload: Workload, folder: Path) -> None:
     import nncf
     import openvino
 
-    path = onnx_file(model, name)
-    target = path.with_name(f"{path.stem}-openvino-{version('openvino')}.xml")
-    if not target.exists():
-        data = nncf.Dataset(photos.calibration(batch=1), lambda image: {"x": image.numpy()})
-        preset = nncf.QuantizationPreset.MIXED
-        quantized = nncf.quantize(openvino.convert_model(path), data, subset_size=32, preset=preset)
-        openvino.save_model(quantized, target, compress_to_fp16=False)
-
-    def start(threads: int) -> Contender:
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        compiled = openvino.Core().compile_model(target, "CPU", settings | {"ENABLE_CPU_PINNING": False})
-        request = compiled.create_infer_request()
-
-        def call(x: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(request.infer([x.numpy()], share_inputs=True, share_outputs=True)[0])
-
-        return Contender(call)
-
-    return start
+    data = nncf.Dataset(workload.calibration(batch=1), lambda sample: {"x": sample.numpy()})
+    model = openvino.convert_model(onnx_file(workload))
+    preset = nncf.QuantizationPreset.MIXED
+    quantized = nncf.quantize(model, data, subset_size=len(workload.calibration(batch=1)), preset=preset)
+    openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
 
 
-TABLE: dict[str, Callable[[nn.Module, str], Start]] = {
-    "torch fp32": _float_eager,
-    "onnxruntime fp32": _onnxruntime(quantized=False),
-    "torch.ao x86": _torch_ao("x86"),
-    "torch.ao onednn": _torch_ao("onednn"),
-    "onnxruntime int8": _onnxruntime(quantized=True),
-    "openvino int8": _openvino,
+# ------------------------------------------------------------------ torchao PT2E
+
+
+def _quantize_pt2e(workload: Workload, quantizer: object, example: torch.Tensor, *, strict: bool) -> nn.Module:
+    """The network exported for ``example`` and quantized with calibration batches of the same size."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    with torch.no_grad():
+        exported = torch.export.export(workload.load(), (example,), strict=strict).module()
+        observed = prepare_pt2e(exported, quantizer)
+        for batch in workload.calibration(len(example)):
+            observed(batch)
+        return convert_pt2e(observed)
+
+
+def _executorch(workload: Workload, batch: int, threads: int) -> Call:
+    from executorch.extension.pybindings import portable_lib
+
+    packages = ["torch", "torchao", "executorch"]
+    folder = artefact(workload, "xnnpack", packages, lambda to: _lower_xnnpack(workload, batch, to), f"batch-{batch}")
+    portable_lib._unsafe_reset_threadpool(threads)
+    module = portable_lib._load_for_executorch(str(folder / "model.pte"))
+    return lambda x: module.forward((x,))[0]
+
+
+def _lower_xnnpack(workload: Workload, batch: int, folder: Path) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from executorch.exir import to_edge_transform_and_lower
+
+    example = workload.inputs(batch)
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    quantized = _quantize_pt2e(workload, quantizer, example, strict=False)
+    exported = torch.export.export(quantized, (example,), strict=False)
+    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    (folder / "model.pte").write_bytes(lowered.buffer)
+
+
+def _inductor(workload: Workload, batch: int, threads: int) -> Call:
+    """Compiled ahead of time: the kernels that torch.compile makes, without its guards at every call."""
+    torch.set_num_threads(threads)
+    packages, variant = ["torch", "torchao"], f"batch-{batch}_threads-{threads}"
+    folder = artefact(workload, "inductor", packages, lambda to: _compile_inductor(workload, batch, to), variant)
+    return torch._inductor.aoti_load_package(str(folder / "model.pt2"))
+
+
+def _compile_inductor(workload: Workload, batch: int, folder: Path) -> None:
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    example = workload.inputs(batch)
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    quantized = _quantize_pt2e(workload, quantizer, example, strict=True)  # the quantizer matches what strict leaves
+    with torch.no_grad():
+        exported = torch.export.export(quantized, (example,))
+        settings = {"freezing": True}
+        torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(folder.absolute() / "model.pt2"), inductor_configs=settings
+        )
+
+
+TABLE = {
+    "torch.ao x86": Peer(_torch_ao("x86")),
+    "torch.ao onednn": Peer(_torch_ao("onednn")),
+    "onnxruntime int8": Peer(_onnxruntime_int8, ("onnx", "onnxruntime")),
+    "openvino int8": Peer(_openvino, ("onnx", "openvino", "nncf")),
+    "executorch xnnpack": Peer(_executorch, ("executorch", "torchao")),
+    "torchao inductor": Peer(_inductor, ("torchao",)),
+    "torch fp32": Peer(_float_eager, quantized=False),
+    "onnxruntime fp32": Peer(
+        lambda workload, _batch, threads: _session(onnx_file(workload), threads),
+        ("onnx", "onnxruntime"),
+        quantized=False,
+    ),
 }
-NEEDS = {"onnxruntime": ("onnx", "onnxruntime"), "openvino": ("openvino", "nncf"), "torch": ()}
 
 
-def available(name: str) -> bool:
-    """Whether the packages that a peer needs are installed."""
-    family = name.split(" ", maxsplit=1)[0].split(".", maxsplit=1)[0]
-    return all(find_spec(package) is not None for package in NEEDS[family])
+def missing(name: str) -> list[str]:
+    """The packages that a peer needs and that are not installed."""
+    return [package for package in TABLE[name].packages if find_spec(package) is None]

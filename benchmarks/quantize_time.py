@@ -7,14 +7,20 @@ ends with something that runs int8; onnxruntime's time includes no export.
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import logging
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from benchmarks import bench, peers, photos, zoo
+from benchmarks import bench, contenders, peers, zoo
 from benchmarks.report import header, row
+from benchmarks.workloads import Workload, workload
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -46,25 +52,37 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     header("model", "", f"seconds, {options.threads} threads", "times the float forward")
     for name in options.models:
-        model, batches = zoo.plain(zoo.load(name)), photos.calibration()
-        unit = float_forward(model, batches)
+        given = _loaded(workload(name))
+        batches = given.calibration()
+        unit = float_forward(given.load(), batches)
         row(name, f"float forward of {sum(map(len, batches))} images", f"{unit:.2f}", 1)
-        for label, action in quantizers(name, model, with_qfx=not options.without_qfx).items():
+        for label, action in quantizers(given, with_qfx=not options.without_qfx).items():
             taken = seconds(action)
             row(name, label, f"{taken:.2f}", f"{taken / unit:.1f}")
 
 
-def quantizers(name: str, model: torch.nn.Module, *, with_qfx: bool) -> dict[str, Callable[[], object]]:
+def _loaded(given: Workload) -> Workload:
+    """The same, with the network in memory: what makes it is no part of quantizing."""
+    return replace(given, load=functools.partial(copy.deepcopy, given.load()))
+
+
+def quantizers(given: Workload, *, with_qfx: bool) -> dict[str, Callable[[], object]]:
     """What is timed, by its label."""
     actions: dict[str, Callable[[], object]] = {}
     if with_qfx:
-        actions[bench.OURS] = lambda: bench.qfx_contender(model)
-    actions["torch.ao onednn"] = lambda: peers.TABLE["torch.ao onednn"](model, name)
-    if peers.available("onnxruntime int8"):
-        source = peers.onnx_file(model, name)
-        target = source.with_name(f"{source.stem}-timed.onnx")
-        actions["onnxruntime int8"] = lambda: peers.quantize_onnx(source, target)
+        actions[contenders.OURS] = lambda: contenders.quantize(given)
+    actions["torch.ao onednn"] = lambda: _in_folder(lambda to: peers.quantize_torch_ao(given, "onednn", to))
+    if not peers.missing("onnxruntime int8"):
+        peers.onnx_file(given)
+        actions["onnxruntime int8"] = lambda: _in_folder(lambda to: peers.quantize_onnx(given, to))
+    if not peers.missing("openvino int8"):
+        actions["openvino int8"] = lambda: _in_folder(lambda to: peers.quantize_nncf(given, to))
     return actions
+
+
+def _in_folder(quantize: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        quantize(Path(folder))
 
 
 if __name__ == "__main__":

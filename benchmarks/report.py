@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ISAS = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-PACKAGES = ("qfx", "torch", "onnxruntime", "openvino", "timm", "numpy")
+PACKAGES = ("qfx", "torch", "torchao", "onnxruntime", "openvino", "nncf", "executorch", "timm", "numpy")
 
 
 def machine() -> dict[str, str]:
@@ -42,7 +42,8 @@ def row(*cells: object) -> None:
 
 
 def header(*columns: str) -> None:
-    """Prints the machine and the table's head."""
-    print("  ".join(f"{key}: {value}" for key, value in machine().items()) + "\n")
-    row(*columns)
-    row(*("---" for _ in columns))
+    """Prints the machine and the table's head, if any."""
+    print("  ".join(f"{key}: {value}" for key, value in machine().items()) + "\n", flush=True)
+    if columns:
+        row(*columns)
+        row(*("---" for _ in columns))

@@ -1,85 +1,68 @@
-"""Interleaved timing: contenders take turns within one process, so that clock drift meets all of them alike."""
+"""A contender's turn at the clock, and what its times come to."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-Call = Callable[[torch.Tensor], torch.Tensor]
+WARM_SECONDS = 0.03
+FEWEST_CALLS = 3
 
 
 @dataclass(frozen=True)
-class Contender:
-    """Runs a network: ``call`` maps a float NCHW batch to logits, ``prepare`` sets the threads and the engine."""
+class Turn:
+    """One turn: the milliseconds of each call, and the share of all cores that other processes took meanwhile."""
 
-    call: Call
-    prepare: Callable[[int], None] = torch.set_num_threads
+    ms: list[float]
+    foreign: float
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Times of one contender in one cell, in milliseconds."""
+    """Milliseconds of one contender in one cell, over all its turns.
+
+    Attributes:
+        median: Over all calls, as are the percentiles.
+        turns: The median of each turn: how much the machine drifted.
+        foreign: The largest share of all cores that other processes took during a turn.
+    """
 
     median: float
     p10: float
     p90: float
     runs: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One (batch, threads) cell: a sample a contender, and the share of all cores that other processes took."""
-
-    samples: Mapping[str, Sample]
+    turns: tuple[float, ...]
     foreign: float
 
 
-def interleaved(
-    contenders: Mapping[str, Contender], batch: torch.Tensor, threads: int, *, seconds: float = 1.5, rounds: int = 6
-) -> Cell:
-    """Times every contender on ``batch``, in ``rounds`` turns each of which may take ``seconds / rounds``."""
-    with torch.inference_mode():
-        costs = {name: _cost_of_a_call(contender, batch, threads) for name, contender in contenders.items()}
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        clock = _Foreign()
-        for _ in range(rounds):
-            for name, contender in contenders.items():
-                _settle(contender, threads)
-                contender.call(batch)
-                for _ in range(max(1, min(100, int(seconds / rounds / costs[name])))):
-                    start = time.perf_counter()
-                    contender.call(batch)
-                    times[name].append(time.perf_counter() - start)
-        return Cell({name: _sample(runs) for name, runs in times.items()}, clock.share())
+def take_turn(call: Callable[[], object], seconds: float) -> Turn:
+    """Call for ``seconds``, after untimed calls that bring the caches back and let others' spinning threads park."""
+    begin = time.perf_counter()
+    call()
+    while time.perf_counter() - begin < WARM_SECONDS:
+        call()
+    ms: list[float] = []
+    clock, end = ForeignTime(), time.perf_counter() + seconds
+    while len(ms) < FEWEST_CALLS or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        ms.append(1e3 * (time.perf_counter() - start))
+    return Turn(ms, clock.share())
 
 
-def _cost_of_a_call(contender: Contender, batch: torch.Tensor, threads: int) -> float:
-    _settle(contender, threads)
-    contender.call(batch)
-    contender.call(batch)
-    start = time.perf_counter()
-    contender.call(batch)
-    return time.perf_counter() - start
+def summary(turns: Sequence[Turn]) -> Sample:
+    """What a contender's turns come to."""
+    ms = sorted(t for turn in turns for t in turn.ms)
+    p10, p90 = ms[len(ms) // 10], ms[len(ms) * 9 // 10]
+    medians = tuple(statistics.median(turn.ms) for turn in turns)
+    return Sample(statistics.median(ms), p10, p90, len(ms), medians, max(turn.foreign for turn in turns))
 
 
-def _settle(contender: Contender, threads: int) -> None:
-    """Hands the cores over: the last contender's idle workers spin for some milliseconds."""
-    contender.prepare(threads)
-    time.sleep(0.01)
-
-
-def _sample(seconds: list[float]) -> Sample:
-    ms = sorted(1e3 * s for s in seconds)
-    return Sample(statistics.median(ms), ms[len(ms) // 10], ms[(len(ms) * 9) // 10], len(ms))
-
-
-class _Foreign:
+class ForeignTime:
     """Processor time that other processes took since construction."""
 
     def __init__(self) -> None:
