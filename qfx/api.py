@@ -13,12 +13,13 @@ from qfx.batches import Signature, split_batch
 from qfx.calibration import Calibration, calibrate, first_batch, require_cpu
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
-from qfx.frontends.shapes import propagate_shapes
+from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.frontends.symbolic import capture
+from qfx.inputs import as_float32, describe, example
 from qfx.ir.module import bind_placeholders
-from qfx.models import PreparedModel, QuantizedModel, as_float32, describe, example
+from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
-from qfx.passes.insert import insert_observers
+from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
 
 
@@ -29,6 +30,7 @@ def quantize_fx(
     *,
     example_inputs: Any = None,
     bias_correction: bool = True,
+    adaptive_rounding: bool = True,
     strict: bool = False,
     isa: str | None = None,
 ) -> QuantizedModel:
@@ -41,6 +43,8 @@ def quantize_fx(
             when every qconfig is dynamic.
         example_inputs: Inputs to learn shapes from; the first calibration batch when left out.
         bias_correction: Take the shift that rounded weights leave out of the biases.
+        adaptive_rounding: Round the weights of each layer so that its output on the calibration data changes least,
+            instead of each weight to its nearest integer. Layers of more than 2048 weights a channel are not.
         strict: Raise instead of keeping a part float that can't be traced.
         isa: Load for this instruction set instead of the best one here.
 
@@ -52,7 +56,14 @@ def quantize_fx(
     if calibration is not None:
         head, calibration = first_batch(calibration)
         example_inputs = head if example_inputs is None else example_inputs
-    prepared = prepare_fx(model, qconfig_dict, example_inputs, bias_correction=bias_correction, strict=strict)
+    prepared = prepare_fx(
+        model,
+        qconfig_dict,
+        example_inputs,
+        bias_correction=bias_correction,
+        adaptive_rounding=adaptive_rounding,
+        strict=strict,
+    )
     if calibration is not None:
         calibrate(prepared, calibration)
     return convert_fx(prepared, isa=isa)
@@ -64,6 +75,7 @@ def prepare_fx(
     example_inputs: Any = None,
     *,
     bias_correction: bool = True,
+    adaptive_rounding: bool = True,
     strict: bool = False,
 ) -> PreparedModel:
     """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
@@ -82,7 +94,7 @@ def prepare_fx(
         annotation = annotate(
             gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
         )
-        return insert_observers(gm, annotation, bias_correction=bias_correction)
+        return insert_observers(gm, annotation, Recovery(bias_correction, adaptive_rounding))
 
     gm = pipeline.run(pipeline.insertion(insert), gm)
     gm.meta["input_quantized_idxs"], gm.meta["output_quantized_idxs"] = (
@@ -153,8 +165,10 @@ def _operations(graph: fx.Graph) -> frozenset[object]:
 
 
 def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
-    gm = pipeline.run(pipeline.NORMALIZE, captured)
     args, kwargs = _example(model, example_inputs)
+    if args or kwargs:
+        captured = record_shapes(captured, args, kwargs)
+    gm = pipeline.run(pipeline.NORMALIZE, captured)
     if args or kwargs:
         inputs = bind_placeholders(gm.graph, args, kwargs)
         gm = propagate_shapes(gm, inputs)

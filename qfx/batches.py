@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from qfx.errors import CalibrationError
+from qfx.inputs import is_foreign_array
 
 _LABELS = frozenset({"label", "labels", "target", "targets", "y"})
 
@@ -58,9 +59,12 @@ def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any
         CalibrationError: The batch does not fit the signature.
     """
     if isinstance(batch, Mapping):
-        return (), _named(signature, batch, index)
+        named = _named(signature, batch, index)
+        _require_tensors(named.values(), index)
+        return (), named
     values = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
     if signature.open_ended:
+        _require_tensors(values, index)
         return values, {}
     most = len(signature.names) - signature.by_name_only
     if len(values) == most + 1 or (len(values) == signature.required + 1 and _is_label(values[-1])):
@@ -70,7 +74,19 @@ def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any
             f"Batch {index} holds {len(values)} values, but the model takes {', '.join(signature.names)}.",
             remedy="Yield the inputs in the order of forward(), at most one label behind them.",
         )
+    _require_tensors(values, index)
     return values, {}
+
+
+def _require_tensors(values: Iterable[Any], index: int) -> None:
+    for value in values:
+        if is_foreign_array(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise CalibrationError(
+                f"Batch {index} holds a {kind} where a tensor belongs.",
+                why="The model computes with torch tensors only.",
+                remedy="Yield torch.from_numpy(array) in its place, or wrap the arrays in a DataLoader.",
+            )
 
 
 def _named(signature: Signature, batch: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -86,4 +102,6 @@ def _named(signature: Signature, batch: Mapping[str, Any], index: int) -> dict[s
 def _is_label(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.dim() <= 1 and not value.dtype.is_floating_point
+    if is_foreign_array(value):
+        return len(value.shape) <= 1 and value.dtype.kind in "iub"
     return isinstance(value, int)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from qfx.batches import Signature, split_batch
 from qfx.errors import CalibrationError, InputError
+from qfx.inputs import is_foreign_array
 from qfx.models import PreparedModel
 
 Calibration = Iterable[Any] | Callable[[nn.Module], Any]
@@ -90,10 +91,11 @@ def _length(data: Any) -> int | None:
 
 
 def _iterate(data: Any) -> Iterable[Any]:
-    if isinstance(data, (Tensor, str, Mapping)) or not isinstance(data, Iterable):
+    if isinstance(data, (Tensor, str, Mapping)) or not isinstance(data, Iterable) or is_foreign_array(data):
         raise CalibrationError(
             f"calibration is a {type(data).__name__}, not an iterable of batches.",
-            remedy="Pass a list of batches, a DataLoader, or a function that takes the prepared model.",
+            why="One array or tensor does not say where a batch begins." if hasattr(data, "shape") else None,
+            remedy="Pass a list of batches (tensors), a DataLoader, or a function that takes the prepared model.",
         )
     return data
 

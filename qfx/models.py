@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
 from qfx.frontends.shapes import propagate_shapes
+from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.explain import ModelExplanation, explain, profile
@@ -32,7 +33,10 @@ class PreparedModel(GraphCarrier):
             InputError: The inputs do not fit the model. Observers before the layer that failed have seen the batch.
             CalibrationError: A value that is not finite.
         """
-        inputs = tuple(map(as_float32, self.bind(args, kwargs)))
+        given = self.bind(args, kwargs)
+        for node, value in zip(self.graph.find_nodes(op="placeholder"), given, strict=True):
+            require_no_foreign_array(f"Input {str(node.target)!r}", value)
+        inputs = tuple(map(as_float32, given))
         result = self.run_graph(*inputs)
         if self.info.get("example_inputs") is None:
             self.info["example_inputs"] = tuple(map(describe, inputs))
@@ -89,7 +93,7 @@ class QuantizedModel(GraphCarrier):
         given = self.bind(args, kwargs)
         if self.info.get("example_inputs") is None:
             self._learn_shapes(given)
-        return tuple(_checked(n, v) for n, v in zip(self.graph.find_nodes(op="placeholder"), given, strict=True))
+        return tuple(checked(n, v) for n, v in zip(self.graph.find_nodes(op="placeholder"), given, strict=True))
 
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
@@ -112,13 +116,7 @@ class QuantizedModel(GraphCarrier):
         self._compiled = None  # made anew from the loaded tensors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        probe = fn(torch.zeros(1))
-        if probe.device.type != "cpu" or probe.dtype is not torch.float32:
-            raise UnsupportedError(
-                f"A quantized model can't move to {probe.device} or become {probe.dtype}.",
-                why="Its integers and scales are for qfx's CPU kernels.",
-                remedy="Keep it on the CPU; convert the float model instead.",
-            )
+        _require_in_place(fn(torch.zeros(1)))
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _not_copied(self) -> tuple[str, ...]:
@@ -132,61 +130,26 @@ class QuantizedModel(GraphCarrier):
         self._compiled = None
 
 
+def _require_in_place(probe: Tensor) -> None:
+    """Raise unless a tensor that went through a module-wide conversion is still float32 on the CPU."""
+    if probe.device.type != "cpu":
+        raise UnsupportedError(
+            f"A quantized model can't move to {probe.device}.",
+            why="Its integers and scales are for qfx's CPU kernels.",
+            remedy="Keep it on the CPU; move the float model to run that there.",
+        )
+    if probe.dtype is not torch.float32:
+        raise UnsupportedError(
+            f"A quantized model can't become {probe.dtype}.",
+            why="Its weights are int8 already, and its scales must stay float32 to mean the same.",
+            remedy=f"Keep it as it is; for {probe.dtype} call the same method on the float model.",
+        )
+
+
 def _preserve(target: nn.Module, preserved: Mapping[str, Any]) -> None:
     for name, value in preserved.items():
         if not hasattr(target, name):  # a part of the graph is there already, observed or quantized
             setattr(target, name, value)
-
-
-def describe(value: Any) -> Any:
-    """A tensor's shape and dtype, enough to make an example like it; anything else as it is."""
-    return ("tensor", tuple(value.shape), value.dtype) if isinstance(value, Tensor) else ("value", value)
-
-
-def example(description: Any) -> Any:
-    """An example input of the described shape and dtype."""
-    if description[0] == "value":
-        return description[1]
-    return torch.zeros(description[1], dtype=description[2])
-
-
-_CASTABLE = (torch.float64, torch.float16, torch.bfloat16)
-
-
-def as_float32(value: Any) -> Any:
-    """A floating-point tensor of another precision as float32; anything else as it is."""
-    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in _CASTABLE else value
-
-
-def _checked(node: fx.Node, value: Any) -> Any:
-    """``value`` as the program takes it, or an InputError that names the input."""
-    shape, wanted = node.meta.get("shape"), node.meta.get("dtype", torch.float32)
-    arrives = node.meta.get("arrives_as")
-    if shape is None or (wanted is not torch.float32 and arrives is None):
-        return value
-    what = f"Input {node.target!r}"
-    if not isinstance(value, Tensor):
-        raise InputError(f"{what} is {type(value).__name__}, not a tensor.", remedy="Pass a float32 CPU tensor.")
-    if value.device.type != "cpu":
-        raise InputError(f"{what} is on {value.device}.", why="qfx runs on the CPU.", remedy="Pass it .cpu().")
-    if value.dim() != len(shape):
-        raise InputError(
-            f"{what} has rank {value.dim()} (shape {tuple(value.shape)}), but the model was prepared with rank "
-            f"{len(shape)} (shape {tuple(shape)}).",
-            remedy="Pass a tensor of that rank; a single sample needs a batch dimension.",
-        )
-    if arrives is not None:
-        return _checked_codes(what, value, arrives.dtype.storage)
-    value = as_float32(value)
-    if value.dtype is not torch.float32:
-        raise InputError(f"{what} has dtype {value.dtype}.", remedy="Pass floating point: the model quantizes itself.")
-    return value
-
-
-def _checked_codes(what: str, value: Tensor, storage: torch.dtype) -> Tensor:
-    if value.dtype is not storage:
-        raise InputError(f"{what} arrives quantized: it must be {storage}, not {value.dtype}.")
-    return value if storage is torch.uint8 else (value.to(torch.int16) + 128).to(torch.uint8)
 
 
 def _located(error: QfxError, compiled: Compiled) -> InputError:

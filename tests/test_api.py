@@ -343,10 +343,17 @@ def test_an_integer_output_that_no_qconfig_reaches_is_an_error() -> None:
         qfx.prepare_fx(nn.ReLU(), {"": None, "output_quantized_idxs": [0]}, (X,))
 
 
-def test_bias_correction_is_on_by_default_and_can_be_turned_off(net: nn.Module, quantized: QuantizedModel) -> None:
-    plain = qfx.quantize_fx(net, DEFAULT, BATCHES, bias_correction=False)
-    assert torch.equal(plain.get_submodule("fc").weight, quantized.get_submodule("fc").weight)
-    assert not torch.equal(plain.get_submodule("fc").bias, quantized.get_submodule("fc").bias)
+def test_bias_correction_is_on_by_default_and_can_be_turned_off(net: nn.Module) -> None:
+    corrected = qfx.quantize_fx(net, DEFAULT, BATCHES, adaptive_rounding=False)
+    plain = qfx.quantize_fx(net, DEFAULT, BATCHES, adaptive_rounding=False, bias_correction=False)
+    assert torch.equal(plain.get_submodule("fc").weight, corrected.get_submodule("fc").weight)
+    assert not torch.equal(plain.get_submodule("fc").bias, corrected.get_submodule("fc").bias)
+
+
+def test_adaptive_rounding_is_on_by_default_and_can_be_turned_off(net: nn.Module, quantized: QuantizedModel) -> None:
+    plain = qfx.quantize_fx(net, DEFAULT, BATCHES, adaptive_rounding=False)
+    assert torch.equal(plain.fc.weight_scale, quantized.fc.weight_scale)
+    assert not torch.equal(plain.get_submodule("stem.0").weight, quantized.get_submodule("stem.0").weight)
 
 
 # ---------------------------------------------------------------- the result
@@ -355,8 +362,9 @@ def test_bias_correction_is_on_by_default_and_can_be_turned_off(net: nn.Module, 
 def test_named_attributes_hold_integers_under_the_users_paths(net: nn.Module, quantized: QuantizedModel) -> None:
     assert quantized.fc.weight.dtype == torch.int8
     assert quantized.get_submodule("stem.0").weight.shape == net.stem[0].weight.shape
-    dequantized = quantized.fc.weight.float() * quantized.fc.weight_scale[:, None]
-    assert (dequantized - net.fc.weight).abs().max() <= 0.5 * float(quantized.fc.weight_scale.max()) * (1 + 2**-10)
+    nearest = qfx.quantize_fx(net, DEFAULT, BATCHES, adaptive_rounding=False).fc
+    dequantized = nearest.weight.float() * nearest.weight_scale[:, None]
+    assert (dequantized - net.fc.weight).abs().max() <= 0.5 * float(nearest.weight_scale.max()) * (1 + 2**-10)
 
 
 def test_the_report_has_a_record_for_each_node(quantized: QuantizedModel) -> None:

@@ -101,8 +101,11 @@ def test_a_prepared_model_on_another_device_can_come_back_for_conversion(small: 
 
 
 def test_a_quantized_model_stays_on_the_cpu_in_its_dtypes(quantized: QuantizedModel) -> None:
-    told(qfx.UnsupportedError, lambda: quantized.to("meta"))
-    told(qfx.UnsupportedError, quantized.half)
+    assert "can't move to meta" in told(qfx.UnsupportedError, lambda: quantized.to("meta"))
+    for become, dtype in ((quantized.half, "float16"), (quantized.double, "float64"), (quantized.bfloat16, "bfloat16")):
+        message = told(qfx.UnsupportedError, become)
+        assert f"can't become torch.{dtype}" in message
+        assert "move" not in message
     assert quantized.float() is quantized.cpu()
 
 
@@ -135,7 +138,9 @@ def test_parameters_that_are_not_finite(small: nn.Module, value: float) -> None:
     told(qfx.ConversionError, lambda: qfx.quantize_fx(broken, DEFAULT, [X]), where="head", line="self.head(")
     broken = copy.deepcopy(small)
     broken.head.weight.data[0, 0] = value
-    told(qfx.CalibrationError, lambda: qfx.quantize_fx(broken, DEFAULT, [X]), where="head.weight", line="self.head(")
+    message = told(qfx.ConversionError, lambda: qfx.quantize_fx(broken, DEFAULT, [X]), where="head", line="self.head(")
+    assert "'head.weight'" in message
+    assert "calibration" not in message
 
 
 def test_a_bias_too_large_for_32_bits_of_its_scale_stays_exact(small: nn.Module) -> None:
@@ -212,6 +217,40 @@ def test_a_calibration_batch_that_does_not_fit_is_named(small: nn.Module, batch:
     batches = [X, batch]
     message = told(qfx.CalibrationError, lambda: qfx.quantize_fx(small, DEFAULT, batches), where=where, line=line)
     assert "1" in message or "channels" in message
+
+
+ARRAY = X.numpy()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [[ARRAY], [X, ARRAY], [(ARRAY, 3)], [{"x": ARRAY}], [X, (ARRAY, np.int64(3))]],
+    ids=["first", "second", "with a label", "by name", "with a numpy label"],
+)
+def test_arrays_of_numpy_in_the_calibration(small: nn.Module, data: list[Any]) -> None:
+    message = told(qfx.CalibrationError, lambda: qfx.quantize_fx(small, DEFAULT, data))
+    assert f"Batch {len(data) - 1} holds a numpy.ndarray" in message
+    assert "torch.from_numpy" in message
+
+
+def test_one_array_of_numpy_as_calibration(small: nn.Module) -> None:
+    assert "ndarray" in told(qfx.CalibrationError, lambda: qfx.quantize_fx(small, DEFAULT, ARRAY))
+
+
+def test_a_numpy_label_beside_a_tensor_is_a_label(small: nn.Module, quantized: QuantizedModel) -> None:
+    assert torch.equal(qfx.quantize_fx(small, DEFAULT, [(X, np.arange(4))])(X), quantized(X))
+
+
+def test_an_array_of_numpy_as_input(small: nn.Module, quantized: QuantizedModel) -> None:
+    for model in (quantized, qfx.prepare_fx(small, DEFAULT)):
+        assert "torch.from_numpy" in told(qfx.InputError, lambda model=model: model(ARRAY))
+
+
+def test_an_input_that_is_to_arrive_as_integers(small: nn.Module) -> None:
+    model = qfx.quantize_fx(small, {**DEFAULT, "input_quantized_idxs": [0]}, [X])
+    message = told(qfx.InputError, lambda: model(X))
+    assert "must be torch.uint8, not torch.float32" in message
+    assert "input_quantized_idxs" in message
 
 
 def test_example_inputs_that_do_not_fit_are_named(small: nn.Module) -> None:

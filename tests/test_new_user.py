@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import qfx
 
@@ -105,3 +106,52 @@ def test_a_model_of_any_number_of_inputs_is_refused_by_name() -> None:
 
     with pytest.raises(qfx.CaptureError, match="any number of inputs"):
         qfx.prepare_fx(Sum(), {"": qfx.get_default_qconfig()})
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "decision"),
+    [
+        (nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5), "int8"),
+        (nn.Linear(4, 4), X, "int8"),
+        (nn.ReLU(), X, "float"),
+        (nn.LSTM(4, 5, batch_first=True), torch.randn(2, 3, 4), "float"),
+    ],
+)
+def test_a_bare_layer_is_a_model(layer: nn.Module, x: Tensor, decision: str) -> None:
+    quantized = qfx.quantize_fx(layer.eval(), DEFAULT, [x])
+    assert [r.decision for r in quantized.report] == [decision]
+    given, wanted = (torch.utils._pytree.tree_leaves(model(x)) for model in (quantized, layer))
+    for ours, theirs in zip(given, wanted, strict=True):
+        assert (ours - theirs).abs().max() <= 0.02 * theirs.abs().max()
+
+
+class Resized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear, self.norm = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(6, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return F.interpolate(self.conv(x), size=x.shape[2:]), self.norm(self.linear(y))
+
+
+def test_shapes_of_bare_inputs_are_known_from_the_first_batch() -> None:
+    batch = torch.randn(2, 3, 8, 8), torch.randn(2, 6)
+    quantized = qfx.quantize_fx(Resized().eval(), DEFAULT, [batch])
+    assert [r.op for r in quantized.report.decided("int8")] == ["conv", "interpolate", "linear"]
+    assert len(quantized.report) == 3
+    assert quantized(torch.randn(3, 3, 10, 6), torch.randn(3, 6))[0].shape == (3, 4, 10, 6)
+
+
+class AddsOnes(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.l(x) + torch.ones(x.shape[0])[:, None]
+
+
+@pytest.mark.parametrize("examples", [None, (X,)])
+def test_a_tensor_made_from_a_size_at_the_root(examples: Any) -> None:
+    model = AddsOnes().eval()
+    prepared = qfx.prepare_fx(model, DEFAULT, examples)
+    prepared(X)
+    quantized = qfx.convert_fx(prepared)
+    for x in (X, X[:1]):
+        assert (quantized(x) - model(x)).abs().max() < 0.05

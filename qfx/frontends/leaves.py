@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrize
+
+SCALARS = (type(None), bool, int, float, str)
+"""Types of arguments' defaults that a trace fixes."""
+
+WHOLE = "whole"
+"""Key of a captured graph's ``meta``: the path of the leaf that is the whole model."""
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _HARMLESS = {"__init__", "__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__qualname__"}
@@ -27,6 +34,45 @@ def builtin_class(module: nn.Module) -> type[nn.Module] | None:
             return None if overridden or issubclass(cls, _CONTAINERS) else cls
         own |= set(vars(cls))
     return None
+
+
+def capture_whole(module: nn.Module, inputs: Collection[str], island_reason: str | None = None) -> fx.GraphModule:
+    """A raw trace of a model that is one leaf: its inputs, one call of it, its result.
+
+    ``meta[WHOLE]`` is the path of the leaf in the result; to the user its path is "".
+
+    Args:
+        module: The model.
+        inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph.
+        island_reason: Why the model is to stay float, if it is.
+    """
+    graph = fx.Graph()
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    specialized: dict[str, Any] = {}
+    for parameter in inspect.signature(module.forward).parameters.values():
+        required = parameter.default is parameter.empty
+        if not required and parameter.name not in inputs and isinstance(parameter.default, SCALARS):
+            specialized[parameter.name] = parameter.default
+            continue
+        given = graph.placeholder(parameter.name, default_value=parameter.default)
+        if specialized or parameter.kind is parameter.KEYWORD_ONLY:
+            kwargs[parameter.name] = given
+        else:
+            args.append(given)
+    name = type(module).__name__.lower()
+    call = graph.call_module(name, tuple(args), kwargs)
+    call.meta["module_class"] = type(module)
+    if island_reason is not None:
+        call.meta["island_reason"] = island_reason
+    graph.output(call)
+    for node in graph.nodes:
+        node.meta.update(module_path="", source=None)
+    holder = nn.Module()
+    holder.add_module(name, module)
+    made = fx.GraphModule(holder, graph, type(module).__name__)
+    made.meta.update({WHOLE: name, "specialized": specialized})
+    return made
 
 
 def run_leaf(module: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from qfx.frontends.constants import Constants, join, parent
+from qfx.frontends.leaves import WHOLE
 from qfx.frontends.mutation import changes_operand, storages
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias
 from qfx.ops.extents import DIM_FUNCTIONS
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Attr, Folded, NotNormal, Pieces, Shape, Term
+from qfx.patterns.symbolic_shape import input_ranks
 
 _ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
 
@@ -25,13 +27,25 @@ def normalize(captured: fx.GraphModule) -> fx.GraphModule:
 
     Calls become table ops with every argument resolved; parameters are ``get_attr`` nodes under their module paths;
     what only matters in training, assertions and dead code are gone. A call outside the tables keeps its form and
-    has ``meta["opaque_reason"]``. Nodes have ``meta`` ``module_path``, ``source``, ``alias`` (the module class,
-    function or method name that the user wrote) and ``module_class``.
+    has ``meta["opaque_reason"]``. Where the captured nodes have no ``meta["shape"]``, the ranks of inputs are taken
+    from the convolutions and pools that read them. Nodes have ``meta`` ``module_path``, ``source``, ``alias`` (the
+    module class, function or method name that the user wrote) and ``module_class``.
 
     Args:
         captured: The result of a frontend; it is not changed.
     """
-    writer = _Writer(captured)
+    normal = _normalize(captured, {})
+    unknown = [node for node in normal.graph.find_nodes(op="placeholder") if "shape" not in node.meta]
+    if unknown and any("opaque_reason" in node.meta for node in normal.graph.nodes):
+        found = input_ranks(normal.graph)
+        ranks = {str(node.target): found[node] for node in unknown if node in found}
+        return _normalize(captured, ranks) if ranks else normal
+    return normal
+
+
+def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphModule:
+    """The Normal level, given the ranks of some inputs whose shapes are unknown."""
+    writer = _Writer(captured, ranks)
     for node in captured.graph.nodes:
         writer.visit(node)
     writer.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
@@ -52,17 +66,20 @@ def normalize(captured: fx.GraphModule) -> fx.GraphModule:
 class _Writer:
     """Writes the Normal graph node by node. ``env`` maps captured nodes to nodes, numbers, shapes and tuples."""
 
-    def __init__(self, captured: fx.GraphModule) -> None:
-        self.graph = fx.Graph()
+    def __init__(self, captured: fx.GraphModule, ranks: Mapping[str, int]) -> None:
+        self.graph, self.ranks = fx.Graph(), ranks
         self.modules: dict[str, nn.Module] = dict(captured.named_modules())
-        self.constants = Constants(captured, self.graph)
+        self.home = str(captured.meta.get(WHOLE, ""))
+        self.constants = Constants(captured.get_submodule(self.home), self.graph)
         self.storages = storages(captured.graph, self.modules)
         self.env: dict[fx.Node, Any] = {}
         self._dims: dict[Any, fx.Node] = {}
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            self.env[node] = self._copy(node, node.args, {})
+            made = self.env[node] = self._copy(node, node.args, {})
+            if str(node.target) in self.ranks:
+                made.meta.setdefault("rank", self.ranks[str(node.target)])
         elif node.op == "get_attr":
             self.env[node] = self.constants.attribute(str(node.target))
         elif node.op == "output":
@@ -101,6 +118,7 @@ class _Writer:
 
     def _term(self, value: Any, node: fx.Node, alias: Alias, name: str | None = None) -> Any:
         owner = str(node.target) if node.op == "call_module" else node.meta["module_path"]
+        owner = "" if owner == self.home else owner
         if isinstance(value, Attr):
             return self.constants.attribute(join(owner, value.name))
         if isinstance(value, Folded):
@@ -130,6 +148,8 @@ class _Writer:
         new = self.graph.create_node(kind, target, args, kwargs, name=name)
         new.meta["module_path"] = node.meta.get("module_path", "")
         new.meta["source"] = node.meta.get("source")
+        if name is not None:
+            new.meta.update({key: node.meta[key] for key in ("shape", "dtype") if key in node.meta})
         if node.op.startswith("call"):
             new.meta["alias"] = node.meta.get("module_class", node.target)
             new.meta["module_class"] = node.meta.get("module_class")

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qfx.errors import InputError
+from qfx.ir.module import bind_nodes
 
 
 def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
@@ -38,6 +39,27 @@ def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.Gr
             if len(changes) == 1 and changes[0][1:] == (batch, batch + 1):  # type: ignore[operator]
                 node.meta["batch_dim"] = changes[0][0]
     return graph_module
+
+
+def record_shapes(
+    captured: fx.GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> fx.GraphModule:
+    """Sets ``meta`` ``shape`` and ``dtype`` of every tensor node of a captured model, and returns the model.
+
+    Normalization reads ranks and dtypes from there. No dim becomes a constant by it.
+
+    Args:
+        captured: The result of a frontend; its nodes' metadata changes.
+        args: Positional example inputs.
+        kwargs: Example inputs by name.
+
+    Raises:
+        InputError: The inputs do not fit the model.
+    """
+    named = [n for n in captured.graph.find_nodes(op="placeholder") if not str(n.target).startswith("*")]
+    for node, (shape, dtype) in _run(captured, bind_nodes(named, args, kwargs or {})).items():
+        node.meta["shape"], node.meta["dtype"] = shape, dtype
+    return captured
 
 
 def bind_inputs(graph_module: fx.GraphModule, inputs: Any) -> tuple[Any, ...]:

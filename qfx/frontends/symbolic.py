@@ -15,12 +15,13 @@ import torch
 from torch import fx, nn
 
 from qfx.errors import CaptureError
-from qfx.frontends.leaves import bake_weights, builtin_class, run_leaf
+from qfx.frontends.leaves import SCALARS, bake_weights, builtin_class, capture_whole, run_leaf
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import explain
 from qfx.frontends.source import error_source, user_source
 
-_SCALARS = (type(None), bool, int, float, str)
+_FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
+"""Functions that make a tensor from sizes alone, which torch does not dispatch on traced values."""
 
 
 def capture(
@@ -49,6 +50,10 @@ def capture(
         CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
     """
     root = _private_copy(model)
+    if builtin_class(root) is not None:
+        whole = capture_whole(root, inputs, _of_class(root, tuple(non_traceable_module_class)))
+        whole.meta["training"] = model.training
+        return whole.eval()
     islands: dict[str, str] = {}
     while True:
         tracer = Tracer(root, islands, set(non_traceable_module_name), tuple(non_traceable_module_class), set(inputs))
@@ -108,7 +113,8 @@ class Tracer(fx.Tracer):
         classes: tuple[type[nn.Module], ...],
         inputs: Collection[str],
     ) -> None:
-        super().__init__(param_shapes_constant=True)
+        super().__init__(autowrap_functions=_FACTORIES, param_shapes_constant=True)
+        self._autowrap_search.append(torch)
         self.model, self.islands, self.names, self.classes, self.inputs = model, islands, names, classes, inputs
         self.path: list[str] = [""]
         self.specialized: dict[str, Any] = {}
@@ -122,6 +128,8 @@ class Tracer(fx.Tracer):
         except Exception as error:
             path = self._failed[0] if self._failed[1] is error else ""
             return Failure.of(path, error)
+        for node in self.graph.nodes:
+            node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
             return Failure(node.meta["module_path"], why, why, "Use the out-of-place form, or", node.meta["source"])
         return None
@@ -130,7 +138,7 @@ class Tracer(fx.Tracer):
         return TracedProxy(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
-        if kind == "placeholder" and args and target not in self.inputs and isinstance(args[0], _SCALARS):
+        if kind == "placeholder" and args and target not in self.inputs and isinstance(args[0], SCALARS):
             self.specialized[target] = args[0]
             return args[0]
         return super().create_proxy(kind, target, args, kwargs, *rest, **options)
@@ -172,9 +180,12 @@ class Tracer(fx.Tracer):
             return self.islands[path]
         if path in self.names:
             return "named in non_traceable_module_name"
-        if isinstance(module, self.classes):
-            return f"{type(module).__name__} is in non_traceable_module_class"
-        return None
+        return _of_class(module, self.classes)
+
+
+def _of_class(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> str | None:
+    """Why a module of one of ``classes`` stays float."""
+    return f"{type(module).__name__} is in non_traceable_module_class" if isinstance(module, classes) else None
 
 
 @contextlib.contextmanager

@@ -47,13 +47,24 @@ LEVELS = {
 }
 
 
-def violations(gm: fx.GraphModule, level: Level, op_name: OpName) -> Iterator[str]:
-    """Every way in which ``gm`` breaks ``level``'s rules, one sentence each."""
+@dataclass(frozen=True)
+class Violation:
+    """A node that its level forbids, and why; ``str()`` is one sentence."""
+
+    node: fx.Node
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.node.format_node()}: {self.reason}"
+
+
+def violations(gm: fx.GraphModule, level: Level, op_name: OpName) -> Iterator[Violation]:
+    """Every way in which ``gm`` breaks ``level``'s rules."""
     modules = dict(gm.named_modules())
     for node in gm.graph.nodes:
         reason = _violation(node, level, op_name, modules)
         if reason:
-            yield f"{node.format_node()}: {reason}"
+            yield Violation(node, reason)
 
 
 def _violation(node: fx.Node, level: Level, op_name: OpName, modules: dict[str, object]) -> str | None:

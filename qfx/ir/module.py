@@ -110,7 +110,11 @@ def bind_placeholders(graph: fx.Graph, args: tuple[Any, ...], kwargs: Mapping[st
     Raises:
         InputError: Too many, unknown, repeated or missing inputs.
     """
-    nodes = graph.find_nodes(op="placeholder")
+    return bind_nodes(graph.find_nodes(op="placeholder"), args, kwargs)
+
+
+def bind_nodes(nodes: list[fx.Node], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """As :func:`bind_placeholders`, for some placeholders of a graph."""
     names = [str(n.target) for n in nodes]
     takes = f"The model takes {len(names)}: {', '.join(names) or 'none'}."
     if len(args) > len(nodes):

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import fx
 
 NO_ENTRY = "no entry"
 """``meta["qconfig_rule"]`` of a node that no entry of the qconfig_dict names."""
 
-PLACE = ("module_path", "source", "shape", "dtype")
+PLACE = ("module_path", "source", "shape", "dtype", "batch_dim")
 """Metadata that says where a value comes from and what it is; derived nodes inherit it."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a node.
+
+    Attributes:
+        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call) or ``"float"``.
+        reason: Why, in words for the report.
+    """
+
+    kind: Literal["int8", "dynamic", "float"]
+    reason: str
+
+
+_UNDECIDED = Decision("float", "")
+
+
+def decision_of(node: fx.Node) -> Decision:
+    """What was decided for ``node``; float without a reason where nothing was."""
+    decided = node.meta.get("decision", _UNDECIDED)
+    assert isinstance(decided, Decision), f"{node.name} carries {decided!r}"
+    return decided
+
+
+def decide(node: fx.Node, decision: Decision) -> None:
+    """Record what was decided for ``node``."""
+    node.meta["decision"] = decision
 
 
 def operand(node: fx.Node, index: int = 0) -> fx.Node:

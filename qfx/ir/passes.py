@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from pathlib import Path
 from torch import fx
 
 from qfx.errors import QfxError
-from qfx.ir.levels import LEVELS, OpName, violations
-from qfx.ir.printer import print_graph
+from qfx.ir.levels import LEVELS, OpName, Violation, violations
+from qfx.ir.printer import print_graph, print_node
 
 PassFunction = Callable[[fx.GraphModule], fx.GraphModule]
 
@@ -39,7 +41,10 @@ class Pass:
 
 
 class PassError(AssertionError):
-    """A pass broke its level's rules or failed: a bug in qfx, with a dump of the graph it was given."""
+    """A pass broke its level's rules or failed: a bug in qfx.
+
+    The message shows the nodes concerned and their neighbours; the file that it names holds the whole graph.
+    """
 
 
 def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName) -> fx.GraphModule:
@@ -61,17 +66,58 @@ def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName) -> f
         except QfxError:
             raise
         except Exception as error:
-            raise PassError(f"pass {item.title!r} failed: {error}\nthe graph it was given:\n{text}") from error
+            raise PassError(_failure(item.title, error, gm.graph, text)) from error
         before, text = text, print_graph(gm.graph)
         problems = list(violations(gm, LEVELS[item.after], op_name))
         if folder:
             _dump(Path(folder), number, item.title, text if text != before else "", time.perf_counter() - started)
         if problems:
-            listing = "\n".join(problems)
-            raise PassError(
-                f"pass {item.title!r} left a graph that level {item.after!r} forbids:\n{listing}\nbefore:\n{before}"
-            )
+            raise PassError(_broken(item, problems, gm.graph, before, text))
     return gm
+
+
+_SHOWN = 3
+"""How many of the nodes concerned a message shows."""
+
+
+def _failure(title: str, error: Exception, graph: fx.Graph, text: str) -> str:
+    first, *_ = [*str(error).splitlines(), ""]
+    words = set(re.findall(r"\w+", str(error)))
+    named = [node for node in graph.nodes if node.name in words]
+    lines = [f"pass {title!r} failed: {type(error).__name__}: {first}", *_surroundings(named)]
+    return "\n".join([*lines, _whole(title, graph, f"the graph it was given:\n{text}")])
+
+
+def _broken(item: Pass, problems: list[Violation], graph: fx.Graph, before: str, after: str) -> str:
+    lines = [f"pass {item.title!r} left a graph that level {item.after!r} forbids:"]
+    lines += [f"  {problem}" for problem in problems[:_SHOWN]]
+    lines += [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    lines += _surroundings([problem.node for problem in problems])
+    return "\n".join([*lines, _whole(item.title, graph, f"before:\n{before}\nafter:\n{after}")])
+
+
+def _surroundings(nodes: list[fx.Node]) -> list[str]:
+    """The first of ``nodes``, marked, among their operands and users."""
+    marked = nodes[:_SHOWN]
+    around = {near for node in marked for near in (node, *node.all_input_nodes, *node.users)}
+    if not around:
+        return []
+    ordered = [node for node in marked[0].graph.nodes if node in around]
+    return ["where:", *(f"{'>' if node in marked else ' '} {print_node(node)}" for node in ordered)]
+
+
+def _whole(title: str, graph: fx.Graph, text: str) -> str:
+    """The last line of a message: how large the graph is, and the file in the temp directory that holds ``text``."""
+    size = f"the graph has {len(graph.nodes)} nodes"
+    name = re.sub(r"\W+", "_", title)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix=f"qfx_{name}_", suffix=".txt", delete=False
+        ) as file:
+            file.write(text)
+    except OSError as error:
+        return f"{size}; it could not be written to {tempfile.gettempdir()}: {error}"
+    return f"{size}; it is in {file.name}"
 
 
 def _dump(folder: Path, number: int, title: str, text: str, seconds: float) -> None:

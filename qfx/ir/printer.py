@@ -9,10 +9,11 @@ from torch import fx
 
 def print_graph(graph: fx.Graph) -> str:
     """One line a node: ``name = target(args) @ module path``."""
-    return "\n".join(_line(node) for node in graph.nodes) + "\n"
+    return "\n".join(print_node(node) for node in graph.nodes) + "\n"
 
 
-def _line(node: fx.Node) -> str:
+def print_node(node: fx.Node) -> str:
+    """The node's line in :func:`print_graph`."""
     path = f"  @ {node.meta['module_path']}" if node.meta.get("module_path") else ""
     if node.op == "output":
         return f"return {_show(node.args[0])}"

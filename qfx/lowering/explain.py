@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from qfx.lowering.compile import Compiled, CompiledSegment
-from qfx.runtime import Explanation
+from qfx.runtime import Explanation, StepRecord, peaks
+
+_WEIGHTED = ("conv", "linear", "linear_dynamic")
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,40 @@ def _explain(part: CompiledSegment) -> Explanation | tuple[str, ...]:
 
 
 def profile(compiled: Compiled, inputs: tuple[Any, ...], repeats: int) -> ModelExplanation:
-    """The plans for ``inputs`` with the median microseconds of every step."""
+    """The plans for ``inputs`` with the median microseconds, the rate and the share of the peak of every step."""
     parts: list[Explanation | tuple[str, ...]] = []
 
     def observe(part: CompiledSegment, given: list[Tensor]) -> Any:
         assert part.executable is not None
         plan = part.executable.explain(*(tuple(t.shape) for t in given))
-        parts.append(replace(plan, steps=part.executable.profile(*given, repeats=repeats)))
+        timed = part.executable.profile(*given, repeats=repeats)
+        parts.append(replace(plan, steps=tuple(_rated(part, record) for record in timed)))
         return part.executable(*given)
 
     compiled.run(inputs, observe)
     return ModelExplanation(tuple(parts))
+
+
+def _rated(part: CompiledSegment, record: StepRecord) -> StepRecord:
+    """``record`` with its multiply-accumulates and their share of what the CPU can do."""
+    assert part.executable is not None
+    counted = replace(record, macs=_multiply_accumulates(part, record))
+    if counted.gmacs is None:
+        return counted
+    return replace(counted, share_of_peak=counted.gmacs / _peak(part.executable.isa, record.threads))
+
+
+def _multiply_accumulates(part: CompiledSegment, record: StepRecord) -> int:
+    """Of a step that multiplies by a weight [outputs, ...]: one for each output and each weight that makes it."""
+    node = part.steps.get(record.name)
+    weight = node.meta.get("weights", {}).get("weight") if node is not None and record.op in _WEIGHTED else None
+    if weight is None:
+        return 0
+    values = weight.array.values
+    each = values[0].numel() if values.dim() > 1 else 1
+    return math.prod(record.shape) * each
+
+
+@functools.cache
+def _peak(isa: str, threads: int) -> float:
+    return peaks(isa, threads, read_bytes=1).gmacs

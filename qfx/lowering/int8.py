@@ -9,7 +9,7 @@ from torch import fx
 
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
-from qfx.ir.nodes import keyword, operand, path, place
+from qfx.ir.nodes import decision_of, keyword, operand, path, place
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
@@ -75,7 +75,7 @@ class _Lowering:
             self.values[node] = self._as_float(operand(node))
         elif is_dim(node):
             self._copy(node, ValueType("dim"), code_ok=True)
-        elif op is not None and node.meta.get("decision", ("float",))[0] == "int8":
+        elif op is not None and decision_of(node).kind == "int8":
             self._integer(op, node)
         else:
             self._float(op, node)
@@ -169,7 +169,7 @@ class _Lowering:
             return False
         if coded:
             return emittable(op.name, coded=True)
-        if node.meta.get("decision", ("float",))[0] == "dynamic":
+        if decision_of(node).kind == "dynamic":
             return True
         kinds = {self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
         return emittable(op.name, coded=False) and _float_type(node).kind == "float" and kinds <= {"float", "constant"}

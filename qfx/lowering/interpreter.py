@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute, read_qparams
-from qfx.ir.nodes import keyword, operand
+from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import arithmetic, qdq
@@ -76,9 +76,9 @@ class _Run:
         if node.target is qdq.dequantize:
             code, scale, zero = (self.env[operand(node, i)] for i in range(3))
             return QArray(code, scale, zero, keyword(node, "axis"))
-        if op is not None and node.meta.get("decision", ("float",))[0] == "int8":
+        if op is not None and decision_of(node).kind == "int8":
             return self._integer(node)
-        if node.meta.get("decision", ("float",))[0] == "dynamic":
+        if decision_of(node).kind == "dynamic":
             return self._dynamic(node)
         if op is not None and _is_glue(op) and self._all_float32(node):
             assert op.integer is not None
@@ -91,7 +91,7 @@ class _Run:
 
     def _quantize(self, node: fx.Node) -> Tensor:
         source, qparams = operand(node), read_qparams(self.gm, node)
-        if source.op == "call_function" and source.meta.get("decision", ("float",))[0] == "int8":
+        if source.op == "call_function" and decision_of(source).kind == "int8":
             codes = self.env[source]
         else:
             scale, zero = (self.env[operand(node, i)] for i in (1, 2))

@@ -20,7 +20,10 @@ def register_alias(alias: Alias) -> Alias:
     """
     taken = ALIASES.get(alias.spelling)
     if taken is not None:
-        raise UnsupportedError(f"{alias.name} can't be an alias of {alias.op!r}: it is one of {taken.op!r}.")
+        raise UnsupportedError(
+            f"{alias.name} can't be an alias of {alias.op!r}: it is one of {taken.op!r}.",
+            remedy="Register a spelling of your own; those of torch are taken.",
+        )
     ALIASES[alias.spelling] = alias
     return alias
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
-from qfx.ops.extents import extent_of
+from qfx.ops.extents import extent_of, is_floating
 from qfx.ops.terms import Attr, Folded, Term, term
 
 _COMPUTED = "its weight is computed from activations"
@@ -163,6 +164,31 @@ def matmul(input: Any, other: Any) -> Term:
     return term("matmul", input, other)
 
 
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Term:
+    """``F.scaled_dot_product_attention``: ``softmax(query * scale @ key.T + mask) @ value``."""
+    require_tensor(query, key, value)
+    require(dropout_p == 0.0, "it draws a random mask at evaluation too")
+    require(not is_causal and not enable_gqa, "its causal mask or its grouped heads have no row")
+    width = extent_of(query, -1)
+    require(scale is not None or width is not None, "the width of its heads is unknown")
+    factor = float(scale) if scale is not None else 1.0 / math.sqrt(width or 1)
+    scores = term("matmul", term("mul_scalar", query, value=factor), term("transpose", key, dim0=-2, dim1=-1))
+    if attn_mask is not None:
+        require_tensor(attn_mask)
+        require(is_floating(attn_mask), "its mask is not of floating point")
+        scores = term("add", scores, attn_mask)
+    return term("matmul", term("softmax", scores, dim=-1), value)
+
+
 def softmax(op: str, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Term:
     """``F.softmax`` and ``F.log_softmax``."""
     require_tensor(input)
@@ -206,6 +232,7 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("group_norm", instance_norm_module, modules=[nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d],
              takes_module=True),
     *aliases("matmul", matmul, functions=[torch.matmul, torch.bmm, torch.mm, operator.matmul], methods="matmul bmm mm"),
+    *aliases("matmul", attention, functions=[F.scaled_dot_product_attention]),
     *aliases("softmax", partial(softmax, "softmax"), functions=[F.softmax], modules=[nn.Softmax], attributes="dim"),
     *aliases("softmax", partial(torch_softmax, "softmax"), functions=[torch.softmax], methods="softmax"),
     *aliases("softmax", softmax2d, modules=[nn.Softmax2d]),

@@ -12,7 +12,7 @@ from torch import nn
 
 from qfx.ops.aliases_record import Alias, aliases, dims_of, is_number, ntuple, require, require_tensor
 from qfx.ops.extents import is_dim, rank_of
-from qfx.ops.terms import Shape, Term, term
+from qfx.ops.terms import Pieces, Shape, Term, term
 
 _INDICES = "it returns indices"
 
@@ -78,11 +78,38 @@ def adaptive_max_pool(spatial: int, input: Any, output_size: Any, return_indices
 
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Term:
     """``torch.mean``."""
+    return _reduction("mean", input, dim, keepdim, dtype)
+
+
+def sum_(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Term:
+    """``torch.sum``."""
+    return _reduction("sum", input, dim, keepdim, dtype)
+
+
+def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Term:
+    """``torch.amax``."""
+    return _reduction("amax", input, dim, keepdim)
+
+
+def max_(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """``torch.max`` of one tensor: the values; the indices have no row."""
+    if dim is None:
+        return _reduction("amax", input, None, keepdim)
+    require(isinstance(dim, int), "it is the elementwise maximum of two tensors")
+
+    def piece(index: int) -> Term:
+        require(index == 0, "its indices are used")
+        return _reduction("amax", input, dim, keepdim)
+
+    return Pieces(piece, 2, ("values", "indices"))
+
+
+def _reduction(op: str, input: Any, dim: Any, keepdim: Any, dtype: Any = None) -> Term:
     require_tensor(input)
     require(dtype in (None, torch.float32), "it changes the dtype")
     dims = None if dim is None or dim in ((), []) else tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
     require(dims is None or all(isinstance(entry, int) for entry in dims), "its dims are computed")
-    return term("mean", input, dims=dims, keepdim=bool(keepdim))
+    return term(op, input, dims=dims, keepdim=bool(keepdim))
 
 
 _SPATIAL_OF_MODE = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -191,6 +218,9 @@ ALIASES: tuple[Alias, ...] = (
     *_windows("adaptive_max_pool", adaptive_max_pool, "AdaptiveMaxPool",
               "output_size return_indices"),
     *aliases("mean", mean, functions=[torch.mean], methods="mean"),
+    *aliases("sum", sum_, functions=[torch.sum], methods="sum"),
+    *aliases("amax", amax, functions=[torch.amax], methods="amax"),
+    *aliases("amax", max_, functions=[torch.max], methods="max"),
     *aliases("interpolate", interpolate, functions=[F.interpolate]),
     *aliases("interpolate", upsample_module, modules=[nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d],
              takes_module=True),

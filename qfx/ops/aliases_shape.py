@@ -256,7 +256,9 @@ _QUERIES: dict[str, Callable[[Any], Any]] = {
 
 
 def tensor_attribute(input: Any, name: str) -> Any:
-    """``x.shape``, ``x.ndim``, ``x.T``, ``x.data``."""
+    """``x.shape``, ``x.ndim``, ``x.T``, ``x.data``, and the fields of a named tuple."""
+    if isinstance(input, Pieces) and name in input.fields:
+        return input[input.fields.index(name)]
     require_tensor(input)
     if name == "shape":
         return Shape(input)

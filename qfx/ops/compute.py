@@ -101,7 +101,10 @@ def linear(
 def channel_affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: Activation = None) -> Tensor:
     """``x * weight[c] + bias[c]`` along dim 1 of ``[N, C, ...]``: a batch norm that stands alone."""
     if x.dim() < 2:
-        raise InputError(f"channel_affine needs [N, C, ...], got rank {x.dim()}.")
+        raise InputError(
+            f"channel_affine needs [N, C, ...], got rank {x.dim()}.",
+            remedy="Pass it a batch of values with channels in dim 1.",
+        )
     shape = [1, -1] + [1] * (x.dim() - 2)
     y = x * weight.reshape(shape)
     return activate(y if bias is None else y + bias.reshape(shape), activation)

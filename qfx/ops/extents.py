@@ -26,7 +26,7 @@ _KEEPS_RANK = _KEEPS_SHAPE | {
 _KEEPS_RANK |= {"pixel_shuffle", "pixel_unshuffle", "transpose", "slice", "linear"}
 _KEEPS_CHANNELS = _KEEPS_SHAPE | {"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate"}
 _KEEPS_DTYPE = {"add", "sub", "mul", "relu", "clamp", "abs", "neg", "square", "sign", "floor", "ceil", "round"}
-_KEEPS_DTYPE |= {"add_scalar", "rsub_scalar", "mul_scalar", "pow_scalar", "matmul", "threshold"}
+_KEEPS_DTYPE |= {"add_scalar", "rsub_scalar", "mul_scalar", "pow_scalar", "matmul", "threshold", "sum"}
 _Memo: TypeAlias = dict[Any, "int | None"]
 """What is known in one query: ranks by node, lengths by node and dim. Without it, diamonds cost exponential time."""
 
@@ -35,7 +35,7 @@ _BROADCASTS = {"add", "sub", "mul", "div", "matmul"}
 
 def is_dim(value: object) -> bool:
     """Whether ``value`` is a node that computes a dim value (a Python int when the graph runs)."""
-    if not isinstance(value, fx.Node) or value.op != "call_function":
+    if not isinstance(value, fx.Node) or value.op != "call_function" or "opaque_reason" in value.meta:
         return False
     return value.target is TABLE["size"].fn or value.target in DIM_FUNCTIONS
 
@@ -61,6 +61,8 @@ def _rank(value: Any, memo: _Memo) -> int | None:
 def _find_rank(value: fx.Node, memo: _Memo) -> int | None:
     if "shape" in value.meta:
         return len(value.meta["shape"])
+    if "rank" in value.meta:
+        return int(value.meta["rank"])
     op = op_of(value)
     if op is None:
         return None
@@ -109,11 +111,13 @@ def _reshaped_rank(name: str, value: fx.Node, x: Any, memo: _Memo) -> int | None
         return next((rank for item in x if (rank := _rank(item, memo)) is not None), None)
     if name == "stack":
         return next((rank + 1 for item in x if (rank := _rank(item, memo)) is not None), None)
+    kwargs: Any = value.kwargs
     rank = _rank(x, memo)
+    if name == "flatten" and kwargs["start_dim"] >= 0 and kwargs["end_dim"] == -1:
+        return int(kwargs["start_dim"]) + 1
     if rank is None:
         return None
-    kwargs: Any = value.kwargs
-    if name == "mean":
+    if name in ("mean", "sum", "amax"):
         dims = kwargs["dims"] or range(rank)
         return rank if kwargs["keepdim"] else rank - len(dims)
     if name == "flatten":
@@ -190,9 +194,15 @@ def _moved_extent(name: str, value: fx.Node, x: Any, dim: int, memo: _Memo) -> i
         if length is None or any(isinstance(bound, fx.Node) for bound in bounds):
             return None
         return len(range(length)[slice(*bounds, kwargs["step"])])
-    if name == "reshape":
+    if name in ("reshape", "expand"):
         entry = value.args[1][dim]  # type: ignore[index]
         return entry if isinstance(entry, int) and entry >= 0 else None
+    if name == "stack" and dim == kwargs["dim"]:
+        return len(x)
+    if name == "select" and kwargs["dim"] >= 0:
+        return _length(x, dim + (dim >= kwargs["dim"]), memo)
+    if name == "unsqueeze" and kwargs["dim"] >= 0:
+        return 1 if dim == kwargs["dim"] else _length(x, dim - (dim > kwargs["dim"]), memo)
     if name == "transpose" and min(kwargs["dim0"], kwargs["dim1"]) >= 0:
         swap = {kwargs["dim0"]: kwargs["dim1"], kwargs["dim1"]: kwargs["dim0"]}
         return _length(x, swap.get(dim, dim), memo)

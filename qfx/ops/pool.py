@@ -1,4 +1,4 @@
-"""Float references of the ops that reduce or resample windows: pools, mean, interpolate."""
+"""Float references of the ops that reduce or resample windows: pools, mean, sum, maximum, interpolate."""
 
 from __future__ import annotations
 
@@ -70,6 +70,16 @@ def mean(x: Tensor, *, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
     return torch.mean(x, dim=list(dims) if dims else None, keepdim=keepdim)
 
 
+def sum_(x: Tensor, *, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
+    """Sum over ``dims``, or over all dims when there are none."""
+    return torch.sum(x, dim=list(dims) if dims else None, keepdim=keepdim)
+
+
+def amax(x: Tensor, *, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
+    """Maximum over ``dims``, or over all dims when there are none."""
+    return torch.amax(x, dim=list(dims) if dims else (), keepdim=keepdim)
+
+
 def interpolate(
     x: Tensor,
     *,
@@ -92,11 +102,17 @@ def _check_window(x: Tensor, kernel: Sequence[int], *others: Sequence[int]) -> N
             remedy="Give one int a spatial dim, 1 to 3 of them.",
         )
     if x.dim() not in (spatial + 1, spatial + 2):
-        raise InputError(f"A pool over {spatial} spatial dims got an input of rank {x.dim()}.")
+        raise InputError(
+            f"A pool over {spatial} spatial dims got an input of rank {x.dim()}.",
+            remedy=f"Pass [N, C, ...] with {spatial} spatial dims.",
+        )
 
 
 def _resolve_output_size(x: Tensor, output_size: Sequence[int | None]) -> list[int]:
     spatial = len(output_size)
     if not 1 <= spatial <= 3 or x.dim() not in (spatial + 1, spatial + 2):
-        raise InputError(f"An adaptive pool to {tuple(output_size)} got an input of rank {x.dim()}.")
+        raise InputError(
+            f"An adaptive pool to {tuple(output_size)} got an input of rank {x.dim()}.",
+            remedy="Pass [N, C, ...] with one spatial dim, of 1 to 3, an entry of output_size.",
+        )
     return [x.shape[i - spatial] if size is None else size for i, size in enumerate(output_size)]

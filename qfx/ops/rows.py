@@ -71,6 +71,8 @@ _POOLS = (
     _pool(pool.adaptive_max_pool, integer_pool.adaptive_max_pool),
     _pool(pool.interpolate, integer_pool.interpolate),
     _pool(pool.mean, integer_pool.mean, "own"),
+    Op("sum", pool.sum_, ("x",), "own", integer=integer_pool.sum_, family="mean"),
+    Op("amax", pool.amax, ("x",), "share", integer=integer_pool.amax, family="adaptive_max_pool"),
 )
 
 _MOVES = (

@@ -42,7 +42,10 @@ def pixel_unshuffle(x: Tensor, *, factor: int) -> Tensor:
 def channel_shuffle(x: Tensor, *, groups: int) -> Tensor:
     """``[N, g * c, ...]`` with channels reordered from ``(g, c)`` to ``(c, g)``."""
     if x.dim() < 3 or x.shape[1] % groups:
-        raise InputError(f"channel_shuffle needs [N, C, ...] with C divisible by {groups}, got {tuple(x.shape)}.")
+        raise InputError(
+            f"channel_shuffle needs [N, C, ...] with C divisible by {groups}, got {tuple(x.shape)}.",
+            remedy="Choose a number of groups that divides the channels.",
+        )
     shape = x.shape
     return x.reshape(shape[0], groups, shape[1] // groups, *shape[2:]).transpose(1, 2).reshape(shape)
 
@@ -75,7 +78,10 @@ def transpose(x: Tensor, *, dim0: int, dim1: int) -> Tensor:
 def slice_(x: Tensor, *, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
     """``x[start:end:step]`` along ``dim`` with Python's meaning of negative and past-end bounds; ``step > 0``."""
     if not -x.dim() <= dim < x.dim():
-        raise InputError(f"slice along dim {dim} of a tensor of rank {x.dim()}.")
+        raise InputError(
+            f"slice along dim {dim} of a tensor of rank {x.dim()}.",
+            remedy=f"Slice a dim from {-x.dim()} to {x.dim() - 1}.",
+        )
     if step < 1:
         raise InputError(f"slice with step {step}.", why="Tensors have no negative strides.", remedy="Use flip.")
     return x[(slice(None),) * (dim % x.dim()) + (slice(start, end, step),)]

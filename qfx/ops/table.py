@@ -74,7 +74,10 @@ def register(op: Op) -> Op:
     """
     problem = _problem(op)
     if problem:
-        raise UnsupportedError(f"Op {op.name!r} can't be registered: {problem}.")
+        raise UnsupportedError(
+            f"Op {op.name!r} can't be registered: {problem}.",
+            remedy="Change the row so that it fits the table's rules.",
+        )
     TABLE[op.name] = op
     _BY_TARGET[op.fn] = op
     return op
@@ -126,5 +129,8 @@ def lookup_values(op: Op, kwargs: Mapping[str, Any], x: QParams) -> Tensor:
 
 def _function(op: Op, kwargs: Mapping[str, Any]) -> Callable[[Any], Any]:
     if op.pointwise is None:
-        raise UnsupportedError(f"{op.name!r} is not a function of one value, so it has no table.")
+        raise UnsupportedError(
+            f"{op.name!r} is not a function of one value, so it has no table.",
+            remedy="Ask for the tables of rows that have a pointwise function only.",
+        )
     return functools.partial(op.pointwise, **kwargs)

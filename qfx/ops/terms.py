@@ -101,15 +101,17 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The tuple that chunk, split or unbind returns, made piece by piece.
+    """The tuple that chunk, split, unbind or max returns, made piece by piece.
 
     Attributes:
         make: The term of piece ``i``.
         count: How many pieces, None when that is unknown.
+        fields: Names of the pieces, when it is a named tuple.
     """
 
     make: Callable[[int], Any]
     count: int | None
+    fields: tuple[str, ...] = ()
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, int):

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from networkx.utils import UnionFind
 from torch import fx
 
-from qfx.errors import QConfigError
+from qfx.errors import ConversionError, QConfigError
+from qfx.ir.attributes import attribute
 from qfx.ir.levels import is_opaque
-from qfx.ir.nodes import outputs
+from qfx.ir.nodes import Decision, outputs, path
 from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
+from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, op_of
 from qfx.quantization.qconfig import QConfig
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What happens to a node.
-
-    Attributes:
-        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call) or ``"float"``.
-        reason: Why, in words for the report.
-    """
-
-    kind: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -77,9 +68,13 @@ def annotate(
 
     Raises:
         QConfigError: An index that the model does not have, or that no qconfig reaches.
+        ConversionError: A weight or bias to be quantized holds NaN or infinity.
     """
     nodes = list(gm.graph.nodes)
     decisions = _decide(nodes)
+    for node, decision in decisions.items():
+        if decision.kind != "float":
+            _require_finite(gm, node)
     arriving = _chosen("input_quantized_idxs", gm.graph.find_nodes(op="placeholder"), quantized_inputs)
     leaving = _chosen("output_quantized_idxs", outputs(gm.graph), quantized_outputs)
     carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions)]
@@ -157,16 +152,28 @@ def _blocked(op: Op, node: fx.Node) -> str | None:
         return f"{op.name} is computed in float between int8 values"
     if op.name == "interpolate" and node.kwargs["mode"] not in _CODED_MODES:
         return f"{node.kwargs['mode']} interpolation is computed in float"
+    if op.name == "sum" and not _has_fixed_count(node):
+        return "it sums over a length that changes with the input, and int8 needs one scale for all (a mean has one)"
     dtype = node.meta.get("dtype")
     if dtype is not None and not dtype.is_floating_point:
         return f"its values are {dtype}, not floating point"
     given = arguments(op, node)
+    for n in activations(op, node):
+        dtype = n.meta.get("dtype")
+        if n.op != "get_attr" and dtype is not None and not dtype.is_floating_point:
+            return f"its operand {n.name} is {dtype}, not floating point"
     for name in op.weights:
         if not (isinstance(given[name], fx.Node) and given[name].op == "get_attr"):
             return f"its {name} is computed by the model, not a parameter"
     if node.meta["qconfig"].is_dynamic:
         return None
     return _unusable(node.meta["qconfig"])
+
+
+def _has_fixed_count(node: fx.Node) -> bool:
+    """Whether constants of the model determine how many elements each sum adds."""
+    dims: Any = node.kwargs["dims"]
+    return bool(dims) and all(extent_of(node.args[0], dim) is not None for dim in dims)
 
 
 def _unusable(qconfig: QConfig) -> str | None:
@@ -194,6 +201,26 @@ def _leads_to_weighted(nodes: list[fx.Node]) -> set[fx.Node]:
 def _is_static_weighted(node: fx.Node) -> bool:
     op = op_of(node)
     return op is not None and bool(op.weights) and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic
+
+
+def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
+    """Raise for a parameter of a layer to be quantized that is not finite, before calibration trips over it."""
+    op = op_of(node)
+    given = arguments(op, node) if op is not None and op.weights else {}
+    for role in ("weight", "bias"):
+        parameter = given.get(role)
+        if not isinstance(parameter, fx.Node) or parameter.op != "get_attr":
+            continue
+        values = attribute(gm, path(parameter))
+        if values.numel() > 0 and not bool(torch.stack(torch.aminmax(values.detach())).isfinite().all()):
+            where = node.meta.get("module_path") or node.name
+            raise ConversionError(
+                f"The {role} of {where} is not finite: NaN or infinity in {path(parameter)!r}.",
+                where=where,
+                source=node.meta.get("source"),
+                why="The float model's parameters hold it, or the statistics of a batch norm folded into them.",
+                remedy="Repair the float model, or keep this layer float: give it the qconfig None.",
+            )
 
 
 # ---------------------------------------------------------------- groups

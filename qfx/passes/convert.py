@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
-from qfx.ir.nodes import operand, path, place
+from qfx.ir.nodes import decision_of, operand, path, place
 from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
-from qfx.passes.insert import GROUP, observer_calls
-from qfx.quantization.observer import PerChannelMinMaxObserver
+from qfx.passes.insert import GROUP, INPUT_STATISTICS, Recovery, observer_calls
+from qfx.passes.rounding import round_adaptively
+from qfx.quantization.observer import PerChannelMinMaxObserver, WindowMoments
+from qfx.quantization.qconfig import SMALLEST_SCALE
 
 
 @dataclass
@@ -30,6 +32,8 @@ class _Conversion:
     bases: dict[str, str] = field(default_factory=dict)
     floats: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[tuple[object, ...], str] = field(default_factory=dict)
+    moments: dict[int, tuple[Tensor, int]] = field(default_factory=dict)  # by where a float weight is in memory
+    recovery: Recovery = field(default_factory=Recovery)
 
 
 def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
@@ -39,13 +43,14 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
         CalibrationError: An observer saw no data.
         ConversionError: A layer can't be quantized as its qconfig asks.
     """
-    run = _Conversion(gm)
+    run = _Conversion(gm, recovery=gm.meta.get("recovery", Recovery()))
     # Read before anything is replaced: a module used twice is converted twice from the same float weight.
     run.floats.update({path(n): attribute(gm, path(n)).detach() for n in gm.graph.find_nodes(op="get_attr")})
     _read_observers(run)
+    _read_moments(run)
     nodes = list(gm.graph.nodes)
     for node in nodes:
-        kind = node.meta.get("decision", ("float",))[0]
+        kind = decision_of(node).kind
         op = op_of(node)
         if op is not None and op.weights and kind in ("int8", "dynamic"):
             _convert_weights(run, op, node, kind)
@@ -78,6 +83,26 @@ def _read_observers(run: _Conversion) -> None:
         run.qparams[group], run.bases[group] = qparams, base
         set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))
         set_buffer(run.gm, f"{base}.zero_point", torch.tensor(qparams.zero_point, dtype=torch.int64))
+
+
+def _read_moments(run: _Conversion) -> None:
+    """The moments of every weight's inputs: a weight used twice is rounded once, for all that it is multiplied with."""
+    for node in run.gm.graph.nodes:
+        statistics = _statistics(run, node)
+        if not isinstance(statistics, WindowMoments):
+            continue
+        op = op_of(node)
+        assert op is not None
+        weight = run.floats[arguments(op, node)[op.weights[0]].target].data_ptr()
+        moments = statistics.moments(centred=run.recovery.bias_correction)
+        samples = int(statistics.samples)
+        known, before = run.moments.get(weight, (moments, 0))
+        if known.shape == moments.shape:
+            run.moments[weight] = (known * before + moments * samples) / (before + samples), before + samples
+
+
+def _statistics(run: _Conversion, node: fx.Node) -> Any:
+    return run.gm.get_submodule(node.meta[INPUT_STATISTICS]) if INPUT_STATISTICS in node.meta else None
 
 
 # ---------------------------------------------------------------- activations
@@ -152,6 +177,9 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
         _make_dynamic(run, op, node)
         return
+    if weight.data_ptr() in run.moments:
+        rounded = round_adaptively(weight, rounded, *run.moments[weight.data_ptr()])
+        _note(node, "weights rounded adaptively")
     x_scale = torch.tensor(run.qparams[_input_group(op, node)].scale, dtype=torch.float32)
     if bias is not None:
         weights.check_finite(bias, _where(node), node.meta.get("source"))
@@ -166,6 +194,11 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
 
 
+def _note(node: fx.Node, what: str) -> None:
+    """Keep for the report what was done about the error of rounded weights."""
+    node.meta["recovery"] = (*node.meta.get("recovery", ()), what)
+
+
 def _where(node: fx.Node) -> str:
     return str(node.meta.get("module_path") or node.name)
 
@@ -173,7 +206,7 @@ def _where(node: fx.Node) -> str:
 def _weight_observer(node: fx.Node, op: Op) -> Any:
     if op.name == "channel_affine":
         # One factor a channel: its own scale represents it exactly, whatever the qconfig does with kernels.
-        return PerChannelMinMaxObserver(dtype="qint8", qscheme="per_channel_symmetric", ch_axis=0)
+        return PerChannelMinMaxObserver(dtype="qint8", qscheme="per_channel_symmetric", ch_axis=0, eps=SMALLEST_SCALE)
     observer = node.meta["qconfig"].weight()
     observer.label, observer.source = f"{node.meta.get('module_path') or node.name}.weight", node.meta.get("source")
     return observer
@@ -189,10 +222,11 @@ def _input_group(op: Op, node: fx.Node) -> str:
 def _corrected_bias(
     run: _Conversion, node: fx.Node, weight: Tensor, rounded: weights.QuantizedWeight, bias: Tensor | None, groups: int
 ) -> Tensor | None:
-    if "input_mean" not in node.meta:
+    statistics = _statistics(run, node)
+    if statistics is None or not run.recovery.bias_correction:
         return bias
-    observer: Any = run.gm.get_submodule(node.meta["input_mean"])
-    shift = weights.bias_shift(weight, rounded, observer.mean(), groups)
+    shift = weights.bias_shift(weight, rounded, statistics.mean(), groups)
+    _note(node, "bias corrected")
     return shift if bias is None else bias.double() + shift
 
 
@@ -238,7 +272,7 @@ def _is_replaceable(gm: fx.GraphModule, wanted: str) -> bool:
 
 def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
     """Whether conversion replaces this use of a parameter: as weight or bias of an int8 layer, and as nothing else."""
-    op, kind = op_of(user), user.meta.get("decision", ("float",))[0]
+    op, kind = op_of(user), decision_of(user).kind
     if op is None or not op.weights or kind not in ("int8", "dynamic") or node in activations(op, user):
         return False
     return kind == "int8" or arguments(op, user).get("bias") is not node

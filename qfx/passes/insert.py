@@ -1,38 +1,59 @@
-"""Normal -> Observed: one observer a group of values that share qparams, and what bias correction needs to know."""
+"""Normal -> Observed: one observer a group of values that share qparams, and statistics of what layers read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute
-from qfx.ir.nodes import path, place
+from qfx.ir.nodes import decide, decision_of, path, place
 from qfx.ops.calls import activations, arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
-from qfx.quantization.observer import ChannelMean, FixedQParamsObserver
+from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, Window, WindowMoments
 
 GROUP = "group"
 """Node metadata: path of the observer whose qparams the node's value carries."""
 
+INPUT_STATISTICS = "input_statistics"
+"""Node metadata: path of the module that collects statistics of what a weighted node reads."""
 
-def insert_observers(gm: fx.GraphModule, annotation: Annotation, *, bias_correction: bool) -> fx.GraphModule:
-    """Add observers behind the sources of every group and input means before weighted int8 nodes.
+LONGEST_WINDOW = 2048
+"""Weights an output channel may have for adaptive rounding; the moments of its inputs are this squared."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What conversion may do about the error of rounded weights; each part needs statistics from calibration.
+
+    Args:
+        bias_correction: Take the shift of the mean output out of the bias.
+        adaptive_rounding: Round weights for the least output error instead of each to its nearest integer.
+    """
+
+    bias_correction: bool = True
+    adaptive_rounding: bool = True
+
+
+def insert_observers(gm: fx.GraphModule, annotation: Annotation, recovery: Recovery) -> fx.GraphModule:
+    """Add observers behind the sources of every group and input statistics before weighted int8 nodes.
 
     Args:
         gm: The Normal graph that ``annotation`` describes; it is changed.
         annotation: Decisions and groups.
-        bias_correction: Whether to collect the mean input of every weighted int8 node.
+        recovery: Which statistics to collect.
     """
     for node, decision in annotation.decisions.items():
-        node.meta["decision"] = (decision.kind, decision.reason)
-    weighted = [n for n in annotation.decisions if _wants_mean(n)] if bias_correction else []
+        decide(node, decision)
+    gm.meta["recovery"] = recovery
+    weighted = [n for n in annotation.decisions if _is_weighted(n)]
     for group in annotation.groups:
         _observe(gm, group, annotation.leaving)
     for node in weighted:
-        _collect_input_mean(gm, node)
+        _collect_input_statistics(gm, node, recovery)
     gm.graph.lint()
     gm.recompile()
     return gm
@@ -67,7 +88,7 @@ def _observer(group: Group) -> Any:
 def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
     """Uses of ``source`` that see it quantized: all of an int8 node's, and the int8 ones of a float node."""
     users = [u for u in source.users if "observer" not in u.meta and not _asks_shape(u)]
-    if source.meta.get("decision", ("float",))[0] == "int8":
+    if decision_of(source).kind == "int8":
         return users
     return [u for u in users if _reads_codes(u, source) or (leaves and u.op == "output")]
 
@@ -75,7 +96,7 @@ def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
 def _reads_codes(user: fx.Node, source: fx.Node) -> bool:
     """Whether an int8 op reads ``source`` as an activation, not as its weight."""
     op = op_of(user)
-    return op is not None and user.meta.get("decision", ("float",))[0] == "int8" and source in activations(op, user)
+    return op is not None and decision_of(user).kind == "int8" and source in activations(op, user)
 
 
 def _asks_shape(node: fx.Node) -> bool:
@@ -83,25 +104,45 @@ def _asks_shape(node: fx.Node) -> bool:
     return op is not None and op.name == "size"
 
 
-def _wants_mean(node: fx.Node) -> bool:
+def _is_weighted(node: fx.Node) -> bool:
     op = op_of(node)
-    return op is not None and bool(op.weights) and node.meta["decision"][0] == "int8" and op.name != "channel_affine"
+    return op is not None and bool(op.weights) and decision_of(node).kind == "int8" and op.name != "channel_affine"
 
 
-def _collect_input_mean(gm: fx.GraphModule, node: fx.Node) -> None:
+def _collect_input_statistics(gm: fx.GraphModule, node: fx.Node, recovery: Recovery) -> None:
     op = op_of(node)
     assert op is not None
     given = arguments(op, node)
     x, weight = given[op.tensors[0]], attribute(gm, given[op.weights[0]].target)
-    where = _free_path(gm, node, "input_mean")
-    mean = ChannelMean(ch_axis=1 - weight.dim())
-    mean.label, mean.source = node.meta.get("module_path") or node.name, node.meta.get("source")
-    gm.add_submodule(where, mean)
+    window = _window(given, weight)
+    if recovery.adaptive_rounding and window.length <= LONGEST_WINDOW:
+        statistics: ChannelMean = WindowMoments(window)
+    elif recovery.bias_correction:
+        statistics = ChannelMean(ch_axis=1 - weight.dim())
+    else:
+        return
+    where = _free_path(gm, node, INPUT_STATISTICS)
+    statistics.label, statistics.source = node.meta.get("module_path") or node.name, node.meta.get("source")
+    gm.add_submodule(where, statistics)
     with gm.graph.inserting_before(node):
         call = gm.graph.call_module(where, (x,))
     call.meta.update(place(node), observer=where)
-    node.meta["input_mean"] = where
+    node.meta[INPUT_STATISTICS] = where
     node.replace_input_with(x, call)
+
+
+def _window(given: dict[str, Any], weight: Tensor) -> Window:
+    if weight.dim() == 2:
+        return Window(weight.shape[1])
+    groups = int(given["groups"])
+    return Window(
+        weight.shape[1] * groups,
+        groups,
+        tuple(weight.shape[2:]),
+        tuple(given["stride"]),
+        tuple(given["dilation"]),
+        tuple(map(tuple, given["padding"])),
+    )
 
 
 def _free_path(gm: fx.GraphModule, node: fx.Node, suffix: str) -> str:

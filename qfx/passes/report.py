@@ -11,6 +11,7 @@ from torch import fx
 
 from qfx.ir.attributes import read_qparams
 from qfx.ir.levels import is_opaque
+from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.table import op_of
@@ -29,6 +30,8 @@ class Record:
         reason: Why.
         qparams: Quantization parameters of the result, if it has any.
         fused: What runs inside this node: ``"clamp"``, ``"residual"``.
+        recovery: What was done about the error of its rounded weights: ``"weights rounded adaptively"``, ``"bias
+            corrected"``.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Record:
     reason: str
     qparams: QParams | None
     fused: tuple[str, ...] = ()
+    recovery: tuple[str, ...] = ()
 
 
 class Report(Sequence[Record]):
@@ -85,7 +89,8 @@ def _is_reported(node: fx.Node) -> bool:
 
 def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
     op = op_of(node)
-    kind, reason = node.meta.get("decision", ("float", ""))
+    decided = decision_of(node)
+    reason = decided.reason
     if not reason:
         reason = node.meta.get("opaque_reason") or node.meta.get("island_reason") or ""
     code = next((u for u in node.users if u.target is qdq.quantize), None)
@@ -94,10 +99,11 @@ def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
         op=op.name if op else str(getattr(node.target, "__name__", node.target)),
         module_path=node.meta.get("module_path") or "",
         source=node.meta.get("source"),
-        decision="int8" if kind in ("int8", "dynamic") else "float",
+        decision="float" if decided.kind == "float" else "int8",
         reason=reason,
         qparams=read_qparams(gm, code) if code is not None else None,
         fused=fused_names(node),
+        recovery=node.meta.get("recovery", ()),
     )
 
 
@@ -126,4 +132,5 @@ def _row(record: Record) -> tuple[str, ...]:
     scale = f"{record.qparams.scale:.4g}" if record.qparams else ""
     zero = str(record.qparams.zero_point) if record.qparams else ""
     op = "+".join((record.op, *record.fused))
-    return record.name, op, record.module_path, record.decision, scale, zero, record.reason, record.source or ""
+    reason = "; ".join(filter(None, (record.reason, *record.recovery)))
+    return record.name, op, record.module_path, record.decision, scale, zero, reason, record.source or ""

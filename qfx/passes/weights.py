@@ -18,12 +18,14 @@ _BIAS_LIMIT = 2**30
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """int8 ``values`` with float32 ``scale`` and int64 ``zero_point``; ``axis`` as in QParams."""
+    """int8 ``values`` in ``qmin..qmax``, float32 ``scale``, int64 ``zero_point``; ``axis`` as in QParams."""
 
     values: Tensor
     scale: Tensor
     zero_point: Tensor
     axis: int | None
+    qmin: int = -128
+    qmax: int = 127
 
     def dequantized(self) -> Tensor:
         return arithmetic.dequantize(self.values, self.scale, self.zero_point, self.axis)
@@ -52,7 +54,7 @@ def _quantized(
     weight: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None, qmin: int, qmax: int
 ) -> QuantizedWeight:
     values = arithmetic.quantize(weight, scale, zero_point, qmin, qmax, axis).to(torch.int8)
-    return QuantizedWeight(values, scale, zero_point, axis)
+    return QuantizedWeight(values, scale, zero_point, axis, qmin, qmax)
 
 
 def bias_shift(weight: Tensor, rounded: QuantizedWeight, input_mean: Tensor, groups: int) -> Tensor:

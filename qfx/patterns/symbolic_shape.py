@@ -21,7 +21,7 @@ def infer_extents(graph_module: fx.GraphModule) -> fx.GraphModule:
 
     A dim that no rule derives is named after its node (``"relu_1.2"``); two dims with one expression are equal.
     """
-    ranks = _input_ranks(graph_module.graph)
+    ranks = input_ranks(graph_module.graph)
     for node in graph_module.graph.nodes:
         found = _infer(node, ranks)
         if found is not None:
@@ -39,7 +39,7 @@ def same_shape(first: fx.Node, second: Any) -> bool:
     return False
 
 
-def _input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:
+def input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:
     """Ranks of inputs that a convolution or a pool reads, directly or through functions of one value."""
     ranks: dict[fx.Node, int] = {}
     for node in reversed(graph.nodes):
@@ -225,11 +225,11 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm"), _same),
     **dict.fromkeys(("channel_affine", "channel_shuffle"), _same),
     "pad": _pad,
-    "mean": _mean,
+    **dict.fromkeys(("mean", "sum", "amax"), _mean),
     "permute": _permute,
     "transpose": _transpose,
     "cat": _cat,
     "reshape": _reshape,
 }
 
-__all__ = ["Extent", "Extents", "entry_extent", "infer_extents", "plus", "same_shape", "window"]
+__all__ = ["Extent", "Extents", "entry_extent", "infer_extents", "input_ranks", "plus", "same_shape", "window"]

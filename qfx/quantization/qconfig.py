@@ -148,15 +148,27 @@ _reduced_histogram = QuantileHistogramObserver.with_args(reduce_range=True)
 _full_fake_quant = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
 _reduced_fake_quant = _full_fake_quant.with_args(reduce_range=True)
 
+SMALLEST_SCALE = 2.0**-60
+"""The smallest scale of qfx's own qconfigs: the product of two is a normal float32, so no value is too small for int8.
+
+The observers' own default, float32's epsilon, is kept for named qconfigs, whose qparams users know.
+"""
+
+_own_weight = default_per_channel_weight_observer.with_args(eps=SMALLEST_SCALE)
+_own_activation = HistogramObserver.with_args(eps=SMALLEST_SCALE)
+
 _POST_TRAINING: dict[str | None, QConfig] = {
-    None: QConfig(HistogramObserver, default_per_channel_weight_observer),
+    None: QConfig(_own_activation, _own_weight),
     "x86": QConfig(_reduced_histogram, default_per_channel_weight_observer),
     "fbgemm": QConfig(_reduced_histogram, default_per_channel_weight_observer),
     "qnnpack": QConfig(_full_histogram, default_weight_observer),
     "onednn": QConfig(_full_histogram, default_per_channel_weight_observer),
 }
 _TRAINING: dict[str | None, QConfig] = {
-    None: QConfig(_full_fake_quant, default_per_channel_weight_fake_quant),
+    None: QConfig(
+        _full_fake_quant.with_args(eps=SMALLEST_SCALE),
+        default_per_channel_weight_fake_quant.with_args(eps=SMALLEST_SCALE),
+    ),
     "x86": QConfig(_reduced_fake_quant, default_per_channel_weight_fake_quant),
     "fbgemm": QConfig(_reduced_fake_quant, default_per_channel_weight_fake_quant),
     "qnnpack": QConfig(_full_fake_quant, default_weight_fake_quant),
@@ -169,9 +181,9 @@ def get_default_qconfig(backend: str | None = None) -> QConfig:
 
     Args:
         backend: None for qfx's own choice (histogram activations in the full 0..255, per-channel symmetric int8
-            weights), or a name whose meaning, to the last bit of the qparams, is kept: "x86" and "fbgemm" (activations
-            in 0..127, per-channel weights), "onednn" (0..255, per-channel weights), "qnnpack" (0..255, per-tensor
-            weights).
+            weights, scales as small as the values need), or a name whose meaning, to the last bit of the qparams, is
+            kept: "x86" and "fbgemm" (activations in 0..127, per-channel weights), "onednn" (0..255, per-channel
+            weights), "qnnpack" (0..255, per-tensor weights).
 
     Raises:
         QConfigError: Another name.

@@ -131,9 +131,22 @@ def _names(section: str, value: Any) -> tuple[tuple[str, QConfig | None], ...]:
     return tuple((_text(section, key), qconfig) for (key,), qconfig in _pairs(section, value))
 
 
+_TEXT_REMEDY = {
+    "module_name": "Write the module's path as named_modules() gives it, such as 'layer1.0.conv1'; "
+    "classes go under 'object_type'.",
+    "module_name_regex": "Write the pattern as a string, not compiled, such as r'layer1\\..*'.",
+    "module_name_object_type_order": "Write (path, type, index, qconfig) with the path as a string, '' for the model.",
+    "non_traceable_module_name": "Write the module's path as a string; classes go into 'non_traceable_module_class'.",
+    "preserved_attributes": "Write the attribute's name as a string.",
+}
+
+
 def _text(section: str, key: Any) -> str:
     if not isinstance(key, str):
-        raise QConfigError(f"qconfig_dict[{section!r}] names {key!r}, where a string belongs.")
+        raise QConfigError(
+            f"qconfig_dict[{section!r}] names {key!r}, where a string belongs.",
+            remedy=_TEXT_REMEDY.get(section, "Write the name as a string."),
+        )
     return key
 
 
@@ -145,7 +158,9 @@ def _patterns(section: str, value: Any) -> tuple[tuple[str, QConfig | None], ...
         except re.error as error:
             raise QConfigError(
                 f"qconfig_dict[{section!r}] has the pattern {pattern!r}, which is no regular expression.",
-                why=str(error),
+                why=f"{error} (Python's re module)",
+                remedy=f"Patterns are matched from the start of a module's path; for this text itself write "
+                f"re.escape(...), {re.escape(pattern)!r}, or name the module under 'module_name'.",
             ) from None
     return rows
 
@@ -159,20 +174,30 @@ def _orders(section: str, value: Any) -> tuple[tuple[tuple[str, ObjectType, int]
 
 def _index(section: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise QConfigError(f"qconfig_dict[{section!r}] has {value!r}, where an index 0, 1, ... belongs.")
+        raise QConfigError(
+            f"qconfig_dict[{section!r}] has {value!r}, where an index 0, 1, ... belongs.",
+            remedy="Count from 0: input and output indices in the order of forward(), order indices within the module.",
+        )
     return value
 
 
 def _class(section: str, value: Any) -> type:
     if not (isinstance(value, type) and issubclass(value, nn.Module)):
-        raise QConfigError(f"qconfig_dict[{section!r}] has {value!r}, where a module class belongs.")
+        raise QConfigError(
+            f"qconfig_dict[{section!r}] has {value!r}, where a module class belongs.",
+            remedy="Pass the class, such as torch.nn.LSTM, not an instance or its name; names go into"
+            " 'non_traceable_module_name'.",
+        )
     return value
 
 
 def _sequence(item: Callable[[str, Any], Any]) -> Callable[[str, Any], tuple[Any, ...]]:
     def parse(section: str, value: Any) -> tuple[Any, ...]:
         if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
-            raise QConfigError(f"qconfig_dict[{section!r}] is {_kind(value)}, where a list belongs.")
+            raise QConfigError(
+                f"qconfig_dict[{section!r}] is {_kind(value)}, where a list belongs.",
+                remedy=f"Write a list, for one entry [{value!r}].",
+            )
         return tuple(item(section, entry) for entry in value)
 
     return parse

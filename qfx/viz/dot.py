@@ -10,6 +10,7 @@ from torch import fx
 
 from qfx.errors import InputError, QfxError
 from qfx.ir.module import GraphCarrier
+from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.table import op_of
@@ -80,8 +81,7 @@ def _is_shown(node: fx.Node) -> bool:
 def _kind(node: fx.Node) -> str:
     if node.op in ("placeholder", "output"):
         return "border"
-    kind = node.meta.get("decision", ("float",))[0]
-    return kind if kind in _FILL else "float"
+    return decision_of(node).kind
 
 
 def _label(node: fx.Node) -> str:

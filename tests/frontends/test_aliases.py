@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, Any] = {
     "layer_norm": ((8, 8), torch.rand(8, 8)),
     "group_norm": (2, CHANNELS, CHANNELS),
     "instance_norm": (),
+    "scaled_dot_product_attention": (torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 3), torch.randn(8, 5)),
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),

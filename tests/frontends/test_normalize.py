@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from qfx.frontends import capture, normalize
+from qfx import patterns
+from qfx.frontends import capture, normalize, record_shapes
 from qfx.ops import op_of
 from tests.nets import settle
 
@@ -368,3 +369,84 @@ class Diamonds(nn.Module):
 
 def test_diamonds_take_linear_time() -> None:
     assert rows(normal_of(Diamonds()))["add"] == 40
+
+
+class Resized(nn.Module):
+    """What it knows about its input's rank, the layers that read it know."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.layer(x), size=x.shape[2:], mode="bilinear")
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 4, 3, 2), nn.MaxPool2d(2), nn.Sequential(nn.ReLU(), nn.AvgPool2d(3))])
+def test_ranks_of_inputs_come_from_their_readers(layer: nn.Module) -> None:
+    assert reasons(check(Resized(layer))) == []
+
+
+def test_ranks_of_inputs_come_from_example_inputs() -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.interpolate(x.flip(1), size=x.shape[2:], mode="nearest").movedim(1, -1)
+
+    captured = capture(Same())
+    assert len(reasons(normalize(captured))) > 1
+    normal = normalize(record_shapes(captured, (X,)))
+    assert reasons(normal) == ["no table op for the tensor method flip"]
+    assert torch.equal(normal(X[:1, :, :5]), Same()(X[:1, :, :5]))
+
+
+def test_no_size_becomes_a_constant_by_example_inputs() -> None:
+    class Sizes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(x.shape[0], x.shape[1] * x.shape[2], -1)
+
+    normal = normalize(record_shapes(capture(Sizes()), (X,)))
+    assert normal(torch.randn(3, 2, 5, 7)).shape == (3, 10, 7)
+
+
+def test_flatten_behind_the_batch_gives_a_matrix_whatever_came_before() -> None:
+    model = settle(nn.Sequential(nn.Flatten(), nn.Linear(256, 5), nn.BatchNorm1d(5)), 8, 4, 8, 8)
+    folded = patterns.fold_batch_norm(normalize(capture(model)))
+    assert rows(folded) == {"flatten": 1, "linear": 1}
+
+
+@pytest.mark.parametrize(
+    ("function", "row"),
+    [
+        (lambda x: x.sum((2, 3)), "sum"), (lambda x: torch.sum(x, dim=1, keepdim=True), "sum"),
+        (lambda x: x.amax((2, 3)), "amax"), (lambda x: torch.amax(x, 1, True), "amax"),
+        (lambda x: x.max(1).values, "amax"), (lambda x: torch.max(x, dim=-1, keepdim=True)[0], "amax"),
+        (torch.max, "amax"),
+    ],
+)  # fmt: skip
+def test_sums_and_maxima(function: Callable[[Tensor], Tensor], row: str) -> None:
+    normal = check(Function(function))
+    assert reasons(normal) == []
+    assert rows(normal)[row] == 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x.max(1), lambda x: x.max(1)[1], lambda x: x.max(1).indices, lambda x: torch.max(x, x * 2),
+     lambda x: x.sum(1, dtype=torch.float64)],
+)  # fmt: skip
+def test_maxima_with_places_stay_as_they_are(function: Callable[[Tensor], Any]) -> None:
+    assert reasons(normal_of(Function(function)))
+
+
+def test_attention_in_one_call_is_products_and_a_softmax() -> None:
+    mask = torch.randn(8, 8)
+    normal = check(Function(lambda x: F.scaled_dot_product_attention(x, x * 2, x, mask, scale=0.25)))
+    assert reasons(normal) == []
+    assert rows(normal) == {"conv": 1, "mul_scalar": 2, "transpose": 1, "matmul": 2, "add": 1, "softmax": 1}
+    assert reasons(normal_of(Function(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True))))
+
+
+def test_a_tensor_times_a_number_computed_from_shapes_is_a_tensor_to_what_follows() -> None:
+    normal = check(Function(lambda x: (x * x.shape[3] ** -0.5).relu() @ x))
+    assert len(reasons(normal)) == 2  # the power and the product
+    assert rows(normal)["relu"] == rows(normal)["matmul"] == 1

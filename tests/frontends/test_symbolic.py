@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from qfx.errors import CaptureError
 from qfx.frontends import capture, normalize
+from qfx.ops import TABLE
 
 X = torch.randn(2, 3, 8, 8)
 
@@ -343,3 +344,63 @@ class Counter(nn.Module):
 def test_changed_buffer_is_an_island() -> None:
     island = node_of(capture(nn.Sequential(Counter())), "0")
     assert island.op == "call_module"
+
+
+WHOLE = {
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(3), X),
+    "Conv2d": (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), X),
+    "Linear": (lambda: nn.Linear(8, 4), X),
+    "ReLU": (nn.ReLU, X),
+    "GELU": (nn.GELU, X),
+    "LayerNorm": (lambda: nn.LayerNorm(8), X),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2), X),
+    "Softmax": (lambda: nn.Softmax(1), X),
+    "Identity": (nn.Identity, X),
+    "LSTM": (lambda: nn.LSTM(8, 5, batch_first=True), X[0]),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 4, 3), X),
+    "Embedding": (lambda: nn.Embedding(4, 5), torch.tensor([1, 3])),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_single_layer_is_a_model(name: str) -> None:
+    make, x = WHOLE[name]
+    assert agree(make().eval(), x)
+
+
+def test_parameters_of_a_single_layer_keep_their_paths() -> None:
+    normal = normalize(capture(nn.Linear(8, 4)))
+    assert set(normal.state_dict()) == {"weight", "bias"}
+    (call,) = normal.graph.find_nodes(op="call_function", target=TABLE["linear"].fn)
+    assert call.meta["module_path"] == ""
+    assert call.meta["module_class"] is nn.Linear
+
+
+def test_defaulted_inputs_of_a_single_layer_are_fixed_unless_given() -> None:
+    lstm = nn.LSTM(8, 5, batch_first=True)
+    names = lambda graph: [node.target for node in graph.find_nodes(op="placeholder")]  # noqa: E731
+    assert names(capture(lstm).graph) == ["input"]
+    assert capture(lstm).meta["specialized"] == {"hx": None}
+    assert names(capture(lstm, inputs={"hx"}).graph) == ["input", "hx"]
+
+
+class Factories(nn.Module):
+    """Tensors made from the sizes of an input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.arange(x.shape[0]) * torch.ones(x.shape[0]) + torch.full((x.shape[0],), 0.5)
+        return x + rows[:, None, None, None] + torch.zeros(x.size(3)) + torch.eye(x.size(2), x.size(3))
+
+
+def test_factories_of_traced_sizes_are_calls_of_the_graph() -> None:
+    for _ in range(2):  # a trace leaves nothing behind that the next one meets
+        assert agree(Factories(), X)
+        assert agree(Factories(), torch.randn(5, 3, 6, 6))
+    assert torch.ones(2).tolist() == [1.0, 1.0]
+
+
+def test_a_single_layer_that_the_user_keeps_whole_stays_float() -> None:
+    captured = capture(nn.Linear(8, 4), non_traceable_module_class=[nn.Linear])
+    (call,) = captured.graph.find_nodes(op="call_module")
+    assert call.meta["island_reason"] == "Linear is in non_traceable_module_class"
+    assert agree(nn.Linear(8, 4), X)

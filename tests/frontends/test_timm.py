@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+import qfx
 from qfx import patterns
 from qfx.frontends import capture, normalize
+from qfx.lowering.compile import fetch_codes
+from qfx.lowering.interpreter import interpret_integers
 from qfx.ops import is_op
 
 NETWORKS = {
@@ -86,3 +89,21 @@ def test_network_normalizes_whole(name: str, timm: object) -> None:
         expected = model(x)
         difference = (graph_module(x) - expected).abs().max() / expected.abs().max()
     assert float(difference) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning:timm", "ignore::UserWarning:timm", "ignore::DeprecationWarning")
+def test_a_vision_transformer_is_one_program(timm: object) -> None:
+    torch.manual_seed(0)
+    model = timm.models.VisionTransformer(  # type: ignore[attr-defined]
+        img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=10, global_pool="avg"
+    ).eval()
+    x = torch.randn(4, 3, 32, 32)
+    quantized = qfx.quantize_fx(model, {"": qfx.get_default_qconfig()}, [x])
+    assert [part.executable is not None for part in quantized.compiled.segments] == [True]
+    for batch in (1, 3):
+        exact = interpret_integers(quantized.graph_module(), (x[:batch],))
+        codes = fetch_codes(quantized.compiled, (x[:batch],))
+        assert codes
+        assert all(torch.equal(code, exact.codes[name].to(code.dtype)) for name, code in codes.items())
+        assert torch.equal(quantized(x[:batch]), exact.output)

@@ -60,7 +60,7 @@ def test_each_violation_is_named(kind: str) -> None:
             build(gm.graph, gm.graph.find_nodes(op="placeholder")[0])
     else:
         gm = _graph(build)
-    found = list(violations(gm, LEVELS[level], _op_name))
+    found = list(map(str, violations(gm, LEVELS[level], _op_name)))
     assert any(message in text for text in found)
     assert len(found) == len([text for text in found if message in text])
 
@@ -84,4 +84,4 @@ def test_what_a_level_allows_is_no_violation(kind: str) -> None:
 
 def test_typed_graphs_need_a_type_on_inputs_too() -> None:
     gm = _graph(lambda g, x: _marked(g.call_function(compute.add, (x, x)), value_type="float"))
-    assert [text.split(":")[0].split()[0] for text in violations(gm, LEVELS["int8"], _op_name)] == ["%x"]
+    assert [str(found).split(":")[0].split()[0] for found in violations(gm, LEVELS["int8"], _op_name)] == ["%x"]

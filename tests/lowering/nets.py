@@ -229,6 +229,42 @@ class Rows(nn.Module):
         return self.last(torch.stack([x, -x], 1))
 
 
+class Attention(nn.Module):
+    """Self-attention as vision transformers write it, products of matrices that broadcast, a vector among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.heads = nn.Linear(24, 72), nn.Linear(24, 24), 3
+        self.mix, self.bank = nn.Parameter(torch.randn(7, 7) / 4), nn.Parameter(torch.randn(1, 3, 8, 8) / 4)
+        self.last, self.scale = nn.Linear(24, 5), 8**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        weights = (q * self.scale @ k.transpose(-2, -1)).softmax(-1)
+        y = self.mix @ (weights @ v) @ self.bank
+        y = self.proj(y.transpose(1, 2).reshape(batch, tokens, width)) + x
+        return self.last(y) * (F.scaled_dot_product_attention(y, y, x) @ torch.ones(24))[..., None]
+
+
+class Reductions(nn.Module):
+    """Sums of a known count and maxima, over each kind of dims."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate, self.fc = nn.Conv2d(3, 6, 3), nn.Conv2d(2, 1, 1), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        pair = torch.stack([x, torch.tanh(x)], dim=1)
+        x = x * torch.sigmoid(self.gate(torch.cat([x.amax(1, keepdim=True), x.sum(1, keepdim=True)], 1)))
+        x = x + pair.sum(1) + pair.max(dim=1).values
+        return (
+            self.fc(x.amax((2, 3))) + self.fc(torch.amax(x, (-1, 2), keepdim=True).flatten(1)) + x.amax((1, 3))[:, :4]
+        )
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and its inputs.
@@ -269,5 +305,7 @@ CASES = {
         Case(Pieces, (3, 6, 8), False),
         Case(Curves, (3, 6, 5)),
         Case(Rows, (12,), False),
+        Case(Attention, (7, 24), False),
+        Case(Reductions, (3, 9, 8)),
     )
 }

@@ -90,6 +90,16 @@ def test_other_spatial_sizes_than_calibrated_run_and_are_exact(name: str) -> Non
     assert_same_floats(model(x), want.output)
 
 
+def test_a_batch_of_one_at_calibration_broadcasts_to_any() -> None:
+    case = CASES["Attention"]
+    model = qfx.quantize_fx(case.net(), {"": QCONFIGS["default"]}, [case.inputs(1)])
+    assert [part.executable is not None for part in model.compiled.segments] == [True]
+    for batch in (1, 3):
+        want = interpret_integers(model.graph_module(), (case.inputs(batch),))
+        assert_same_codes(fetch_codes(model.compiled, (case.inputs(batch),)), want.codes)
+        assert_same_floats(model(case.inputs(batch)), want.output)
+
+
 def _strided(x: Tensor) -> Iterator[Tensor]:
     """``x`` as views of other memory: a slice with a step, a window, a transposed buffer, channels_last."""
     wide = torch.full((2 * x.shape[0], *x.shape[1:-1], x.shape[-1] + 3), torch.nan)

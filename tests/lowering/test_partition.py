@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 import qfx
+from qfx.ir.nodes import decision_of
 from qfx.lowering.interpreter import interpret_integers
 
 Body = Callable[["Around", Tensor], Any]
@@ -41,14 +42,19 @@ BODIES: dict[str, tuple[Body, list[bool]]] = {
     "at the end": (lambda n, x: n.b(n.a(x)).cumsum(1), [True, False]),
     "at the beginning": (lambda n, x: n.a(x.flip(3)), [False, True]),
     "an item of a tuple": (lambda n, x: n.fc(n.lstm(_rows(n, x))[0][:, -1]), [True, False, True]),
-    "an item of a result": (lambda n, x: n.b(n.a(x)).max(1)[0], [True, False]),
+    "an item of a result": (lambda n, x: n.b(n.a(x)).min(1)[0], [True, False]),
+    "the largest": (lambda n, x: n.b(n.a(x)).max(1).values, [True]),
+    "an operand of another dtype": (lambda n, x: n.b(n.a(x)).amax(1) * (x[:, 0, 2:, 2:] > 0), [True, False]),
+    "the place of the largest": (lambda n, x: n.b(n.a(x)).max(1).indices, [True, False]),
     "a result of several": (lambda n, x: n.fc(n.a(x).mean((2, 3))).topk(2), [True, False]),
     "beside": (lambda n, x: n.b(n.a(x)) + n.a(x).flip(2), [True, False, True]),
     "bicubic": (lambda n, x: n.b(F.interpolate(n.a(x), scale_factor=2, mode="bicubic")), [True, False, True]),
     "nearest-exact": (lambda n, x: F.interpolate(n.a(x), size=(7, 9), mode="nearest-exact"), [True, False]),
     "shape of an input": (lambda n, x: n.b(n.a(x).flip(2).view(x.shape[0], 4, -1, 5)), [True, False, True]),
     "returned shapes": (lambda n, x: (n.a(x), x.shape[0], x.size(-1) * 2), [True, False]),
-    "a matrix product": (lambda n, x: n.fc(_rows(n, x).transpose(1, 2) @ _rows(n, x)), [True, False, True]),
+    "a matrix product": (lambda n, x: n.fc(_rows(n, x).transpose(1, 2) @ _rows(n, x)), [True]),
+    "a sum of as many": (lambda n, x: n.b(n.a(x)).sum(1), [True]),
+    "a sum of pixels": (lambda n, x: n.fc(n.a(x).sum((2, 3))), [True, False, True]),
     "only torch": (lambda n, x: x.cumsum(1), [False]),
     "no op": (lambda n, x: {"x": x, "one": (1, None)}, []),
     "a shape from before": (
@@ -84,4 +90,4 @@ def test_segments_and_results(name: str) -> None:
 def test_every_float_node_of_the_report_says_why() -> None:
     for name, (body, _) in BODIES.items():
         report = qfx.prepare_fx(Around(body), {"": qfx.get_default_qconfig()}, (torch.randn(2, 3, 12, 12),))
-        assert all(n.meta["decision"][1] for n in report.graph.nodes if "decision" in n.meta), name
+        assert all(decision_of(n).reason for n in report.graph.nodes if "decision" in n.meta), name

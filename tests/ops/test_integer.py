@@ -16,8 +16,9 @@ from qfx.ops.integer.move import moved
 from tests.ops.quantized_samples import Quantized, activation, activation_qparams, cases, quantized, shifted
 
 MOVING = {
-    "max_pool", "adaptive_max_pool", "cat", "stack", "pad", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-    "permute", "transpose", "reshape", "flatten", "squeeze", "unsqueeze", "slice", "select", "expand",
+    "max_pool", "adaptive_max_pool", "amax", "cat", "stack", "pad", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "permute", "transpose", "reshape", "flatten", "squeeze", "unsqueeze", "slice", "select",
+    "expand",
 }  # fmt: skip
 """The rows of kind ``share`` that do no arithmetic."""
 

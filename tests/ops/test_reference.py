@@ -76,6 +76,11 @@ def mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
     return x.sum(dims, keepdim=keepdim) / torch.tensor([x.shape[d] for d in dims]).prod()
 
 
+def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool) -> Tensor:
+    average = torch.mean(x, dims or None, keepdim=keepdim)
+    return average * (x.numel() / average.numel())
+
+
 def slice_(x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
     return x.index_select(dim, torch.tensor(range(x.shape[dim])[start:end:step]))
 
@@ -145,6 +150,8 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "adaptive_max_pool": pool("AdaptiveMaxPool"),
     "interpolate": interpolate,
     "mean": mean,
+    "sum": total,
+    "amax": lambda x, dims, keepdim: x.max() if not dims else -torch.amin(-x, dims, keepdim),
     "cat": lambda tensors, dim: torch.concat(tensors, dim=dim),
     "stack": lambda tensors, dim: torch.cat([t.unsqueeze(dim) for t in tensors], dim),
     "pad": pad,

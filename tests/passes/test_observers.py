@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import qfx
 from qfx.passes.insert import GROUP
-from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, HistogramObserver, Observer
+from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, HistogramObserver, Observer, WindowMoments
 
 DEFAULT = {"": qfx.get_default_qconfig()}
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(8))
@@ -154,9 +154,24 @@ def test_float_parts_are_not_observed() -> None:
     assert model.graph.find_nodes(op="placeholder")[0] not in [c.args[0] for c in calls(model)]
 
 
-def test_without_bias_correction_no_means_are_collected() -> None:
-    model = qfx.prepare_fx(Net(lambda n, x: n.last(n.a(x))), DEFAULT, (X,), bias_correction=False)
+@pytest.mark.parametrize(("bias_correction", "adaptive_rounding"), [(True, True), (True, False), (False, True)])
+def test_only_statistics_that_conversion_needs_are_collected(bias_correction: bool, adaptive_rounding: bool) -> None:
+    net = Net(lambda n, x: n.last(n.a(x)))
+    model = qfx.prepare_fx(net, DEFAULT, (X,), bias_correction=bias_correction, adaptive_rounding=adaptive_rounding)
+    found = [type(m) for m in model.modules() if isinstance(m, ChannelMean)]
+    assert found == 2 * [WindowMoments if adaptive_rounding else ChannelMean]
+
+
+def test_without_bias_correction_and_adaptive_rounding_no_statistics_are_collected() -> None:
+    net = Net(lambda n, x: n.last(n.a(x)))
+    model = qfx.prepare_fx(net, DEFAULT, (X,), bias_correction=False, adaptive_rounding=False)
     assert not [m for m in model.modules() if isinstance(m, ChannelMean)]
+
+
+def test_a_window_too_long_for_moments_gives_means_only() -> None:
+    net = nn.Sequential(nn.Linear(2048, 2), nn.Linear(2, 2), nn.Linear(2, 2049), nn.Linear(2049, 1))
+    model = qfx.prepare_fx(net, DEFAULT)
+    assert [type(m) for m in model.modules() if isinstance(m, ChannelMean)] == 3 * [WindowMoments] + [ChannelMean]
 
 
 def test_bias_correction_uses_the_mean_that_each_layer_reads() -> None:
@@ -164,5 +179,5 @@ def test_bias_correction_uses_the_mean_that_each_layer_reads() -> None:
     model(X)
     with torch.no_grad():
         read = F.relu(F.conv2d(X, model.a.weight, model.a.bias))
-    assert torch.allclose(model.a.input_mean.mean(), X.double().mean((0, 2, 3)), rtol=0, atol=2**-20)
-    assert torch.allclose(model.last.input_mean.mean(), read.double().mean((0, 2, 3)), rtol=0, atol=2**-20)
+    assert torch.allclose(model.a.input_statistics.mean(), X.double().mean((0, 2, 3)), rtol=0, atol=2**-20)
+    assert torch.allclose(model.last.input_statistics.mean(), read.double().mean((0, 2, 3)), rtol=0, atol=2**-20)

@@ -24,7 +24,6 @@ from qfx.quantization import (
     default_dynamic_qconfig,
     default_fake_quant,
     default_observer,
-    default_per_channel_weight_observer,
     default_qat_qconfig,
     default_qconfig,
     default_weight_fake_quant,
@@ -35,6 +34,7 @@ from qfx.quantization import (
     get_default_qconfig,
     get_default_qconfig_dict,
 )
+from qfx.quantization.qconfig import SMALLEST_SCALE
 from tests.quantization.peer import own_qparams, peer_qparams
 
 BACKENDS = ["x86", "fbgemm", "qnnpack", "onednn"]
@@ -119,8 +119,10 @@ def test_which_qconfigs_are_dynamic() -> None:
 
 
 def test_our_default() -> None:
-    assert get_default_qconfig() == QConfig(HistogramObserver, default_per_channel_weight_observer)
     activation, weight = get_default_qconfig().activation(), get_default_qconfig().weight()
+    assert type(activation) is HistogramObserver
+    assert activation.eps == weight.eps == SMALLEST_SCALE
+    assert torch.finfo(torch.float32).tiny < SMALLEST_SCALE**2
     assert (activation.quant_min, activation.quant_max) == (0, 255)
     assert isinstance(weight, PerChannelMinMaxObserver)
     assert (weight.quant_min, weight.quant_max) == (-128, 127)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -33,6 +34,29 @@ def test_dicts_are_accepted_and_later_entries_replace() -> None:
         }
     )
     assert as_dict == as_list
+
+
+@pytest.mark.parametrize(
+    ("entry", "remedy"),
+    [
+        ({"module_name_regex": [("layer(", A)]}, r"re\.escape"),
+        ({"module_name_regex": [(3, A)]}, "as a string, not compiled"),
+        ({"module_name": [(nn.Conv2d, A)]}, "'object_type'"),
+        ({"module_name_object_type_order": [(None, torch.add, 0, A)]}, "'' for the model"),
+        ({"module_name_object_type_order": [("a", torch.add, -1, A)]}, "Count from 0"),
+        ({"non_traceable_module_name": [nn.LSTM]}, "'non_traceable_module_class'"),
+        ({"non_traceable_module_class": ["lstm"]}, "'non_traceable_module_name'"),
+        ({"preserved_attributes": [1]}, "as a string"),
+        ({"input_quantized_idxs": [0.0]}, "Count from 0"),
+        ({"output_quantized_idxs": 0}, r"\[0\]"),
+    ],
+)
+def test_wrong_entries_come_with_what_to_write(entry: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(QConfigError) as caught:
+        parse_qconfig_dict(entry)
+    assert next(iter(entry)) in caught.value.what
+    assert caught.value.remedy is not None
+    assert re.search(remedy, caught.value.remedy)
 
 
 def test_rules_are_values_that_pickle() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import ConversionError
-from qfx.ir.nodes import operand
+from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, code_shift, emits, identity
 from qfx.ops import arithmetic, lookup
@@ -45,7 +45,7 @@ def conv(emission: Emission, node: fx.Node) -> Physical:
 
 @emits("linear")
 def linear(emission: Emission, node: fx.Node) -> Physical:
-    if node.meta["decision"][0] == "dynamic":
+    if decision_of(node).kind == "dynamic":
         return _linear_dynamic(emission, node)
     given = _arguments(node)
     x = _features_last(emission, node, emission.value(given["x"]))

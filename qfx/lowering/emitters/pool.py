@@ -1,12 +1,14 @@
-"""Pooling, mean and interpolation."""
+"""Pooling, mean, sum, maximum and interpolation."""
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 from torch import fx
 
-from qfx.lowering.emit import Emission, Physical, channels_last, code_of, emits
+from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 
@@ -68,21 +70,59 @@ def adaptive_pool(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(op.name, node, [x], x.order, **attributes)
 
 
-@emits("mean")
+@emits("mean", "sum")
 def mean(emission: Emission, node: fx.Node) -> Physical:
+    """A sum is a mean in other units: annotation sees to it that its count is the same for all inputs."""
+    op = op_of(node)
+    assert op is not None
+    given = arguments(op, node)
+    x, attributes = emission.value(given["x"]), _average(node)
+    dims = _reduced(given, x)
+    if op.name == "sum":
+        shape = given["x"].meta["shape"]
+        attributes["floats"]["ratio"] *= float(math.prod(shape[d] for d in dims))
+    attributes["ints"] |= {"axes": sorted(x.order.index(d) for d in dims), "keepdim": int(given["keepdim"])}
+    order = x.order if given["keepdim"] else _left(x, dims)
+    made = emission.step("mean", node, [x], order, **attributes)
+    return emission.within_range(node, made)
+
+
+def _reduced(given: dict[str, Any], x: Physical) -> list[int]:
+    """The logical dims that go."""
+    return sorted({d % x.rank for d in given["dims"]}) if given["dims"] else list(range(x.rank))
+
+
+def _left(x: Physical, dims: list[int]) -> Order:
+    """The order of ``x`` without the logical dims ``dims``."""
+    left = [d for d in range(x.rank) if d not in dims]
+    return tuple(left.index(d) for d in x.order if d not in dims)
+
+
+@emits("amax")
+def amax(emission: Emission, node: fx.Node) -> Physical:
+    """A global max pool over rows ``[outer, reduced, inner]``."""
     op = op_of(node)
     assert op is not None
     given = arguments(op, node)
     x = emission.value(given["x"])
-    dims = sorted({d % x.rank for d in given["dims"]}) if given["dims"] else range(x.rank)
-    attributes = _average(node)
-    attributes["ints"] |= {"axes": sorted(x.order.index(d) for d in dims), "keepdim": int(given["keepdim"])}
-    order = x.order
-    if not given["keepdim"]:
-        left = [d for d in range(x.rank) if d not in dims]
-        order = tuple(left.index(d) for d in x.order if d not in dims)
-    made = emission.step("mean", node, [x], order, **attributes)
-    return emission.within_range(node, made)
+    dims = _reduced(given, x)
+    axes = [i for i, d in enumerate(x.order) if d in dims]
+    if axes[-1] - axes[0] + 1 != len(axes):
+        x = emission.in_order(node, x, (*(d for d in x.order if d not in dims), *dims))
+        axes = list(range(x.rank - len(dims), x.rank))
+    sizes = [emission.builder.expr_dim(x.id, i) for i in range(x.rank)]
+    parts = (sizes[: axes[0]], sizes[axes[0] : axes[-1] + 1], sizes[axes[-1] + 1 :])
+    rows = emission.reshape(node, x, [_product(emission, part) for part in parts], channels_last(3))
+    pooled = emission.step("adaptive_max_pool", node, [rows], rows.order, ints={"output_size": [1]})
+    one = emission.expr(1)
+    if given["keepdim"]:
+        return emission.reshape(node, pooled, [one if i in axes else s for i, s in enumerate(sizes)], x.order)
+    return emission.reshape(node, pooled, [s for i, s in enumerate(sizes) if i not in axes], _left(x, dims))
+
+
+def _product(emission: Emission, sizes: list[int]) -> int:
+    """The expression of a product, 1 of nothing."""
+    return functools.reduce(lambda a, b: emission.builder.expr("mul", a, b), sizes or [emission.expr(1)])
 
 
 @emits("interpolate")

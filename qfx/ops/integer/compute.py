@@ -79,7 +79,10 @@ def _finish(
     out: QParams | None,
 ) -> Tensor:
     if weight.axis not in (None, 0):
-        raise QuantizationError(f"Weights quantize along their output channels, dim 0; got axis {weight.axis}.")
+        raise QuantizationError(
+            f"Weights quantize along their output channels, dim 0; got axis {weight.axis}.",
+            remedy="Give the weight observer ch_axis=0, or use a per-tensor one.",
+        )
     if bias is not None:
         acc = acc + _along(bias.values.double(), channel)
     if out is None:

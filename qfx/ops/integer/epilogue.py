@@ -35,7 +35,9 @@ def out_scale(out: QParams) -> Tensor:
         QuantizationError: ``out`` is per channel.
     """
     if out.axis is not None:
-        raise QuantizationError(f"An activation needs one scale, got {out}.")
+        raise QuantizationError(
+            f"An activation needs one scale, got {out}.", remedy="Use a per-tensor activation observer."
+        )
     return torch.tensor(out.scale, dtype=torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""Exact integer references of pools, mean and interpolation."""
+"""Exact integer references of pools, mean, sum, maximum and interpolation."""
 
 from __future__ import annotations
 
@@ -83,12 +83,29 @@ def adaptive_avg_pool(x: QArray, *, output_size: Sequence[int | None], out: QPar
 
 def mean(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
     """Mean over ``dims`` (all of them when none is given), arithmetic as :func:`avg_pool`."""
+    axes, count = _reduced(x, dims)
+    return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out)
+
+
+def sum_(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
+    """Sum over ``dims``: the mean of ``count`` elements times it, ``float(sum) * float32(ratio * count / count)``."""
+    axes, count = _reduced(x, dims)
+    return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out, times=count)
+
+
+def amax(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
+    """Maximum of integers over ``dims``."""
+    return moved(x, pool.amax(x.values, dims=dims, keepdim=keepdim), out)
+
+
+def _reduced(x: QArray, dims: Sequence[int] | None) -> tuple[list[int], Tensor]:
+    """The dims counted from the front, and how many elements a result has come from, float64."""
     rank = x.values.dim()
     axes = [d % rank for d in dims] if dims else list(range(rank))
     count = torch.tensor(1.0, dtype=torch.float64)
     for axis in axes:
         count = count * x.values.shape[axis]
-    return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out)
+    return axes, count
 
 
 def interpolate(
@@ -160,9 +177,9 @@ def _outer_product(factors: Sequence[Sequence[int]]) -> Tensor:
     return product
 
 
-def _averaged(total: Tensor, count: Tensor, x: QArray, out: QParams | None) -> Tensor:
+def _averaged(total: Tensor, count: Tensor, x: QArray, out: QParams | None, times: Tensor | float = 1.0) -> Tensor:
     # Of an empty window the sum is 0, whatever it is divided by.
     count = count.clamp(min=1.0)
     unit = x.scale.double() if out is None else x.scale.double() / out_scale(out).double()
-    v = total.float() * (unit / count).float()
+    v = total.float() * (unit * times / count).float()
     return v if out is None else requantized(v, out)

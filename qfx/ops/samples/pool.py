@@ -88,6 +88,7 @@ def adaptive_bad() -> list[Sample]:
 
 
 def mean() -> list[Sample]:
+    """Of mean, sum and amax."""
     return [
         call(normal(2, 3, 7, 9), dims=(2, 3), keepdim=False),
         call(normal(2, 3, 7, 9), dims=(-1, -2), keepdim=True),
@@ -141,6 +142,8 @@ GOOD: dict[str, Samples] = {
     "adaptive_avg_pool": adaptive,
     "adaptive_max_pool": adaptive,
     "mean": mean,
+    "sum": mean,
+    "amax": mean,
     "interpolate": interpolate,
 }
 BAD: dict[str, Samples] = {
@@ -149,5 +152,7 @@ BAD: dict[str, Samples] = {
     "adaptive_avg_pool": adaptive_bad,
     "adaptive_max_pool": adaptive_bad,
     "mean": mean_bad,
+    "sum": mean_bad,
+    "amax": mean_bad,
     "interpolate": interpolate_bad,
 }

@@ -13,6 +13,7 @@ from qfx.ops.table import op_of
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, constant, op, single_user, value
 from qfx.patterns.rewriter import Rule
+from qfx.patterns.rules.weight_range import keeps_range
 
 
 def name_of(node: fx.Node) -> str:
@@ -57,10 +58,15 @@ def scale_bias(bias: Tensor | None, scale: Tensor, shift: Tensor | None) -> Tens
     return (scaled if shift is None else scaled + shift.double()).to(scale.dtype)
 
 
-def with_scale(node: fx.Node, scale: Any, shift: Any, activation: Any) -> Term:
-    """The conv or linear ``node`` whose result is scaled and shifted a channel, then activated."""
+def with_scale(node: fx.Node, scale: Any, shift: Any, activation: Any) -> Term | None:
+    """The conv or linear ``node`` whose result is scaled and shifted a channel, then activated.
+
+    None where its weights would become too small for its qconfig.
+    """
     given = arguments_of(node)
     weight, bias = given["weight"], given["bias"]
+    if not keeps_range(node, weight, scale):
+        return None
     new_weight = Folded(name_of(weight), scale_weight, (weight, scale), beside=weight)
     new_bias: Any = None
     if bias is not None or shift is not None:

@@ -77,7 +77,7 @@ def _fold_through_permute(match: Match) -> Term | None:
     if dims[1] not in (-1, len(dims) - 1) or (affine["bias"] is not None and affine["bias"].op != "get_attr"):
         return None
     scaled = with_scale(linear, affine["weight"], affine["bias"], affine["activation"])
-    return Term("permute", (scaled,), dict(permute.kwargs), like=permute)
+    return scaled and Term("permute", (scaled,), dict(permute.kwargs), like=permute)
 
 
 class _LayerScale(nn.Module):

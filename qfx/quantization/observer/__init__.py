@@ -29,6 +29,7 @@ from qfx.quantization.observer.passive import (
     RecordingObserver,
 )
 from qfx.quantization.observer.quantile import QuantileHistogramObserver
+from qfx.quantization.observer.window_moments import Window, WindowMoments
 
 __all__ = [
     "ChannelMean",
@@ -44,6 +45,8 @@ __all__ = [
     "PlaceholderObserver",
     "QuantileHistogramObserver",
     "RecordingObserver",
+    "Window",
+    "WindowMoments",
     "default_debug_observer",
     "default_dynamic_quant_observer",
     "default_fixed_qparams_range_0to1_observer",

@@ -120,6 +120,7 @@ def quantized_range(dtype: QDType, quant_min: int | None, quant_max: int | None,
         raise QConfigError(
             f"quant_min={low}, quant_max={high} is not a range of {dtype!r}.",
             why=f"A range lies within {dtype.qmin}..{dtype.qmax}, contains 0 and is not empty.",
+            remedy=f"Give bounds such as {dtype.qmin} and {dtype.qmax}, or none for the whole dtype.",
         )
     return (low // 2, high // 2) if reduce_range else (low, high)
 

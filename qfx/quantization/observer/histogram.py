@@ -52,7 +52,9 @@ class HistogramObserver(MinMaxObserver):
     ) -> None:
         super().__init__(dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps)
         if bins < 2:
-            raise QConfigError(f"{type(self).__name__} needs at least 2 bins, not {bins}.")
+            raise QConfigError(
+                f"{type(self).__name__} needs at least 2 bins, not {bins}.", remedy="Leave bins out for 2048."
+            )
         self.register_buffer("histogram", torch.zeros(bins, dtype=torch.int64))
 
     @property

@@ -45,9 +45,15 @@ class FixedQParamsObserver(Observer):
         self.quant_min, self.quant_max = quantized_range(parsed, quant_min, quant_max, reduce_range=False)
         stored = torch.tensor([scale], dtype=torch.float32)
         if self.qscheme.per_channel or not bool((stored > 0) & stored.isfinite()):
-            raise QConfigError(f"{type(self).__name__} takes one positive finite scale per tensor, not {scale!r}.")
+            raise QConfigError(
+                f"{type(self).__name__} takes one positive finite scale per tensor, not {scale!r}.",
+                remedy="Give a number like 1 / 256, and a per-tensor qscheme.",
+            )
         if not self.quant_min <= zero_point <= self.quant_max:
-            raise QConfigError(f"zero_point={zero_point} lies outside {self.quant_min}..{self.quant_max}.")
+            raise QConfigError(
+                f"zero_point={zero_point} lies outside {self.quant_min}..{self.quant_max}.",
+                remedy="Give the integer that stands for 0.0, within that range.",
+            )
         self.register_buffer("scale", stored)
         self.register_buffer("zero_point", torch.tensor([zero_point], dtype=torch.int64))
 

@@ -1,0 +1,41 @@
+"""What profile() says of the arithmetic."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import qfx
+from qfx.models import QuantizedModel
+
+
+def quantized() -> tuple[QuantizedModel, torch.Tensor]:
+    """Convolution, depthwise convolution, pooling, linear; and its input of two images."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    ).eval()
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    return qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, calibration=[x]), x
+
+
+def test_multiply_accumulates_are_those_of_the_layers() -> None:
+    model, x = quantized()
+    steps = model.profile(x, repeats=2).parts[0].steps
+    assert [s.macs for s in steps if s.macs] == [2 * 6 * 6 * 8 * 27, 2 * 6 * 6 * 8 * 9, 2 * 8 * 5]
+    for step in steps:
+        assert (step.gmacs is None) == (step.share_of_peak is None) == (step.macs == 0)
+
+
+def test_rates_follow_from_the_times_and_stand_in_the_table() -> None:
+    model, x = quantized()
+    explanation = model.profile(x, repeats=2)
+    first = next(s for s in explanation.parts[0].steps if s.macs)
+    assert first.gmacs == 1e-3 * first.macs / first.microseconds
+    assert 0 < first.share_of_peak < 1
+    assert f"{first.share_of_peak:.0%}" in str(explanation)
+    assert model.explain().parts[0].steps[0].gmacs is None
