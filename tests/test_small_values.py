@@ -79,3 +79,15 @@ def test_one_narrow_channel_is_folded_as_names_have_always_meant() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     model[1].weight.data[2] = 1e-12
     assert [r.op for r in quantized(model, "x86").report] == ["conv"]
+
+
+@pytest.mark.parametrize("name", [None, "x86", "qnnpack"])
+def test_a_batch_norm_whose_factors_are_all_zero_is_folded(name: str | None) -> None:
+    """As training starts where the last batch norm of a residual branch is zero: nothing is lost, so nothing stays."""
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    nn.init.zeros_(net[1].weight)
+    nn.init.uniform_(net[1].bias)
+    model = qfx.quantize_fx(net, {"": qfx.get_default_qconfig(name)}, [X])
+    assert [r.op for r in model.report] == ["conv", "conv"]
+    assert torch.allclose(model(X), net(X), rtol=0, atol=0.02)

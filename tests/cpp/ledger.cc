@@ -20,7 +20,6 @@ struct Line {
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) {#name, Isa::isa},
 #define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa},
-#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},
 constexpr Line kLines[] = {
 #include "conv/kernels.inc"

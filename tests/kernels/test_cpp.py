@@ -46,6 +46,17 @@ def test_every_case_is_run(binary: Path) -> None:
     assert listed.stdout.split() == CASES
 
 
+@pytest.mark.slow
+def test_every_kernel_that_this_machine_can_run_was_run(binary: Path, tmp_path: Path) -> None:
+    """The whole program in one go fails if a kernel of a level that is here was part of no test."""
+    ledger = tmp_path / "ledger.tsv"
+    done = subprocess.run([str(binary), "--ledger", str(ledger)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    lines = [line.split("\t") for line in ledger.read_text(encoding="utf-8").splitlines()]
+    assert {ran for _, level, ran in lines if level == "scalar"} == {"hardware"}
+    assert {level for _, level, _ in lines} >= {"scalar", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm"}
+
+
 def test_an_unknown_case_is_refused(binary: Path) -> None:
     done = subprocess.run([str(binary), "--run", "no_such_case"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -172,7 +172,8 @@ class DepthwiseWork final : public Work {
   };
 
   void plan_blocks();
-  Unit unit_at(int64_t index) const noexcept;
+  void run_plane(const Operands& to, int64_t plane, Range rows, Range columns) const noexcept;
+  Unit unit_at(int64_t plane, int64_t column, int64_t row_group) const noexcept;
   void run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept;
   void run_slide(const Operands& to, const Unit& unit) const noexcept;
   void run_wide_lanes(const Operands& to, const Unit& unit) const noexcept;
@@ -246,32 +247,43 @@ void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scra
   const bool residual = packed_.problem.quant.residual;
   const Operands to{static_cast<const uint8_t*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
                     static_cast<std::byte*>(out[0]), scratch};
-  const Range range = split(shape_.n * shape_.out[0] * blocks_ * chunk_blocks_ * row_groups_, tid, threads);
-  Unit unit{};
-  for (int64_t i = range.begin; i < range.end; ++i) {
-    unit.row += packed_.lines.lines;
-    if (i == range.begin || unit.row >= shape_.out[1]) unit = unit_at(i);
-    if (packed_.kernel.slide != nullptr) {
-      run_slide(to, unit);
-    } else {
-      wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
-    }
+  const int64_t planes = shape_.n * shape_.out[0], columns = blocks_ * chunk_blocks_;
+  const bool by_rows =
+      slowest_share(planes * columns, threads) >= kClearlyLess * slowest_share(planes * row_groups_, threads);
+  const Range range = split(by_rows ? planes * row_groups_ : planes * columns, tid, threads);
+  const int64_t per_plane = by_rows ? row_groups_ : columns;
+  for (int64_t at = range.begin; at < range.end;) {  // what this thread does of one plane
+    const int64_t plane = at / per_plane, first = at % per_plane;
+    const int64_t last = std::min(first + range.end - at, per_plane);
+    const Range all_rows{0, row_groups_}, all_columns{0, columns}, mine{first, last};
+    run_plane(to, plane, by_rows ? mine : all_rows, by_rows ? all_columns : mine);
+    at += last - first;
   }
 }
 
 // Rows innermost: the lines of x that neighbouring rows share are still in L1.
-DepthwiseWork::Unit DepthwiseWork::unit_at(int64_t index) const noexcept {
+void DepthwiseWork::run_plane(const Operands& to, int64_t plane, Range rows, Range columns) const noexcept {
+  for (int64_t column = columns.begin; column < columns.end; ++column) {
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const Unit unit = unit_at(plane, column, row);
+      if (packed_.kernel.slide != nullptr) {
+        run_slide(to, unit);
+      } else {
+        wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
+      }
+    }
+  }
+}
+
+DepthwiseWork::Unit DepthwiseWork::unit_at(int64_t plane, int64_t column, int64_t row_group) const noexcept {
   Unit u{};
-  u.row = index % row_groups_ * packed_.lines.lines;
-  index /= row_groups_;
-  u.first = index % chunk_blocks_ * unit_chunks_;
+  u.row = row_group * packed_.lines.lines;
+  u.first = column % chunk_blocks_ * unit_chunks_;
   u.last = std::min(u.first + unit_chunks_, chunks_);
-  index /= chunk_blocks_;
-  u.begin = index % blocks_ * block_;
+  u.begin = column / chunk_blocks_ * block_;
   u.end = std::min(u.begin + block_, shape_.out[2]);
-  index /= blocks_;
-  u.plane = index % shape_.out[0];
-  u.image = index / shape_.out[0];
+  u.plane = plane % shape_.out[0];
+  u.image = plane / shape_.out[0];
   return u;
 }
 

@@ -336,14 +336,14 @@ void GemmWork::plan_taps() {
   }
 }
 
-// Rows or panels, whichever leaves the slowest thread less to do.
+// Rows, which the thread's neighbours in time split in the same way, so that what a thread reads lies in its own
+// caches; panels only where rows would leave the slowest thread clearly more to do.
 GemmWork::Part GemmWork::part_of(int tid, int threads) const noexcept {
   const auto panels = static_cast<int64_t>(packed_.panels().size());
   const int64_t tiles = lines_ * line_tiles_;
-  const double by_rows =
-      static_cast<double>(ceil_div(tiles, threads)) / static_cast<double>(std::max<int64_t>(1, tiles));
-  const double by_panels = static_cast<double>(ceil_div(panels, threads)) / static_cast<double>(panels);
-  if (by_panels < by_rows) return {split(panels, tid, threads), {0, tiles}};
+  if (slowest_share(panels, threads) < kClearlyLess * slowest_share(tiles, threads)) {
+    return {split(panels, tid, threads), {0, tiles}};
+  }
   return {{0, panels}, split(tiles, tid, threads)};
 }
 

@@ -14,7 +14,7 @@ def keeps_range(layer: fx.Node, weight: fx.Node, scale: Tensor | fx.Node) -> boo
 
     An observer has a smallest scale, ``eps``. Where the widest channel of the folded weights is under it, every weight
     is a few integers or none, and the factor is better left an op of its own. While the widest channel is above it,
-    what a narrow one loses is less than the rounding of the widest.
+    what a narrow one loses is less than the rounding of the widest. Weights that all become zero lose nothing.
 
     Args:
         layer: The convolution or linear; its qconfig is in ``meta["qconfig"]``.
@@ -31,7 +31,7 @@ def keeps_range(layer: fx.Node, weight: fx.Node, scale: Tensor | fx.Node) -> boo
         return True
     widths = values.abs().amax(1).double()
     folded = float((widths * factors).max())
-    return folded >= min(floor, float(widths.max()))
+    return folded == 0.0 or folded >= min(floor, float(widths.max()))
 
 
 def _smallest_range(qconfig: Any) -> float:
