@@ -44,7 +44,7 @@ def quantize_fx(
         example_inputs: Inputs to learn shapes from; the first calibration batch when left out.
         bias_correction: Take the shift that rounded weights leave out of the biases.
         adaptive_rounding: Round the weights of each layer so that its output on the calibration data changes least,
-            instead of each weight to its nearest integer. Layers of more than 2048 weights a channel are not.
+            instead of each weight to its nearest integer. Layers of more than 1536 weights a channel are not.
         strict: Raise instead of keeping a part float that can't be traced.
         isa: Load for this instruction set instead of the best one here.
 

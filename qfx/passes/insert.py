@@ -21,7 +21,7 @@ GROUP = "group"
 INPUT_STATISTICS = "input_statistics"
 """Node metadata: path of the module that collects statistics of what a weighted node reads."""
 
-LONGEST_WINDOW = 2048
+LONGEST_WINDOW = 1536
 """Weights an output channel may have for adaptive rounding; the moments of its inputs are this squared."""
 
 

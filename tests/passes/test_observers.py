@@ -169,7 +169,7 @@ def test_without_bias_correction_and_adaptive_rounding_no_statistics_are_collect
 
 
 def test_a_window_too_long_for_moments_gives_means_only() -> None:
-    net = nn.Sequential(nn.Linear(2048, 2), nn.Linear(2, 2), nn.Linear(2, 2049), nn.Linear(2049, 1))
+    net = nn.Sequential(nn.Linear(1536, 2), nn.Linear(2, 2), nn.Linear(2, 1537), nn.Linear(1537, 1))
     model = qfx.prepare_fx(net, DEFAULT)
     assert [type(m) for m in model.modules() if isinstance(m, ChannelMean)] == 3 * [WindowMoments] + [ChannelMean]
 
