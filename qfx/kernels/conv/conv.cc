@@ -22,9 +22,9 @@ constexpr double kPairStepCost = 1.6;
 // Of a row of eight columns, where vectors have eight.
 constexpr double kFinishEightCost = 6.0;
 
-// Tiles of 16 pixels by 16 columns, for one pixel, in the same unit. From Intel's optimization reference manual, not
-// measured: a TDPBUSD of 64 channels takes 16 cycles, in which two ports do 32 dot products of a vector; loading its
-// operands from L2 takes as long again. Sums pass through memory to their epilogue. A block waits for its first loads.
+// Tiles of 16 pixels by 16 columns, for one pixel, in the same unit. Estimated, never measured: a tile instruction is
+// taken for four dot products of a vector a pixel with the loads of its operands; sums pass through memory to their
+// epilogue, and a block waits for its first loads.
 constexpr int64_t kTileDepth = 4 * kTileSteps;
 constexpr double kTileStepCost = 4.0;
 constexpr double kTileStoreCost = 3.0;
