@@ -63,94 +63,9 @@ ArenaLayout place_in_order(std::span<const Lifetime> buffers, const std::vector<
   return layout;
 }
 
-// Bytes of the memory that two buffers share in turn which lie in the first half of one and the second half of the
-// other.
-int64_t crossed(int64_t a, int64_t a_bytes, int64_t b, int64_t b_bytes) {
-  const int64_t begin = std::max(a, b), end = std::min(a + a_bytes, b + b_bytes);
-  if (begin >= end) return 0;
-  return std::abs(std::clamp(a + a_bytes / 2, begin, end) - std::clamp(b + b_bytes / 2, begin, end));
-}
-
-// Two threads take half a buffer each, and memory that the other one wrote before is slow to reach, most of all from
-// another cache domain. Buffers move within the room that the layout leaves them, to where their halves fall on halves.
-class Slider {
- public:
-  Slider(std::span<const Lifetime> buffers, ArenaLayout& layout) : buffers_(buffers), layout_(layout) {
-    order_.resize(buffers.size());
-    std::iota(order_.begin(), order_.end(), 0);
-    std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return buffers_[a].bytes > buffers_[b].bytes; });
-  }
-
-  void run() {
-    for (int sweep = 0; sweep < kSweeps; ++sweep) {
-      for (const int i : order_)
-        if (buffers_[i].bytes > 0) move(i);
-    }
-  }
-
- private:
-  static constexpr int kSweeps = 3;
-  static constexpr size_t kMiddles = 24;  // of the largest buffers, that a smaller one may take for its own
-
-  int64_t cost(int i, int64_t offset) const {
-    int64_t sum = 0;
-    for (size_t j = 0; j < buffers_.size(); ++j) {
-      if (overlap(buffers_[i], buffers_[j])) continue;
-      sum += crossed(offset, buffers_[i].bytes, layout_.offsets[j], buffers_[j].bytes);
-    }
-    return sum;
-  }
-
-  std::vector<int64_t> middles(int i) const {
-    std::vector<int64_t> found;
-    for (const int j : order_) {
-      if (found.size() == kMiddles) break;
-      const int64_t middle = layout_.offsets[j] + buffers_[j].bytes / 2;
-      const bool known = std::find(found.begin(), found.end(), middle) != found.end();
-      if (!known && !overlap(buffers_[i], buffers_[j])) found.push_back(middle);
-    }
-    return found;
-  }
-
-  void move(int i) {
-    const int64_t wanted = rounded(buffers_[i].bytes);
-    const std::vector<int64_t> targets = middles(i);
-    int64_t best = layout_.offsets[i], least = cost(i, best);
-    const auto offer = [&](int64_t offset) {
-      const int64_t now = cost(i, offset);
-      if (now < least) best = offset, least = now;
-    };
-    const auto room = [&](int64_t begin, int64_t end) {
-      if (end - begin < wanted) return;
-      for (const int64_t middle : targets) {
-        const int64_t offset = (middle - buffers_[i].bytes / 2) / kAlignment * kAlignment;
-        offer(std::clamp(offset, begin, end - wanted));
-      }
-    };
-    std::vector<int> live;
-    for (size_t j = 0; j < buffers_.size(); ++j) {
-      if (static_cast<int>(j) != i && buffers_[j].bytes > 0 && overlap(buffers_[i], buffers_[j])) {
-        live.push_back(static_cast<int>(j));
-      }
-    }
-    std::sort(live.begin(), live.end(), [&](int a, int b) { return layout_.offsets[a] < layout_.offsets[b]; });
-    int64_t end = 0;
-    for (const int j : live) {
-      room(end, layout_.offsets[j]);
-      end = std::max(end, layout_.offsets[j] + rounded(buffers_[j].bytes));
-    }
-    room(end, layout_.bytes);
-    layout_.offsets[i] = best;
-  }
-
-  std::span<const Lifetime> buffers_;
-  ArenaLayout& layout_;
-  std::vector<int> order_;  // largest first
-};
-
 }  // namespace
 
-// Greedy by size, by lifetime, and by start; the smallest of the three, and then halves on halves.
+// Greedy by size, by lifetime, and by start; the smallest of the three.
 ArenaLayout place_buffers(std::span<const Lifetime> buffers) {
   const auto size = [&](int i) { return buffers[i].bytes; };
   const auto span = [&](int i) { return buffers[i].last - buffers[i].first; };
@@ -171,7 +86,6 @@ ArenaLayout place_buffers(std::span<const Lifetime> buffers) {
     if (best.bytes == bound) break;
   }
   best.largest_live = bound;
-  Slider(buffers, best).run();
   return best;
 }
 

@@ -56,34 +56,3 @@ def test_largest_live_is_the_lower_bound(buffers: list[Buffer]) -> None:
 def test_networks_need_at_most_1_3_of_the_largest_live_set(buffers: list[Buffer]) -> None:
     _, total, largest = _C.arena_layout(buffers)
     assert total <= 1.3 * largest
-
-
-def middle(buffer: Buffer, offset: int) -> float:
-    return offset + buffer[0] / 2
-
-
-def test_a_smaller_buffer_lies_around_the_middle_of_a_larger_one_that_was_there_before() -> None:
-    """Two threads then find their own half of the one where they had left their half of the other."""
-    wide, narrow, later = (1_000_000, 0, 1), (100_000, 1, 2), (600_000, 2, 3)
-    offsets, total, largest = _C.arena_layout([wide, narrow, later])
-    assert total == largest
-    assert abs(middle(later, offsets[2]) - middle(wide, offsets[0])) <= ALIGNMENT
-
-
-def test_a_chain_of_bottlenecks_crosses_halves_less_than_packed_from_zero() -> None:
-    sizes = [150, 400, 400, 200, 1200, 300, 75, 450, 450, 75, 450, 112, 31, 188, 188, 31]
-    buffers = [(size * 1000, i, i + 1) for i, size in enumerate(sizes)]
-    offsets, total, _ = _C.arena_layout(buffers)
-    packed = [0 if i % 2 == 0 else total - rounded(size) for i, (size, _, _) in enumerate(buffers)]
-
-    def crossed(at: list[int] | tuple[int, ...]) -> float:
-        bytes_of_the_other = 0.0
-        for i, a in enumerate(buffers):
-            for j, b in enumerate(buffers[:i]):
-                begin, end = max(at[i], at[j]), min(at[i] + a[0], at[j] + b[0])
-                if begin < end:
-                    halves = [min(max(middle(x, at[k]), begin), end) for k, x in ((i, a), (j, b))]
-                    bytes_of_the_other += abs(halves[0] - halves[1])
-        return bytes_of_the_other
-
-    assert crossed(offsets) < 0.5 * crossed(packed)
