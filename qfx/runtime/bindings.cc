@@ -116,13 +116,23 @@ nb::tuple to_tuples(const std::vector<Dims>& shapes) {
   return nb::tuple(items);
 }
 
-// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier) a kernel call.
+// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices) a kernel; the sizes are of the whole
+// batch, whatever the slices.
+void describe_works_of(const Plan& plan, const Slices* slices, nb::list& records) {
+  const int64_t count = slices != nullptr ? slices->count : 1;
+  for (const PlannedWork& w : plan.works) {
+    Dims shape = w.shape;
+    if (slices != nullptr) shape[0] *= count;
+    const int64_t threads = slices != nullptr ? std::max<int64_t>(count, w.max_threads) : w.max_threads;
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), w.bytes * count,
+                                  w.work->cost() * count, threads, slices == nullptr && w.barrier, count));
+  }
+}
+
 nb::list describe_works(const Plan& plan) {
   nb::list records;
-  for (const PlannedWork& w : plan.works) {
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
-                                  w.max_threads, w.barrier));
-  }
+  if (plan.slices != nullptr) describe_works_of(*plan.slices->plan, plan.slices.get(), records);
+  describe_works_of(plan, nullptr, records);
   return records;
 }
 
@@ -130,6 +140,7 @@ nb::dict describe_memory(const Plan& plan) {
   nb::dict memory;
   memory["arena_bytes"] = plan.arena_bytes;
   memory["largest_live_bytes"] = plan.largest_live_bytes;
+  memory["slice_bytes"] = plan.slices != nullptr ? plan.slices->plan->arena_bytes : 0;
   memory["scratch_bytes"] = plan.scratch_bytes;
   memory["packed_bytes"] = plan.loaded->packed_bytes;
   return memory;

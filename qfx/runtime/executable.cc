@@ -40,41 +40,46 @@ class DefaultFloatMode {
 #endif
 };
 
-struct RunContext {
-  const Plan* plan;
-  void* const* slots;
-  std::byte* scratch;
-  size_t scratch_stride;
-  Barrier* barrier;
-  Clock::time_point* stamps;  // null, or one a work and one more: then all threads meet before each work
+size_t aligned(size_t bytes) noexcept {
+  return (bytes + AlignedBuffer::kAlignment - 1) / AlignedBuffer::kAlignment * AlignedBuffer::kAlignment;
+}
+
+// The threads that run a plan together, seen from one of them.
+struct Team {
+  int tid, size;
+  Barrier* barrier;  // not needed for a team of one
+
+  void meet() const noexcept {
+    if (size > 1) barrier->wait(size);
+  }
 };
 
-void run_work(const RunContext& c, const PlannedWork& work, void* const* slots, int tid, int threads) noexcept {
-  const int team = std::min(threads, work.max_threads);
-  if (tid >= team) return;
-  std::byte* scratch = c.scratch + static_cast<size_t>(tid) * c.scratch_stride;
-  work.work->run(slots, slots + work.in.size(), scratch, tid, team);
-}
-
-void run_team(void* context, int tid, int threads) noexcept {
-  const auto& c = *static_cast<const RunContext*>(context);
-  const DefaultFloatMode mode;
-  void* const* slots = c.slots;
-  size_t at = 0;
-  for (const PlannedWork& work : c.plan->works) {
-    if (threads > 1 && (work.barrier || c.stamps != nullptr)) c.barrier->wait(threads);
-    if (c.stamps != nullptr && tid == 0) c.stamps[at] = Clock::now();
-    run_work(c, work, slots, tid, threads);
-    slots += work.in.size() + 1;
-    ++at;
+// The pointers of one run of a plan, one a work's operand and one a work's result.
+template <class Address>
+void fill_slots(const Plan& plan, void** slots, const Address& address) noexcept {
+  for (const PlannedWork& work : plan.works) {
+    for (const Location& l : work.in) *slots++ = address(l);
+    *slots++ = address(work.out);
   }
-  if (c.stamps == nullptr) return;
-  if (threads > 1) c.barrier->wait(threads);
-  if (tid == 0) c.stamps[at] = Clock::now();
 }
 
-size_t scratch_stride(const Plan& plan) {
-  return (plan.scratch_bytes + AlignedBuffer::kAlignment - 1) / AlignedBuffer::kAlignment * AlignedBuffer::kAlignment;
+// seconds: null, or one a work, to which its time is added; then all threads meet between works.
+void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const Team& team, double* seconds) noexcept {
+  for (const PlannedWork& work : plan.works) {
+    if (work.barrier || seconds != nullptr) team.meet();
+    const auto start = seconds != nullptr ? Clock::now() : Clock::time_point();
+    const int threads = std::min(team.size, work.max_threads);
+    if (team.tid < threads) work.work->run(slots, slots + work.in.size(), scratch, team.tid, threads);
+    slots += work.in.size() + 1;
+    if (seconds == nullptr) continue;
+    team.meet();
+    if (team.tid == 0) *seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    ++seconds;
+  }
+}
+
+size_t work_count(const Plan& plan) {
+  return plan.works.size() + (plan.slices ? plan.slices->plan->works.size() : 0);
 }
 
 int team_size(const Plan& plan, int threads) {
@@ -85,44 +90,105 @@ int team_size(const Plan& plan, int threads) {
 
 // The working memory of one call.
 struct Executable::Frame {
-  AlignedBuffer arena, scratch;
+  AlignedBuffer arena, slice_arenas, scratch;
   std::vector<void*> slots;
   Barrier barrier;
 
+  // What one run reads.
+  struct Call {
+    Frame* frame;
+    const Plan* plan;
+    std::span<const void* const> in;
+    std::span<void* const> out;
+    double* seconds;  // null, or one a work of the slices' plan and then of this
+  };
+
   void grow(const Plan& plan, int threads) {
-    const auto arena_bytes = static_cast<size_t>(plan.arena_bytes);
-    const size_t scratch_bytes = scratch_stride(plan) * static_cast<size_t>(threads);
-    if (arena.data() == nullptr || arena.size() < arena_bytes) {
-      arena = AlignedBuffer();
-      arena = AlignedBuffer(arena_bytes);
+    const auto team = static_cast<size_t>(threads);
+    size_t slot_count = plan.slots;
+    reserve(arena, static_cast<size_t>(plan.arena_bytes));
+    reserve(scratch, aligned(plan.scratch_bytes) * team);
+    if (plan.slices != nullptr) {
+      reserve(slice_arenas, slice_stride(*plan.slices->plan) * team);
+      slot_count += plan.slices->plan->slots * team;
     }
-    if (scratch.data() == nullptr || scratch.size() < scratch_bytes) scratch = AlignedBuffer(scratch_bytes);
-    if (slots.size() < plan.slots) slots.resize(plan.slots);
+    if (slots.size() < slot_count) slots.resize(slot_count);
   }
 
-  void* resolve(const Location& l, const Plan& plan, std::span<const void* const> in,
-                std::span<void* const> out) const noexcept {
+  static void reserve(AlignedBuffer& buffer, size_t bytes) {
+    if (buffer.data() != nullptr && buffer.size() >= bytes) return;
+    buffer = AlignedBuffer();
+    buffer = AlignedBuffer(bytes);
+  }
+
+  // Kernels may read a little past the end of a value: that is not another thread's.
+  static size_t slice_stride(const Plan& plan) {
+    return aligned(static_cast<size_t>(plan.arena_bytes) + AlignedBuffer::kReadSlack);
+  }
+
+  static void* at(const void* base, int64_t offset) noexcept {
+    return const_cast<std::byte*>(static_cast<const std::byte*>(base) + offset);
+  }
+
+  void* resolve(const Location& l, const Call& c) const noexcept {
     using Base = Location::Base;
-    const std::byte* base = arena.data();
-    if (l.base == Base::input) base = static_cast<const std::byte*>(in[l.index]);
-    if (l.base == Base::output) base = static_cast<const std::byte*>(out[l.index]);
-    if (l.base == Base::constant) base = plan.loaded->program->constants()[l.index].data.data();
-    return const_cast<std::byte*>(base + l.offset);
+    if (l.base == Base::input) return at(c.in[l.index], l.offset);
+    if (l.base == Base::output) return at(c.out[l.index], l.offset);
+    if (l.base == Base::constant) return at(c.plan->loaded->program->constants()[l.index].data.data(), l.offset);
+    return at(arena.data(), l.offset);
   }
 
-  void fill_slots(const Plan& plan, std::span<const void* const> in, std::span<void* const> out) noexcept {
-    size_t at = 0;
-    for (const PlannedWork& work : plan.works) {
-      for (const Location& l : work.in) slots[at++] = resolve(l, plan, in, out);
-      slots[at++] = resolve(work.out, plan, in, out);
+  // The same for slice `i` in the memory of thread `owner`.
+  void* resolve_in_slice(const Location& l, const Call& c, int64_t i, int owner) const noexcept {
+    using Base = Location::Base;
+    const Slices& slices = *c.plan->slices;
+    if (l.base == Base::input) return at(c.in[l.index], l.offset + i * slices.input_bytes[l.index]);
+    if (l.base == Base::output) return at(resolve(slices.out, c), l.offset + i * slices.out_bytes);
+    if (l.base == Base::constant) return resolve(l, c);
+    return at(slice_arenas.data() + slice_stride(*slices.plan) * static_cast<size_t>(owner), l.offset);
+  }
+
+  // By thread `tid` alone, or with its whole team in the memory of thread 0.
+  void run_slice(const Call& c, int64_t i, int tid, const Team& team) noexcept {
+    const Plan& plan = *c.plan->slices->plan;
+    const bool alone = team.size == 1;
+    void** own = slots.data() + c.plan->slots + plan.slots * static_cast<size_t>(tid);
+    fill_slots(plan, own, [&](const Location& l) { return resolve_in_slice(l, c, i, alone ? tid : 0); });
+    run_works(plan, own, scratch_for(*c.plan, tid), team, alone && tid != 0 ? nullptr : c.seconds);
+  }
+
+  std::byte* scratch_for(const Plan& plan, int tid) const noexcept {
+    return scratch.data() + aligned(plan.scratch_bytes) * static_cast<size_t>(tid);
+  }
+
+  // As many slices for each thread as go round, then the others by all threads together.
+  void run_slices(const Call& c, const Team& team) noexcept {
+    const int64_t count = c.plan->slices->count, each = count / team.size;
+    for (int64_t i = 0; i < each; ++i) run_slice(c, team.tid * each + i, team.tid, {0, 1, nullptr});
+    for (int64_t i = each * team.size; i < count; ++i) {
+      team.meet();
+      run_slice(c, i, team.tid, team);
     }
+    team.meet();
+  }
+
+  static void run_team(void* context, int tid, int threads) noexcept {
+    const Call& c = *static_cast<const Call*>(context);
+    const DefaultFloatMode mode;
+    const Team team{tid, threads, &c.frame->barrier};
+    double* seconds = c.seconds;
+    if (c.plan->slices != nullptr) {
+      c.frame->run_slices(c, team);
+      if (seconds != nullptr) seconds += c.plan->slices->plan->works.size();
+    }
+    run_works(*c.plan, c.frame->slots.data(), c.frame->scratch_for(*c.plan, tid), team, seconds);
   }
 
   void run(const Plan& plan, std::span<const void* const> in, std::span<void* const> out, int threads,
-           Clock::time_point* stamps) noexcept {
-    fill_slots(plan, in, out);
-    RunContext context{&plan, slots.data(), scratch.data(), scratch_stride(plan), &barrier, stamps};
-    parallel_region(threads, run_team, &context);
+           double* seconds) noexcept {
+    Call call{this, &plan, in, out, seconds};
+    fill_slots(plan, slots.data(), [&](const Location& l) { return resolve(l, call); });
+    parallel_region(threads, run_team, &call);
   }
 };
 
@@ -201,7 +267,7 @@ void Executable::release(std::unique_ptr<Frame> frame) noexcept {
 }
 
 void Executable::run(const Plan& plan, std::span<const void* const> in, std::span<void* const> out, int threads) {
-  if (plan.works.empty()) return;
+  if (work_count(plan) == 0) return;
   const int team = team_size(plan, threads);
   const FrameLease lease(*this, plan, team);
   lease.frame->run(plan, in, out, team, nullptr);
@@ -210,13 +276,9 @@ void Executable::run(const Plan& plan, std::span<const void* const> in, std::spa
 std::vector<double> Executable::time_works(const Plan& plan, std::span<const void* const> in,
                                            std::span<void* const> out, int threads) {
   const int team = team_size(plan, threads);
-  std::vector<Clock::time_point> stamps(plan.works.size() + 1);
+  std::vector<double> seconds(work_count(plan), 0.0);
   const FrameLease lease(*this, plan, team);
-  lease.frame->run(plan, in, out, team, stamps.data());
-  std::vector<double> seconds;
-  for (size_t i = 0; i + 1 < stamps.size(); ++i) {
-    seconds.push_back(std::chrono::duration<double>(stamps[i + 1] - stamps[i]).count());
-  }
+  lease.frame->run(plan, in, out, team, seconds.data());
   return seconds;
 }
 
@@ -234,7 +296,7 @@ void Executable::run_and_visit(const std::vector<InputLayout>& inputs, std::span
   frame.run(plan, in, out, team, nullptr);
   for (const int id : ids) {
     const PlannedValue& value = plan.values[id];
-    visit(id, value.shape, frame.resolve(value.location, plan, in, out));
+    visit(id, value.shape, frame.resolve(value.location, {&frame, &plan, in, out, nullptr}));
   }
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
 #include "runtime/arena.h"
 #include "runtime/errors.h"
 #include "runtime/shapes.h"
+#include "runtime/slices.h"
 
 namespace qfx {
 namespace {
@@ -33,6 +35,7 @@ int64_t byte_size(const Dims& shape, DType dtype) {
   return element_count(shape) * element_size(dtype);
 }
 
+// The plan of a whole program, of its first steps, or of the steps after those.
 class Planner {
  public:
   Planner(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
@@ -48,14 +51,36 @@ class Planner {
 
   Plan run() {
     for (size_t s = 0; s < program_.steps().size(); ++s) plan_step(s);
-    for (size_t o = 0; o < program_.outputs().size(); ++o) bind_output(static_cast<int>(o));
+    return finish(program_.outputs());
+  }
+
+  // The first steps; the value that they are for is output 0.
+  Plan run_head(const SliceChoice& choice) {
+    for (int s = 0; s < choice.steps; ++s) plan_step(s);
+    return finish({choice.value});
+  }
+
+  // The steps after `head`, which writes what they read of it before they start.
+  Plan run_tail(const SliceChoice& choice, Plan head) {
+    for (int s = 0; s < choice.steps; ++s) infer_step(s);
+    const DType dtype = program_.values()[choice.value].dtype;
+    const Place place = places_[choice.value] = new_buffer(shapes_[choice.value], dtype);
+    touch(place, 0);
+    for (size_t s = choice.steps; s < program_.steps().size(); ++s) plan_step(s);
+    bind_slices(choice, std::move(head), place);
+    return finish(program_.outputs());
+  }
+
+ private:
+  Plan finish(const std::vector<int>& outputs) {
+    for (size_t o = 0; o < outputs.size(); ++o) bind_output(static_cast<int>(o), outputs[o]);
     place_storages();
+    finish_slices();
     finish_works();
     finish_values();
     return std::move(plan_);
   }
 
- private:
   struct Pending {  // parallel to plan_.works
     std::vector<Place> in;
     Place out;
@@ -181,29 +206,26 @@ class Planner {
     }
   }
 
-  StepShapes step_shapes(size_t s) const {
+  // The shapes of a step, with the caller's strides where it can read them.
+  StepShapes infer_step(size_t s) {
     const Step& step = program_.steps()[s];
-    StepShapes in;
-    for (const int v : step.inputs) {
-      in.inputs.push_back(shapes_[v]);
-      const bool strided = plan_.loaded->rows[s]->strided_input && external_[v] >= 0;
-      in.strides.push_back(strided ? plan_.inputs[external_[v]].strides : dense_strides(shapes_[v]));
+    StepShapes in = step_shapes(*plan_.loaded, s, shapes_);
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      const int input = external_[step.inputs[i]];
+      if (plan_.loaded->rows[s]->strided_input && input >= 0) in.strides[i] = plan_.inputs[input].strides;
     }
-    for (const auto& [name, ids] : step.exprs) {
-      for (const int e : ids) in.exprs[name].push_back(evaluate(program_.exprs(), e, shapes_));
-      in.exprs.try_emplace(name);
-    }
+    Dims& y = shapes_[step.output];
+    y = plan_.loaded->kernels[s]->shape(in);
+    check_declared(program_.values()[step.output], y, step.name);
     return in;
   }
 
   void plan_kernel(size_t s) {
     const Step& step = program_.steps()[s];
     const StepKernel& kernel = *plan_.loaded->kernels[s];
-    const StepShapes in = step_shapes(s);
+    const StepShapes in = infer_step(s);
     const Value& output = program_.values()[step.output];
-    Dims& y = shapes_[step.output];
-    y = kernel.shape(in);
-    check_declared(output, y, step.name);
+    const Dims& y = shapes_[step.output];
     if (element_count(y) == 0) {
       places_[step.output] = new_buffer(y, output.dtype);
       return;
@@ -246,8 +268,7 @@ class Planner {
   }
 
   // A buffer that nothing else reads becomes the caller's memory; anything else is copied there.
-  void bind_output(int o) {
-    const int v = program_.outputs()[o];
+  void bind_output(int o, int v) {
     const DType dtype = program_.values()[v].dtype;
     const Dims& shape = shapes_[v];
     plan_.output_shapes.push_back(shape);
@@ -261,6 +282,30 @@ class Planner {
     }
     const Place target{add_storage({Base::output, o, byte_size(shape, dtype)}), 0};
     add_work(dense_copy(shape, dtype), -1, program_.values()[v].name, "copy_output", {place}, target, shape, dtype);
+  }
+
+  void bind_slices(const SliceChoice& choice, Plan head, const Place& place) {
+    Slices slices;
+    slices.images = choice.images;
+    slices.count = choice.count;
+    for (size_t i = 0; i < plan_.inputs.size(); ++i) {
+      const int64_t each = element_size(program_.values()[program_.inputs()[i]].dtype);
+      slices.input_bytes.push_back(choice.images * plan_.inputs[i].strides[0] * each);
+    }
+    slices.out_bytes = byte_size(head.output_shapes[0], program_.values()[choice.value].dtype);
+    plan_.scratch_bytes = std::max(plan_.scratch_bytes, head.scratch_bytes);
+    const auto count = static_cast<int>(std::min<int64_t>(choice.count, std::numeric_limits<int>::max()));
+    plan_.max_threads = std::max({plan_.max_threads, head.max_threads, count});
+    plan_.views = head.views;
+    slices.plan = std::make_unique<const Plan>(std::move(head));
+    slices_ = std::move(slices);
+    sliced_ = place;
+  }
+
+  void finish_slices() {
+    if (!slices_) return;
+    slices_->out = location(sliced_);
+    plan_.slices = std::make_unique<const Slices>(std::move(*slices_));
   }
 
   void place_storages() {
@@ -344,6 +389,8 @@ class Planner {
   std::vector<Storage> storages_;
   std::vector<int64_t> arena_offset_;
   std::vector<Pending> pending_;
+  std::optional<Slices> slices_;
+  Place sliced_;  // what the slices write
 };
 
 }  // namespace
@@ -360,9 +407,31 @@ LoadedProgram::LoadedProgram(std::shared_ptr<const Program> p, Isa chosen) : pro
   }
 }
 
+StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<Dims>& values) {
+  const Step& step = loaded.program->steps()[s];
+  StepShapes in;
+  for (const int v : step.inputs) {
+    in.inputs.push_back(values[v]);
+    in.strides.push_back(dense_strides(values[v]));
+  }
+  for (const auto& [name, ids] : step.exprs) {
+    for (const int e : ids) in.exprs[name].push_back(evaluate(loaded.program->exprs(), e, values));
+    in.exprs.try_emplace(name);
+  }
+  return in;
+}
+
 Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
                const PlanOptions& options) {
-  return Planner(std::move(loaded), inputs, options).run();
+  Planner planner(loaded, inputs, options);  // checks the inputs
+  const auto choice =
+      options.slices && !options.keep_values ? choose_slices(*loaded, inputs) : std::optional<SliceChoice>();
+  if (choice) {
+    std::vector<InputLayout> images;
+    for (const InputLayout& input : inputs) images.push_back(first_images(input, choice->images));
+    return planner.run_tail(*choice, Planner(loaded, images, options).run_head(*choice));
+  }
+  return planner.run();
 }
 
 }  // namespace qfx

@@ -56,7 +56,20 @@ struct PlannedValue {
 
 struct PlanOptions {
   bool keep_values = false;             // no buffer is reused, every value can be read after the run
+  bool slices = true;                   // the first steps may go over the batch a few images at a time
   int64_t cost_per_thread = 24 * 1024;  // Work::cost() that a thread needs for its part to be worth a barrier
+};
+
+struct Plan;
+
+// The first steps of a plan, run over and over, each time on the next images of the batch. Every thread has images of
+// its own, in memory of its own; images that do not go round are shared by all threads.
+struct Slices {
+  std::unique_ptr<const Plan> plan;  // for the images of one slice; its output 0 is `out`
+  int64_t images = 0, count = 0;     // images a slice, slices
+  std::vector<int64_t> input_bytes;  // from a slice of each input to the next
+  Location out;                      // in the plan that these slices belong to
+  int64_t out_bytes = 0;
 };
 
 // A program bound to input shapes: kernels, buffers, barriers. Immutable; runs from many threads at once.
@@ -69,6 +82,7 @@ struct Plan {
   std::shared_ptr<const LoadedProgram> loaded;
   std::vector<InputLayout> inputs;
   std::vector<Dims> output_shapes;
+  std::unique_ptr<const Slices> slices;  // run before the works; or null
   std::vector<PlannedWork> works;
   std::vector<PlannedValue> values;  // one a value of the program
   std::vector<std::string> views;    // names of the steps that became views
@@ -77,6 +91,9 @@ struct Plan {
   size_t slots = 0;          // pointers that a run fills in
   int max_threads = 1;       // the most that a work can use
 };
+
+// What a step sees when the values have these shapes; strides are the dense ones. Throws std::invalid_argument.
+StepShapes step_shapes(const LoadedProgram& loaded, size_t step, const std::vector<Dims>& values);
 
 // Throws InputError naming the input or the step that the shapes do not fit.
 Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,

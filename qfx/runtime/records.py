@@ -19,6 +19,8 @@ class StepRecord:
         cost: Bytes touched plus multiply-accumulates.
         threads: How many threads share the step: all of them, or fewer where more would wait longer than they work.
         barrier: Whether all threads meet before this step.
+        slices: How often it runs, each time on the next images of the batch while they are in cache; 1: once for all.
+            Shape, bytes and cost are of the whole batch.
         microseconds: Median time; None unless profiled.
         macs: Multiply-accumulates of a convolution or linear layer; 0 for other steps, and unless profiled.
         share_of_peak: Of the dot products that ``threads`` threads can do in that time; None as ``gmacs``.
@@ -32,6 +34,7 @@ class StepRecord:
     cost: int
     threads: int
     barrier: bool
+    slices: int = 1
     microseconds: float | None = None
     macs: int = 0
     share_of_peak: float | None = None
@@ -47,7 +50,8 @@ class MemoryRecord:
     """Bytes that a plan uses.
 
     Attributes:
-        arena_bytes: Activations of one forward, with buffers reused.
+        arena_bytes: Activations of one forward, with buffers reused, without those of slices.
+        slice_bytes: Activations of one slice of the batch; every thread has its own. 0 where there are no slices.
         largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
         scratch_bytes: Working memory a thread.
         packed_bytes: Weights as the kernels hold them.
@@ -55,6 +59,7 @@ class MemoryRecord:
 
     arena_bytes: int
     largest_live_bytes: int
+    slice_bytes: int
     scratch_bytes: int
     packed_bytes: int
 
@@ -74,6 +79,7 @@ class Explanation:
     def _footer(self) -> tuple[str, str]:
         m = self.memory
         plan = f"{m.arena_bytes:,} bytes planned, {m.largest_live_bytes:,} live at most"
+        plan += f", {m.slice_bytes:,} more a thread for slices of the batch" if m.slice_bytes else ""
         return (
             f"isa {self.isa}; {len(self.steps)} kernel calls, {len(self.views)} steps are views of their input",
             f"{plan}; {m.scratch_bytes:,} scratch a thread; {m.packed_bytes:,} packed weights",
@@ -81,7 +87,7 @@ class Explanation:
 
 
 def _table(steps: Sequence[StepRecord]) -> str:
-    header = ["step", "op", "shape", "bytes", "cost", "threads", "us", "GMAC/s", "of peak", "kernel"]
+    header = ["step", "op", "shape", "bytes", "cost", "threads", "slices", "us", "GMAC/s", "of peak", "kernel"]
     rows = [header, *(_row(s) for s in steps)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
@@ -91,5 +97,5 @@ def _row(s: StepRecord) -> list[str]:
     time = "" if s.microseconds is None else f"{s.microseconds:.1f}"
     rate = "" if s.gmacs is None else f"{s.gmacs:.1f}"
     share = "" if s.share_of_peak is None else f"{s.share_of_peak:.0%}"
-    shape = "x".join(map(str, s.shape))
-    return [s.name, s.op, shape, f"{s.bytes:,}", f"{s.cost:,}", str(s.threads), time, rate, share, s.kernel]
+    counts = (f"{s.bytes:,}", f"{s.cost:,}", str(s.threads), str(s.slices))
+    return [s.name, s.op, "x".join(map(str, s.shape)), *counts, time, rate, share, s.kernel]

@@ -158,12 +158,12 @@ def test_dimension_expressions() -> None:
 
 def test_steps_that_share_nothing_need_no_barrier() -> None:
     b = ProgramBuilder()
-    x = b.value("x", "u8", (-1,))
-    values = [b.value(f"y{i}", "u8", (-1,)) for i in range(3)]
+    x = b.value("x", "u8", (-1, -1))
+    values = [b.value(f"y{i}", "u8", (-1, -1)) for i in range(3)]
     table = b.constant(np.arange(256, dtype=np.uint8))
     b.step("lookup", "a", [x], values[0], constants={"table": table})
     b.step("lookup", "b", [x], values[1], constants={"table": table})
     b.step("lookup", "c", [values[1]], values[2], constants={"table": table})
-    steps = Executable(b.build([x], [values[0], values[2]])).explain((10**6,)).steps
+    steps = Executable(b.build([x], [values[0], values[2]])).explain((1, 10**6)).steps
     barriers = {s.name: s.barrier for s in steps}
     assert barriers == {"x": False, "a": True, "b": False, "c": True}, "x: the copy of the input"

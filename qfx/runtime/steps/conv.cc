@@ -200,12 +200,15 @@ std::vector<OpRow> conv_rows() {
       {"weight_zero_point", K::constant, 1, false},
       {"lut", K::constant, 1, false},
   };
-  return {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv),
-          op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
-                                    {{"reduce_range", K::integer, 1, false},
-                                     {"weight", K::constant},
-                                     {"weight_scale", K::constant},
-                                     {"bias", K::constant, 1, false}})};
+  std::vector<OpRow> rows = per_image(
+      {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv)});
+  // One scale for the whole batch.
+  rows.push_back(op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
+                                           {{"reduce_range", K::integer, 1, false},
+                                            {"weight", K::constant},
+                                            {"weight_scale", K::constant},
+                                            {"bias", K::constant, 1, false}}));
+  return rows;
 }
 
 }  // namespace qfx

@@ -312,18 +312,18 @@ std::vector<OpRow> pool_rows() {
   const std::vector<Attribute> avg_window =
       joined(window, {{"count_include_pad", K::integer, 1, false}, {"divisor", K::integer, 1, false}});
   const std::vector<Attribute> size = {{"output_size", K::integer, kSpatial}};
-  return {op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
-          op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
-          op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
-          op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
-          op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
-                           joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
-          op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
-                                  {{"mode", K::integer},
-                                   {"align_corners", K::integer, 1, false},
-                                   {"zero_point", K::integer},
-                                   {"size", K::expr, kSpatial, false},
-                                   {"scale_factor", K::number, kSpatial, false}})};
+  return per_image({op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
+                    op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
+                    op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
+                    op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
+                    op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
+                                     joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
+                    op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
+                                            {{"mode", K::integer},
+                                             {"align_corners", K::integer, 1, false},
+                                             {"zero_point", K::integer},
+                                             {"size", K::expr, kSpatial, false},
+                                             {"scale_factor", K::number, kSpatial, false}})});
 }
 
 }  // namespace qfx

@@ -59,8 +59,8 @@ std::vector<OpRow> quantize_rows() {
   using K = AttributeKind;
   const std::vector<Attribute> attributes = {
       {"perm", K::integer, Attribute::kRank}, {"zero_point", K::integer}, {"scale", K::number}};
-  return {op_row<QuantizeStep>("quantize", 1, 1, Types::f32_u8, attributes, true),
-          op_row<DequantizeStep>("dequantize", 1, 1, Types::u8_f32, attributes)};
+  return per_image({op_row<QuantizeStep>("quantize", 1, 1, Types::f32_u8, attributes, true),
+                    op_row<DequantizeStep>("dequantize", 1, 1, Types::u8_f32, attributes)});
 }
 
 }  // namespace qfx

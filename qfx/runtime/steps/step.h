@@ -107,6 +107,8 @@ struct OpRow {
   void (*check)(const StepView& step);
   std::unique_ptr<StepKernel> (*load)(const StepView& step, Isa isa);
   bool strided_input = false;  // reads program inputs with any strides
+  // Where dim 0 of the result is the batch, like that of the operands, it computes every image from that image alone.
+  bool per_image = false;
 };
 
 // A kernel class parses its attributes in its constructor's first argument; the same code validates and loads.
@@ -124,6 +126,9 @@ OpRow op_row(const char* op, int min_inputs, int max_inputs, Types types, std::v
           },
           strided_input};
 }
+
+// `rows`, all of them per image.
+std::vector<OpRow> per_image(std::vector<OpRow> rows);
 
 // Every operation, in one table.
 const std::vector<OpRow>& op_table();

@@ -65,6 +65,11 @@ void check_types(const OpRow& row, const StepView& step) {
 
 }  // namespace
 
+std::vector<OpRow> per_image(std::vector<OpRow> rows) {
+  for (OpRow& row : rows) row.per_image = true;
+  return rows;
+}
+
 const std::vector<OpRow>& op_table() {
   static const std::vector<OpRow> rows = all_rows();
   return rows;

@@ -1,0 +1,167 @@
+#include "runtime/slices.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "runtime/shapes.h"
+
+namespace qfx {
+namespace {
+
+using ValueShapes = std::vector<Dims>;
+
+// What a core keeps close: half of a usual L2 cache.
+constexpr int64_t kCloseBytes = 512 * 1024;
+// A byte of weights costs this much less than one of activations: it is read in order, by every slice.
+constexpr int64_t kWeightDiscount = 4;
+// Below this much traffic saved, slices are not worth a second walk over the steps.
+constexpr int64_t kLeastSaved = 1 << 20;
+
+int64_t bytes_of(const LoadedProgram& loaded, int value, const ValueShapes& shapes) {
+  return element_count(shapes[value]) * element_size(loaded.program->values()[value].dtype);
+}
+
+// The batch that all inputs share; 1 where they do not.
+int64_t common_batch(std::span<const InputLayout> inputs) {
+  int64_t batch = 0;
+  for (const InputLayout& input : inputs) {
+    if (input.shape.empty()) return 1;
+    if (batch != 0 && input.shape[0] != batch) return 1;
+    batch = input.shape[0];
+  }
+  return std::max<int64_t>(batch, 1);
+}
+
+bool starts_with(const Dims& shape, int64_t batch) {
+  return !shape.empty() && shape[0] == batch;
+}
+
+// A constant says the same about every image.
+bool is_same_for_images(const Value& value, const Dims& result) {
+  return value.constant >= 0 && (value.shape.size() < result.size() || value.shape.empty() || value.shape[0] == 1);
+}
+
+// The shapes of the values for batches of two sizes, as far as every value's first dim is the batch in both.
+class Prefix {
+ public:
+  Prefix(const LoadedProgram& loaded, std::span<const InputLayout> inputs, int64_t batch)
+      : loaded_(loaded), batch_(batch), whole_(constants()), one_(constants()) {
+    const auto& ids = loaded.program->inputs();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      whole_[ids[i]] = inputs[i].shape;
+      one_[ids[i]] = first_images(inputs[i], 1).shape;
+    }
+  }
+
+  const ValueShapes& whole() const noexcept { return whole_; }
+  const ValueShapes& one() const noexcept { return one_; }
+
+  // Takes step `s` in if it treats every image alone.
+  bool extend(int s) {
+    const Step& step = loaded_.program->steps()[s];
+    if (!loaded_.rows[s]->per_image) return false;
+    try {
+      whole_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, whole_));
+      one_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, one_));
+      element_count(whole_[step.output]);
+    } catch (const std::invalid_argument&) {
+      return false;  // shapes that name the batch
+    }
+    return is_batch(step.output) && std::all_of(step.inputs.begin(), step.inputs.end(), [&](int v) {
+             return is_batch(v) || is_same_for_images(loaded_.program->values()[v], whole_[step.output]);
+           });
+  }
+
+ private:
+  ValueShapes constants() const {
+    ValueShapes shapes(loaded_.program->values().size());
+    for (size_t v = 0; v < shapes.size(); ++v) {
+      const Value& value = loaded_.program->values()[v];
+      if (value.constant >= 0) shapes[v] = value.shape;
+    }
+    return shapes;
+  }
+
+  bool is_batch(int v) const {
+    const bool varies = starts_with(loaded_.program->values()[v].shape, -1) && starts_with(whole_[v], batch_) &&
+                        starts_with(one_[v], 1);
+    return varies && std::equal(whole_[v].begin() + 1, whole_[v].end(), one_[v].begin() + 1, one_[v].end()) &&
+           element_count(whole_[v]) > 0;
+  }
+
+  const LoadedProgram& loaded_;
+  int64_t batch_;
+  ValueShapes whole_, one_;
+};
+
+// After each step, the values that are there and still needed; program inputs and constants always are.
+class Frontier {
+ public:
+  explicit Frontier(const Program& program) : program_(program), last_(program.values().size(), -1) {
+    const int end = static_cast<int>(program.steps().size());
+    for (int s = 0; s < end; ++s) {
+      for (const int v : program.steps()[s].inputs) last_[v] = s;
+    }
+    for (const int v : program.outputs()) last_[v] = end;
+  }
+
+  // The one value that steps after `s` read of what the steps up to it wrote; -1 where there are more or none.
+  int single(int s) const {
+    int found = -1;
+    for (int i = 0; i <= s; ++i) {
+      const int v = program_.steps()[i].output;
+      if (last_[v] <= s) continue;
+      if (found >= 0) return -1;
+      found = v;
+    }
+    return found;
+  }
+
+ private:
+  const Program& program_;
+  std::vector<int> last_;  // the last step that reads a value
+};
+
+// The most images, as a divisor of the batch, whose values at one step stay close.
+int64_t images_for(int64_t batch, int64_t bytes_of_one) {
+  int64_t images = std::clamp<int64_t>(kCloseBytes / std::max<int64_t>(bytes_of_one, 1), 1, batch);
+  while (batch % images != 0) --images;
+  return images;
+}
+
+}  // namespace
+
+InputLayout first_images(const InputLayout& input, int64_t images) {
+  InputLayout slice = input;
+  slice.shape[0] = images;
+  canonicalize_strides(slice.shape, slice.strides);
+  return slice;
+}
+
+// A step in slices does not move its operands and its result through the outer caches, but reads its weights again for
+// every slice. The cut is where the sum of both is best.
+std::optional<SliceChoice> choose_slices(const LoadedProgram& loaded, std::span<const InputLayout> inputs) {
+  const int64_t batch = common_batch(inputs);
+  if (batch < 2) return std::nullopt;
+  const Program& program = *loaded.program;
+  const Frontier frontier(program);
+  Prefix prefix(loaded, inputs, batch);
+  std::optional<SliceChoice> best;
+  int64_t saved = 0, best_saved = kLeastSaved, widest = 0;
+  for (int s = 0; s < static_cast<int>(program.steps().size()) && prefix.extend(s); ++s) {
+    const Step& step = program.steps()[s];
+    int64_t moved = bytes_of(loaded, step.output, prefix.one());
+    for (const int v : step.inputs) moved += bytes_of(loaded, v, prefix.one());
+    widest = std::max(widest, moved);
+    const int64_t images = images_for(batch, widest);
+    const int64_t traffic = moved * batch > kCloseBytes ? moved * batch : 0;
+    saved += traffic - static_cast<int64_t>(loaded.kernels[s]->packed_bytes()) * (batch / images - 1) / kWeightDiscount;
+    const int value = frontier.single(s);
+    if (saved <= best_saved || value < 0 || images == batch) continue;
+    best_saved = saved;
+    best = SliceChoice{s + 1, value, images, batch / images};
+  }
+  return best;
+}
+
+}  // namespace qfx

@@ -1,0 +1,163 @@
+"""The first steps of a network over a batch, a few images at a time: the same integers, whatever the cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from qfx.runtime import Executable, Explanation, ProgramBuilder, get_num_threads, set_num_threads
+from tests.runtime.step_programs import small_network
+
+CHANNELS = 24
+IDENTITY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
+HALVES = {"a_multiplier": 0.5, "b_multiplier": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards() -> Iterator[None]:
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def codes(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def sliced(explanation: Explanation) -> list[str]:
+    return [step.name for step in explanation.steps if step.slices > 1]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("batch", [2, 7, 8, 13])
+def test_slices_give_what_whole_batches_give(batch: int, threads: int) -> None:
+    program, ids = small_network(channels=CHANNELS, blocks=4)
+    exe = Executable(program)
+    x = images(batch, 3, 96, 96)
+    set_num_threads(threads)
+    assert "add2" in sliced(exe.explain(x.shape))
+    whole, _ = exe.run_and_fetch([x], [ids["add3"]])  # keeps every value, so without slices
+    np.testing.assert_array_equal(exe(x)[0], whole[0])
+    np.testing.assert_array_equal(exe(x)[0], np.concatenate([exe(x[i : i + 1])[0] for i in range(batch)]))
+
+
+def test_slices_of_inputs_with_any_strides() -> None:
+    exe = Executable(small_network(channels=CHANNELS, blocks=4)[0])
+    x = images(14, 3, 96, 96)
+    expected = exe(x)[0]
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    outermost = np.ascontiguousarray(x.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    for same in (last, outermost):
+        np.testing.assert_array_equal(exe(same)[0], expected)
+    np.testing.assert_array_equal(exe(x[::2])[0], expected[::2])
+    np.testing.assert_array_equal(exe(x[::-1])[0], expected[::-1])
+
+
+def test_small_images_go_together() -> None:
+    exe = Executable(small_network(channels=CHANNELS, blocks=4)[0])
+    counts = {step.slices for step in exe.explain((96, 3, 24, 24)).steps}
+    assert max(counts) in range(2, 48), "several images to a slice"
+
+
+def test_a_small_batch_is_not_sliced() -> None:
+    exe = Executable(small_network(channels=CHANNELS, blocks=4)[0])
+    assert sliced(exe.explain((1, 3, 96, 96))) == []
+    assert sliced(exe.explain((8, 3, 8, 8))) == []
+
+
+def test_times_of_slices_add_up() -> None:
+    exe = Executable(small_network(channels=CHANNELS, blocks=4)[0])
+    for threads in (1, 2):
+        set_num_threads(threads)
+        times = [step.microseconds for step in exe.profile(images(7, 3, 96, 96), repeats=2)]
+        assert len(times) == len(exe.explain((7, 3, 96, 96)).steps)
+        assert all(t is not None and t > 0 for t in times)
+
+
+def _doubled(builder: ProgramBuilder, x: int, name: str) -> int:
+    y = builder.value(name, "u8", (-1, -1, -1))
+    builder.step("add", name, [x, x], y, ints=IDENTITY, floats=HALVES)
+    return y
+
+
+def test_steps_that_mix_images_end_the_slices() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1, -1, -1))
+    h = _doubled(b, x, "first")
+    swapped, y = b.value("swapped", "u8", (-1, -1, -1)), b.value("y", "u8", (-1, -1, -1))
+    b.step("permute", "swapped", [h], swapped, ints={"perm": [1, 0, 2]})
+    b.step("add", "y", [swapped, swapped], y, ints=IDENTITY, floats=HALVES)
+    exe = Executable(b.build([x], [y]))
+    given = codes(64, 64, 640)
+    assert sliced(exe.explain(given.shape)) == ["x", "first"]
+    np.testing.assert_array_equal(exe(given)[0], given.transpose(1, 0, 2))
+
+
+def test_softmax_over_the_batch_is_not_sliced() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "f32", (-1, -1, -1)), b.value("y", "f32", (-1, -1, -1))
+    b.step("softmax", "y", [x], y, ints={"axis": 0})
+    exe = Executable(b.build([x], [y]))
+    assert sliced(exe.explain((8, 256, 512))) == []
+    np.testing.assert_allclose(exe(images(8, 256, 512))[0].sum(0), 1.0, rtol=1e-5)
+
+
+def test_a_declared_batch_is_not_sliced() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "u8", (8, -1, -1)), b.value("y", "u8", (8, -1, -1))
+    b.step("add", "y", [x, x], y, ints=IDENTITY, floats=HALVES)
+    exe = Executable(b.build([x], [y]))
+    given = codes(8, 512, 512)
+    assert sliced(exe.explain(given.shape)) == []
+    np.testing.assert_array_equal(exe(given)[0], given)
+
+
+def test_an_operand_that_all_images_share() -> None:
+    b = ProgramBuilder()
+    x, shared = b.value("x", "u8", (-1, -1, -1)), codes(1, 512, 512)
+    constant = b.constant_value("shared", shared)
+    y = b.value("y", "u8", (-1, -1, -1))
+    b.step("add", "y", [x, constant], y, ints=IDENTITY, floats={"a_multiplier": 1.0, "b_multiplier": 1.0})
+    exe = Executable(b.build([x], [y]))
+    given = codes(6, 512, 512)
+    assert "y" in sliced(exe.explain(given.shape))
+    np.testing.assert_array_equal(exe(given)[0], np.minimum(given.astype(int) + shared, 255))
+
+
+def test_inputs_of_two_batches_are_not_sliced() -> None:
+    b = ProgramBuilder()
+    x, z, y = (b.value(name, "u8", (-1, -1, -1)) for name in "xzy")
+    b.step("add", "y", [x, z], y, ints=IDENTITY, floats={"a_multiplier": 1.0, "b_multiplier": 1.0})
+    exe = Executable(b.build([x, z], [y]))
+    assert sliced(exe.explain((8, 512, 512), (1, 512, 512))) == []
+    assert sliced(exe.explain((8, 512, 512), (8, 512, 512))) != []
+
+
+def test_the_sliced_value_can_be_the_output() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1, -1, -1))
+    exe = Executable(b.build([x], [_doubled(b, _doubled(b, x, "first"), "second")]))
+    given = codes(9, 512, 512)
+    set_num_threads(2)
+    assert "second" in sliced(exe.explain(given.shape))
+    np.testing.assert_array_equal(exe(given)[0], given)
+
+
+def test_a_value_read_after_the_cut_and_returned_too() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1, -1, -1))
+    h = _doubled(b, x, "first")
+    turned = b.value("turned", "u8", (-1, -1, -1))
+    b.step("permute", "turned", [h], turned, ints={"perm": [1, 0, 2]})
+    exe = Executable(b.build([x], [h, turned]))
+    given = codes(16, 256, 512)
+    out, other = exe(given)
+    assert sliced(exe.explain(given.shape)) == ["x", "first"]
+    np.testing.assert_array_equal(out, given)
+    np.testing.assert_array_equal(other, given.transpose(1, 0, 2))
