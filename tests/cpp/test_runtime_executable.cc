@@ -156,7 +156,7 @@ TEST(executable_is_the_same_for_every_isa_and_team) {
 TEST(executable_runs_from_many_threads_at_once) {
   Executable exe(residual_network(32), test::isas().back());
   std::vector<std::vector<uint8_t>> inputs, expected;
-  const Dims shapes[] = {{1, 20, 20, 32}, {2, 13, 20, 32}, {3, 12, 12, 32}};
+  const Dims shapes[] = {{1, 20, 20, 32}, {2, 13, 20, 32}, {5, 56, 56, 32}};  // the last one in slices
   for (int i = 0; i < 6; ++i) {
     const Dims& s = shapes[i % 3];
     inputs.push_back(codes(static_cast<size_t>(s[0] * s[1] * s[2] * s[3]), 10 + i));
@@ -204,16 +204,18 @@ TEST(executable_refuses_inputs_that_do_not_fit) {
 
 TEST(executable_run_does_not_allocate) {
   Executable exe(residual_network(16), test::isas().back());
-  const Dims shape = {2, 20, 20, 16};
-  const auto plan = exe.plan({{shape, {6400, 320, 16, 1}}});
-  const auto x = codes(2 * 20 * 20 * 16, 5);
-  std::vector<uint8_t> y(x.size());
-  const void* in[] = {x.data()};
-  void* out[] = {y.data()};
-  for (int threads : {1, 2}) {
-    exe.run(*plan, in, out, threads);
-    const int64_t before = allocations.load();
-    for (int round = 0; round < 5; ++round) exe.run(*plan, in, out, threads);
-    CHECK_EQ(allocations.load(), before);
+  for (const int64_t images : {2, 75}) {
+    const auto plan = exe.plan({{{images, 20, 20, 16}, {6400, 320, 16, 1}}});
+    CHECK_EQ(plan->slices != nullptr, images == 75);
+    const auto x = codes(static_cast<size_t>(images) * 20 * 20 * 16, 5);
+    std::vector<uint8_t> y(x.size());
+    const void* in[] = {x.data()};
+    void* out[] = {y.data()};
+    for (int threads : {1, 2}) {
+      exe.run(*plan, in, out, threads);
+      const int64_t before = allocations.load();
+      for (int round = 0; round < 5; ++round) exe.run(*plan, in, out, threads);
+      CHECK_EQ(allocations.load(), before);
+    }
   }
 }
