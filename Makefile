@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize bench bench-cpp accuracy quantize-time memory zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp accuracy quantize-time memory zoo lint format build clean help
 .PHONY: emulate emulators emulated-tests
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, emulate, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, sanitize-threads, emulate, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -111,6 +111,13 @@ sanitize: $(STAMPS)/tools
 		-DQFX_SANITIZE=address,undefined --log-level=WARNING >/dev/null
 	@cmake --build build/sanitize --target qfx_tests -j2 >/dev/null
 	build/sanitize/qfx_tests
+
+# Data races: one executable run from many threads, teams, barriers.
+sanitize-threads: $(STAMPS)/tools
+	@cmake -S . -B build/sanitize-threads -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release \
+		-DQFX_SANITIZE=thread --log-level=WARNING >/dev/null
+	@cmake --build build/sanitize-threads --target qfx_tests -j2 >/dev/null
+	build/sanitize-threads/qfx_tests
 
 # The C++ tests on the CPUs that this machine is not, and on itself; then what each kernel has run on. For an x86-64
 # machine. qemu-x86_64 has no level above avx2.

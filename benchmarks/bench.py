@@ -47,6 +47,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for name in ("parts", "contenders"):
         setattr(options, name, [item for item in getattr(options, name).split(",") if item])
+    for name, known in (("parts", PARTS), ("contenders", contenders.TABLE), ("networks", workloads.NAMES)):
+        unknown = [item for item in getattr(options, name) if item not in known]
+        if unknown:
+            parser.error(f"{name}: no {', '.join(map(repr, unknown))} among {', '.join(known)}")
     for name in ("batches", "threads"):
         setattr(options, name, [int(item) for item in getattr(options, name).split(",")])
     return options

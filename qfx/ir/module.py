@@ -115,6 +115,8 @@ def bind_placeholders(graph: fx.Graph, args: tuple[Any, ...], kwargs: Mapping[st
 
 def bind_nodes(nodes: list[fx.Node], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """As :func:`bind_placeholders`, for some placeholders of a graph."""
+    if not kwargs and len(args) == len(nodes):
+        return args
     names = [str(n.target) for n in nodes]
     takes = f"The model takes {len(names)}: {', '.join(names) or 'none'}."
     if len(args) > len(nodes):

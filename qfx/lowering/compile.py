@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Compiled:
             inputs: Values of the placeholders, in order.
             observe: Runs a program segment in place of its executable (for inspection).
         """
-        env = dict(zip(self.gm.graph.find_nodes(op="placeholder"), inputs, strict=True))
+        env = dict(zip(self._placeholders, inputs, strict=True))
         for part in self.segments:
             if part.executable is None:
                 for node in part.segment.nodes:
@@ -70,7 +71,15 @@ class Compiled:
             given = [env[n] for n in part.segment.inputs]
             results = observe(part, given) if observe else part.executable(*given)
             env.update(zip(part.segment.outputs, results, strict=True))
-        return plain(self.gm.graph.output_node().args[0], lambda n: _returned(self.gm, n, env))
+        return plain(self._result, lambda n: _returned(self.gm, n, env))
+
+    @cached_property
+    def _placeholders(self) -> list[fx.Node]:
+        return list(self.gm.graph.find_nodes(op="placeholder"))
+
+    @cached_property
+    def _result(self) -> Any:
+        return self.gm.graph.output_node().args[0]
 
 
 def _returned(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
