@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qfx.errors import UnsupportedError
-from qfx.ops import aliases_compute, aliases_pointwise, aliases_pool, aliases_shape
+from qfx.ops import aliases_compute, aliases_pointwise, aliases_pool, aliases_shape, aliases_transposed
 from qfx.ops.aliases_record import Alias, Spelling
 
 ALIASES: dict[Spelling, Alias] = {}
@@ -41,8 +41,8 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _rows in (aliases_compute.ALIASES, aliases_pointwise.ALIASES, aliases_pool.ALIASES, aliases_shape.ALIASES):
-    for _alias in _rows:
+for _module in (aliases_compute, aliases_transposed, aliases_pointwise, aliases_pool, aliases_shape):
+    for _alias in _module.ALIASES:
         register_alias(_alias)
 
 __all__ = ["ALIASES", "Alias", "Spelling", "alias_of", "aliases_of", "register_alias"]

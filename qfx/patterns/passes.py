@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from qfx.patterns.rewriter import Rule, rewrite
-from qfx.patterns.rules import activation, batch_norm, identity, padding, pool, residual, scale, shuffle
+from qfx.patterns.rules import activation, batch_norm, identity, padding, pool, residual, scale, shuffle, sink
 from qfx.patterns.symbolic_shape import infer_extents
 
 RULES: tuple[Rule, ...] = (
@@ -17,6 +17,7 @@ RULES: tuple[Rule, ...] = (
     *padding.RULES,
     *activation.RULES,
     *residual.RULES,
+    *sink.RULES,
 )
 """Every rule."""
 
@@ -33,7 +34,7 @@ def unify_pooling(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 def fold_batch_norm(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Folds channel affines into the convolutions and linears before them, in float64."""
-    return rewrite(graph_module, batch_norm.RULES)
+    return rewrite(graph_module, (*batch_norm.RULES, *sink.RULES))
 
 
 def fold_scales(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -48,7 +49,7 @@ def fold_padding(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 def fuse_activations(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Makes relu and clamp the epilogue of the op before them."""
-    return rewrite(graph_module, activation.RULES)
+    return rewrite(graph_module, (*activation.RULES, *sink.RULES))
 
 
 def fuse_residuals(graph_module: fx.GraphModule) -> fx.GraphModule:

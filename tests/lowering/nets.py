@@ -265,6 +265,21 @@ class Reductions(nn.Module):
         )
 
 
+class UpAndDown(nn.Module):
+    """A U-Net: transposed convolutions of even and odd kernels, with batch norm, and a cat with what came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 20, 3, padding=1), nn.ReLU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(20, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.wide = nn.ConvTranspose2d(16, 6, (3, 2), (2, 1), (1, 0), (1, 0), groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return F.silu(self.wide(torch.cat([x, self.up(self.down(x))], 1)))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and its inputs.
@@ -307,5 +322,6 @@ CASES = {
         Case(Rows, (12,), False),
         Case(Attention, (7, 24), False),
         Case(Reductions, (3, 9, 8)),
+        Case(UpAndDown, (3, 10, 12)),
     )
 }
