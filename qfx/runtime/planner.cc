@@ -25,6 +25,43 @@ struct Storage {
   bool read = false;
 };
 
+// Consecutive channels of a value.
+struct Channels {
+  int value = -1;
+  int64_t channel = 0;
+};
+
+// Who reads the values that some steps of a program write.
+class Readers {
+ public:
+  struct Use {
+    int step;
+    size_t operand;
+  };
+
+  Readers(const Program& program, size_t first, size_t last, const std::vector<int>& outputs)
+      : uses_(program.values().size()), leaves_(program.values().size(), 0) {
+    for (size_t s = first; s < last; ++s) {
+      const std::vector<int>& inputs = program.steps()[s].inputs;
+      for (size_t i = 0; i < inputs.size(); ++i) uses_[inputs[i]].push_back({static_cast<int>(s), i});
+    }
+    for (const int v : outputs) leaves_[v] = 1;
+  }
+
+  const std::vector<Use>& of(int value) const { return uses_[value]; }
+  bool leaves(int value) const { return leaves_[value] != 0; }
+
+  template <class Predicate>
+  bool all(int value, const Predicate& predicate) const {
+    return std::all_of(uses_[value].begin(), uses_[value].end(),
+                       [&](const Use& use) { return predicate(use.step, use.operand); });
+  }
+
+ private:
+  std::vector<std::vector<Use>> uses_;
+  std::vector<char> leaves_;
+};
+
 // A place inside a storage.
 struct Place {
   int storage = -1;
@@ -50,13 +87,13 @@ class Planner {
   }
 
   Plan run() {
-    for (size_t s = 0; s < program_.steps().size(); ++s) plan_step(s);
+    plan_steps(0, program_.steps().size(), program_.outputs());
     return finish(program_.outputs());
   }
 
   // The first steps; the value that they are for is output 0.
   Plan run_head(const SliceChoice& choice) {
-    for (int s = 0; s < choice.steps; ++s) plan_step(s);
+    plan_steps(0, choice.steps, {choice.value});
     return finish({choice.value});
   }
 
@@ -66,7 +103,7 @@ class Planner {
     const DType dtype = program_.values()[choice.value].dtype;
     const Place place = places_[choice.value] = new_buffer(shapes_[choice.value], dtype);
     touch(place, 0);
-    for (size_t s = choice.steps; s < program_.steps().size(); ++s) plan_step(s);
+    plan_steps(choice.steps, program_.steps().size(), program_.outputs());
     bind_slices(choice, std::move(head), place);
     return finish(program_.outputs());
   }
@@ -196,10 +233,41 @@ class Planner {
     s.last = std::max(s.last, at);
   }
 
-  void plan_step(size_t s) {
+  void plan_steps(size_t first, size_t last, const std::vector<int>& outputs) {
+    for (size_t s = first; s < last; ++s) named(s, [&] { infer_step(s); });
+    if (!options_.keep_values) find_channels_in_place(first, last, outputs);
+    for (size_t s = first; s < last; ++s) named(s, [&] { plan_kernel(s); });
+  }
+
+  // Values that a step puts side by side are written there by the steps that make them, and values that a step takes
+  // apart are read where they lie, where all who are concerned can keep a distance between pixels.
+  void find_channels_in_place(size_t first, size_t last, const std::vector<int>& outputs) {
+    const Readers readers(program_, first, last, outputs);
+    std::vector<char> can_place(places_.size(), 0);
+    for (size_t s = first; s < last; ++s) {
+      const Step& step = program_.steps()[s];
+      can_place[step.output] = plan_.loaded->rows[s]->pixel_strides && element_count(shapes_[step.output]) > 0;
+      if (plan_.loaded->kernels[s]->joins_channels() && step.inputs.size() > 1) {
+        int64_t at = 0;
+        for (const int v : step.inputs) {
+          if (can_place[v] && readers.of(v).size() == 1 && !readers.leaves(v)) joined_[v] = {step.output, at};
+          at += shapes_[v].back();
+        }
+      }
+      const int64_t channel = plan_.loaded->kernels[s]->first_channel(infer_step(s));
+      const bool is_dense = external_[step.inputs[0]] < 0 && split_.count(step.inputs[0]) == 0;
+      const bool reads_pixels = !readers.leaves(step.output) && readers.all(step.output, [&](int reader, size_t i) {
+        return plan_.loaded->rows[reader]->pixel_strides && i == 0;
+      });
+      if (channel >= 0 && is_dense && reads_pixels) split_[step.output] = {step.inputs[0], channel};
+    }
+  }
+
+  template <class Body>
+  void named(size_t s, const Body& body) const {
     const Step& step = program_.steps()[s];
     try {
-      plan_kernel(s);
+      body();
     } catch (const std::invalid_argument& error) {
       throw InputError(step.name,
                        "Step '" + step.name + "' (" + step.op + ") can't take these shapes: " + error.what() + ".");
@@ -223,13 +291,30 @@ class Planner {
   void plan_kernel(size_t s) {
     const Step& step = program_.steps()[s];
     const StepKernel& kernel = *plan_.loaded->kernels[s];
-    const StepShapes in = infer_step(s);
+    StepShapes in = infer_step(s);
     const Value& output = program_.values()[step.output];
     const Dims& y = shapes_[step.output];
     if (element_count(y) == 0) {
       places_[step.output] = new_buffer(y, output.dtype);
       return;
     }
+    if (const auto whole = split_.find(step.output); whole != split_.end()) {
+      Place source = dense_place(whole->second.value);
+      source.offset += whole->second.channel * element_size(output.dtype);
+      places_[step.output] = source;
+      plan_.views.push_back(step.name);
+      return;
+    }
+    for (const int v : step.inputs) in.placed.push_back(is_in_place(v, step.output));
+    if (std::find(in.placed.begin(), in.placed.end(), 0) == in.placed.end()) {
+      plan_.views.push_back(step.name);
+      return;
+    }
+    if (const auto part = split_.find(step.inputs[0]); part != split_.end()) {
+      in.x_pixel_stride = shapes_[part->second.value].back();
+    }
+    const auto join = joined_.find(step.output);
+    if (join != joined_.end()) in.y_pixel_stride = shapes_[join->second.value].back();
     Planned planned = kernel.plan(in, y);
     std::vector<Place> operands;
     for (const int v : step.inputs) {
@@ -244,10 +329,28 @@ class Planner {
                in.inputs[0], dtype);
       operands[0] = temporary;
     }
-    const Place target = new_buffer(y, output.dtype);
+    const Place target = join != joined_.end() ? place_in(join->second, output.dtype) : target_of(step.output);
     add_work(std::move(planned.work), static_cast<int>(s), step.name, step.op, std::move(operands), target, y,
              output.dtype);
     places_[step.output] = target;
+  }
+
+  bool is_in_place(int value, int whole) const {
+    const auto found = joined_.find(value);
+    return found != joined_.end() && found->second.value == whole;
+  }
+
+  // The buffer of a value, made by whoever writes to it first.
+  Place target_of(int value) {
+    Place& place = places_[value];
+    if (place.storage < 0) place = new_buffer(shapes_[value], program_.values()[value].dtype);
+    return place;
+  }
+
+  Place place_in(const Channels& channels, DType dtype) {
+    Place place = target_of(channels.value);
+    place.offset += channels.channel * element_size(dtype);
+    return place;
   }
 
   // The caller's u8 memory has no slack to read past its end, so a view of it is a copy.
@@ -296,7 +399,7 @@ class Planner {
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, head.scratch_bytes);
     const auto count = static_cast<int>(std::min<int64_t>(choice.count, std::numeric_limits<int>::max()));
     plan_.max_threads = std::max({plan_.max_threads, head.max_threads, count});
-    plan_.views = head.views;
+    plan_.views.insert(plan_.views.begin(), head.views.begin(), head.views.end());
     slices.plan = std::make_unique<const Plan>(std::move(head));
     slices_ = std::move(slices);
     sliced_ = place;
@@ -383,8 +486,10 @@ class Planner {
   PlanOptions options_;
   Plan plan_;
   std::vector<Dims> shapes_;
-  std::vector<Place> places_;  // of each value; none yet: storage -1
-  std::vector<int> external_;  // which program input a value is, or -1
+  std::vector<Place> places_;       // of each value; none yet: storage -1
+  std::map<int, Channels> joined_;  // values that are written into another
+  std::map<int, Channels> split_;   // values that are read out of another
+  std::vector<int> external_;       // which program input a value is, or -1
   std::map<int, int> external_storage_;
   std::vector<Storage> storages_;
   std::vector<int64_t> arena_offset_;

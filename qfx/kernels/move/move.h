@@ -19,8 +19,10 @@ struct Strided {
 };
 std::unique_ptr<Work> plan_copy(const Strided& geometry, Isa isa);
 
-// Concatenation of [outer][inner_i] blocks; in = one pointer an operand, out = {y}.
-std::unique_ptr<Work> plan_concat(int64_t outer, const std::vector<int64_t>& inner, int element_size, Isa isa);
+// Concatenation of [outer][inner_i] blocks; in = one pointer an operand, out = {y}. Operands marked in `placed` lie in y
+// already; empty: none.
+std::unique_ptr<Work> plan_concat(int64_t outer, const std::vector<int64_t>& inner, int element_size, Isa isa,
+                                  const std::vector<char>& placed = {});
 
 enum class PadMode : int { constant, reflect, replicate, circular };
 // y dims = lo + x dims + hi; `fill` is one element (element_size bytes). Negative padding crops (constant only).

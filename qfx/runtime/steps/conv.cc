@@ -123,8 +123,8 @@ class ConvStep : public StepKernel {
       shape.in[3 - p_.spatial + i] = x[1 + i];
       shape.out[3 - p_.spatial + i] = y[1 + i];
     }
-    shape.x_pixel_stride = p_.geometry.c_in;
-    shape.y_pixel_stride = p_.geometry.c_out;
+    shape.x_pixel_stride = in.x_pixel_stride > 0 ? in.x_pixel_stride : p_.geometry.c_in;
+    shape.y_pixel_stride = in.y_pixel_stride > 0 ? in.y_pixel_stride : p_.geometry.c_out;
     return {packed_->plan(shape), 0, nullptr};
   }
 
@@ -202,6 +202,7 @@ std::vector<OpRow> conv_rows() {
   };
   std::vector<OpRow> rows = per_image(
       {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv)});
+  for (OpRow& row : rows) row.pixel_strides = true;
   // One scale for the whole batch.
   rows.push_back(op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
                                            {{"reduce_range", K::integer, 1, false},

@@ -21,8 +21,12 @@ Planned view(int64_t offset = 0) {
 
 struct ConcatParams {
   int axis, element;
+  bool last;
 
-  explicit ConcatParams(const StepView& s) : axis(s.axis("axis")), element(element_size(s.output().dtype)) {
+  explicit ConcatParams(const StepView& s)
+      : axis(s.axis("axis")),
+        element(element_size(s.output().dtype)),
+        last(axis + 1 == static_cast<int>(s.output().rank())) {
     for (size_t i = 0; i < s.input_count(); ++i) {
       s.require(s.input(i).rank() == s.output().rank(), "operands and output differ in rank");
     }
@@ -55,8 +59,10 @@ class ConcatStep : public StepKernel {
       inner.push_back(element_count({x.data() + p_.axis, x.size() - static_cast<size_t>(p_.axis)}));
     }
     const int64_t outer = element_count({y.data(), static_cast<size_t>(p_.axis)});
-    return {plan_concat(outer, inner, p_.element, isa_), 0, nullptr};
+    return {plan_concat(outer, inner, p_.element, isa_, in.placed), 0, nullptr};
   }
+
+  bool joins_channels() const noexcept override { return p_.last; }
 
  private:
   Params p_;
@@ -174,6 +180,10 @@ class SliceStep : public StepKernel {
     const int64_t bytes = offset * p_.element;
     if (is_dense(y, strides) && bytes % static_cast<int64_t>(AlignedBuffer::kAlignment) == 0) return view(bytes);
     return {plan_copy({y, strides, offset, p_.element}, isa_), 0, nullptr};
+  }
+
+  int64_t first_channel(const StepShapes& in) const override {
+    return p_.step == 1 && p_.axis + 1 == static_cast<int>(in.inputs[0].size()) ? bounds(in).first : -1;
   }
 
  private:

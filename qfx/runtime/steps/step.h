@@ -64,6 +64,10 @@ struct StepShapes {
   std::vector<Dims> inputs;
   std::vector<Dims> strides;          // of the inputs; dense unless the row says strided_input
   std::map<std::string, Dims> exprs;  // evaluated
+  // Elements between pixels (rows of the last dim) of input 0 and of the output, for rows that say pixel_strides; 0:
+  // they are dense.
+  int64_t x_pixel_stride = 0, y_pixel_stride = 0;
+  std::vector<char> placed;  // the inputs that lie in the output already, for joins_channels; empty: none
 };
 
 struct Planned {
@@ -80,6 +84,10 @@ class StepKernel {
   virtual Dims shape(const StepShapes& in) const = 0;
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
   virtual size_t packed_bytes() const noexcept { return 0; }
+  // Whether it does nothing but put the channels of its inputs side by side.
+  virtual bool joins_channels() const noexcept { return false; }
+  // Whether it does nothing but take consecutive channels: the first of them, or -1.
+  virtual int64_t first_channel(const StepShapes&) const { return -1; }
 };
 
 enum class AttributeKind { integer, number, expr, constant, text };
@@ -109,6 +117,7 @@ struct OpRow {
   bool strided_input = false;  // reads program inputs with any strides
   // Where dim 0 of the result is the batch, like that of the operands, it computes every image from that image alone.
   bool per_image = false;
+  bool pixel_strides = false;  // reads input 0 and writes its result with any distance between pixels
 };
 
 // A kernel class parses its attributes in its constructor's first argument; the same code validates and loads.
