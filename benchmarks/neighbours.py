@@ -12,26 +12,37 @@ import torch
 # from one kilobyte: what the caches lose to the other operation weighs little.
 ROWS, COLUMNS = 160, 256
 
+# Rows and columns of a matrix product of torch's own that takes as long as a network: what a long parallel operation
+# costs the next one when no other runtime is there.
+PRODUCT = 1024
+
 
 def alternate(ours: Callable[[], object], seconds: float) -> dict[str, Any]:
-    """Milliseconds of each operation after itself, and after the other one.
+    """Milliseconds of each operation after itself, and after the other one; torch's after a product of its own, too.
 
     Args:
         ours: One forward.
-        seconds: For each of the three orders: ours alone, torch's alone, the two in turn.
+        seconds: For each of the orders: ours, torch's, the two in turn, a matrix product and torch's in turn.
     """
     values, results = torch.linspace(1.0, 9.0, COLUMNS).expand(ROWS, COLUMNS), torch.empty(ROWS, COLUMNS)
 
     def theirs() -> object:
         return torch.digamma(values, out=results)
 
-    times: dict[str, list[float]] = {"ours": [], "torch": [], "ours after torch": [], "torch after ours": []}
-    for order in (("ours",), ("torch",), ("ours after torch", "torch after ours")):
+    left, right, product = torch.ones(3, PRODUCT, PRODUCT)
+
+    def multiply() -> object:
+        return torch.mm(left, right, out=product)
+
+    calls = {"ours": ours, "torch": theirs, "product": multiply}
+    orders = (("ours",), ("torch",), ("ours after torch", "torch after ours"), ("product", "torch after product"))
+    times: dict[str, list[float]] = {what: [] for order in orders for what in order}
+    for order in orders:
         end = time.perf_counter() + seconds
         first = True
         while first or time.perf_counter() < end:
             for what in order:
-                spent = _milliseconds(ours if what.startswith("ours") else theirs)
+                spent = _milliseconds(calls[what.partition(" ")[0]])
                 if not first:
                     times[what].append(spent)
             first = False
