@@ -17,7 +17,10 @@ BINARY = Path("build/cpp-tests/bench_conv")
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """A layer as ``bench_conv --selection`` reads it: square images and kernels, padded to keep their size."""
+    """A layer as ``bench_conv --selection`` reads it: square images and kernels, padded to keep their size.
+
+    Size 0 is a linear layer of so many rows.
+    """
 
     images: int
     size: int
@@ -54,7 +57,7 @@ def shapes(given: Workload, batch: int) -> set[Shape]:
     def note(module: nn.Module, inputs: tuple[torch.Tensor], _output: torch.Tensor) -> None:
         if isinstance(module, nn.Linear):
             rows = inputs[0].numel() // module.in_features
-            found.add(Shape(rows, 1, module.in_features, module.out_features, 1, 1, 1))
+            found.add(Shape(rows, 0, module.in_features, module.out_features, 1, 1, 1))
             return
         assert isinstance(module, nn.Conv2d)
         images, channels, height, width = inputs[0].shape

@@ -107,6 +107,7 @@ struct Case {
 
 Case make_case(const Shape& s) {
   Case c;
+  c.geometry.linear = s.size == 0;
   c.geometry.groups = s.groups;
   c.geometry.c_in = s.c_in;
   c.geometry.c_out = s.c_out;
@@ -117,8 +118,8 @@ Case make_case(const Shape& s) {
     c.geometry.kernel[d] = s.kernel;
     c.geometry.stride[d] = s.stride;
     c.geometry.pad_lo[d] = c.geometry.pad_hi[d] = s.kernel / 2;
-    c.shape.in[d] = s.size;
-    c.shape.out[d] = (s.size + 2 * (s.kernel / 2) - s.kernel) / s.stride + 1;
+    c.shape.in[d] = std::max<int64_t>(s.size, 1);
+    c.shape.out[d] = (c.shape.in[d] + 2 * (s.kernel / 2) - s.kernel) / s.stride + 1;
   }
   c.quant.residual = s.residual;
   c.quant.residual_multiplier = 0.5f;

@@ -127,8 +127,10 @@ def conv_transpose(
     require_tensor(input)
     constant = all(isinstance(t, fx.Node) and t.op == "get_attr" for t in (weight, bias) if t is not None)
     require(constant and "shape" in weight.meta, "its weight is computed from activations")
-    amounts = (ntuple(amount, spatial) for amount in (stride, padding, output_padding))
-    return _transposed(input, weight, bias, tuple(weight.meta["shape"]), *amounts, groups, ntuple(dilation, spatial))
+    return _transposed(
+        input, weight, bias, tuple(weight.meta["shape"]), ntuple(stride, spatial), ntuple(padding, spatial),
+        ntuple(output_padding, spatial), groups, ntuple(dilation, spatial),
+    )  # fmt: skip
 
 
 def conv_transpose_module(module: Any, input: Any, output_size: Any = None) -> Term:

@@ -17,7 +17,7 @@ def test_layers_of_one_shape_count_once() -> None:
     assert shapes(given, 2) == {
         Shape(2, 12, 3, 8, 3, 2, 1),
         Shape(2, 6, 8, 8, 3, 1, 8),
-        Shape(2, 1, 8, 5, 1, 1, 1),
+        Shape(2, 0, 8, 5, 1, 1, 1),
     }
 
 

@@ -30,11 +30,15 @@ constexpr double kTileStepCost = 4.0;
 constexpr double kTileStoreCost = 3.0;
 constexpr double kTileBlockCost = 3.0;
 
+// A single row has a panel's vectors to overlap its dot products with and no more: its share in the cost of a linear
+// layer, of which batch 1 is the usual one.
+constexpr double kSingleRowCost = 0.2;
+
 // What the kernels of all panels have in common.
 struct Extent {
   int64_t columns;
   int64_t reduction;  // with the zeros that fill up its steps
-  bool window;
+  bool window, linear;
 };
 
 double vector_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduction) {
@@ -66,8 +70,9 @@ double gemm_cost(const GemmKernel& kernel, const Extent& e) {
   };
   const int64_t last = (e.columns - 1) / kernel.columns;
   const double repeats = e.window && e.reduction > 384 ? 0.5 : 0.2;
+  const double single = e.linear ? kSingleRowCost * 16.0 / static_cast<double>(kernel.columns) : 0.0;
   return (static_cast<double>(last) * panel_cost(kernel.columns) + panel_cost(e.columns - last * kernel.columns)) *
-         (1.0 + repeats / kernel.rows);
+         (1.0 + repeats / kernel.rows + single);
 }
 
 Extent extent_of(const Problem& problem, const GemmKernel& kernel) {
@@ -75,7 +80,8 @@ Extent extent_of(const Problem& problem, const GemmKernel& kernel) {
   const int64_t reduction = problem.taps() * problem.group_in();
   const int64_t run = g.groups == 1 && g.dilation[2] == 1 ? g.kernel[2] * g.c_in : problem.group_in();
   const int64_t filled = (run + kTileDepth - 1) / kTileDepth * kTileDepth;
-  return {problem.group_out(), kernel.isa == Isa::amx ? reduction / run * filled : reduction, !problem.unit_kernel()};
+  return {problem.group_out(), kernel.isa == Isa::amx ? reduction / run * filled : reduction, !problem.unit_kernel(),
+          g.linear};
 }
 
 // Levels between which the cost decides; else the higher one has it.

@@ -19,6 +19,7 @@ struct ConvGeometry {
   int64_t dilation[3] = {1, 1, 1};
   int64_t pad_lo[3] = {0, 0, 0};
   int64_t pad_hi[3] = {0, 0, 0};
+  bool linear = false;  // rows of features, and often only one of them; decides between kernels, not what they compute
 };
 
 // acc[o] = bias[o] + sum (x - x_zero_point) * (w - weight_zero_point[o])        exact, s32

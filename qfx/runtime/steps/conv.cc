@@ -44,6 +44,7 @@ struct ConvParams {
     s.require(weight.shape.size() >= 2 && weight.shape.size() <= 5, "'weight' has 2 to 5 dimensions");
     s.require(element_count(weight.shape) > 0, "'weight' is empty");
     spatial = weight.shape.size() - 2;
+    geometry.linear = spatial == 0;
     const size_t rank = s.input(0).rank();
     s.require(spatial == 0 ? rank >= 1 : rank == spatial + 2, "the input's rank does not fit the weight's");
     s.require(s.output().rank() == rank, "the output's rank is not the input's");
