@@ -1,0 +1,200 @@
+"""What a call of one op consists of, apart from the values: the key under which its program is kept."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from qfx.errors import InputError, QuantizationError, UnsupportedError
+from qfx.ir.types import QDType, QParams
+from qfx.lowering.emitters.compute import IMAGE_OPS
+from qfx.ops.table import TABLE, Op
+from qfx.tensor import QTensor
+
+_BY_SHAPE = frozenset({"sum", "matmul", "squeeze"})
+"""Ops whose program depends on lengths, not on ranks alone."""
+
+_CHANGES_RANK = frozenset(
+    {"mean", "sum", "amax", "reshape", "flatten", "squeeze", "unsqueeze", "select", "stack", "expand", "matmul"}
+)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A quantized operand.
+
+    Attributes:
+        qparams: Its parameters.
+        shape: Its lengths; 2 for each where the program does not depend on them.
+        channels_last: Whether the program takes it as ``[N, *spatial, C]``.
+    """
+
+    qparams: QParams
+    shape: tuple[int, ...]
+    channels_last: bool
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An operand that is no tensor, such as a shape."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call without its values.
+
+    Attributes:
+        name: The row.
+        operands: For each parameter: an Activation, a tuple of them, ``"constant"``, a Plain value, or None.
+        attributes: The keyword arguments, sorted.
+        out: The result's parameters; None for a float result.
+    """
+
+    name: str
+    operands: tuple[tuple[str, Any], ...]
+    attributes: tuple[tuple[str, Any], ...]
+    out: QParams | None
+
+    @property
+    def op(self) -> Op:
+        return TABLE[self.name]
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A call with its values.
+
+    Attributes:
+        call: The call.
+        activations: Quantized operands, in order.
+        layouts: How the program takes each.
+        constants: By parameter.
+    """
+
+    call: Call
+    activations: tuple[QTensor, ...]
+    layouts: tuple[Activation, ...]
+    constants: dict[str, Tensor]
+
+    @property
+    def result_rank(self) -> int:
+        """The result's rank, for ops that keep ranks."""
+        return max(len(what.shape) for what in self.layouts)
+
+    @property
+    def result_channels_last(self) -> bool:
+        """Whether the program gives its result as ``[N, *spatial, C]``: as the largest operand that it takes."""
+        if not any(what.channels_last for what in self.layouts) or self.call.name in _CHANGES_RANK:
+            return False
+        rank = self.result_rank
+        return any(what.channels_last and len(what.shape) == rank for what in self.layouts)
+
+
+def in_layout(codes: Tensor, what: Activation) -> Tensor:
+    """Integers in the order in which the program takes them; no copy."""
+    return codes.movedim(1, -1) if what.channels_last else codes
+
+
+@functools.cache
+def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
+    kinds = inspect.signature(fn).parameters.values()
+    return tuple(p.name for p in kinds if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Mapping[str, Any]) -> Bound:
+    """Sort the operands of a call into activations and constants, and find the result's parameters.
+
+    Raises:
+        UnsupportedError: No row has this name, or the row is not for values.
+        InputError: An activation is not a QTensor.
+        QuantizationError: An activation or the result is per channel or qint32.
+    """
+    op = _op(name)
+    described: list[tuple[str, Any]] = []
+    activations: list[QTensor] = []
+    layouts: list[Activation] = []
+    constants: dict[str, Tensor] = {}
+    for role, value in zip(_parameters(op.fn), operands, strict=False):
+        if value is None:
+            described.append((role, None))
+        elif role in op.tensors:
+            items = _joined(value) if isinstance(value, (tuple, list)) else [value]
+            checked = tuple(_activation(name, role, item) for item in items)
+            activations += items
+            layouts += checked
+            described.append((role, checked if isinstance(value, (tuple, list)) else checked[0]))
+        elif isinstance(value, Tensor):
+            constants[role] = value
+            described.append((role, "constant"))
+        else:
+            described.append((role, Plain(_frozen(value))))
+    if not activations:
+        raise InputError(f"{name} got no operand.", remedy="Pass at least one QTensor.")
+    given = tuple(sorted((k, _frozen(v) if isinstance(v, (list, tuple)) else v) for k, v in attributes.items()))
+    call = Call(name, tuple(described), given, _result(op, activations, out))
+    return Bound(call, tuple(activations), tuple(layouts), constants)
+
+
+def _joined(tensors: Sequence[Any]) -> list[Any]:
+    """Without tensors of shape ``[0]``, which torch joins with those of any rank."""
+    return [t for t in tensors if not (isinstance(t, QTensor) and t.shape == (0,))] or list(tensors[:1])
+
+
+def _op(name: str) -> Op:
+    op = TABLE.get(name)
+    if op is None or op.qparams == "none":
+        raise UnsupportedError(f"{name!r} is no op on values.", remedy="Use the name of a row of qfx.ops.TABLE.")
+    return op
+
+
+def _activation(name: str, role: str, value: Any) -> Activation:
+    if not isinstance(value, QTensor):
+        kind = f"float tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"{name} got a {kind} as {role}, where a QTensor belongs.",
+            remedy="Quantize it first: qfx.quantize_per_tensor(x, scale, zero_point, qfx.quint8).",
+        )
+    _require_code(name, role, value.qparams)
+    codes = value.codes
+    rank = codes.dim()
+    last = rank >= 3 and (name in IMAGE_OPS or _is_channels_last(codes))
+    return Activation(value.qparams, tuple(codes.shape) if name in _BY_SHAPE else (2,) * rank, last)
+
+
+def _require_code(name: str, role: str, qparams: QParams) -> None:
+    if qparams.axis is not None or qparams.dtype is QDType.qint32:
+        kind = f"quantized per channel along {qparams.axis}" if qparams.axis is not None else "of dtype qint32"
+        raise QuantizationError(
+            f"{name} got {role} {kind}.",
+            why="Activations are quint8 or qint8 with one scale; channels of their own are for weights.",
+            remedy="Requantize: qfx.quantize_per_tensor(x.dequantize(), scale, zero_point, qfx.quint8).",
+        )
+
+
+def _is_channels_last(codes: Tensor) -> bool:
+    return not codes.is_contiguous() and codes.movedim(1, -1).is_contiguous()
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _result(op: Op, activations: Sequence[QTensor], out: QParams | None) -> QParams | None:
+    first = activations[0].qparams
+    if out is None and op.qparams == "share":
+        out = first
+    if out is None and op.fixed is not None:
+        out = op.fixed
+        if first.dtype is QDType.qint8:  # the same values, 128 lower
+            assert isinstance(out.zero_point, int)
+            out = replace(out, zero_point=out.zero_point - 128, dtype=QDType.qint8)
+    if out is not None:
+        _require_code(op.name, "a result", out)
+    return out

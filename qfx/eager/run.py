@@ -1,0 +1,133 @@
+"""run_op: one row of the op table on QTensors."""
+
+from __future__ import annotations
+
+import atexit
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from qfx.eager.call import Activation, Bound, Call, bind, in_layout
+from qfx.eager.program import compile_call, misfit
+from qfx.errors import InputError
+from qfx.ir.types import QDType, QParams
+from qfx.lowering.compile import Compiled
+from qfx.tensor import QTensor
+from qfx.tensor.gradient import refuse_gradient, severs
+from qfx.tensor.qtensor import wrap
+
+
+def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: Any) -> Any:
+    """Run the row ``name`` of :data:`qfx.ops.TABLE`; integers are those that graph mode computes.
+
+    Programs are kept: by call for ops without constants, with the weight for those that have one (dropped with it, or
+    when it changes), so a layer packs its weight once.
+
+    Args:
+        name: A row: ``"conv"``, ``"linear"``, ``"add"``, ``"max_pool"``, ...
+        operands: In the order of the row's function: activations as QTensors (quint8 or qint8, per tensor), a
+            ``weight`` as a qint8 QTensor (per tensor, or per channel along axis 0), a ``bias`` or a norm's factors as
+            float32 tensors or None.
+        out: Scale, zero point and dtype of the result. None: float32 for rows that have parameters of their own, the
+            first operand's for rows that share them, the row's fixed ones where it has such.
+        attributes: The row's keyword arguments, as its function takes them.
+
+    Returns:
+        A QTensor with ``out``; a float32 tensor where the result has no parameters.
+
+    Raises:
+        InputError: An operand is of the wrong kind, or shapes do not fit.
+        QuantizationError: Parameters that the row can't take.
+        UnsupportedError: No row has this name.
+        ConversionError: A bias that is not finite, or sums that do not fit 32 bits.
+    """
+    if _is_unbatched(name, operands, attributes):
+        operands = tuple(v.unsqueeze(0) if i == 0 or _is_residual(i, v) else v for i, v in enumerate(operands))
+        return run_op(name, *operands, out=out, **attributes).squeeze(0)
+    if name in _REDUCTIONS and operands and isinstance(operands[0], QTensor) and operands[0].dim() == 0:
+        operands, attributes = (operands[0].reshape(1),), {"dims": None, "keepdim": False}
+    bound = bind(name, operands, out, attributes)
+    call = bound.call
+    compiled = _compiled(bound)
+    try:
+        result = compiled.run(tuple(map(_codes, bound.activations, bound.layouts)))
+    except InputError as error:
+        raise misfit(bound, error) from error
+    if bound.result_channels_last:
+        result = result.movedim(-1, 1)
+    severed = severs(*bound.activations)
+    if call.out is None:
+        return refuse_gradient(result) if severed else result
+    return wrap(result, call.out, severed)
+
+
+_REDUCTIONS = ("mean", "sum", "amax")
+_WINDOW = ("kernel", "output_size", "stride")
+
+
+def _is_unbatched(name: str, operands: tuple[Any, ...], attributes: dict[str, Any]) -> bool:
+    """Whether an op over windows got one image without a batch dim."""
+    spatial = next((len(attributes[k]) for k in _WINDOW if k in attributes), 2 if name.startswith("pixel_") else None)
+    return (
+        spatial is not None
+        and bool(operands)
+        and isinstance(operands[0], QTensor)
+        and operands[0].codes.dim() == spatial + 1
+    )
+
+
+def _is_residual(index: int, value: Any) -> bool:
+    return index == 3 and isinstance(value, QTensor)
+
+
+def _codes(x: QTensor, what: Activation) -> Tensor:
+    """The bytes that programs take: quint8 as it is, qint8 raised by 128."""
+    codes = in_layout(x.codes, what)
+    return codes if x.qparams.dtype is QDType.quint8 else codes.view(torch.uint8).bitwise_xor(128)
+
+
+# ---------------------------------------------------------------- programs
+
+_KEPT, _KEPT_PER_WEIGHT = 1024, 8
+_with_constants: Any = WeakTensorKeyDictionary()
+"""The programs of calls with constants, by the first of them."""
+
+
+_without_constants: OrderedDict[Call, Compiled] = OrderedDict()
+"""The programs of calls without constants."""
+
+# Programs must be gone before the runtime is unloaded.
+atexit.register(_with_constants.clear)
+atexit.register(_without_constants.clear)
+
+
+def _compiled(bound: Bound) -> Compiled:
+    if not bound.constants:
+        return _kept(_without_constants, bound.call, _KEPT, lambda: compile_call(bound))
+    anchor, *others = bound.constants.values()
+    programs: OrderedDict[Any, Any] = _with_constants.setdefault(anchor, OrderedDict())
+    key = (bound.call, _version(anchor), *((id(v), _version(v)) for v in others))
+    # The other constants are kept alive with the program, so that their ids stay theirs.
+    compiled: Compiled = _kept(programs, key, _KEPT_PER_WEIGHT, lambda: (compile_call(bound), others))[0]
+    return compiled
+
+
+def _kept(programs: OrderedDict[Any, Any], key: Any, limit: int, make: Callable[[], Any]) -> Any:
+    """What was made for ``key``, or is now; the oldest goes when there are too many."""
+    found = programs.get(key)
+    if found is None:
+        found = programs[key] = make()
+        while len(programs) > limit:
+            programs.popitem(last=False)
+    return found
+
+
+def _version(value: Tensor) -> Any:
+    """What changes when the values do."""
+    if isinstance(value, QTensor):
+        return (value.qparams, _version(value.codes))
+    return -1 if value.is_inference() else value._version

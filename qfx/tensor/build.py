@@ -1,0 +1,77 @@
+"""From float tensors to quantized ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qfx.errors import InputError
+from qfx.ir.types import QDType, QParams
+from qfx.tensor.convert import to_codes
+from qfx.tensor.gradient import severs
+from qfx.tensor.qtensor import QTensor, check_qparams, wrap
+
+
+def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, dtype: Any) -> QTensor:
+    """``clamp(rint(input / scale) + zero_point)`` in the integers of ``dtype``: exact, half to even; NaN gives 0.0.
+
+    Args:
+        input: float32 of any shape, on the CPU.
+        scale: Positive and finite; counts as float32.
+        zero_point: The integer that stands for 0.0.
+        dtype: ``qfx.quint8``, ``qfx.qint8`` or ``qfx.qint32``.
+
+    Raises:
+        InputError: ``input`` is not a float32 CPU tensor.
+        QuantizationError: Scale, zero point or dtype is not valid.
+    """
+    return quantize(input, QParams(float(scale), int(zero_point), QDType.parse(dtype)))
+
+
+def quantize_per_channel(
+    input: Tensor, scales: Tensor | Sequence[float], zero_points: Tensor | Sequence[int], axis: int, dtype: Any
+) -> QTensor:
+    """Each slice along ``axis`` quantized as :func:`quantize_per_tensor` does with its own scale and zero point.
+
+    Args:
+        input: float32 of any shape with a dim ``axis``, on the CPU.
+        scales: One a channel.
+        zero_points: One a channel.
+        axis: The channel dim; negative counts from the end.
+        dtype: ``qfx.quint8``, ``qfx.qint8`` or ``qfx.qint32``.
+
+    Raises:
+        InputError: ``input`` is not a float32 CPU tensor.
+        QuantizationError: Wrong number of scales or zero points, or one of them, the axis or the dtype is not valid.
+    """
+    axis = axis + input.dim() if -input.dim() <= axis < 0 else axis
+    step, zero = tuple(map(float, scales)), tuple(map(int, zero_points))
+    return quantize(input, QParams(step, zero, QDType.parse(dtype), axis))
+
+
+def quantize(input: Tensor, qparams: QParams) -> QTensor:
+    """``input`` with ``qparams``; as :func:`quantize_per_tensor`."""
+    check_float(input)
+    check_qparams(qparams, tuple(input.shape))
+    return wrap(to_codes(input, qparams), qparams, severs(input))
+
+
+def check_float(input: Any) -> None:
+    """Raise unless ``input`` is a float32 tensor on the CPU.
+
+    Raises:
+        InputError: It is not.
+    """
+    if not isinstance(input, Tensor):
+        raise InputError(f"A {type(input).__name__} is to be quantized.", remedy="Pass a float32 tensor.")
+    if isinstance(input, QTensor):
+        raise InputError("A QTensor is to be quantized again.", remedy="Pass its dequantize(), or a float tensor.")
+    if input.dtype is not torch.float32:
+        raise InputError(f"A {input.dtype} tensor is to be quantized.", remedy="Pass float32: call .float() first.")
+    if input.device.type not in ("cpu", "meta"):
+        raise InputError(
+            f"A tensor on {input.device} is to be quantized.", why="qfx runs on the CPU.", remedy="Pass it .cpu()."
+        )

@@ -1,0 +1,46 @@
+"""Gradients stop at integers, and say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qfx.errors import UnsupportedError
+
+
+class _Refusal(torch.autograd.Function):
+    """The identity, whose backward raises."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, probe: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise UnsupportedError(
+            "backward() reaches a quantized tensor, which passes no gradient on.",
+            why="A tensor that requires gradients was quantized; only the forward pass is defined on integers.",
+            remedy="Train with fake quantization (qfx.quantization.prepare_qat), or quantize x.detach().",
+        )
+
+
+def refuse_gradient(value: Tensor) -> Tensor:
+    """``value`` as part of an autograd graph through which ``backward()`` raises instead of giving no gradient."""
+    if not torch.is_grad_enabled():
+        return value
+    made: Tensor = _Refusal.apply(value, torch.empty(0, requires_grad=True))  # type: ignore[no-untyped-call]
+    return made
+
+
+def severs(*values: Any) -> bool:
+    """Whether quantizing ``values`` cuts an autograd graph, or an operand among them comes from where one was cut."""
+    return any(map(_severs, values))
+
+
+def _severs(value: Any) -> bool:
+    severed: bool | None = getattr(value, "severed", None)
+    if severed is not None:  # a QTensor, which requires no gradient itself
+        return severed
+    return torch.is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad
