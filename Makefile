@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp accuracy quantize-time memory zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp recurrent accuracy quantize-time memory zoo lint format build clean help
 .PHONY: emulate emulators emulated-tests
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, accuracy, quantize-time, memory, zoo, sanitize, sanitize-threads, emulate, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, recurrent, accuracy, quantize-time, memory, zoo, sanitize, sanitize-threads, emulate, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -51,7 +51,7 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
-	@$(PIP) pytest pytest-xdist hypothesis
+	@$(PIP) pytest pytest-xdist hypothesis libcst
 	@$(PIP) --no-deps torchvision
 	@touch $@
 
@@ -72,7 +72,7 @@ $(STAMPS)/demo: $(STAMPS)/torch
 $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@echo "== installing the peers"
 	@$(PIP) -r benchmarks/requirements.txt
-	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*'
+	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*' resemblyzer
 	@touch $@
 
 # ------------------------------------------------------------------ build
@@ -181,6 +181,9 @@ bench-cpp: $(STAMPS)/tools
 
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+recurrent: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.recurrent $(ARGS)
 
 quantize-time: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.quantize_time $(ARGS)

@@ -44,10 +44,19 @@ size_t aligned(size_t bytes) noexcept {
   return (bytes + AlignedBuffer::kAlignment - 1) / AlignedBuffer::kAlignment * AlignedBuffer::kAlignment;
 }
 
+class TeamMeeting final : public Meeting {
+ public:
+  void wait(int threads) noexcept override { barrier_.wait(threads); }
+
+ private:
+  Barrier barrier_;
+};
+
 // The threads that run a plan together, seen from one of them.
 struct Team {
   int tid, size;
   Barrier* barrier;  // not needed for a team of one
+  Meeting* meeting;  // likewise: within a work, of those threads that run it
 
   void meet() const noexcept {
     if (size > 1) barrier->wait(size);
@@ -69,7 +78,11 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
     if (work.barrier || seconds != nullptr) team.meet();
     const auto start = seconds != nullptr ? Clock::now() : Clock::time_point();
     const int threads = std::min(team.size, work.max_threads);
-    if (team.tid < threads) work.work->run(slots, slots + work.in.size(), scratch, team.tid, threads);
+    if (threads == 1) {
+      if (team.tid == 0) work.work->run(slots, slots + work.in.size(), scratch, 0, 1);
+    } else if (team.tid < threads) {
+      work.work->run_together(slots, slots + work.in.size(), scratch, team.tid, threads, *team.meeting);
+    }
     slots += work.in.size() + 1;
     if (seconds == nullptr) continue;
     team.meet();
@@ -93,6 +106,7 @@ struct Executable::Frame {
   AlignedBuffer arena, slice_arenas, scratch;
   std::vector<void*> slots;
   Barrier barrier;
+  TeamMeeting meeting;
 
   // What one run reads.
   struct Call {
@@ -164,7 +178,7 @@ struct Executable::Frame {
   // As many slices for each thread as go round, then the others by all threads together.
   void run_slices(const Call& c, const Team& team) noexcept {
     const int64_t count = c.plan->slices->count, each = count / team.size;
-    for (int64_t i = 0; i < each; ++i) run_slice(c, team.tid * each + i, team.tid, {0, 1, nullptr});
+    for (int64_t i = 0; i < each; ++i) run_slice(c, team.tid * each + i, team.tid, {0, 1, nullptr, nullptr});
     for (int64_t i = each * team.size; i < count; ++i) {
       team.meet();
       run_slice(c, i, team.tid, team);
@@ -175,7 +189,7 @@ struct Executable::Frame {
   static void run_team(void* context, int tid, int threads) noexcept {
     const Call& c = *static_cast<const Call*>(context);
     const DefaultFloatMode mode;
-    const Team team{tid, threads, &c.frame->barrier};
+    const Team team{tid, threads, &c.frame->barrier, &c.frame->meeting};
     double* seconds = c.seconds;
     if (c.plan->slices != nullptr) {
       c.frame->run_slices(c, team);

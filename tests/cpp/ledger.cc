@@ -27,6 +27,7 @@ constexpr Line kLines[] = {
 #include "glue/kernels.inc"
 #include "move/kernels.inc"
 #include "pool/kernels.inc"
+#include "recurrent/kernels.inc"
 };
 #undef QFX_KERNEL
 #undef QFX_EVERY_ARCHITECTURE

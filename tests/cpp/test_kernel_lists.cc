@@ -5,6 +5,7 @@
 #include "harness.h"
 #include "move/kernels.h"
 #include "pool/kernels.h"
+#include "recurrent/kernels.h"
 
 using namespace qfx;
 
@@ -29,6 +30,9 @@ const List kMove{
 const List kGlue{
 #include "glue/kernels.inc"
 };
+const List kRecurrent{
+#include "recurrent/kernels.inc"
+};
 #undef QFX_KERNEL
 
 bool ends_with(const std::string& text, const std::string& end) {
@@ -38,7 +42,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list : {&kElementwise, &kPool, &kMove, &kGlue}) {
+  for (const List* list : {&kElementwise, &kPool, &kMove, &kGlue, &kRecurrent}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -223,6 +223,37 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
         ("f32", 4),
         {"constants": {"weight": WEIGHT, "weight_scale": np.ones(6, np.float32)}},
     ),
+    "recurrent weights of another layer": (
+        "lstm",
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0], FLOATS[0, 0, 0]],
+        ("f32", 1),
+        {"constants": {"weight_ih": np.ones((8, 3), np.int8), "weight_hh": np.ones((8, 3), np.int8)}},
+    ),
+    "recurrent weights without a scale": (
+        "gru",
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
+        ("f32", 1),
+        {"constants": {"weight_ih": np.ones((6, 3), np.int8), "weight_hh": np.ones((6, 2), np.int8)}},
+    ),
+    "recurrent batch sizes": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0]],
+        ("f32", 1),
+        {
+            "ints": {"half": 1},
+            "constants": {"weight_ih": np.ones((2, 6), np.uint8), "weight_hh": np.ones((2, 4), np.uint8)},
+        },
+    ),
+    "recurrent directions": (
+        "rnn_relu",
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
+        ("f32", 1),
+        {
+            "ints": {"half": 1, "directions": 3},
+            "constants": {"weight_ih": np.ones((6, 6), np.uint8), "weight_hh": np.ones((6, 4), np.uint8)},
+        },
+    ),
+    "half a float16": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 5), np.uint8)}}),
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qfx.runtime import _C, Executable, isa_names
+from tests.runtime import recurrent_reference
 from tests.runtime import step_reference as ref
 from tests.runtime.step_programs import one_step
 
@@ -364,8 +365,45 @@ def layout_cases() -> list[Case]:
     ]
 
 
+def halves(*shape: int) -> np.ndarray:
+    """The bytes of float16 weights."""
+    return RNG.normal(size=shape).astype(np.float16).view(np.uint8)
+
+
+def recurrent_case(op: str, directions: int = 1, *, half: bool = False, sizes: tuple[int, ...] = (3, 3, 2)) -> Case:
+    inputs, hidden = 6, 18
+    rows, batch = directions * recurrent_reference.GATES[op] * hidden, sizes[0]
+    shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}
+    constants = {"bias_ih": f32(rows), "bias_hh": f32(rows)}
+    for name, shape in shapes.items():
+        constants[name] = halves(*shape) if half else RNG.integers(-128, 128, shape, dtype=np.int8)
+        if not half:
+            constants[f"{name}_scale"] = RNG.uniform(1e-3, 5e-3, rows).astype(F)
+            constants[f"{name}_zero_point"] = RNG.integers(-9, 9, rows, dtype=np.int32)
+    states = [f32(directions, batch, hidden) for _ in range(2 if op == "lstm" else 1)]
+
+    def expected(x: np.ndarray, *others: np.ndarray) -> np.ndarray:
+        return recurrent_reference.layer(op, x, list(others[:-1]), list(sizes), constants, directions)
+
+    attributes = {"constants": constants, "ints": {"directions": directions, "half": int(half)}}
+    given = (f32(sum(sizes), inputs), *states, np.array(sizes, F))
+    return Case(op, given, expected, attributes, label=f"{directions}{'-half' if half else ''}")
+
+
+def linear_half_case() -> Case:
+    w, bias = halves(20, 7), f32(20)
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        flat = recurrent_reference.in_order(x.reshape(-1, 7), w.view(np.float16).astype(F)) + bias
+        return flat.reshape(*x.shape[:-1], 20)
+
+    return Case("linear_half", (f32(2, 5, 7),), expected, {"constants": {"weight": w, "bias": bias}})
+
+
 CASES = [
     *layout_cases(),
+    linear_half_case(),
+    *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
     *(conv_case(d) for d in (1, 2, 3)),
     conv_case(2, groups=2),
     conv_case(2, residual=True),

@@ -5,6 +5,16 @@
 
 namespace qfx {
 
+// Where the threads that run one Work wait for one another.
+class Meeting {
+ public:
+  // Returns when `threads` threads have called it; what they wrote before is seen by all of them after.
+  virtual void wait(int threads) noexcept = 0;
+
+ protected:
+  ~Meeting() = default;
+};
+
 // One kernel bound to concrete shapes. Immutable; `run` may be called from many threads at once,
 // each team with its own scratch. Within a team every thread 0..threads-1 calls run exactly once;
 // the parts they compute are disjoint and together complete, and need no barrier between them.
@@ -17,9 +27,17 @@ class Work {
   virtual void run(const void* const* in, void* const* out, std::byte* scratch, int tid,
                    int threads) const noexcept = 0;
 
+  // The same for a team whose threads really run at the same time, with a meeting of their own. For a Work whose parts
+  // need what others compute: its run() leaves everything to thread 0.
+  virtual void run_together(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads,
+                            Meeting&) const noexcept {
+    run(in, out, scratch, tid, threads);
+  }
+
   virtual size_t scratch_bytes() const noexcept { return 0; }
 
-  // An estimate of the work: bytes touched plus multiply-accumulates, for the choice of thread count.
+  // An estimate of the work: bytes touched plus multiply-accumulates, for the choice of thread count;
+  // of a Work whose threads meet, between two meetings.
   virtual int64_t cost() const noexcept = 0;
 
   // Kernel name, tile, and why it was chosen; one line.

@@ -3,6 +3,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/affine.h"
 #include "core/nest.h"
 #include "elementwise/kernels.h"
 #include "glue/glue.h"
@@ -20,13 +21,8 @@ using glue::kDotMax;
 constexpr int64_t kRows = 64;     // rows quantized at a time
 constexpr int64_t kOutputs = 16;  // outputs whose weights stay in L1 for those rows
 
-struct Affine {
-  float scale;
-  int32_t zero_point;
-};
-
-// As qfx.ops.arithmetic.affine_qparams for [min(x, 0), max(x, 0)] and codes 0..qmax. NaNs are passed over.
-Affine affine_of(const float* x, int64_t n, int32_t qmax) noexcept {
+// For [min(x, 0), max(x, 0)] and codes 0..qmax. NaNs are passed over.
+Affine affine_of_values(const float* x, int64_t n, int32_t qmax) noexcept {
   constexpr int64_t kLanes = 16;
   float low[kLanes] = {}, high[kLanes] = {};
   const auto meet = [&](int64_t k, float value) {
@@ -37,29 +33,27 @@ Affine affine_of(const float* x, int64_t n, int32_t qmax) noexcept {
   for (; i + kLanes <= n; i += kLanes)
     for (int64_t k = 0; k < kLanes; ++k) meet(k, x[i + k]);
   for (; i < n; ++i) meet(0, x[i]);
-  const double lowest = *std::min_element(low, low + kLanes), highest = *std::max_element(high, high + kLanes);
-  float scale = static_cast<float>((highest - lowest) / qmax);
-  if (scale == 0.0f) scale = 1.0f;
-  if (!std::isfinite(scale)) return {scale, 0};
-  const double zero_point = std::nearbyint(-lowest / static_cast<double>(scale));
-  return {scale, static_cast<int32_t>(std::clamp(zero_point, 0.0, static_cast<double>(qmax)))};
+  return affine_of(*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes), qmax);
 }
 
 class LinearDynamicWork final : public Work {
  public:
   LinearDynamicWork(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
-                    std::span<const float> weight_scale, std::span<const float> bias, bool reduce_range, Isa isa)
+                    std::span<const float> weight_scale, std::span<const int32_t> weight_zero_point,
+                    std::span<const float> bias, bool reduce_range, Isa isa)
       : rows_(rows),
         k_(k),
         n_(n),
         weight_(weight),
         weight_sum_(static_cast<size_t>(n)),
         weight_scale_(weight_scale),
+        weight_zero_point_(weight_zero_point),
         bias_(bias),
         qmax_(reduce_range ? 127 : 255),
         dot_(glue::select<Dot>(isa)),
         isa_(isa) {
     for (int64_t i = 0; i < n * k; ++i) weight_sum_[static_cast<size_t>(i / k)] += weight_[static_cast<size_t>(i)];
+    for (size_t o = 0; o < weight_zero_point.size(); ++o) weight_sum_[o] -= k * weight_zero_point[o];
   }
 
   // Parts are output features; each part finds the range of x and quantizes it for itself.
@@ -69,7 +63,7 @@ class LinearDynamicWork final : public Work {
     auto* codes = reinterpret_cast<uint8_t*>(scratch);
     const Range part = split(n_, tid, threads, kOutputs);
     if (part.begin == part.end) return;
-    const Affine affine = affine_of(x, rows_ * k_, qmax_);
+    const Affine affine = affine_of_values(x, rows_ * k_, qmax_);
     if (!std::isfinite(affine.scale)) return fill_nan(y, part);
     for (int64_t r = 0; r < rows_; r += kRows) {
       const int64_t rows = std::min(kRows, rows_ - r);
@@ -94,6 +88,7 @@ class LinearDynamicWork final : public Work {
   void run_block(const uint8_t* codes, float* y, int64_t rows, Range outputs, const Affine& a) const noexcept {
     const int64_t n = outputs.end - outputs.begin;
     int64_t sum[kRows * kOutputs] = {};
+    int64_t code_sum[kRows] = {};
     int32_t acc[kRows * kOutputs];
     for (int64_t i = 0; i < k_; i += kDotMax) {
       dot_.run({codes + i, k_, rows, weight_.data() + outputs.begin * k_ + i, k_, n, std::min(kDotMax, k_ - i), acc,
@@ -101,10 +96,14 @@ class LinearDynamicWork final : public Work {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t j = 0; j < n; ++j) sum[r * kOutputs + j] += acc[r * kOutputs + j];
     }
+    if (!weight_zero_point_.empty())
+      for (int64_t i = 0; i < rows * k_; ++i) code_sum[i / k_] += codes[i];
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < n; ++j) {
         const size_t o = static_cast<size_t>(outputs.begin + j);
-        const float product = static_cast<float>(sum[r * kOutputs + j] - a.zero_point * weight_sum_[o]);
+        int64_t centered = sum[r * kOutputs + j] - a.zero_point * weight_sum_[o];
+        if (!weight_zero_point_.empty()) centered -= weight_zero_point_[o] * code_sum[r];
+        const float product = static_cast<float>(centered);
         const float value = product * (a.scale * weight_scale_[o]);
         y[r * n_ + outputs.begin + j] = bias_.empty() ? value : value + bias_[o];
       }
@@ -118,7 +117,9 @@ class LinearDynamicWork final : public Work {
   int64_t rows_, k_, n_;
   std::span<const int8_t> weight_;
   std::vector<int64_t> weight_sum_;
-  std::span<const float> weight_scale_, bias_;
+  std::span<const float> weight_scale_;
+  std::span<const int32_t> weight_zero_point_;
+  std::span<const float> bias_;
   int32_t qmax_;
   Kernel<Dot> dot_;
   Isa isa_;
@@ -128,12 +129,14 @@ class LinearDynamicWork final : public Work {
 
 std::unique_ptr<Work> plan_linear_dynamic(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
                                           std::span<const float> weight_scale, std::span<const float> bias,
-                                          bool reduce_range, Isa isa) {
+                                          bool reduce_range, Isa isa, std::span<const int32_t> weight_zero_point) {
   if (rows < 0 || k < 0 || n < 0) throw std::invalid_argument("a negative dimension");
   if (static_cast<int64_t>(weight.size()) != n * k || static_cast<int64_t>(weight_scale.size()) != n ||
-      !(bias.empty() || static_cast<int64_t>(bias.size()) == n))
+      !(bias.empty() || static_cast<int64_t>(bias.size()) == n) ||
+      !(weight_zero_point.empty() || static_cast<int64_t>(weight_zero_point.size()) == n))
     throw std::invalid_argument("constants of a dynamic linear layer of another size than its shape");
-  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, bias, reduce_range, isa);
+  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, weight_zero_point, bias, reduce_range,
+                                             isa);
 }
 
 }  // namespace qfx

@@ -138,6 +138,7 @@ struct DynamicParams {
   int64_t k = 0, n = 0;
   std::span<const int8_t> weight;
   std::span<const float> scale, bias;
+  std::span<const int32_t> zero_point;
   bool reduce_range = false;
 
   explicit DynamicParams(const StepView& s) {
@@ -147,6 +148,7 @@ struct DynamicParams {
     k = w->shape[1];
     weight = w->as<int8_t>();
     scale = s.data<float>("weight_scale", n);
+    zero_point = s.data<int32_t>("weight_zero_point", n);
     bias = s.data<float>("bias", n);
     reduce_range = s.integer("reduce_range", 0) != 0;
     s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
@@ -170,7 +172,8 @@ class LinearDynamicStep : public StepKernel {
 
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t rows = element_count({y.data(), y.size() - 1});
-    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range, isa_), 0, nullptr};
+    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range, isa_, p_.zero_point),
+            0, nullptr};
   }
 
  private:
@@ -209,6 +212,7 @@ std::vector<OpRow> conv_rows() {
                                            {{"reduce_range", K::integer, 1, false},
                                             {"weight", K::constant},
                                             {"weight_scale", K::constant},
+                                            {"weight_zero_point", K::constant, 1, false},
                                             {"bias", K::constant, 1, false}}));
   return rows;
 }

@@ -153,6 +153,7 @@ std::vector<OpRow> elementwise_rows();
 std::vector<OpRow> pool_rows();
 std::vector<OpRow> move_rows();
 std::vector<OpRow> glue_rows();
+std::vector<OpRow> recurrent_rows();
 
 template <class T>
 constexpr DType dtype_of();

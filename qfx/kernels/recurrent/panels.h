@@ -1,0 +1,77 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conv/aligned.h"
+#include "elementwise/kernels.h"
+#include "recurrent/kernels.h"
+#include "recurrent/recurrent.h"
+
+namespace qfx::recurrent {
+
+// Rows of floats in up to two places: row r < first is base + r * stride, any other rest + r * rest_stride.
+struct Rows {
+  const float* base = nullptr;
+  int64_t stride = 0;
+  int64_t first = 0;
+  const float* rest = nullptr;
+  int64_t rest_stride = 0;
+
+  const float* operator[](int64_t r) const noexcept { return r < first ? base + r * stride : rest + r * rest_stride; }
+};
+
+// What a product takes: quantized rows, or floats where the weights are float16.
+struct Operand {
+  Codes codes;
+  const float* x = nullptr;
+  int64_t stride = 0;
+
+  Operand from(int64_t row) const noexcept;
+};
+
+// A matrix of weights in panels, with the kernels that multiply with it.
+class PanelMatrix {
+ public:
+  // Panel and column to the row of the weights, or -1: none, the result is 0.
+  using RowOf = std::function<int64_t(int64_t panel, int64_t column)>;
+
+  // `biases` are added up, in float32, where they are not empty. Throws std::invalid_argument for sizes that do not
+  // fit.
+  PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int vectors,
+              const RowOf& row_of, std::vector<std::function<float(int64_t row)>> biases, Isa isa);
+
+  int64_t panels() const noexcept { return panels_; }
+  int64_t columns() const noexcept { return vectors_ * kLanes; }
+  bool half() const noexcept { return half_; }
+
+  // y[row * y_stride + column], for the operand's rows.
+  void multiply(int64_t panel, const Operand& operand, int64_t rows, float* y, int64_t y_stride) const noexcept;
+
+  // Scale and zero point for n rows, from their extent. Not finite: NaN.
+  Codes affine(const Rows& x, int64_t n) const noexcept;
+  // The rows as multiply() takes them, in `room` (operand_bytes()); `affine` is ignored for float16.
+  Operand operand(const Rows& x, int64_t n, const Codes& affine, std::byte* room) const noexcept;
+  size_t operand_bytes(int64_t n) const noexcept;
+
+  size_t packed_bytes() const noexcept;
+  std::string describe() const;
+
+ private:
+  void pack(const RowWeights& weights, const RowOf& row_of);
+  Operand floats(const Rows& x, int64_t n, std::byte* room) const noexcept;
+
+  int64_t features_, panels_, steps_;
+  int vectors_;
+  bool half_, centered_ = true;
+  Isa isa_;
+  conv::AlignedVector<std::byte> weight_;
+  std::vector<float> scale_, bias_;
+  std::vector<int32_t> sum_, zero_point_;
+  Kernel<Product> product_;
+  Kernel<HalfProduct> half_product_;
+  Kernel<Extent> extent_;
+};
+
+}  // namespace qfx::recurrent

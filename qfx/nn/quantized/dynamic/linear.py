@@ -1,0 +1,132 @@
+"""A linear layer that quantizes its input at each call."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from qfx.errors import InputError, QuantizationError
+from qfx.ir.types import QDType, QParams
+from qfx.nn.quantized.dynamic.gradient import without_gradient
+from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
+from qfx.runtime import Executable, ProgramBuilder
+
+Made = TypeVar("Made", bound="Linear")
+
+
+class Linear(DynamicModule):
+    """``x W^T + bias`` as ``torch.nn.Linear``, float32 in and out. Weights are zero until they are loaded.
+
+    With int8 weights the input is quantized over the whole tensor to 0..255, with the range of its values and zero
+    included, and ``y = float(sum (q - z) (w - z_w)) * (scale * weight_scale) + bias``. With float16 weights everything
+    is float32.
+
+    State: ``weight`` int8 ``[O, I]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or ``[O]``), or
+    ``weight`` float16 alone; ``bias`` float32 ``[O]`` if there is one.
+
+    Args:
+        in_features: Size of the last dim of the input.
+        out_features: Size of the last dim of the result.
+        bias_: Whether there is a bias.
+        dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
+
+    Raises:
+        UnsupportedError: Another dtype.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias_: bool = True, dtype: Any = QDType.qint8) -> None:
+        super().__init__(dtype)
+        self.in_features, self.out_features = in_features, out_features
+        biases: dict[str, tuple[int, ...]] = {"bias": (out_features,)} if bias_ else {}
+        self.declare({"weight": (out_features, in_features), **biases})
+
+    @classmethod
+    def from_float(cls: type[Made], mod: nn.Module) -> Made:
+        """The quantized version of a float or trained layer.
+
+        Weights are as its qconfig says; without one they are int8 with a scale a row.
+
+        Raises:
+            ConversionError: ``mod`` is of another class, or its weights can't be quantized as its qconfig asks.
+        """
+        require_class(cls, mod, (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear))
+        layer: Any = mod
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, dtype_of(mod))
+        made.take(mod, {name: name for name in ("weight", *(("bias",) if layer.bias is not None else ()))})
+        return made.train(mod.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer on ``x``, float32 ``[..., in_features]``; the result is float32 ``[..., out_features]``.
+
+        Raises:
+            InputError: Another shape or dtype.
+        """
+        if not isinstance(x, Tensor) or x.dim() == 0 or x.shape[-1] != self.in_features:
+            given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"{type(self).__name__} got an input of {given}.",
+                remedy=f"Pass a float32 tensor whose last dim is {self.in_features}.",
+            )
+        (y,) = self.program((), self._build)(x.detach().reshape(-1, self.in_features))
+        return without_gradient("Linear", y.view(*x.shape[:-1], self.out_features), x)
+
+    def weight(self) -> Tensor:
+        """The weight: a qint8 QTensor, per tensor or along axis 0, or a float16 tensor."""
+        stored = self._tensor("weight")
+        if stored.dtype is torch.float16:
+            return stored
+        from qfx.tensor import QTensor
+
+        scale, zero_point = (self._tensor("weight" + end).tolist() for end in (SCALE, ZERO_POINT))
+        if isinstance(scale, list):
+            return QTensor(stored, QParams(tuple(scale), tuple(zero_point), QDType.qint8, 0))
+        return QTensor(stored, QParams(scale, zero_point, QDType.qint8))
+
+    def bias(self) -> Tensor | None:
+        """The bias, float32 ``[O]``, or None."""
+        return self._buffers.get("bias")
+
+    def _weight_bias(self) -> tuple[Tensor, Tensor | None]:
+        return self.weight(), self.bias()
+
+    def set_weight_bias(self, w: Tensor, b: Tensor | None) -> None:
+        """Take another weight, a qint8 QTensor or a float16 tensor as the module's dtype says, and another bias.
+
+        Raises:
+            QuantizationError: Their dtypes or shapes do not fit this module.
+        """
+        qparams: Any = getattr(w, "qparams", None)
+        half = self.dtype is torch.float16
+        fits = w.dtype is torch.float16 if half else qparams is not None and qparams.dtype is QDType.qint8
+        if not fits or (not half and qparams.axis not in (None, 0)):
+            raise QuantizationError(
+                f"The weight does not fit a dynamic Linear with dtype={self.dtype!r}.",
+                remedy="Pass a float16 tensor." if half else "Pass a qint8 QTensor, per tensor or along axis 0.",
+            )
+        wanted = (self.out_features, self.in_features)
+        if tuple(w.shape) != wanted or (b is not None and tuple(b.shape) != wanted[:1]):
+            raise QuantizationError(f"Weight or bias are not {wanted} and {wanted[:1]}.", remedy="Pass those shapes.")
+        with torch.inference_mode(False):
+            if half:
+                self._buffers["weight"] = w.detach().clone()
+            else:
+                self._buffers["weight"] = w.int_repr().detach().clone()
+                self._buffers["weight" + SCALE] = torch.tensor(qparams.scale, dtype=torch.float32)
+                self._buffers["weight" + ZERO_POINT] = torch.tensor(qparams.zero_point, dtype=torch.int64)
+            self._buffers.pop("bias", None)
+            if b is not None:
+                self._buffers["bias"] = b.detach().to(torch.float32, copy=True)
+
+    def extra_repr(self) -> str:
+        shown = f"in_features={self.in_features}, out_features={self.out_features}, dtype={self.dtype!r}"
+        return shown if "bias" in self._buffers else f"{shown}, bias=False"
+
+    def _build(self) -> Executable:
+        b = ProgramBuilder()
+        x, y = b.value("x", "f32", [-1, self.in_features]), b.value("y", "f32", [-1, self.out_features])
+        biases = {"bias": ["bias"]} if "bias" in self._buffers else {}
+        step = "linear_half" if self.dtype is torch.float16 else "linear_dynamic"
+        b.step(step, "linear", [x], y, constants=self.constants(b, weight=["weight"], **biases))
+        return Executable(b.build([x], [y]))

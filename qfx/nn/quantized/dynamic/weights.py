@@ -1,0 +1,214 @@
+"""What dynamic modules have in common: weights in plain buffers, and programs made from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qfx.errors import ConversionError, QuantizationError, UnsupportedError
+from qfx.ir.types import QDType
+from qfx.passes.weights import quantize_weight
+from qfx.quantization.qconfig import per_channel_dynamic_qconfig
+from qfx.runtime import Executable, ProgramBuilder
+
+SCALE, ZERO_POINT = "_scale", "_zero_point"
+
+
+def weight_dtype(dtype: Any) -> QDType | torch.dtype:
+    """``dtype`` as ``qfx.qint8`` or ``torch.float16``.
+
+    Raises:
+        UnsupportedError: It is neither.
+    """
+    if dtype is torch.float16 or dtype == "float16":
+        return torch.float16
+    try:
+        parsed = QDType.parse(dtype)
+    except QuantizationError:
+        parsed = None
+    if parsed is QDType.qint8:
+        return parsed
+    raise UnsupportedError(
+        f"Weights of a dynamic module can't be {dtype!r}.", remedy="Use dtype=qfx.qint8 or dtype=torch.float16."
+    )
+
+
+class DynamicModule(nn.Module):
+    """A module whose weights are int8 or float16 in plain buffers and whose programs are made on first use.
+
+    A weight ``w`` is int8 with ``w_scale`` float32 and ``w_zero_point`` int64 (0-d, or one a row), or float16 alone.
+
+    Args:
+        dtype: ``qfx.qint8`` or ``torch.float16``.
+
+    Raises:
+        UnsupportedError: Another dtype.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__()
+        self.dtype = weight_dtype(dtype)
+        self._programs: dict[Any, tuple[Any, Executable]] = {}
+
+    # ------------------------------------------------------------ weights
+
+    def declare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Zeros for each name: weights where there are two dims, biases where there is one."""
+        for name, shape in shapes.items():
+            if len(shape) == 1:
+                self._buffers[name] = torch.zeros(shape)
+            elif self.dtype is torch.float16:
+                self._buffers[name] = torch.zeros(shape, dtype=torch.float16)
+            else:
+                self._buffers[name] = torch.zeros(shape, dtype=torch.int8)
+                self._buffers[name + SCALE] = torch.ones(())
+                self._buffers[name + ZERO_POINT] = torch.zeros((), dtype=torch.int64)
+
+    def take(self, mod: nn.Module, names: Mapping[str, str]) -> None:
+        """Quantize the float tensors ``names`` (own name: name in ``mod``) as the qconfig of ``mod`` says.
+
+        Raises:
+            ConversionError: The qconfig's weight observer is for another dtype than this module's.
+            CalibrationError: A weight is not finite.
+        """
+        with torch.no_grad(), torch.inference_mode(False):
+            for own, theirs in names.items():
+                value = getattr(mod, theirs).detach().to("cpu", torch.float32, copy=True)
+                if value.dim() == 1:
+                    self._buffers[own] = value
+                elif self.dtype is torch.float16:
+                    self._buffers[own] = _rounded_to_half(value, own)
+                else:
+                    self._take_weight(own, value, weight_observer(mod))
+
+    def _take_weight(self, name: str, weight: Tensor, observer: Any) -> None:
+        rounded = quantize_weight(weight, observer)
+        if rounded.axis not in (None, 0):
+            raise ConversionError(
+                f"The weights of a {type(self).__name__} can't have one scale along axis {rounded.axis}.",
+                where=name,
+                remedy="Use a weight observer with ch_axis=0, or a per-tensor one.",
+            )
+        self._buffers[name] = rounded.values
+        self._buffers[name + SCALE] = rounded.scale
+        self._buffers[name + ZERO_POINT] = rounded.zero_point
+
+    def constants(self, builder: ProgramBuilder, **given: list[str]) -> dict[str, int]:
+        """Step constants: each name's tensors, one below the other, with what their dtype needs."""
+        made: dict[str, int] = {}
+        for name, own in given.items():
+            tensors = [self._tensor(n) for n in own]
+            if tensors[0].dtype is torch.float16:
+                halves = np.concatenate([t.detach().contiguous().numpy() for t in tensors])
+                made[name] = builder.constant(halves.view(np.uint8))
+                continue
+            made[name] = builder.constant(torch.cat(tensors).contiguous().numpy())
+            if tensors[0].dtype is torch.int8:
+                scale, zero_point = (torch.cat([self._of_rows(n, end) for n in own]) for end in (SCALE, ZERO_POINT))
+                made[name + SCALE] = builder.constant(scale.to(torch.float32).numpy())
+                if bool(zero_point.any()):
+                    made[name + ZERO_POINT] = builder.constant(zero_point.to(torch.int32).numpy())
+        return made
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor = self._buffers[name]
+        assert tensor is not None, name
+        return tensor.detach()
+
+    def _of_rows(self, name: str, what: str) -> Tensor:
+        return self._tensor(name + what).expand(self._tensor(name).shape[:1])
+
+    def program(self, key: Any, build: Callable[[], Executable]) -> Executable:
+        """The executable of ``key``, made again where a buffer has changed."""
+        state = tuple((id(t), 0 if t.is_inference() else t._version) for t in self._buffers.values() if t is not None)
+        known = self._programs.get(key)
+        if known is None or known[0] != state:
+            with torch.inference_mode(False):
+                known = self._programs[key] = state, build()
+        return known[1]
+
+    # ------------------------------------------------------------ what torch does with modules
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_programs": {}}
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        for name, own in list(self._buffers.items()):
+            given = state_dict.get(prefix + name)
+            if own is None or not isinstance(given, Tensor):
+                continue
+            if given.dtype != own.dtype and torch.float16 in (given.dtype, own.dtype):
+                raise QuantizationError(
+                    f"{prefix + name} is {given.dtype} in the state_dict, but {own.dtype} here.",
+                    why=f"This {type(self).__name__} has dtype={self.dtype!r}.",
+                    remedy="Make the module with the dtype that the state was saved with.",
+                )
+            if name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
+                with torch.inference_mode(False):
+                    self._buffers[name] = own.new_empty(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        probe = fn(torch.zeros(1))
+        if probe.device.type != "cpu" or probe.dtype is not torch.float32:
+            raise UnsupportedError(
+                f"A {type(self).__name__} can't become {probe.dtype} on {probe.device}.",
+                why="Its weights are for qfx's CPU kernels, which compute in float32.",
+                remedy="Keep it as it is, or call the same method on the float model.",
+            )
+
+        def kept(tensor: Tensor) -> Tensor:
+            made = fn(tensor)
+            return made if made.dtype == tensor.dtype else tensor
+
+        return super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+
+
+def weight_observer(mod: nn.Module) -> Any:
+    """What finds the weights' qparams: a trained module's own, else a fresh one of its qconfig or the default."""
+    trained = getattr(mod, "weight_fake_quant", None)
+    if trained is not None:
+        return trained
+    return (getattr(mod, "qconfig", None) or per_channel_dynamic_qconfig).weight()
+
+
+def dtype_of(mod: nn.Module) -> QDType | torch.dtype:
+    """The weights' dtype that the qconfig of ``mod`` asks for.
+
+    Raises:
+        UnsupportedError: Neither qint8 nor float16.
+    """
+    return weight_dtype(weight_observer(mod).dtype)
+
+
+def require_class(cls: type, mod: object, accepted: tuple[type[nn.Module], ...]) -> None:
+    """Raise unless ``mod`` is of a class that ``cls.from_float`` takes.
+
+    Raises:
+        ConversionError: It is not.
+    """
+    trained = isinstance(mod, accepted) and hasattr(mod, "weight_fake_quant")
+    if type(mod) not in accepted and not trained:
+        names = " or ".join(f"torch.nn.{kind.__name__}" for kind in accepted)
+        raise ConversionError(
+            f"{cls.__name__}.from_float does not take a {type(mod).__name__}.", remedy=f"Pass {names}."
+        )
+
+
+def _rounded_to_half(value: Tensor, name: str) -> Tensor:
+    """``value`` in float16, saturated, with a warning, where it is beyond it."""
+    largest = torch.finfo(torch.float16).max
+    if not bool(value.isfinite().all()):
+        raise ConversionError(f"{name} is not finite.", remedy="Repair the float model's weights.")
+    if bool((value.abs() > largest).any()):
+        warnings.warn(
+            f"{name} reaches {float(value.abs().max()):g}; float16 ends at {largest:g}, to which larger weights are "
+            "clamped. dtype=qfx.qint8 keeps them.",
+            stacklevel=2,
+        )
+    return value.clamp(-largest, largest).to(torch.float16)

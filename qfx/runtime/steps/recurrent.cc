@@ -1,0 +1,194 @@
+#include "recurrent/recurrent.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+struct CellName {
+  const char* op;
+  Cell cell;
+  int64_t gates;
+};
+constexpr CellName kCells[] = {
+    {"lstm", Cell::lstm, 4}, {"gru", Cell::gru, 3}, {"rnn_tanh", Cell::rnn_tanh, 1}, {"rnn_relu", Cell::rnn_relu, 1}};
+
+// A matrix of weights: s8 [rows][features], or with 'half' the bytes of float16, u8 [rows][2 * features].
+struct Matrix {
+  int64_t rows = 0, features = 0;
+  RowWeights weights;
+
+  Matrix(const StepView& s, const std::string& name, bool half) {
+    const Constant* c = s.constant(name.c_str(), half ? DType::u8 : DType::s8);
+    if (c == nullptr) return;
+    s.require(c->shape.size() == 2 && element_count(c->shape) > 0, "'" + name + "' is not a matrix");
+    rows = c->shape[0];
+    features = half ? c->shape[1] / 2 : c->shape[1];
+    s.require(!half || c->shape[1] % 2 == 0, "'" + name + "' has half a float16");
+    if (half) {
+      weights.halves = c->as<uint16_t>();
+      return;
+    }
+    weights.codes = c->as<int8_t>();
+    weights.scale = s.data<float>((name + "_scale").c_str(), rows);
+    weights.zero_point = s.data<int32_t>((name + "_zero_point").c_str(), rows);
+    s.require(!weights.scale.empty(), "'" + name + "' has no scale");
+    for (const float scale : weights.scale) s.require(std::isfinite(scale), "'" + name + "_scale' is not finite");
+  }
+};
+
+struct RecurrentParams {
+  RecurrentLayer layer;
+  int64_t first;
+
+  explicit RecurrentParams(const StepView& s) : first(s.integer("first", 0)) {
+    const CellName& cell =
+        *std::find_if(std::begin(kCells), std::end(kCells), [&](const CellName& c) { return s.step().op == c.op; });
+    const bool half = s.integer("half", 0) != 0;
+    const Matrix input(s, "weight_ih", half), recurrent(s, "weight_hh", half), projection(s, "weight_hr", half);
+    layer.cell = cell.cell;
+    layer.directions = s.integer("directions", 1);
+    s.require(layer.directions == 1 || layer.directions == 2, "'directions' is not 1 or 2");
+    s.require(first >= 0, "'first' is negative");
+    s.require(input.rows == recurrent.rows && input.rows % (layer.directions * cell.gates) == 0,
+              "the rows of 'weight_ih' and 'weight_hh' are not those of the gates of each direction");
+    layer.inputs = input.features;
+    layer.hidden = input.rows / (layer.directions * cell.gates);
+    s.require(projection.rows == 0 || cell.cell == Cell::lstm, "only an lstm has 'weight_hr'");
+    s.require(projection.rows % layer.directions == 0, "the rows of 'weight_hr' are not those of each direction");
+    layer.projected = projection.rows / layer.directions;
+    s.require(projection.rows == 0 || projection.features == layer.hidden,
+              "'weight_hr' does not take the hidden features");
+    s.require(recurrent.features == layer.state(), "'weight_hh' does not take the features of the hidden state");
+    layer.input = input.weights;
+    layer.recurrent = recurrent.weights;
+    layer.projection = projection.weights;
+    layer.input_bias = s.data<float>("bias_ih", input.rows);
+    layer.recurrent_bias = s.data<float>("bias_hh", input.rows);
+    check_operands(s);
+  }
+
+  void check_operands(const StepView& s) const {
+    const size_t states = layer.has_cell_state() ? 2 : 1;
+    s.require(s.input(0).rank() == 2, "the input is not [rows, features]");
+    for (size_t i = 1; i <= states; ++i) s.require(s.input(i).rank() == 3, "a state is not [layers, batch, features]");
+    s.require(s.input(states + 1).rank() == 1, "the batch sizes are not a vector");
+    s.require(s.output().rank() == 1, "the output is not a vector");
+  }
+
+  // Throws std::invalid_argument.
+  RecurrentShape shape(const StepShapes& in) const {
+    const Dims &x = in.inputs[0], &h = in.inputs[1];
+    check(x[1], layer.inputs, "the input", "features");
+    check(h[2], layer.state(), "the hidden state", "features");
+    if (layer.has_cell_state()) {
+      const Dims& c = in.inputs[2];
+      check(c[2], layer.hidden, "the cell state", "features");
+      check(c[1], h[1], "the cell state", "sequences");
+      check(c[0], h[0], "the cell state", "layers");
+    }
+    const RecurrentShape shape{x[0], in.inputs.back()[0], h[1], first, h[0]};
+    if (first + layer.directions > shape.total) {
+      throw std::invalid_argument("a hidden state for " + std::to_string(shape.total) + " layers and directions");
+    }
+    if (shape.steps < 1 || shape.batch < 1 || shape.rows < std::max(shape.steps, shape.batch))
+      throw std::invalid_argument("no time step, no sequence, or fewer rows than either");
+    return shape;
+  }
+
+  static void check(int64_t found, int64_t wanted, const char* what, const char* of) {
+    if (found != wanted) {
+      throw std::invalid_argument(std::string(what) + " has " + std::to_string(found) + " " + of + ", not " +
+                                  std::to_string(wanted));
+    }
+  }
+};
+
+class RecurrentStep : public StepKernel {
+ public:
+  using Params = RecurrentParams;
+  RecurrentStep(Params params, Isa isa) : p_(std::move(params)), packed_(pack_recurrent(p_.layer, isa)) {}
+
+  size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
+  Dims shape(const StepShapes& in) const override { return {packed_->output_size(p_.shape(in))}; }
+  Planned plan(const StepShapes& in, const Dims&) const override { return {packed_->plan(p_.shape(in)), 0, nullptr}; }
+
+ private:
+  Params p_;
+  std::unique_ptr<PackedRecurrent> packed_;
+};
+
+struct HalfParams {
+  int64_t outputs = 0, features = 0;
+  std::span<const uint16_t> weights;
+  std::span<const float> bias;
+
+  explicit HalfParams(const StepView& s) {
+    const Matrix matrix(s, "weight", true);
+    outputs = matrix.rows;
+    features = matrix.features;
+    weights = matrix.weights.halves;
+    bias = s.data<float>("bias", outputs);
+    s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
+  }
+};
+
+class LinearHalfStep : public StepKernel {
+ public:
+  using Params = HalfParams;
+  LinearHalfStep(Params params, Isa isa)
+      : p_(params), packed_(pack_linear_half(p_.outputs, p_.features, p_.weights, p_.bias, isa)) {}
+
+  size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    RecurrentParams::check(y.back(), p_.features, "the input", "features");
+    y.back() = p_.outputs;
+    return y;
+  }
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    return {packed_->plan(element_count({y.data(), y.size() - 1})), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+  std::unique_ptr<PackedLinear> packed_;
+};
+
+}  // namespace
+
+std::vector<OpRow> recurrent_rows() {
+  using K = AttributeKind;
+  std::vector<Attribute> attributes = {
+      {"directions", K::integer, 1, false},
+      {"first", K::integer, 1, false},
+      {"half", K::integer, 1, false},
+      {"weight_ih", K::constant},
+      {"weight_ih_scale", K::constant, 1, false},
+      {"weight_ih_zero_point", K::constant, 1, false},
+      {"weight_hh", K::constant},
+      {"weight_hh_scale", K::constant, 1, false},
+      {"weight_hh_zero_point", K::constant, 1, false},
+      {"weight_hr", K::constant, 1, false},
+      {"weight_hr_scale", K::constant, 1, false},
+      {"weight_hr_zero_point", K::constant, 1, false},
+      {"bias_ih", K::constant, 1, false},
+      {"bias_hh", K::constant, 1, false},
+  };
+  std::vector<OpRow> rows;
+  rows.push_back(op_row<LinearHalfStep>("linear_half", 1, 1, Types::f32_f32,
+                                        {{"weight", K::constant}, {"bias", K::constant, 1, false}}));
+  for (const CellName& cell : kCells) {
+    const int inputs = cell.cell == Cell::lstm ? 4 : 3;
+    rows.push_back(op_row<RecurrentStep>(cell.op, inputs, inputs, Types::f32_f32, attributes));
+  }
+  return rows;
+}
+
+}  // namespace qfx

@@ -1,0 +1,431 @@
+#include <barrier>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <thread>
+
+#include "kernel_check.h"
+#include "recurrent/cell.h"
+#include "recurrent/half.h"
+#include "recurrent/recurrent.h"
+
+using namespace qfx;
+using namespace qfx::test;
+namespace cells = qfx::recurrent;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats random_floats(Rng& rng, int64_t n, double lo, double hi) {
+  Floats x(static_cast<size_t>(n));
+  for (float& value : x) value = static_cast<float>(rng.real(lo, hi));
+  return x;
+}
+
+// The constants of a matrix of weights, kept alive.
+struct Matrix {
+  int64_t rows, features;
+  std::vector<int8_t> codes;
+  Floats scale;
+  std::vector<int32_t> zero_point;
+  std::vector<uint16_t> halves;
+
+  Matrix(Rng& rng, int64_t n, int64_t k, bool half, bool centered) : rows(n), features(k) {
+    if (half) {
+      for (int64_t i = 0; i < n * k; ++i)  // of either sign, 2^-8 to 2^0, and some subnormal ones
+        halves.push_back(static_cast<uint16_t>(rng.integer(0, 1) << 15 | rng.integer(0, 20) * 0x2c0));
+      return;
+    }
+    for (int64_t i = 0; i < n * k; ++i) codes.push_back(static_cast<int8_t>(rng.integer(-128, 127)));
+    scale = random_floats(rng, n, 0.0005, 0.01);
+    if (!centered)
+      for (int64_t i = 0; i < n; ++i) zero_point.push_back(static_cast<int32_t>(rng.integer(-128, 127)));
+  }
+  RowWeights weights() const { return {codes, scale, zero_point, halves}; }
+};
+
+struct Affine8 {
+  float scale = 1.0f;
+  double zero_point = 0.0;
+};
+
+Affine8 affine_of(const std::vector<const float*>& rows, int64_t k) {
+  double low = 0.0, high = 0.0;
+  for (const float* row : rows)
+    for (int64_t i = 0; i < k; ++i) {
+      low = std::min<double>(low, row[i]);
+      high = std::max<double>(high, row[i]);
+    }
+  Affine8 a;
+  a.scale = static_cast<float>((high - low) / 255);
+  if (a.scale == 0.0f) a.scale = 1.0f;
+  a.zero_point = std::min(std::max(std::nearbyint(-low / static_cast<double>(a.scale)), 0.0), 255.0);
+  return a;
+}
+
+// Row `o` of the matrix times x, as PackedRecurrent defines it.
+float times(const Matrix& m, int64_t o, const float* x, const Affine8& a) {
+  float half_sum = 0.0f;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < m.features; ++i) {
+    const auto at = static_cast<size_t>(o * m.features + i);
+    if (!m.halves.empty()) {
+      volatile float product = x[i] * cells::float_of_half(m.halves[at]);
+      half_sum += product;
+      continue;
+    }
+    const double q = std::nearbyint(static_cast<double>(x[i]) / static_cast<double>(a.scale)) + a.zero_point;
+    const int64_t z = m.zero_point.empty() ? 0 : m.zero_point[static_cast<size_t>(o)];
+    sum += static_cast<int64_t>(std::min(std::max(q, 0.0), 255.0) - a.zero_point) * (m.codes[at] - z);
+  }
+  if (!m.halves.empty()) return half_sum;
+  volatile float factor = a.scale * m.scale[static_cast<size_t>(o)];
+  return static_cast<float>(sum) * factor;
+}
+
+float sigmoid(float x) {
+  return cells::value(cells::sigmoid_of<float>(x));
+}
+float tanh_value(float x) {
+  return cells::value(cells::tanh_of<float>(x));
+}
+
+struct Network {
+  Cell cell;
+  int64_t directions, inputs, hidden, projected;
+  Matrix input, recurrent, projection;
+  Floats input_bias, recurrent_bias;
+
+  static int64_t gates(Cell cell) { return cell == Cell::lstm ? 4 : (cell == Cell::gru ? 3 : 1); }
+
+  Network(Rng& rng, Cell c, int64_t d, int64_t k, int64_t h, int64_t p, bool half, bool centered, bool bias)
+      : cell(c),
+        directions(d),
+        inputs(k),
+        hidden(h),
+        projected(p),
+        input(rng, d * gates(c) * h, k, half, centered),
+        recurrent(rng, d * gates(c) * h, p > 0 ? p : h, half, centered),
+        projection(rng, d * p, h, half, centered) {
+    if (bias) input_bias = random_floats(rng, input.rows, -1, 1);
+    if (bias) recurrent_bias = random_floats(rng, input.rows, -1, 1);
+  }
+
+  RecurrentLayer layer() const {
+    RecurrentLayer l;
+    l.cell = cell;
+    l.directions = directions;
+    l.inputs = inputs;
+    l.hidden = hidden;
+    l.projected = projected;
+    l.input = input.weights();
+    l.recurrent = recurrent.weights();
+    if (projected > 0) l.projection = projection.weights();
+    l.input_bias = input_bias;
+    l.recurrent_bias = recurrent_bias;
+    return l;
+  }
+  int64_t state() const { return projected > 0 ? projected : hidden; }
+};
+
+struct Call {
+  RecurrentShape shape;
+  Floats x, h, c, sizes;
+
+  Call(Rng& rng, const Network& n, std::vector<int64_t> batch_sizes, int64_t first = 0, int64_t total = -1) {
+    shape.steps = static_cast<int64_t>(batch_sizes.size());
+    shape.batch = batch_sizes[0];
+    for (const int64_t size : batch_sizes) {
+      shape.rows += size;
+      sizes.push_back(static_cast<float>(size));
+    }
+    shape.first = first;
+    shape.total = total < 0 ? n.directions : total;
+    x = random_floats(rng, shape.rows * n.inputs, -2, 3);
+    h = random_floats(rng, shape.total * shape.batch * n.state(), -1, 1);
+    c = random_floats(rng, shape.total * shape.batch * n.hidden, -2, 2);
+  }
+  std::vector<const void*> in(const Network& n) const {
+    if (n.cell != Cell::lstm) return {x.data(), h.data(), sizes.data()};
+    return {x.data(), h.data(), c.data(), sizes.data()};
+  }
+  std::vector<Bytes> bytes(const Network& n) const {
+    std::vector<Bytes> all{bytes_of(x), bytes_of(h)};
+    if (n.cell == Cell::lstm) all.push_back(bytes_of(c));
+    all.push_back(bytes_of(sizes));
+    return all;
+  }
+};
+
+// Results and last states by simple loops: sequence after sequence is not possible, since all of a time step share a
+// scale, so time step after time step.
+Floats reference(const Network& n, const Call& call) {
+  const RecurrentShape& s = call.shape;
+  const int64_t state = n.state(), gates = Network::gates(n.cell), width = n.directions * state;
+  Floats y(static_cast<size_t>(s.rows * width)), last_h, last_c;
+  std::vector<int64_t> offset{0};
+  for (const float size : call.sizes) offset.push_back(offset.back() + static_cast<int64_t>(size));
+  std::vector<const float*> all;
+  for (int64_t r = 0; r < s.rows; ++r) all.push_back(call.x.data() + r * n.inputs);
+  const Affine8 x_affine = affine_of(all, n.inputs);
+  for (int64_t d = 0; d < n.directions; ++d) {
+    const auto given = static_cast<size_t>((s.first + d) * s.batch);
+    std::vector<Floats> h, c;
+    for (size_t b = 0; b < static_cast<size_t>(s.batch); ++b) {
+      const float* from_h = call.h.data() + (given + b) * static_cast<size_t>(state);
+      const float* from_c = call.c.data() + (given + b) * static_cast<size_t>(n.hidden);
+      h.emplace_back(from_h, from_h + state);
+      c.emplace_back(from_c, from_c + n.hidden);
+    }
+    for (int64_t step = 0; step < s.steps; ++step) {
+      const int64_t t = d == 0 ? step : s.steps - 1 - step;
+      const int64_t batch = offset[static_cast<size_t>(t + 1)] - offset[static_cast<size_t>(t)];
+      std::vector<const float*> before;
+      for (int64_t b = 0; b < batch; ++b) before.push_back(h[static_cast<size_t>(b)].data());
+      const Affine8 affine = affine_of(before, state);
+      std::vector<Floats> after(static_cast<size_t>(batch), Floats(static_cast<size_t>(n.hidden)));
+      for (int64_t b = 0; b < batch; ++b)
+        for (int64_t u = 0; u < n.hidden; ++u) {
+          float from_input[4] = {}, from_state[4] = {}, sum[4] = {};
+          for (int64_t g = 0; g < gates; ++g) {
+            const int64_t o = (d * gates + g) * n.hidden + u;
+            const float bi = n.input_bias.empty() ? 0.0f : n.input_bias[static_cast<size_t>(o)];
+            const float bh = n.recurrent_bias.empty() ? 0.0f : n.recurrent_bias[static_cast<size_t>(o)];
+            const bool apart = n.cell == Cell::gru && g == 2;
+            from_input[g] = times(n.input, o, all[static_cast<size_t>(offset[static_cast<size_t>(t)] + b)], x_affine) +
+                            (apart ? bi : bi + bh);
+            from_state[g] = times(n.recurrent, o, before[static_cast<size_t>(b)], affine) + (apart ? bh : 0.0f);
+            sum[g] = from_input[g] + from_state[g];
+          }
+          float& to = after[static_cast<size_t>(b)][static_cast<size_t>(u)];
+          float& cell = c[static_cast<size_t>(b)][static_cast<size_t>(u)];
+          if (n.cell == Cell::lstm) {
+            volatile float kept = sigmoid(sum[1]) * cell;
+            cell = kept + cells::product(cells::sigmoid_of<float>(sum[0]), cells::tanh_of<float>(sum[2]));
+            to = cells::product(cells::sigmoid_of<float>(sum[3]), cells::tanh_of<float>(cell));
+          } else if (n.cell == Cell::gru) {
+            volatile float reset = sigmoid(sum[0]) * from_state[2];
+            const float fresh = tanh_value(from_input[2] + reset);
+            volatile float moved = sigmoid(sum[1]) * (h[static_cast<size_t>(b)][static_cast<size_t>(u)] - fresh);
+            to = fresh + moved;
+          } else {
+            to = n.cell == Cell::rnn_tanh ? tanh_value(sum[0]) : std::max(sum[0], 0.0f);
+          }
+        }
+      if (n.projected > 0) {
+        std::vector<const float*> raw;
+        for (const Floats& row : after) raw.push_back(row.data());
+        const Affine8 raw_affine = affine_of(raw, n.hidden);
+        std::vector<Floats> projected;
+        for (int64_t b = 0; b < batch; ++b) {
+          projected.emplace_back();
+          for (int64_t u = 0; u < state; ++u)
+            projected.back().push_back(times(n.projection, d * state + u, raw[static_cast<size_t>(b)], raw_affine));
+        }
+        after = projected;
+      }
+      for (int64_t b = 0; b < batch; ++b) {
+        h[static_cast<size_t>(b)] = after[static_cast<size_t>(b)];
+        const int64_t at = (offset[static_cast<size_t>(t)] + b) * width + d * state;
+        std::copy(after[static_cast<size_t>(b)].begin(), after[static_cast<size_t>(b)].end(), y.begin() + at);
+      }
+    }
+    for (const Floats& row : h) last_h.insert(last_h.end(), row.begin(), row.end());
+    for (const Floats& row : c) last_c.insert(last_c.end(), row.begin(), row.end());
+  }
+  y.insert(y.end(), last_h.begin(), last_h.end());
+  if (n.cell == Cell::lstm) y.insert(y.end(), last_c.begin(), last_c.end());
+  return y;
+}
+
+class StdMeeting final : public Meeting {
+ public:
+  explicit StdMeeting(int team) : barrier_(team) {}
+  void wait(int) noexcept override { barrier_.arrive_and_wait(); }
+
+ private:
+  std::barrier<> barrier_;
+};
+
+// All threads at once. `team`: those that meet, the others have nothing to do.
+Floats run_together(const Work& work, const std::vector<const void*>& in, size_t size, int threads, int team) {
+  Floats y(size, -77.0f);
+  void* out[] = {y.data()};
+  StdMeeting meeting(team);
+  std::vector<std::thread> running;
+  std::vector<std::unique_ptr<GuardedBuffer>> scratch;
+  const size_t bytes = (work.scratch_bytes() + 63) / 64 * 64;
+  for (int tid = 0; tid < threads; ++tid) scratch.push_back(std::make_unique<GuardedBuffer>(bytes));
+  for (int tid = 0; tid < threads; ++tid)
+    running.emplace_back([&, tid] {
+      work.run_together(in.data(), out, scratch[static_cast<size_t>(tid)]->data<std::byte>(), tid, threads, meeting);
+    });
+  for (std::thread& thread : running) thread.join();
+  return y;
+}
+
+// Every level and number of threads against the simple loops, bit for bit.
+void check(const Network& n, const Call& call, const std::string& what) {
+  const RecurrentLayer layer = n.layer();
+  const Floats wanted = reference(n, call);
+  Floats expected;
+  for (const Isa isa : isas()) {
+    const auto packed = pack_recurrent(layer, isa);
+    const auto work = packed->plan(call.shape);
+    const auto size = static_cast<size_t>(packed->output_size(call.shape));
+    if (expected.empty()) {
+      expected.resize(size);
+      run(*work, call.in(n), {expected.data()}, 1);
+      for (size_t i = 0; i < wanted.size(); ++i)
+        if (std::memcmp(&expected[i], &wanted[i], sizeof(float)) != 0)
+          throw Failure(what + ": element " + std::to_string(i) + " is " + shown(expected[i]) + ", not " +
+                        shown(wanted[i]));
+    }
+    const int64_t units = n.cell == Cell::lstm || n.cell == Cell::gru ? 16 : 64;
+    const int64_t parts = n.directions * ((n.hidden + units - 1) / units);
+    for (const int threads : {2, 3, 5}) {
+      const int team = static_cast<int>(std::min<int64_t>(threads, parts));
+      const Floats y = run_together(*work, call.in(n), size, threads, team);
+      if (std::memcmp(y.data(), expected.data(), size * sizeof(float)) != 0)
+        throw Failure(what + ": " + std::to_string(threads) + " threads differ on " + isa_name(isa));
+    }
+  }
+  std::vector<std::unique_ptr<PackedRecurrent>> kept;
+  const auto plan = [&](Isa isa) {
+    kept.push_back(pack_recurrent(layer, isa));
+    return kept.back()->plan(call.shape);
+  };
+  check_on_every_isa(plan, call.bytes(n), expected, what);
+}
+
+constexpr Cell kCells[] = {Cell::lstm, Cell::gru, Cell::rnn_tanh, Cell::rnn_relu};
+
+}  // namespace
+
+TEST(recurrent_tanh_and_sigmoid_are_as_close_as_they_say) {
+  double tanh_error = 0, sigmoid_error = 0;
+  for (int64_t i = -400000; i <= 400000; ++i) {
+    const float x = static_cast<float>(i) * 0.0000371f;
+    const double t = std::tanh(static_cast<double>(x)), s = 1 / (1 + std::exp(-static_cast<double>(x)));
+    if (x != 0.0f) tanh_error = std::max(tanh_error, std::fabs(static_cast<double>(tanh_value(x)) / t - 1));
+    sigmoid_error = std::max(sigmoid_error, std::fabs(static_cast<double>(sigmoid(x)) - s));
+  }
+  CHECK(tanh_error < 0x1p-21);
+  CHECK(sigmoid_error < 0x1p-21);
+  for (const float x : {1e-30f, 1e-38f, 8.0f, 20.0f, 1e10f, std::numeric_limits<float>::infinity()}) {
+    CHECK(std::fabs(static_cast<double>(tanh_value(x)) / std::tanh(static_cast<double>(x)) - 1) < 0x1p-21);
+    CHECK_EQ(tanh_value(-x), -tanh_value(x));
+  }
+  CHECK_EQ(tanh_value(100.0f), 1.0f);
+  CHECK_EQ(sigmoid(100.0f), 1.0f);
+  CHECK_EQ(sigmoid(-100.0f), 0.0f);
+  CHECK(std::isnan(tanh_value(std::numeric_limits<float>::quiet_NaN())));
+  CHECK(std::isnan(sigmoid(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST(recurrent_float16_is_what_its_bits_say) {
+  CHECK_EQ(cells::float_of_half(0x3c00), 1.0f);
+  CHECK_EQ(cells::float_of_half(0xc000), -2.0f);
+  CHECK_EQ(cells::float_of_half(0x7bff), 65504.0f);
+  CHECK_EQ(cells::float_of_half(0x0001), 0x1p-24f);
+  CHECK_EQ(cells::float_of_half(0x83ff), -1023 * 0x1p-24f);
+  CHECK(std::signbit(cells::float_of_half(0x8000)));
+  CHECK(std::isinf(cells::float_of_half(0xfc00)) && std::isnan(cells::float_of_half(0x7e00)));
+}
+
+TEST(recurrent_layers_of_every_cell_and_tail) {
+  Rng rng(90);
+  for (const Cell cell : kCells)
+    for (const int64_t hidden : {1, 15, 16, 17, 33, 65, 80})
+      for (const bool half : {false, true}) {
+        const Network n(rng, cell, 1, rng.integer(1, 40), hidden, 0, half, rng.integer(0, 1) != 0,
+                        rng.integer(0, 1) != 0);
+        const int64_t batch = rng.pick(std::vector<int64_t>{1, 2, 7});
+        check(n, Call(rng, n, {batch, batch, batch}),
+              "cell " + shown(cell) + " hidden " + std::to_string(hidden) + (half ? " float16" : ""));
+      }
+}
+
+TEST(recurrent_layers_in_both_directions_of_packed_sequences) {
+  Rng rng(91);
+  for (const Cell cell : kCells)
+    for (const bool half : {false, true}) {
+      const Network n(rng, cell, 2, 12, 20, 0, half, true, true);
+      check(n, Call(rng, n, {5, 5, 4, 1, 1}, 2, 4), "packed, cell " + shown(cell));
+    }
+}
+
+TEST(recurrent_projection) {
+  Rng rng(92);
+  for (const int64_t projected : {1, 16, 30, 70})
+    for (const bool half : {false, true})
+      for (const int64_t directions : {1, 2}) {
+        const Network n(rng, Cell::lstm, directions, 9, 72, projected, half, projected != 30, true);
+        check(n, Call(rng, n, {3, 3, 2}), "projected to " + std::to_string(projected));
+      }
+}
+
+TEST(recurrent_chunks_of_many_time_steps_and_large_batches) {
+  Rng rng(93);
+  const Network n(rng, Cell::lstm, 2, 30, 18, 0, false, true, true);
+  check(n, Call(rng, n, std::vector<int64_t>(70, 1)), "70 steps");
+  check(n, Call(rng, n, {40, 40, 37, 36, 5, 5, 5, 5, 5, 5, 5, 5, 1}), "40 sequences");
+}
+
+TEST(recurrent_extreme_codes_are_exact) {
+  Rng rng(94);
+  Network n(rng, Cell::rnn_relu, 1, 4100, 3, 0, false, true, false);
+  for (int8_t& code : n.input.codes) code = -128;
+  Call call(rng, n, {1, 1});
+  for (float& x : call.x) x = 255.0f;
+  check(n, call, "extreme codes");
+}
+
+TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
+  Rng rng(95);
+  const Network n(rng, Cell::lstm, 1, 5, 6, 0, false, true, true);
+  const auto packed = pack_recurrent(n.layer(), Isa::scalar);
+  const auto result = [&](Call call) {
+    Floats y(static_cast<size_t>(packed->output_size(call.shape)));
+    run(*packed->plan(call.shape), call.in(n), {y.data()}, 2);
+    return y;
+  };
+  Call infinite(rng, n, {2, 1});
+  infinite.x[3] = std::numeric_limits<float>::infinity();
+  for (const float value : result(infinite)) CHECK(std::isnan(value));
+  for (const Floats& sizes : {Floats{1, 2}, Floats{2, 0}, Floats{2, 2}, Floats{2, NAN}, Floats{2, 1.5f}}) {
+    Call call(rng, n, {2, 1});
+    call.sizes = sizes;
+    CHECK(std::isnan(result(call)[0]));
+  }
+  Call empty(rng, n, {1});
+  empty.shape.batch = 0;
+  CHECK_THROWS(std::invalid_argument, packed->plan(empty.shape));
+  RecurrentLayer wrong = n.layer();
+  wrong.hidden = 7;
+  CHECK_THROWS(std::invalid_argument, pack_recurrent(wrong, Isa::scalar));
+}
+
+TEST(recurrent_linear_with_float16_weights) {
+  Rng rng(96);
+  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 7, 64}, Dims{67, 33, 130}, Dims{0, 4, 5}})
+    for (const bool with_bias : {false, true}) {
+      const Matrix m(rng, s[2], s[1], true, true);
+      const auto x = random_floats(rng, s[0] * s[1], -2, 2), bias = random_floats(rng, with_bias ? s[2] : 0, -1, 1);
+      Floats y;
+      for (int64_t r = 0; r < s[0]; ++r)
+        for (int64_t o = 0; o < s[2]; ++o) {
+          const float sum = times(m, o, x.data() + r * s[1], {});
+          y.push_back(sum + (with_bias ? bias[static_cast<size_t>(o)] : 0.0f));
+        }
+      std::vector<std::unique_ptr<PackedLinear>> kept;
+      check_on_every_isa(
+          [&](Isa isa) {
+            kept.push_back(pack_linear_half(s[2], s[1], m.halves, bias, isa));
+            return kept.back()->plan(s[0]);
+          },
+          {bytes_of(x)}, y, "linear_half " + shown_dims(s));
+    }
+  CHECK_THROWS(std::invalid_argument, pack_linear_half(2, 3, std::vector<uint16_t>(5), {}, Isa::scalar));
+}
