@@ -1,6 +1,19 @@
 """The vocabulary of quantization that users know: qconfigs, observers, fake quantization."""
 
 from qfx.quantization.control import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
+from qfx.quantization.eager import (
+    add_observer_,
+    add_quant_dequant,
+    convert,
+    default_eval_fn,
+    get_observer_dict,
+    prepare,
+    prepare_qat,
+    quantize,
+    quantize_dynamic,
+    quantize_qat,
+    swap_module,
+)
 from qfx.quantization.factory import Factory
 from qfx.quantization.fake_quantize import (
     FakeQuantize,
@@ -12,6 +25,9 @@ from qfx.quantization.fake_quantize import (
     default_per_channel_weight_fake_quant,
     default_weight_fake_quant,
 )
+from qfx.quantization.fuse_modules import fuse_known_modules, fuse_modules
+from qfx.quantization.graph_mode import quantize_dynamic_jit, quantize_jit
+from qfx.quantization.mappings import default_dynamic_mapping, default_qat_mapping, default_static_mapping
 from qfx.quantization.observer import (
     ChannelMean,
     FixedQParamsObserver,
@@ -38,6 +54,7 @@ from qfx.quantization.observer import (
     per_channel_weight_observer_range_neg_127_to_127,
     weight_observer_range_neg_127_to_127,
 )
+from qfx.quantization.propagate import propagate_qconfig_
 from qfx.quantization.qconfig import (
     QConfig,
     QConfigDynamic,
@@ -55,9 +72,11 @@ from qfx.quantization.qconfig import (
     get_default_qconfig_dict,
     per_channel_dynamic_qconfig,
 )
+from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
 
 __all__ = [
     "ChannelMean",
+    "DeQuantStub",
     "Factory",
     "FakeQuantize",
     "FakeQuantizeBase",
@@ -74,12 +93,19 @@ __all__ = [
     "PlaceholderObserver",
     "QConfig",
     "QConfigDynamic",
+    "QuantStub",
+    "QuantWrapper",
     "QuantileHistogramObserver",
     "RecordingObserver",
+    "add_observer_",
+    "add_quant_dequant",
+    "convert",
     "default_debug_observer",
     "default_debug_qconfig",
+    "default_dynamic_mapping",
     "default_dynamic_qconfig",
     "default_dynamic_quant_observer",
+    "default_eval_fn",
     "default_fake_quant",
     "default_fixed_qparams_range_0to1_fake_quant",
     "default_fixed_qparams_range_0to1_observer",
@@ -92,8 +118,10 @@ __all__ = [
     "default_per_channel_weight_fake_quant",
     "default_per_channel_weight_observer",
     "default_placeholder_observer",
+    "default_qat_mapping",
     "default_qat_qconfig",
     "default_qconfig",
+    "default_static_mapping",
     "default_symmetric_qnnpack_qconfig",
     "default_weight_fake_quant",
     "default_weight_observer",
@@ -102,11 +130,23 @@ __all__ = [
     "enable_fake_quant",
     "enable_observer",
     "float16_dynamic_qconfig",
+    "fuse_known_modules",
+    "fuse_modules",
     "get_default_qat_qconfig",
     "get_default_qat_qconfig_dict",
     "get_default_qconfig",
     "get_default_qconfig_dict",
+    "get_observer_dict",
     "per_channel_dynamic_qconfig",
     "per_channel_weight_observer_range_neg_127_to_127",
+    "prepare",
+    "prepare_qat",
+    "propagate_qconfig_",
+    "quantize",
+    "quantize_dynamic",
+    "quantize_dynamic_jit",
+    "quantize_jit",
+    "quantize_qat",
+    "swap_module",
     "weight_observer_range_neg_127_to_127",
 ]

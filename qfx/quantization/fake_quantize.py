@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,6 +45,16 @@ class FakeQuantizeBase(WithArgs, nn.Module, ABC):
     @abstractmethod
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``, as an observer's."""
+
+    def qparams(self) -> QParams:
+        """The result of ``calculate_qparams``, with dtype, axis and integer range as far as attributes give them."""
+        scale, zero_point = self.calculate_qparams()
+        dtype = QDType.parse(getattr(self, "dtype", QDType.quint8))
+        bounds = getattr(self, "quant_min", None), getattr(self, "quant_max", None)
+        if scale.numel() == 1:
+            return QParams(float(scale), int(zero_point), dtype, None, *bounds)
+        axis = int(getattr(self, "ch_axis", 0))
+        return QParams(tuple(scale.tolist()), tuple(zero_point.tolist()), dtype, axis, *bounds)
 
     def enable_fake_quant(self, enabled: bool = True) -> None:
         """Switch quantization of the values on or off."""
@@ -151,8 +162,8 @@ class FakeQuantize(FakeQuantizeBase):
         return self.activation_post_process.calculate_qparams()
 
     def qparams(self) -> QParams:
-        """The observer's qparams, with dtype, axis and integer range."""
-        return self.activation_post_process.qparams()
+        """The observer's qparams, with dtype, axis and the integer range that values are clamped to in training."""
+        return replace(self.activation_post_process.qparams(), quant_min=self.quant_min, quant_max=self.quant_max)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` fake-quantized, same shape and dtype; an empty ``x`` passes unchanged."""
@@ -211,6 +222,7 @@ class FixedQParamsFakeQuantize(FakeQuantize):
 default_fake_quant = FakeQuantize.with_args(
     observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255, dtype=QDType.quint8, reduce_range=True
 )
+"""Activations: quint8 by a moving average of minimum and maximum."""
 default_weight_fake_quant = FakeQuantize.with_args(
     observer=MovingAverageMinMaxObserver,
     quant_min=-128,
@@ -218,6 +230,7 @@ default_weight_fake_quant = FakeQuantize.with_args(
     dtype=QDType.qint8,
     qscheme=QScheme.per_tensor_symmetric,
 )
+"""Weights: qint8, symmetric, one scale, by a moving average."""
 default_per_channel_weight_fake_quant = FakeQuantize.with_args(
     observer=MovingAveragePerChannelMinMaxObserver,
     quant_min=-128,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from qfx.backends.quantized import chosen_engine
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType
 from qfx.quantization.factory import bound_arguments, built_class
@@ -127,12 +128,16 @@ def _check_factory(owner: str, field: str, value: object) -> None:
 
 
 default_qconfig = QConfig(activation=default_observer, weight=default_weight_observer)
+"""``default_observer`` for activations, ``default_weight_observer`` for weights."""
 default_debug_qconfig = QConfig(activation=default_debug_observer, weight=default_weight_observer)
 default_per_channel_qconfig = QConfig(activation=default_observer, weight=default_per_channel_weight_observer)
 default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weight_fake_quant)
+"""``default_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
 
 default_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
+"""Activations quantized at run time, weights by ``default_weight_observer``."""
 float16_dynamic_qconfig = QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
+"""Weights stored as float16; activations stay float."""
 per_channel_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
 
 _symmetric_histogram = QuantileHistogramObserver.with_args(dtype=QDType.qint8, eps=2**-12)
@@ -180,7 +185,8 @@ def get_default_qconfig(backend: str | None = None) -> QConfig:
     """The qconfig for post-training quantization.
 
     Args:
-        backend: None for qfx's own choice (histogram activations in the full 0..255, per-channel symmetric int8
+        backend: None for the engine assigned to ``qfx.backends.quantized.engine``, and while none is, for qfx's own
+            choice (histogram activations in the full 0..255, per-channel symmetric int8
             weights, scales as small as the values need), or a name whose meaning, to the last bit of the qparams, is
             kept: "x86" and "fbgemm" (activations in 0..127, per-channel weights), "onednn" (0..255, per-channel
             weights), "qnnpack" (0..255, per-tensor weights).
@@ -211,6 +217,7 @@ def get_default_qat_qconfig_dict(backend: str | None = None) -> dict[str, QConfi
 
 
 def _named(table: dict[str | None, QConfig], backend: str | None) -> QConfig:
+    backend = chosen_engine() if backend is None else backend
     if backend in table:
         return table[backend]
     names = [name for name in table if name is not None]

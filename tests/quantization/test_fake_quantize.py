@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qfx.errors import CalibrationError, QConfigError
+from qfx.ir.types import QDType, QScheme
 from qfx.ops.arithmetic import dequantize, quantize
 from qfx.quantization import (
     ChannelMean,
@@ -17,7 +18,10 @@ from qfx.quantization import (
     FixedQParamsObserver,
     HistogramObserver,
     MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
     NoopObserver,
+    PerChannelMinMaxObserver,
     default_fake_quant,
     default_fixed_qparams_range_0to1_fake_quant,
     default_per_channel_weight_fake_quant,
@@ -27,6 +31,9 @@ from qfx.quantization import (
     enable_fake_quant,
     enable_observer,
 )
+
+PER_CHANNEL = (PerChannelMinMaxObserver, MovingAveragePerChannelMinMaxObserver)
+OBSERVERS = (*PER_CHANNEL, MinMaxObserver, MovingAverageMinMaxObserver, HistogramObserver)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,7 @@ from qfx.quantization import (
     ],
     ids=["activation", "weight", "per channel", "histogram"],
 )
+@pytest.mark.inventory("S117")
 def test_values_are_quantized_and_dequantized(make: Any) -> None:
     module = make()
     x = torch.randn(6, 5)
@@ -55,6 +63,7 @@ def test_values_are_quantized_and_dequantized(make: Any) -> None:
     assert module.zero_point.tolist() == zero_point.tolist()
 
 
+@pytest.mark.inventory("S117")
 def test_the_gradient_is_straight_through_and_clipped() -> None:
     module = FakeQuantize(MinMaxObserver)
     module(torch.tensor([-1.0, 1.0]))
@@ -65,6 +74,7 @@ def test_the_gradient_is_straight_through_and_clipped() -> None:
     assert x.grad.tolist() == [0.0, 3.0, 4.0, 0.0]
 
 
+@pytest.mark.inventory("S117")
 def test_the_switches() -> None:
     module = default_fake_quant()
     x = torch.randn(50)
@@ -103,6 +113,7 @@ def test_the_observer_inside_follows_the_modules_switch_alone() -> None:
 
 
 @pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.inventory("S117")
 def test_state_dict_deepcopy_and_pickle(seen: bool) -> None:
     first, other = default_per_channel_weight_fake_quant(), default_per_channel_weight_fake_quant()
     if seen:
@@ -148,3 +159,33 @@ def test_fixed_qparams_need_their_observer() -> None:
     with pytest.raises(QConfigError, match="FixedQParamsObserver"):
         FixedQParamsFakeQuantize(MinMaxObserver)
     assert FixedQParamsFakeQuantize(FixedQParamsObserver.with_args(scale=1.0, zero_point=0)).quant_max == 255
+
+
+@pytest.mark.inventory("S098", "S099")
+def test_the_defaults_follow_a_moving_average() -> None:
+    activation, weight = default_fake_quant(), default_weight_fake_quant()
+    for module in (activation, weight):
+        assert type(module.activation_post_process) is MovingAverageMinMaxObserver
+    assert (activation.dtype, activation.qscheme) == (QDType.quint8, QScheme.per_tensor_affine)
+    assert (weight.dtype, weight.qscheme) == (QDType.qint8, QScheme.per_tensor_symmetric)
+    assert (weight.quant_min, weight.quant_max) == (-128, 127)
+
+
+@pytest.mark.inventory("S197")
+@pytest.mark.parametrize("kind", ["affine", "symmetric"])
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_any_observer_can_be_inside(observer: Any, kind: str) -> None:
+    scheme = QScheme[f"{'per_channel' if issubclass(observer, PER_CHANNEL) else 'per_tensor'}_{kind}"]
+    module = FakeQuantize.with_args(observer=observer, qscheme=scheme, dtype="qint8")()
+    alone = observer(qscheme=scheme, dtype="qint8")
+    x = torch.randn(4, 5) + 1
+    y = module(x)
+    alone(x)
+    assert module.qparams() == alone.qparams()
+    # Half a step, or what a histogram clips at either end of the range.
+    low, high = alone.qparams().qmin, alone.qparams().qmax
+    shape = (-1, 1) if scheme.per_channel else (1,)
+    scale, zero_point = (torch.tensor(v).reshape(shape) for v in (alone.qparams().scale, alone.qparams().zero_point))
+    clipped = x.clamp((low - zero_point) * scale, (high - zero_point) * scale)
+    assert bool(((y - clipped).abs() <= 0.5001 * scale).all())
+    assert (int(torch.as_tensor(module.zero_point).abs().max()) == 0) == (kind == "symmetric")

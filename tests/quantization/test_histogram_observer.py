@@ -70,6 +70,7 @@ def test_bins_hold_the_values_between_their_edges(values: list[float], bins: int
 
 @settings(deadline=None)
 @given(st.lists(FLOATS, min_size=2, max_size=40), st.integers(1, 39), st.randoms())
+@pytest.mark.inventory("S114")
 def test_the_state_depends_on_the_data_alone(values: list[float], cut: int, random: Any) -> None:
     whole, parts = HistogramObserver(bins=32), HistogramObserver(bins=32)
     whole(torch.tensor(values))
@@ -132,6 +133,7 @@ def test_expected_error_is_the_error_of_the_density(seed: int, integers: tuple[i
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("integers", [(0, 255), (0, 15)])
+@pytest.mark.inventory("S114")
 def test_no_range_of_a_fine_grid_is_better(kind: str, integers: tuple[int, int]) -> None:
     x = sample(kind)[:2000]
     observer = observed(x, quant_min=integers[0], quant_max=integers[1])
@@ -152,6 +154,7 @@ def test_no_range_of_a_fine_grid_is_better(kind: str, integers: tuple[int, int])
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "silu", "heavy", "outlier"])
+@pytest.mark.inventory("S114", "S192")
 def test_better_than_minimum_and_maximum(kind: str) -> None:
     x = sample(kind)
     plain = MinMaxObserver()
@@ -181,6 +184,7 @@ def test_zeros_of_a_relu_do_not_count_as_error() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5, -3.0, 1e-30, 1e30])
+@pytest.mark.inventory("S114")
 def test_one_value(value: float) -> None:
     observer = observed(torch.full((10,), value))
     scale, zero_point = observer.calculate_qparams()

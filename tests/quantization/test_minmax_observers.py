@@ -75,6 +75,7 @@ CASES = [case for case in itertools.product(("affine", "symmetric"), RANGES, KIN
 
 @pytest.mark.parametrize(("scheme", "arguments", "kind"), CASES)
 @pytest.mark.parametrize("name", PER_TENSOR + PER_CHANNEL)
+@pytest.mark.inventory("S110", "S111", "S112", "S113")
 def test_qparams_equal_the_peers(name: str, arguments: dict[str, Any], scheme: str, kind: str) -> None:
     prefix = "per_channel_" if name in PER_CHANNEL else "per_tensor_"
     kwargs = {**arguments, "qscheme": prefix + scheme, **({"ch_axis": 1} if name in PER_CHANNEL else {})}
@@ -84,6 +85,7 @@ def test_qparams_equal_the_peers(name: str, arguments: dict[str, Any], scheme: s
     assert own_qparams(getattr(observers, name)(**kwargs), data) == peer_qparams(peer_module(name, **kwargs), data)
 
 
+@pytest.mark.inventory("S221")
 def test_reduce_range_halves_the_integers() -> None:
     for dtype, expected in (("quint8", (0, 127)), ("qint8", (-64, 63))):
         observer = MinMaxObserver(dtype=dtype, reduce_range=True)
@@ -105,6 +107,7 @@ def test_symmetric_quint8_with_reduced_range_is_centred() -> None:
     st.sampled_from(["per_tensor_affine", "per_tensor_symmetric"]),
     st.booleans(),
 )
+@pytest.mark.inventory("S034", "S040", "S110")
 def test_zero_is_exact_and_the_range_is_covered(
     a: float, b: float, dtype: str, qscheme: str, reduce_range: bool
 ) -> None:
@@ -131,6 +134,7 @@ def test_dtypes_and_schemes_of_torch_are_accepted_by_name() -> None:
     assert (observer.dtype, observer.qscheme) == (QDType.quint8, QScheme.per_tensor_symmetric)
 
 
+@pytest.mark.inventory("S111")
 def test_moving_average_is_exact() -> None:
     observer = MovingAverageMinMaxObserver(averaging_constant=0.25)
     for low in (-1.0, -2.0, -4.0):
@@ -139,6 +143,7 @@ def test_moving_average_is_exact() -> None:
     assert float(observer.max_val) == 1.9375
 
 
+@pytest.mark.inventory("S113")
 def test_moving_average_per_channel_is_exact() -> None:
     observer = MovingAveragePerChannelMinMaxObserver(averaging_constant=0.5)
     observer(torch.tensor([[0.0, 2.0], [-4.0, 0.0]]))
@@ -148,6 +153,7 @@ def test_moving_average_per_channel_is_exact() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.inventory("S112")
 def test_per_channel_statistics_follow_the_axis(axis: int) -> None:
     x = torch.randn(3, 4, 5)
     observer = PerChannelMinMaxObserver(ch_axis=axis)
@@ -158,6 +164,7 @@ def test_per_channel_statistics_follow_the_axis(axis: int) -> None:
 
 
 @pytest.mark.parametrize("make", [MinMaxObserver, MovingAverageMinMaxObserver, PerChannelMinMaxObserver])
+@pytest.mark.inventory("S110")
 def test_empty_input_is_ignored(make: Any) -> None:
     observer = make()
     assert observer(torch.empty(0, 3)).shape == (0, 3)
@@ -204,6 +211,7 @@ def test_qparams_carry_dtype_axis_and_range() -> None:
 
 @pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("name", PER_TENSOR + PER_CHANNEL)
+@pytest.mark.inventory("S112")
 def test_state_dict_deepcopy_and_pickle(name: str, seen: bool) -> None:
     first = getattr(observers, name)()
     if seen:
@@ -262,6 +270,7 @@ def test_a_changed_channel_count_is_an_error() -> None:
         observer(torch.ones(4, 2))
 
 
+@pytest.mark.inventory("S107", "S108")
 def test_observer_is_abstract_and_open_to_subclasses() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Observer("quint8")  # type: ignore[abstract]
@@ -277,3 +286,11 @@ def test_observer_is_abstract_and_open_to_subclasses() -> None:
 
     qparams = Constant.with_args(dtype="quint8")().qparams()
     assert (qparams.scale, qparams.zero_point) == (0.5, 3)
+
+
+@pytest.mark.inventory("S109", "S220")
+def test_every_observer_can_be_had_from_one_module_and_makes_factories() -> None:
+    for name in (*PER_TENSOR, *PER_CHANNEL, "HistogramObserver", "RecordingObserver", "NoopObserver"):
+        kind = getattr(observers, name)
+        assert issubclass(kind, Observer)
+        assert kind.with_args(dtype="qint8").with_args(dtype="quint8")().dtype is QDType.quint8

@@ -37,6 +37,7 @@ def test_fixed_qparams_must_be_valid(arguments: tuple[float, int]) -> None:
 
 
 @pytest.mark.parametrize("make", [PlaceholderObserver, NoopObserver, RecordingObserver])
+@pytest.mark.inventory("S115", "S116")
 def test_no_qparams(make: Any) -> None:
     observer = make(dtype="quint8")
     x = torch.randn(3)
@@ -45,6 +46,7 @@ def test_no_qparams(make: Any) -> None:
         observer.qparams()
 
 
+@pytest.mark.inventory("S116")
 def test_float_dtypes_have_no_qparams() -> None:
     observer = NoopObserver(dtype=torch.float16)
     assert observer.dtype is torch.float16
@@ -52,6 +54,7 @@ def test_float_dtypes_have_no_qparams() -> None:
         observer.qparams()
 
 
+@pytest.mark.inventory("S115")
 def test_recording_keeps_copies_in_order() -> None:
     observer = RecordingObserver()
     x = torch.zeros(2)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+import qfx
 from qfx import quantization
 from qfx.errors import QConfigError
+from qfx.ir.types import QDType
 from qfx.quantization import (
     FakeQuantize,
     HistogramObserver,
@@ -40,6 +42,7 @@ from tests.quantization.peer import own_qparams, peer_qparams
 BACKENDS = ["x86", "fbgemm", "qnnpack", "onednn"]
 
 
+@pytest.mark.inventory("S220")
 def test_with_args_chains_and_the_last_wins() -> None:
     factory = MinMaxObserver.with_args(quant_min=0, quant_max=3).with_args(quant_max=7)
     first, second = factory(), factory(quant_max=15)
@@ -48,6 +51,7 @@ def test_with_args_chains_and_the_last_wins() -> None:
     assert MinMaxObserver().quant_max == 255
 
 
+@pytest.mark.inventory("S220")
 def test_factories_compare_hash_copy_and_pickle_by_value() -> None:
     a, b = MinMaxObserver.with_args(eps=0.5), MinMaxObserver.with_args(eps=0.25).with_args(eps=0.5)
     assert a == b
@@ -63,6 +67,7 @@ def test_factory_arguments_cannot_be_changed_from_outside() -> None:
     assert factory().eps == 0.5
 
 
+@pytest.mark.inventory("S091", "S093", "S094", "S095", "S096", "S097", "S105", "S106")
 def test_the_specified_equalities() -> None:
     assert default_observer == MinMaxObserver.with_args(reduce_range=True)
     assert default_weight_observer == MinMaxObserver.with_args(
@@ -74,8 +79,10 @@ def test_the_specified_equalities() -> None:
     assert default_dynamic_qconfig == QConfigDynamic(weight=default_weight_observer)
     assert float16_dynamic_qconfig == QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
     assert quantization.qconfig.QConfig is QConfig
+    assert quantization.qconfig.QConfigDynamic is QConfigDynamic
 
 
+@pytest.mark.inventory("S090", "S092")
 def test_qconfig_is_a_value() -> None:
     a, b = QConfig(MinMaxObserver, default_weight_observer), QConfig(MinMaxObserver, default_weight_observer)
     assert a == b
@@ -93,6 +100,7 @@ def test_qconfig_is_a_value() -> None:
 
 @pytest.mark.parametrize("kind", [QConfig, QConfigDynamic])
 @pytest.mark.parametrize("field", ["activation", "weight"])
+@pytest.mark.inventory("S090", "S092")
 def test_an_instance_in_place_of_a_factory_is_an_error(kind: Any, field: str) -> None:
     with pytest.raises(QConfigError, match="got an instance of MinMaxObserver") as caught:
         kind(**{"activation": MinMaxObserver, "weight": MinMaxObserver, field: MinMaxObserver()})
@@ -111,6 +119,7 @@ def test_a_class_that_is_no_observer_is_an_error() -> None:
         assert QConfig(accepted, default_weight_observer).activation is accepted
 
 
+@pytest.mark.inventory("S092")
 def test_which_qconfigs_are_dynamic() -> None:
     assert default_dynamic_qconfig.is_dynamic
     assert QConfig(PlaceholderObserver.with_args(is_dynamic=True), default_weight_observer).is_dynamic
@@ -140,6 +149,7 @@ def peer(function: str, *args: Any) -> Any:
 
 @pytest.mark.parametrize("part", ["activation", "weight"])
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.inventory("S100")
 def test_named_qconfigs_give_the_peers_qparams(backend: str, part: str) -> None:
     data = [torch.randn(6, 4, 3, 3) * scale for scale in (1, 2, 1.5)]
     with warnings.catch_warnings():
@@ -150,6 +160,7 @@ def test_named_qconfigs_give_the_peers_qparams(backend: str, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["activation", "weight"])
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.inventory("S101")
 def test_named_training_qconfigs_give_the_peers_values(backend: str, part: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -184,6 +195,7 @@ def test_default_qconfigs_give_the_peers_qparams(name: str) -> None:
 
 
 @pytest.mark.parametrize("get", [get_default_qconfig, get_default_qat_qconfig])
+@pytest.mark.inventory("S100", "S101")
 def test_an_unknown_name_is_an_error_with_the_nearest(get: Any) -> None:
     with pytest.raises(QConfigError, match="'qnpack'") as caught:
         get("qnpack")
@@ -195,3 +207,57 @@ def test_everything_named_is_there() -> None:
     for name in quantization.__all__:
         assert hasattr(quantization, name)
     assert issubclass(FakeQuantize, nn.Module)
+
+
+@pytest.mark.inventory("S100", "S203")
+@pytest.mark.parametrize(("backend", "highest", "axis"), [("fbgemm", 127, 0), ("qnnpack", 255, None)])
+def test_a_name_stands_for_a_range_and_a_granularity(backend: str, highest: int, axis: int | None) -> None:
+    for get in (get_default_qconfig, get_default_qat_qconfig):
+        activation, weight = get(backend).activation(), get(backend).weight()
+        assert (activation.quant_min, activation.quant_max) == (0, highest)
+        weight(torch.randn(6, 4))
+        assert weight.qparams().axis == axis
+
+
+@pytest.mark.inventory("S101")
+@pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
+def test_training_qconfigs_hold_factories_of_fake_quantization(backend: str) -> None:
+    for factory in get_default_qat_qconfig(backend):
+        assert isinstance(factory(), FakeQuantize)
+        assert factory() is not factory()
+
+
+@pytest.mark.inventory("S092", "S096")
+def test_a_dynamic_qconfig_observes_no_activations() -> None:
+    observer = QConfigDynamic().activation()
+    assert isinstance(observer, NoopObserver)
+    assert default_dynamic_qconfig.weight().dtype is QDType.qint8
+
+
+@pytest.mark.inventory("S097")
+def test_float16_weights_are_named_by_their_observer() -> None:
+    assert float16_dynamic_qconfig.weight().dtype is torch.float16
+    assert float16_dynamic_qconfig.is_dynamic
+
+
+@pytest.mark.inventory("S191")
+@pytest.mark.parametrize(("scheme", "zero_point"), [("per_tensor_affine", 64), ("per_tensor_symmetric", 128)])
+def test_the_qconfig_chooses_symmetric_or_asymmetric(scheme: str, zero_point: int) -> None:
+    qconfig = QConfig(MinMaxObserver.with_args(qscheme=scheme), default_weight_observer)
+    x = torch.tensor([[-1.0, 3.0]])
+    prepared = qfx.prepare_fx(nn.Sequential(nn.Linear(2, 2)), {"": qconfig}, x)
+    prepared(x)
+    assert zero_point in [o.qparams().zero_point for o in prepared.modules() if type(o) is MinMaxObserver]
+
+
+@pytest.mark.inventory("S192")
+def test_the_qconfig_chooses_minimum_and_maximum_or_least_squared_error() -> None:
+    x = torch.cat([torch.randn(4095), torch.tensor([40.0])]).reshape(-1, 2)
+    errors = {}
+    for observer in (MinMaxObserver, HistogramObserver):
+        qconfig = QConfig(observer, default_weight_observer)
+        model = nn.Sequential(nn.Linear(2, 2, bias=False))
+        model[0].weight.data = torch.eye(2)
+        quantized = qfx.quantize_fx(model, {"": qconfig}, [x], bias_correction=False, adaptive_rounding=False)
+        errors[observer] = float((quantized(x) - x).square().sum())
+    assert errors[HistogramObserver] < errors[MinMaxObserver]

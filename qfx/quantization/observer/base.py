@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -141,7 +142,7 @@ class ObserverBase(Observer):
     Args:
         dtype: A quantized dtype.
         qscheme: A quantization scheme; per channel only for observers that have ``ch_axis``.
-        reduce_range: Use half of the integers (quint8 0..127, qint8 -64..63).
+        reduce_range: Map the range found to half of the integers (quint8 0..127, qint8 -64..63).
         quant_min: Lowest integer, with ``quant_max``; the dtype's when left out.
         quant_max: Highest integer.
         eps: Smallest scale.
@@ -177,7 +178,17 @@ class ObserverBase(Observer):
         self.reduce_range = reduce_range
         self.custom_range = quant_min is not None
         self.quant_min, self.quant_max = quantized_range(parsed, quant_min, quant_max, reduce_range)
+        self.saturation = quantized_range(parsed, quant_min, quant_max, reduce_range=False)
         self.eps = float(eps)
+
+    def qparams(self) -> QParams:
+        """As :meth:`Observer.qparams`. ``reduce_range`` halves what the range found is mapped to, and no more.
+
+        Values beyond that range use the other half: they saturate at the ends of the whole, as in the field's eager
+        mode.
+        """
+        low, high = self.saturation
+        return replace(super().qparams(), quant_min=low, quant_max=high)
 
     def affine(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)`` of the formula above for tensors of minima and maxima, elementwise."""

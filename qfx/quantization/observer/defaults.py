@@ -8,14 +8,18 @@ from qfx.quantization.observer.passive import FixedQParamsObserver, PlaceholderO
 from qfx.quantization.observer.quantile import QuantileHistogramObserver
 
 default_observer = MinMaxObserver.with_args(reduce_range=True)
+"""Activations in 0..127, by minimum and maximum."""
 default_histogram_observer = QuantileHistogramObserver.with_args(reduce_range=True)
+"""Activations in 0..127, by a histogram."""
 default_placeholder_observer = PlaceholderObserver
 default_debug_observer = RecordingObserver
 
 default_weight_observer = MinMaxObserver.with_args(dtype=QDType.qint8, qscheme=QScheme.per_tensor_symmetric)
+"""Weights in qint8, symmetric, one scale."""
 default_per_channel_weight_observer = PerChannelMinMaxObserver.with_args(
     dtype=QDType.qint8, qscheme=QScheme.per_channel_symmetric
 )
+"""Weights in qint8, symmetric, one scale a channel."""
 weight_observer_range_neg_127_to_127 = default_weight_observer.with_args(quant_min=-127, quant_max=127, eps=2**-12)
 per_channel_weight_observer_range_neg_127_to_127 = default_per_channel_weight_observer.with_args(
     quant_min=-127, quant_max=127, eps=2**-12

@@ -1,0 +1,366 @@
+"""Eager mode: observers and int8 layers put into a float ``nn.Module``, module by module, its paths unchanged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+
+from qfx.errors import ConversionError
+from qfx.ir.types import QDType
+from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
+from qfx.quantization.fake_quantize import FakeQuantizeBase
+from qfx.quantization.hooks import (
+    OBSERVER,
+    attach_observer,
+    detach_observer,
+    observe_result,
+    take_hooks,
+    take_pre_hooks,
+)
+from qfx.quantization.mappings import (
+    ClassMapping,
+    default_dynamic_mapping,
+    default_qat_mapping,
+    default_static_mapping,
+    named,
+)
+from qfx.quantization.observer import Observer
+from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
+from qfx.quantization.qconfig import QConfig
+from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
+
+
+def prepare(
+    model: nn.Module,
+    inplace: bool = False,
+    *,
+    qconfig_dict: Mapping[Any, QConfig | None] | None = None,
+    mapping: ClassMapping | None = None,
+) -> nn.Module:
+    """A copy of ``model`` with an observer at the result of every layer that ``convert`` will swap.
+
+    Which layers is said by ``.qconfig`` attributes and ``qconfig_dict``, as :func:`propagate_qconfig_` reads them. The
+    observer is the child ``activation_post_process``, also reached as ``.observer``. A module that is called twice
+    has one observer, which sees both results: they share one scale and zero point.
+
+    Args:
+        model: The float model, with stubs where values enter and leave its quantized parts.
+        inplace: Change ``model`` itself instead of a copy.
+        qconfig_dict: Qconfigs by path or class.
+        mapping: Classes to observe and what ``convert`` swaps them for; the default mapping when left out.
+
+    Raises:
+        QConfigError: A qconfig of the wrong type, or an entry that does not fit the model.
+        InputError: ``inplace`` is not a bool.
+    """
+    require_module(model, inplace)
+    model = model if inplace else deepcopy(model)
+    propagate_qconfig_(model, qconfig_dict)
+    if not any(getattr(m, "qconfig", None) is not None for m in model.modules()):
+        warnings.warn(
+            "No module has a qconfig, so nothing will be quantized. Set model.qconfig before prepare.", stacklevel=2
+        )
+    _warn_of_subclasses(model, default_static_mapping() if mapping is None else mapping)
+    add_observer_(model, mapping)
+    return model
+
+
+def add_observer_(module: nn.Module, mapping: ClassMapping | None = None) -> None:
+    """Add observers, in place, to the leaf modules that have a static qconfig and results with qparams of their own.
+
+    Fused containers and FloatFunctionals count as leaves. A module that has an observer keeps it.
+
+    Args:
+        module: The model.
+        mapping: As for :func:`prepare`.
+    """
+    mapping = default_static_mapping() if mapping is None else mapping
+    for path, leaf in _leaves(module, mapping):
+        qconfig = checked_qconfig(path, getattr(leaf, "qconfig", None))
+        if qconfig is None or qconfig.is_dynamic or not _is_observed_kind(mapping.get(type(leaf))):
+            continue
+        present = getattr(leaf, OBSERVER, None)
+        if isinstance(present, (Observer, FakeQuantizeBase)):
+            continue
+        observer = qconfig.activation()
+        observer.label = path or type(leaf).__name__
+        attach_observer(leaf, observer)
+        if present is None:  # a FloatFunctional calls its observer itself
+            leaf.register_forward_hook(observe_result)
+
+
+def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: bool = False) -> nn.Module:
+    """A copy of ``model`` for quantization-aware training: layers that round their weights, results fake-quantized.
+
+    The layers' parameters are copied with the model; with ``inplace=True`` they are the model's own, so an optimizer
+    made before still trains them.
+
+    Args:
+        model: A float model in training mode, with ``.qconfig`` set to one of fake-quantize modules.
+        mapping: Classes and their versions for training; the default mapping when left out.
+        inplace: Change ``model`` itself instead of a copy.
+
+    Raises:
+        ConversionError: The model is not in training mode.
+        QConfigError: A qconfig of observers that do not fake-quantize.
+    """
+    require_module(model, inplace)
+    if not model.training:
+        raise ConversionError(
+            "The model is in evaluation mode.",
+            why="In training, batch norms update their statistics and are fused without being folded.",
+            remedy="Call model.train() before fuse_modules and prepare_qat.",
+        )
+    model = model if inplace else deepcopy(model)
+    propagate_qconfig_(model)
+    model = _converted(model, default_qat_mapping() if mapping is None else mapping, "", {}, observed_only=False)
+    return prepare(model, inplace=True)
+
+
+def convert(
+    module: nn.Module, mapping: ClassMapping | None = None, inplace: bool = False, remove_qconfig: bool = True
+) -> nn.Module:
+    """A copy of the calibrated or trained ``module`` with int8 layers under the same paths.
+
+    Layers without a qconfig stay as they are. Any qconfig converts on any engine: the kernels take weights per channel
+    and per tensor, and activations of the full range, alike.
+
+    Args:
+        module: What ``prepare`` or ``prepare_qat`` returned, after calibration or training; on the CPU.
+        mapping: Classes and their int8 versions; the default mapping (for a dynamic qconfig, that of
+            ``quantize_dynamic``) when left out.
+        inplace: Change ``module`` itself; use the result all the same, since a single layer can't be changed into
+            another in place.
+        remove_qconfig: Take the ``.qconfig`` attributes off.
+
+    Raises:
+        ConversionError: A layer with a qconfig was never prepared, or can't be quantized as asked.
+        CalibrationError: An observer saw no data.
+        InputError: The model is not on the CPU.
+    """
+    require_module(module, inplace)
+    require_cpu(module)
+    module = module if inplace else deepcopy(module)
+    module = _converted(module, mapping, "", {}, observed_only=True)
+    if remove_qconfig:
+        for each in module.modules():
+            each.__dict__.pop("qconfig", None)
+    return module
+
+
+def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Module:
+    """The counterpart of ``mod`` with its hooks, if it has a qconfig, is mapped, and is observed where that is needed.
+
+    Args:
+        mod: A module.
+        mapping: As for :func:`convert`.
+
+    Returns:
+        The new module, or ``mod`` itself.
+    """
+    target = _target(mod, mapping)
+    if target is None or not _is_observed_enough(mod, target):
+        return mod
+    made: nn.Module = target.from_float(mod)
+    detach_observer(mod)
+    for give in (take_pre_hooks(mod), take_hooks(mod)):
+        give(made)
+    return made
+
+
+def quantize(
+    model: nn.Module,
+    run_fn: Callable[..., Any],
+    run_args: Iterable[Any] = (),
+    mapping: ClassMapping | None = None,
+    inplace: bool = False,
+) -> nn.Module:
+    """Post-training static quantization in one call: prepare, ``run_fn(model, *run_args)``, convert.
+
+    Args:
+        model: The float model, with ``.qconfig`` set.
+        run_fn: Runs calibration data through the model; called without gradients, as :func:`default_eval_fn`.
+        run_args: Its further arguments.
+        mapping: As for :func:`convert`.
+        inplace: Change ``model`` itself.
+
+    Raises:
+        QfxError: As of :func:`prepare` and :func:`convert`.
+    """
+    prepared = prepare(model, inplace, mapping=mapping).eval()
+    with torch.no_grad():
+        run_fn(prepared, *run_args)
+    return convert(prepared, mapping, inplace=True)
+
+
+def quantize_qat(
+    model: nn.Module, run_fn: Callable[..., Any], run_args: Iterable[Any] = (), inplace: bool = False
+) -> nn.Module:
+    """Quantization-aware training in one call: prepare_qat, ``run_fn(model, *run_args)`` that trains, convert.
+
+    Args:
+        model: The float model, with ``.qconfig`` set.
+        run_fn: Trains the model.
+        run_args: Its further arguments.
+        inplace: Change ``model`` itself.
+
+    Raises:
+        QfxError: As of :func:`prepare_qat` and :func:`convert`.
+    """
+    require_module(model, inplace)
+    model = model if inplace else deepcopy(model)
+    prepared = prepare_qat(model.train(), inplace=True)
+    run_fn(prepared, *run_args)
+    return convert(prepared.eval(), inplace=True)
+
+
+def quantize_dynamic(
+    model: nn.Module,
+    qconfig_spec: Any = None,
+    dtype: Any = QDType.qint8,
+    mapping: ClassMapping | None = None,
+    inplace: bool = False,
+) -> nn.Module:
+    """Linear and recurrent layers with int8 or float16 weights, their activations quantized at each call.
+
+    Args:
+        model: The float model.
+        qconfig_spec: A set of classes and module paths to quantize, or a dict from those to qconfigs; every layer of
+            the mapping when left out.
+        dtype: ``qfx.qint8`` (with a scale a channel) or ``torch.float16``: the weights, where ``qconfig_spec`` gives no
+            qconfig.
+        mapping: Classes and their dynamic versions; the default mapping when left out.
+        inplace: Change ``model`` itself instead of a copy.
+
+    Raises:
+        QConfigError: Another dtype, or a spec that does not fit the model.
+        InputError: The model is not on the CPU.
+    """
+    require_module(model, inplace)
+    require_cpu(model)
+    mapping = default_dynamic_mapping() if mapping is None else mapping
+    default = dynamic_qconfig(dtype)
+    if qconfig_spec is None:
+        qconfig_spec = dict.fromkeys(mapping, default)
+    elif not isinstance(qconfig_spec, Mapping):
+        qconfig_spec = dict.fromkeys(qconfig_spec, default)
+    model = model if inplace else deepcopy(model)
+    propagate_qconfig_(model, qconfig_spec)
+    return convert(model, mapping, inplace=True)
+
+
+def add_quant_dequant(module: nn.Module) -> nn.Module:
+    """``module`` with every leaf that has a qconfig in a QuantWrapper; ``module`` itself is wrapped if it is one."""
+    if isinstance(module, (QuantStub, DeQuantStub, QuantWrapper)) or hasattr(module, OBSERVER):
+        return module
+    if not module._modules or type(module) in _fused_kinds():
+        return QuantWrapper(module) if getattr(module, "qconfig", None) is not None else module
+    for name, child in list(module.named_children()):
+        module._modules[name] = add_quant_dequant(child)
+    return module
+
+
+def get_observer_dict(mod: nn.Module, target_dict: dict[str, nn.Module], prefix: str = "") -> None:
+    """Put every observer of ``mod`` and below into ``target_dict``, by dotted path with ``prefix`` before it."""
+    start = f"{prefix}." if prefix else ""
+    for path, module in mod.named_modules():
+        observer = module._modules.get(OBSERVER)
+        if isinstance(observer, (Observer, FakeQuantizeBase)) and not isinstance(module, FakeQuantizeBase):
+            target_dict[f"{start}{path}.{OBSERVER}" if path else f"{start}{OBSERVER}"] = observer
+
+
+def default_eval_fn(model: nn.Module, calib_data: Iterable[Any]) -> None:
+    """Run ``model`` over batches ``(data, target)`` in evaluation and without gradients; for ``quantize``.
+
+    Args:
+        model: The prepared model.
+        calib_data: An iterable of pairs of which the first goes into the model, or of tensors.
+    """
+    model.eval()
+    with torch.no_grad():
+        for batch in calib_data:
+            model(batch if isinstance(batch, torch.Tensor) else batch[0])
+
+
+# ---------------------------------------------------------------- walking
+
+
+def _leaves(module: nn.Module, mapping: ClassMapping, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """What is observed as a whole: modules of the mapping's classes, and modules without children."""
+    if type(module) in mapping or not module._modules:
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from _leaves(child, mapping, f"{path}.{name}" if path else name)
+
+
+def _converted(
+    module: nn.Module, mapping: ClassMapping | None, path: str, done: dict[int, nn.Module], *, observed_only: bool
+) -> nn.Module:
+    if id(module) in done:
+        return done[id(module)]
+    target = _target(module, mapping)
+    done[id(module)] = made = module
+    if target is not None:
+        if observed_only and not _is_observed_enough(module, target):
+            raise ConversionError(
+                f"{type(module).__name__} has a qconfig but no observer.",
+                where=path or None,
+                remedy="Call prepare(model) and run calibration data before convert, or set its qconfig to None.",
+            )
+        done[id(module)] = made = swap_module(module, {type(module): target})
+    elif not isinstance(module, (Observer, FakeQuantizeBase)):
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                below = f"{path}.{name}" if path else name
+                module._modules[name] = _converted(child, mapping, below, done, observed_only=observed_only)
+        _leave_fast_path(module)
+    return made
+
+
+def _warn_of_subclasses(model: nn.Module, mapping: ClassMapping) -> None:
+    for path, leaf in _leaves(model, mapping):
+        cls = type(leaf)
+        base = next((base for base in cls.__mro__ if base in mapping), None)
+        if base not in (None, cls) and not cls.__module__.startswith("torch.") and getattr(leaf, "qconfig", None):
+            warnings.warn(
+                f"{path or 'The model'} stays float: classes are swapped as they are, and {cls.__name__} is a subclass "
+                f"of {base.__name__}. Add it to the mapping, or set its qconfig to None.",
+                stacklevel=3,
+            )
+
+
+def _leave_fast_path(module: nn.Module) -> None:
+    """Keep torch's fused transformer kernel, which reads float weights, away from a layer that has none any more."""
+    if isinstance(module, nn.TransformerEncoderLayer) and not isinstance(module.linear1, nn.Linear):
+        module.activation_relu_or_gelu = 0
+
+
+def _target(module: nn.Module, mapping: ClassMapping | None) -> Any:
+    qconfig = getattr(module, "qconfig", None)
+    if qconfig is None:
+        return None
+    if mapping is None:
+        mapping = default_dynamic_mapping() if qconfig.is_dynamic else default_static_mapping()
+    return mapping.get(type(module))
+
+
+def _is_observed_kind(target: Any) -> bool:
+    """Whether a class of the mapping takes the qparams of its result from an observer; unless it says no, it does."""
+    return target is not None and bool(getattr(target, "observed", True))
+
+
+def _is_observed_enough(module: nn.Module, target: Any) -> bool:
+    qconfig: Any = getattr(module, "qconfig", None)
+    needs = bool(getattr(target, "observed", False)) and not qconfig.is_dynamic
+    return not needs or isinstance(getattr(module, OBSERVER, None), (Observer, FakeQuantizeBase))
+
+
+def _fused_kinds() -> frozenset[type[nn.Module]]:
+    fused = named("qfx.nn.intrinsic", "Fused")
+    return frozenset(kind for kind in default_static_mapping() if issubclass(kind, fused))

@@ -1,0 +1,157 @@
+"""Fusing layers of a float model by their names, before it is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from qfx.errors import ConversionError
+from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
+from qfx.quantization.hooks import take_hooks, take_pre_hooks
+from qfx.quantization.mappings import named
+
+Fuser: TypeAlias = Callable[[list[nn.Module]], Sequence[nn.Module | None]]
+"""From the modules in order to as many modules that take their places."""
+
+
+def fuse_modules(
+    model: nn.Module,
+    modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
+    inplace: bool = False,
+    fuser_func: Fuser | None = None,
+    fuse_custom_config_dict: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """``model`` with lists of layers fused: the first becomes the fused module, the others ``nn.Identity``.
+
+    Fused are [Conv, BatchNorm], [Conv, BatchNorm, ReLU], [Conv, ReLU] in one, two and three dimensions,
+    [Linear, ReLU] and, in evaluation, [Linear, BatchNorm1d]. In evaluation the batch norm is folded into the weights;
+    in training it stays, within a ConvBn container, for ``prepare_qat``. Forward pre-hooks of the first layer and
+    forward hooks of the last go to the fused module.
+
+    Args:
+        model: The float model.
+        modules_to_fuse: One list of module paths (``["features.0.conv", "features.0.relu"]``), or a list of such lists.
+        inplace: Change ``model`` itself instead of a copy.
+        fuser_func: Takes the modules and returns as many in their places, instead of the rules above.
+        fuse_custom_config_dict: ``{"additional_fuser_method_mapping": {(ClassA, ClassB): function}}``, functions of
+            the modules that return the fused one.
+
+    Raises:
+        ConversionError: A list that can't be fused, or a path that the model does not have.
+    """
+    custom = dict(fuse_custom_config_dict or {}).get("additional_fuser_method_mapping", {})
+    model = model if inplace else deepcopy(model)
+    for names in _lists(modules_to_fuse):
+        found = [_find(model, name) for name in names]
+        made = list(fuser_func(found)) if fuser_func is not None else fuse_known_modules(found, custom, names)
+        if len(made) != len(found):
+            raise ConversionError(
+                f"fuser_func returned {len(made)} modules for {len(found)}.",
+                where=names[0],
+                remedy="Return the fused module and an nn.Identity for each of the others.",
+            )
+        for name, module in zip(names, made, strict=True):
+            owner, _, last = name.rpartition(".")
+            model.get_submodule(owner)._modules[last] = module
+    return model
+
+
+def fuse_known_modules(
+    modules: list[nn.Module],
+    additional: Mapping[tuple[type[nn.Module], ...], Callable[..., nn.Module]] | None = None,
+    names: Sequence[str] = (),
+) -> list[nn.Module]:
+    """The fused module of ``modules`` and an ``nn.Identity`` for each after the first.
+
+    Args:
+        modules: The layers, in order.
+        additional: Functions that fuse further sequences of classes.
+        names: The paths of ``modules``, for errors.
+
+    Raises:
+        ConversionError: No rule fits.
+    """
+    where = names[0] if names else None
+    kinds = tuple(map(type, modules))
+    if len({m.training for m in modules}) > 1:
+        raise ConversionError(
+            f"{_shown(kinds)} are not all in the same mode.",
+            where=where,
+            remedy="Call .eval() on the model to fold batch norms, or .train() to keep them.",
+        )
+    build = additional[kinds] if additional and kinds in additional else _rule(modules, kinds, where)
+    moved = take_pre_hooks(modules[0]), take_hooks(modules[-1])
+    fused = build(*modules)
+    for give in moved:
+        give(fused)
+    if hasattr(modules[0], "qconfig"):
+        fused.qconfig = modules[0].qconfig
+    fused.train(modules[0].training)
+    return [fused, *(nn.Identity().train(m.training) for m in modules[1:])]
+
+
+_RULES: dict[tuple[type[nn.Module], ...], str] = {
+    **{(getattr(nn, f"Conv{d}d"), nn.ReLU): f"ConvReLU{d}d" for d in (1, 2, 3)},
+    **{(getattr(nn, f"Conv{d}d"), getattr(nn, f"BatchNorm{d}d")): f"ConvBn{d}d" for d in (1, 2, 3)},
+    **{(getattr(nn, f"Conv{d}d"), getattr(nn, f"BatchNorm{d}d"), nn.ReLU): f"ConvBnReLU{d}d" for d in (1, 2, 3)},
+    (nn.Linear, nn.ReLU): "LinearReLU",
+    (nn.Linear, nn.BatchNorm1d): "",
+}
+"""Classes in order, and the container of :mod:`qfx.nn.intrinsic` that keeps them in training; "" for none."""
+
+
+def _rule(modules: list[nn.Module], kinds: tuple[type[nn.Module], ...], where: str | None) -> Callable[..., nn.Module]:
+    training = modules[0].training
+    if kinds not in _RULES or (training and not _RULES[kinds]):
+        raise ConversionError(
+            f"{_shown(kinds)} can't be fused{' in training' if kinds in _RULES else ''}.",
+            where=where,
+            why="Fused are [Conv, BatchNorm], [Conv, BatchNorm, ReLU], [Conv, ReLU] and [Linear, ReLU], exactly these "
+            "classes, with batch norms of the convolution's dimensions.",
+            remedy="Take the list out, or pass the rule in fuse_custom_config_dict or fuser_func.",
+        )
+    folds = len(kinds) > 1 and issubclass(kinds[1], BATCH_NORMS) and not training
+    return partial(_folded if folds else _container, _RULES[kinds])
+
+
+def _folded(name: str, layer: nn.Module, norm: nn.Module, *rest: nn.Module) -> nn.Module:
+    folded = fold_batch_norm(layer, norm)
+    return _container(name.replace("Bn", ""), folded, *rest) if rest else folded
+
+
+def _container(name: str, *members: nn.Module) -> nn.Module:
+    made: nn.Module = named("qfx.nn.intrinsic", name)(*members)
+    return made
+
+
+def _lists(modules_to_fuse: Any) -> list[list[str]]:
+    rows = modules_to_fuse
+    if isinstance(rows, (list, tuple)) and rows and all(isinstance(name, str) for name in rows):
+        rows = [rows]
+    well_formed = isinstance(rows, (list, tuple)) and all(
+        isinstance(row, (list, tuple)) and all(isinstance(name, str) for name in row) for row in rows
+    )
+    if not well_formed or any(len(row) < 2 or len(set(row)) < len(row) for row in rows):
+        raise ConversionError(
+            f"{modules_to_fuse!r} is no list of modules to fuse.",
+            remedy='Write ["conv", "bn", "relu"], or a list of such lists, each of two or more different paths.',
+        )
+    return [list(row) for row in rows]
+
+
+def _find(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise ConversionError(
+            f"The model has no module {name!r} to fuse.",
+            remedy="Use paths as named_modules() gives them, such as 'layer1.0.conv1'.",
+        ) from None
+
+
+def _shown(kinds: tuple[type[nn.Module], ...]) -> str:
+    return f"[{', '.join(kind.__name__ for kind in kinds)}]"

@@ -1,0 +1,95 @@
+"""Graph mode under its older names: a whole model in one call, qconfigs by module name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+
+from qfx.errors import QConfigError
+from qfx.quantization.qconfig import per_channel_dynamic_qconfig
+from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
+
+RunFunction = Callable[..., Any]
+
+
+def quantize_jit(
+    model: nn.Module,
+    qconfig_dict: Mapping[Any, Any],
+    run_fn: RunFunction,
+    run_args: Any = (),
+    inplace: bool = False,
+    debug: bool = False,
+) -> nn.Module:
+    """``model`` captured as a graph, calibrated by ``run_fn`` and converted to int8: static quantization in one call.
+
+    Args:
+        model: A float ``nn.Module``, not a ScriptModule.
+        qconfig_dict: Qconfigs by module name or class, ``""`` for all; or a qconfig_dict of :func:`qfx.quantize_fx`.
+        run_fn: Called as ``run_fn(prepared, *run_args)``; it runs the calibration data through ``prepared``.
+        run_args: A tuple of arguments, or one argument.
+        inplace: Change ``model`` instead of a copy. A captured graph is a module of its own either way, so ``model``
+            stays as it is, and what counts is the result.
+        debug: Return the graph of float operations between quantize and dequantize that the int8 program equals.
+
+    Returns:
+        A QuantizedModel; with ``debug`` a GraphModule.
+
+    Raises:
+        QfxError: As :func:`qfx.quantize_fx`.
+    """
+    api, pipeline = importlib.import_module("qfx.api"), importlib.import_module("qfx.pipeline")
+    prepared = api.prepare_fx(model, _sections(qconfig_dict))
+    run_fn(prepared, *(run_args if isinstance(run_args, tuple) else (run_args,)))
+    quantized: nn.Module = (
+        pipeline.run(pipeline.CONVERT, prepared.graph_module()) if debug else api.convert_fx(prepared)
+    )
+    return quantized
+
+
+def quantize_dynamic_jit(
+    model: nn.Module, qconfig_dict: Mapping[Any, Any] | None = None, inplace: bool = False, debug: bool = False
+) -> nn.Module:
+    """``model`` captured as a graph, its linear layers with int8 weights and inputs quantized at each call.
+
+    Args:
+        model: A float ``nn.Module``, not a ScriptModule.
+        qconfig_dict: Dynamic qconfigs by module name or class, ``""`` for all; ``per_channel_dynamic_qconfig`` for all
+            when left out, as in :func:`quantize_dynamic`.
+        inplace: As in :func:`quantize_jit`.
+        debug: As in :func:`quantize_jit`.
+
+    Raises:
+        QConfigError: A qconfig that is not dynamic.
+        QfxError: As :func:`qfx.quantize_fx`.
+    """
+    sections = _sections({"": per_channel_dynamic_qconfig} if qconfig_dict is None else qconfig_dict)
+    rules = parse_qconfig_dict(sections)
+    entries = [("", rules.default), *rules.module_name, *rules.module_name_regex, *rules.object_type]
+    for key, qconfig in [*entries, *rules.module_name_object_type_order]:
+        if qconfig is not None and not qconfig.is_dynamic:
+            raise QConfigError(
+                f"The qconfig for {key!r} is not dynamic.",
+                why="quantize_dynamic_jit collects no ranges of activations.",
+                remedy="Give default_dynamic_qconfig or per_channel_dynamic_qconfig, or call quantize_jit.",
+            )
+    return quantize_jit(model, sections, lambda prepared: None, (), inplace, debug)
+
+
+_SECTIONS = {"", *(field.name for field in fields(QConfigRules))} - {"default"}
+
+
+def _sections(qconfig_dict: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """Entries by name or class sorted into the sections of a qconfig_dict, after those that stand there already."""
+    if not isinstance(qconfig_dict, Mapping) or qconfig_dict.keys() <= _SECTIONS:
+        return qconfig_dict
+    sections = {key: value for key, value in qconfig_dict.items() if key in _SECTIONS}
+    for key, value in qconfig_dict.items():
+        if key not in _SECTIONS:
+            section = "module_name" if isinstance(key, str) else "object_type"
+            before = sections.get(section, ())
+            sections[section] = [*(before.items() if isinstance(before, Mapping) else before), (key, value)]
+    return sections

@@ -1,0 +1,176 @@
+"""quantize_jit and quantize_dynamic_jit: graph mode under its older names."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import qfx
+from qfx.errors import InputError, QConfigError
+from qfx.models import QuantizedModel
+from qfx.quantization import (
+    MinMaxObserver,
+    QConfig,
+    QuantWrapper,
+    convert,
+    default_dynamic_qconfig,
+    default_qconfig,
+    default_weight_observer,
+    per_channel_dynamic_qconfig,
+    prepare,
+    quantize_dynamic,
+    quantize_dynamic_jit,
+    quantize_jit,
+)
+
+INT8 = QConfig(MinMaxObserver, default_weight_observer)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return Net().eval()
+
+
+X = torch.linspace(-2, 2, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+
+
+def run(model: nn.Module, batches: list[Tensor]) -> None:
+    for batch in batches:
+        model(batch)
+
+
+def decisions(model: QuantizedModel) -> dict[str, str]:
+    return {record.module_path: record.decision for record in model.report if record.op in ("conv", "linear")}
+
+
+@pytest.mark.inventory("S088")
+def test_one_call_is_prepare_calibrate_convert(net: nn.Module) -> None:
+    quantized = quantize_jit(net, {"": INT8}, run, ([X],))
+    expected = qfx.quantize_fx(net, {"": INT8}, [X])
+    assert torch.equal(quantized(X), expected(X))
+    assert torch.equal(quantize_jit(net, {"": INT8}, lambda model, x: model(x), X)(X), expected(X))
+
+
+@pytest.mark.inventory("S088")
+def test_it_is_within_the_tolerance_of_int8_of_the_eager_result(net: nn.Module) -> None:
+    graph = quantize_jit(net, {"": INT8}, run, ([X],))
+    wrapped = QuantWrapper(Pooled(net))
+    wrapped.qconfig = INT8
+    prepared = prepare(wrapped)
+    prepared(X)
+    eager = convert(prepared)
+    with torch.no_grad():
+        assert (graph(X) - eager(X)).abs().max() <= 2 * bound(net)
+
+
+@torch.no_grad()
+def bound(net: nn.Module) -> float:
+    """How far int8 may be from float: values are rounded by half a step of their range, weights by a whole one."""
+    conv, head = net.get_submodule("conv"), net.get_submodule("head")
+    after = conv(X).relu()
+    error, x = float(X.max() - X.min()) / 510, X
+    for layer, y in ((conv, after), (head, net(X))):
+        weight = layer.weight.flatten(1)
+        widest = float(x.abs().max()) * weight.shape[1] * float(weight.abs().max()) / 127
+        error = float(weight.abs().sum(1).max()) * error + widest
+        # The pool after the convolution rounds once more.
+        error += float(y.max().clamp(min=0) - y.min().clamp(max=0)) / 255
+        x = y
+    return error
+
+
+class Pooled(nn.Module):
+    """The net with a pool that has an eager quantized form."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = (copy.deepcopy(net.get_submodule(n)) for n in ("conv", "relu", "head"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(nn.functional.adaptive_avg_pool2d(self.relu(self.conv(x)), 1).flatten(1))
+
+
+@pytest.mark.inventory("S088", "S209")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"head": None},
+        {nn.Linear: None},
+        {"module_name": [("head", None)]},
+        {"module_name": {"head": INT8}, nn.Linear: INT8, "head": None},
+    ],
+)
+def test_qconfigs_are_given_by_name_class_or_section(net: nn.Module, entry: dict[Any, Any]) -> None:
+    quantized = quantize_jit(net, {"": INT8, **entry}, run, ([X],))
+    assert isinstance(quantized, QuantizedModel)
+    assert decisions(quantized) == {"conv": "int8", "head": "float"}
+
+
+@pytest.mark.inventory("S088")
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_float_model_stays(net: nn.Module, inplace: bool) -> None:
+    before = copy.deepcopy(net.state_dict())
+    quantized = quantize_jit(net, {"": INT8}, run, ([X],), inplace)
+    assert isinstance(quantized, QuantizedModel)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.inventory("S088")
+def test_debug_gives_the_graph_that_the_program_equals(net: nn.Module) -> None:
+    graph = quantize_jit(net, {"": INT8}, run, ([X],), debug=True)
+    assert isinstance(graph, fx.GraphModule)
+    assert any(getattr(node.target, "__name__", "") == "quantize" for node in graph.graph.nodes)
+    quantized = quantize_jit(net, {"": INT8}, run, ([X],))
+    scale = (net(X).max() - net(X).min()) / 255
+    assert (graph(X) - quantized(X)).abs().max() <= 1.001 * scale
+
+
+@pytest.mark.inventory("S089")
+@pytest.mark.parametrize("qconfig", [None, default_dynamic_qconfig, per_channel_dynamic_qconfig])
+def test_dynamic_equals_the_eager_result(qconfig: Any) -> None:
+    model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 5)).eval()
+    x = torch.randn(7, 12)
+    graph = quantize_dynamic_jit(model, None if qconfig is None else {"": qconfig})
+    eager = quantize_dynamic(model, None if qconfig is None else {nn.Linear: qconfig})
+    assert (graph(x) - eager(x)).abs().max() <= 1e-5
+    assert not torch.equal(graph(x), model(x))
+
+
+@pytest.mark.inventory("S089")
+def test_dynamic_by_name(net: nn.Module) -> None:
+    quantized = quantize_dynamic_jit(net, {"head": default_dynamic_qconfig})
+    assert isinstance(quantized, QuantizedModel)
+    assert decisions(quantized) == {"conv": "float", "head": "int8"}
+
+
+@pytest.mark.inventory("S089")
+@pytest.mark.parametrize("entry", [{"": default_qconfig}, {"head": default_qconfig}, {nn.Linear: default_qconfig}])
+def test_dynamic_refuses_a_static_qconfig(net: nn.Module, entry: dict[Any, Any]) -> None:
+    with pytest.raises(QConfigError, match="is not dynamic"):
+        quantize_dynamic_jit(net, entry)
+
+
+@pytest.mark.inventory("S088")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_is_no_float_module_or_dict_is_told(net: nn.Module) -> None:
+    with pytest.raises(InputError, match="TorchScript"):
+        quantize_jit(torch.jit.script(net), {"": INT8}, run, ([X],))
+    with pytest.raises(QConfigError, match="is a dict"):
+        quantize_jit(net, INT8, run, ([X],))  # type: ignore[arg-type]
+    with pytest.raises(QConfigError, match="'tail'"):
+        quantize_jit(net, {"tail": None}, run, ([X],))
