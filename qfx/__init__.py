@@ -21,12 +21,16 @@ _LAZY = {
         "CalibrationError", "CaptureError", "ConversionError", "InputError", "QConfigError", "QfxError",
         "QuantizationError", "RuntimeLoadError", "UnsupportedError",
     ),
-    "qfx.ir.types": ("QDType", "QParams", "QScheme"),
+    "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
+    "qfx.lowering.custom": ("register_op",),
+    "qfx.eager": ("run_op",),
+    "qfx.tensor": ("QTensor", "from_torch", "load", "quantize_per_channel", "quantize_per_tensor", "save"),
 }  # fmt: skip
 _MEMBERS = {
     "QDType": ("quint8", "qint8", "qint32"),
     "QScheme": ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric"),
 }
+_PACKAGES = ("backends", "eager", "nn", "quantization", "tensor")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 _ENUM_OF = {member: enum for enum, members in _MEMBERS.items() for member in members}
 
@@ -42,6 +46,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     elif name in _ENUM_OF:
         value = getattr(importlib.import_module("qfx.ir.types"), _ENUM_OF[name])[name]
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"qfx.{name}")
     else:
         value = _from_quantization(name)
     globals()[name] = value

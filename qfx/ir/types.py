@@ -15,8 +15,11 @@ class QDType(enum.Enum):
     """A quantized dtype: integers ``qmin..qmax`` stored in a plain torch integer dtype."""
 
     quint8 = (0, 255, torch.uint8)
+    """0..255 in one byte."""
     qint8 = (-128, 127, torch.int8)
+    """-128..127 in one byte."""
     qint32 = (-(2**31), 2**31 - 1, torch.int32)
+    """-2**31..2**31 - 1 in four bytes."""
 
     @property
     def qmin(self) -> int:
@@ -52,9 +55,13 @@ class QScheme(enum.Enum):
     """How values map to integers: one scale or one a channel; any zero point or a symmetric range."""
 
     per_tensor_affine = (False, False)
+    """One scale, any zero point."""
     per_tensor_symmetric = (False, True)
+    """One scale, a range symmetric around zero."""
     per_channel_affine = (True, False)
+    """A scale and zero point a channel."""
     per_channel_symmetric = (True, True)
+    """A scale a channel, ranges symmetric around zero."""
 
     @property
     def per_channel(self) -> bool:
@@ -78,6 +85,10 @@ class QScheme(enum.Enum):
         raise QuantizationError(
             f"{scheme!r} is not a quantization scheme.", remedy=f"Use one of {', '.join(map(repr, cls))}."
         )
+
+
+dtype = QDType
+qscheme = QScheme
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Phases:
 def phase_weight(weight: Tensor, groups: int, stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
     """``[C_in, C_out / groups, *kernel]`` as the weight of all phases, ``[C_out * S, C_in / groups, *taps]``.
 
-    ``S`` is the product of the strides; channel ``o * S + r`` is phase ``r``, row-major over the dims, of channel ``o``.
+    ``S`` is the product of the strides. Channel ``o * S + r`` is phase ``r``, row-major over dims, of channel ``o``.
     """
     spatial = len(stride)
     for dim, (s, d) in enumerate(zip(stride, dilation, strict=True), 2):
