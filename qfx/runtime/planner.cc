@@ -466,6 +466,7 @@ class Planner {
       for (const Access& a : own) {
         for (const Access& b : since) work.barrier = work.barrier || a.conflicts(b);
       }
+      work.barrier = work.barrier || (w > 0 && work.work->meets());
       if (work.barrier) since.clear();
       since.insert(since.end(), own.begin(), own.end());
       plan_.slots += work.in.size() + 1;

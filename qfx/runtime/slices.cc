@@ -59,7 +59,7 @@ class Prefix {
   // Takes step `s` in if it treats every image alone.
   bool extend(int s) {
     const Step& step = loaded_.program->steps()[s];
-    if (!loaded_.rows[s]->per_image) return false;
+    if (!loaded_.rows[s]->per_image || loaded_.kernels[s]->moves_images()) return false;
     try {
       whole_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, whole_));
       one_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, one_));
@@ -68,7 +68,8 @@ class Prefix {
       return false;  // shapes that name the batch
     }
     return is_batch(step.output) && std::all_of(step.inputs.begin(), step.inputs.end(), [&](int v) {
-             return is_batch(v) || is_same_for_images(loaded_.program->values()[v], whole_[step.output]);
+             return (is_batch(v) && is_aligned(step, v)) ||
+                    is_same_for_images(loaded_.program->values()[v], whole_[step.output]);
            });
   }
 
@@ -80,6 +81,11 @@ class Prefix {
       if (value.constant >= 0) shapes[v] = value.shape;
     }
     return shapes;
+  }
+
+  // Operands are broadcast from their last dims: one of a lower rank has its batch elsewhere.
+  bool is_aligned(const Step& step, int v) const {
+    return step.inputs.size() == 1 || whole_[v].size() == whole_[step.output].size();
   }
 
   bool is_batch(int v) const {

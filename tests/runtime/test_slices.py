@@ -161,3 +161,24 @@ def test_a_value_read_after_the_cut_and_returned_too() -> None:
     assert sliced(exe.explain(given.shape)) == ["x", "first"]
     np.testing.assert_array_equal(out, given)
     np.testing.assert_array_equal(other, given.transpose(1, 0, 2))
+
+
+def test_a_pad_that_moves_images_ends_the_slices() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1, -1, -1))
+    h, moved = _doubled(b, x, "first"), b.value("moved", "u8", (-1, -1, -1))
+    b.step("pad", "moved", [h], moved, ints={"lo": [1, 0, 0], "hi": [-1, 0, 0], "fill": [7]})
+    exe = Executable(b.build([x], [_doubled(b, moved, "last")]))
+    given = codes(8, 512, 512)
+    assert sliced(exe.explain(given.shape)) == ["x", "first"]
+    np.testing.assert_array_equal(exe(given)[0], np.concatenate([np.full_like(given[:1], 7), given[:-1]]))
+
+
+def test_an_operand_whose_batch_is_another_dim_is_not_sliced() -> None:
+    b = ProgramBuilder()
+    x, z, y = b.value("x", "u8", (-1, -1)), b.value("z", "u8", (-1, -1, -1)), b.value("y", "u8", (-1, -1, -1))
+    b.step("add", "y", [x, z], y, ints=IDENTITY, floats={"a_multiplier": 1.0, "b_multiplier": 1.0})
+    exe = Executable(b.build([x, z], [y]))
+    rows, images_ = codes(8, 1 << 17), codes(8, 8, 1 << 17)
+    assert sliced(exe.explain(rows.shape, images_.shape)) == []
+    np.testing.assert_array_equal(exe(rows, images_)[0], np.minimum(rows.astype(int) + images_, 255))

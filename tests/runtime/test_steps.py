@@ -427,6 +427,7 @@ def test_every_operation_has_a_case() -> None:
     assert {case.op for case in CASES} == set(_C.op_names())
 
 
+@pytest.mark.inventory("S175", "S176")
 @pytest.mark.parametrize("isa", isa_names())
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.op}-{c.label}" if c.label else c.op)
 def test_step_equals_numpy(case: Case, isa: str) -> None:

@@ -34,6 +34,9 @@ class Work {
     run(in, out, scratch, tid, threads);
   }
 
+  // Whether run_together uses its Meeting, which all works of a plan share: no thread may still be in one before.
+  virtual bool meets() const noexcept { return false; }
+
   virtual size_t scratch_bytes() const noexcept { return 0; }
 
   // An estimate of the work: bytes touched plus multiply-accumulates, for the choice of thread count;

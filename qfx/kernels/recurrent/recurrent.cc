@@ -167,6 +167,7 @@ class RecurrentWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int) const noexcept override;
   void run_together(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads,
                     Meeting& meeting) const noexcept override;
+  bool meets() const noexcept override { return true; }
 
   size_t scratch_bytes() const noexcept override {
     const size_t floats = static_cast<size_t>(gates_floats_ * directions() + 3 * kRoom);

@@ -242,6 +242,8 @@ class PadStep : public StepKernel {
     return {plan_pad(in.inputs[0], p_.lo, p_.hi, p_.mode, p_.fill, static_cast<int>(p_.fill.size()), isa_), 0, nullptr};
   }
 
+  bool moves_images() const noexcept override { return p_.lo[0] != 0 || p_.hi[0] != 0; }
+
  private:
   void check_reach(int64_t n, int64_t pad) const {
     const int64_t reach = p_.mode == PadMode::reflect ? n - 1 : n;

@@ -84,6 +84,8 @@ class StepKernel {
   virtual Dims shape(const StepShapes& in) const = 0;
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
   virtual size_t packed_bytes() const noexcept { return 0; }
+  // Whether its attributes move images of a batch, in a row that says per_image.
+  virtual bool moves_images() const noexcept { return false; }
   // Whether it does nothing but put the channels of its inputs side by side.
   virtual bool joins_channels() const noexcept { return false; }
   // Whether it does nothing but take consecutive channels: the first of them, or -1.
