@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
+from qfx.ops.extents import rank_of
 from qfx.ops.terms import Attr, Folded, Shape, Term, term
 
 
@@ -103,6 +104,9 @@ def _transposed(
     groups: int,
     dilation: tuple[int, ...],
 ) -> Term:
+    require(rank_of(input) in (None, len(stride) + 2), "its input has no batch dimension")
+    fits = all(o < max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=True))
+    require(fits, "its output_padding is neither smaller than the stride nor than the dilation")
     given = zip(shape[2:], stride, padding, output_padding, dilation, strict=True)
     dims = tuple(Phases.of(*amounts) for amounts in given)
     count = math.prod(stride)

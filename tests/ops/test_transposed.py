@@ -113,3 +113,10 @@ def test_int8_is_one_program_and_close_to_float(spatial: int) -> None:
     expected, result = model(x), qmodel(x)
     sqnr = 10 * torch.log10(expected.square().sum() / (expected - result).square().sum())
     assert sqnr > 30
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (2, 3, 6, 6)])
+def test_an_image_without_a_batch_stays_float(shape: tuple[int, ...]) -> None:
+    model, x = nn.Sequential(nn.ConvTranspose2d(3, 4, 4, 2, 1)).eval(), torch.randn(shape)
+    prepared = qfx.prepare_fx(model, {"": qfx.get_default_qconfig()}, (x,))
+    torch.testing.assert_close(prepared(x), model(x), rtol=1e-5, atol=1e-5)
