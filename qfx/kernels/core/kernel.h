@@ -1,4 +1,6 @@
 #pragma once
+#include <type_traits>
+
 #include "core/isa.h"
 
 namespace qfx {

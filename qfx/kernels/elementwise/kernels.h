@@ -47,20 +47,7 @@ struct Dequantize {
   using Fn = void(const uint8_t* x, float* y, int64_t n, float scale, int32_t zero_point) noexcept;
 };
 
-#define QFX_KERNEL(kind, name, isa) kind::Fn name;
-#include "elementwise/kernels.inc"
-#undef QFX_KERNEL
-
-// The first kernel of the kind in kernels.inc that `isa` can run.
-template <class Kind>
-Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                                \
-  if constexpr (std::is_same_v<Kind, kind>) {                        \
-    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
-  }
-#include "elementwise/kernels.inc"
-#undef QFX_KERNEL
-  return {};
-}
+#define QFX_KERNEL_LIST "elementwise/kernels.inc"
+#include "core/family.h"
 
 }  // namespace qfx::elementwise

@@ -29,20 +29,7 @@ struct Dot {
   using Fn = void(const DotBlock& block) noexcept;
 };
 
-#define QFX_KERNEL(kind, name, isa) kind::Fn name;
-#include "glue/kernels.inc"
-#undef QFX_KERNEL
-
-// The first kernel of the kind in kernels.inc that `isa` can run.
-template <class Kind>
-Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                                \
-  if constexpr (std::is_same_v<Kind, kind>) {                        \
-    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
-  }
-#include "glue/kernels.inc"
-#undef QFX_KERNEL
-  return {};
-}
+#define QFX_KERNEL_LIST "glue/kernels.inc"
+#include "core/family.h"
 
 }  // namespace qfx::glue

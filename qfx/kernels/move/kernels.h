@@ -16,20 +16,7 @@ struct TransposeU32 {
                   int64_t columns) noexcept;
 };
 
-#define QFX_KERNEL(kind, name, isa) kind::Fn name;
-#include "move/kernels.inc"
-#undef QFX_KERNEL
-
-// The first kernel of the kind in kernels.inc that `isa` can run.
-template <class Kind>
-Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                                \
-  if constexpr (std::is_same_v<Kind, kind>) {                        \
-    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
-  }
-#include "move/kernels.inc"
-#undef QFX_KERNEL
-  return {};
-}
+#define QFX_KERNEL_LIST "move/kernels.inc"
+#include "core/family.h"
 
 }  // namespace qfx::move

@@ -50,20 +50,7 @@ struct LinearExact {
   using Fn = void(const Corners& corners, int64_t channels, int32_t zero_point, uint8_t* y) noexcept;
 };
 
-#define QFX_KERNEL(kind, name, isa) kind::Fn name;
-#include "pool/kernels.inc"
-#undef QFX_KERNEL
-
-// The first kernel of the kind in kernels.inc that `isa` can run.
-template <class Kind>
-Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                                \
-  if constexpr (std::is_same_v<Kind, kind>) {                        \
-    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
-  }
-#include "pool/kernels.inc"
-#undef QFX_KERNEL
-  return {};
-}
+#define QFX_KERNEL_LIST "pool/kernels.inc"
+#include "core/family.h"
 
 }  // namespace qfx::pool

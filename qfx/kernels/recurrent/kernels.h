@@ -76,20 +76,7 @@ struct Extent {
   using Fn = void(const float* x, int64_t n, float* low, float* high) noexcept;
 };
 
-#define QFX_KERNEL(kind, name, isa) kind::Fn name;
-#include "recurrent/kernels.inc"
-#undef QFX_KERNEL
-
-// The first kernel of the kind in kernels.inc that `isa` can run.
-template <class Kind>
-Kernel<Kind> select(Isa isa) noexcept {
-#define QFX_KERNEL(kind, name, level)                                \
-  if constexpr (std::is_same_v<Kind, kind>) {                        \
-    if (includes(isa, Isa::level)) return {name, #name, Isa::level}; \
-  }
-#include "recurrent/kernels.inc"
-#undef QFX_KERNEL
-  return {};
-}
+#define QFX_KERNEL_LIST "recurrent/kernels.inc"
+#include "core/family.h"
 
 }  // namespace qfx::recurrent
