@@ -133,7 +133,11 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedM
 
 
 def fuse_fx(model: nn.Module) -> fx.GraphModule:
-    """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into."""
+    """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into.
+
+    It is captured as it behaves in eval mode, whatever ``model.training`` says: batch norms fold with their running
+    statistics. :func:`qfx.quantization.fuse_modules` keeps those of a model in training.
+    """
     require_float_model(model)
     rules = QConfigRules()
     gm = _normal(model, _capture(model, rules, None, False), None)

@@ -113,7 +113,7 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
 
     Raises:
         UnsupportedError: No row has this name, or the row is not for values.
-        InputError: An activation is not a QTensor.
+        InputError: An activation is not a QTensor, or there are more operands than the op has.
         QuantizationError: An activation or the result is per channel or qint32.
     """
     op = _op(name)
@@ -121,7 +121,13 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
     activations: list[QTensor] = []
     layouts: list[Activation] = []
     constants: dict[str, Tensor] = {}
-    for role, value in zip(_parameters(op.fn), operands, strict=False):
+    parameters = _parameters(op.fn)
+    if len(operands) > len(parameters):
+        raise InputError(
+            f"{name} got {len(operands)} operands, and has {len(parameters)}: {', '.join(parameters)}.",
+            remedy="Pass what is no operand by keyword.",
+        )
+    for role, value in zip(parameters, operands, strict=False):
         if value is None:
             described.append((role, None))
         elif role in op.tensors:

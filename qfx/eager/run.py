@@ -109,6 +109,8 @@ def _compiled(bound: Bound) -> Compiled:
     if not bound.constants:
         return _kept(_without_constants, bound.call, _KEPT, lambda: compile_call(bound))
     anchor, *others = bound.constants.values()
+    if any(_codes_of(v).is_inference() for v in (anchor, *others)):  # which do not count their changes
+        return compile_call(bound)
     programs: OrderedDict[Any, Any] = _with_constants.setdefault(anchor, OrderedDict())
     key = (bound.call, _version(anchor), *((id(v), _version(v)) for v in others))
     # The other constants are kept alive with the program, so that their ids stay theirs.
@@ -128,6 +130,8 @@ def _kept(programs: OrderedDict[Any, Any], key: Any, limit: int, make: Callable[
 
 def _version(value: Tensor) -> Any:
     """What changes when the values do."""
-    if isinstance(value, QTensor):
-        return (value.qparams, _version(value.codes))
-    return -1 if value.is_inference() else value._version
+    return (value.qparams, value.codes._version) if isinstance(value, QTensor) else value._version
+
+
+def _codes_of(value: Tensor) -> Tensor:
+    return value.codes if isinstance(value, QTensor) else value

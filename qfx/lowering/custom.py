@@ -15,7 +15,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from qfx.errors import UnsupportedError
 from qfx.lowering.emit import emits
 from qfx.lowering.emitters.compute import pointwise as emit_table
-from qfx.ops.aliases import Alias, register_alias
+from qfx.ops.aliases import Alias, alias_of, register_alias
 from qfx.ops.aliases_record import finite, require_tensor
 from qfx.ops.integer.glue import pointwise as integer_pointwise
 from qfx.ops.samples.sample import Sample
@@ -39,12 +39,13 @@ def register_op(
         modules: Module classes that compute it, each with the names of the attributes that are its keyword arguments.
 
     Raises:
-        UnsupportedError: The function's name is taken, it is no function at the top of a module, or its parameters are
-            not one tensor and then keyword-only numbers.
+        UnsupportedError: The function's name or a module class is taken, it is no function at the top of a module, or
+            its parameters are not one tensor and then keyword-only numbers. Nothing is registered then.
     """
 
     def decorate(fn: Function) -> Function:
         _require_one_operand(fn)
+        _require_free(fn.__name__, modules or {})
 
         @functools.wraps(fn)
         def op_fn(x: Tensor, **attributes: Any) -> Any:
@@ -86,6 +87,16 @@ def _samples(fn: Callable[..., Any]) -> list[Sample]:
     """One call with the function's defaults, where every keyword argument has one."""
     optional = all(p.default is not p.empty for p in list(inspect.signature(fn).parameters.values())[1:])
     return [Sample((torch.linspace(-4.0, 4.0, 97),))] if optional else []
+
+
+def _require_free(name: str, modules: Iterable[type[nn.Module]]) -> None:
+    for module in modules:
+        taken = alias_of(module)
+        if taken is not None:
+            raise UnsupportedError(
+                f"{module.__name__} can't compute {name!r}: it is known to compute {taken.op!r}.",
+                remedy="Give a module class of your own.",
+            )
 
 
 def _require_one_operand(fn: Callable[..., Any]) -> None:

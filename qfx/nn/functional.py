@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qfx.eager import run_op
 from qfx.eager.results import out_qparams
+from qfx.errors import InputError
 from qfx.tensor import QTensor
 
 __all__ = [
@@ -63,9 +64,7 @@ def elu(
         scale: The result's, for a QTensor.
         zero_point: The result's, for a QTensor.
     """
-    if isinstance(input, QTensor) and not inplace:
-        return run_op("elu", input, alpha=float(alpha), out=out_qparams(input, scale, zero_point))
-    return F.elu(input, alpha, inplace)
+    return _to_qparams("elu", input, inplace, scale, zero_point, alpha=float(alpha))
 
 
 def max_pool2d(
@@ -121,9 +120,7 @@ def hardswish(
     input: Tensor, inplace: bool = False, *, scale: float | None = None, zero_point: int | None = None
 ) -> Tensor:
     """``x * relu6(x + 3) / 6``, exactly rounded; with the input's parameters unless others are given."""
-    if isinstance(input, QTensor) and not inplace:
-        return run_op("hardswish", input, out=out_qparams(input, scale, zero_point))
-    return F.hardswish(input, inplace)
+    return _to_qparams("hardswish", input, inplace, scale, zero_point)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
@@ -150,3 +147,18 @@ def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
     """:func:`interpolate` with ``mode="bilinear", align_corners=True`` by its old name."""
     return interpolate(input, size, scale_factor, "bilinear", True)
+
+
+def _to_qparams(name: str, x: Tensor, inplace: bool, scale: Any, zero_point: Any, **attributes: float) -> Tensor:
+    """The row ``name`` with the given parameters; torch's function of that name for a float tensor."""
+    if isinstance(x, QTensor):
+        made: QTensor = run_op(name, x, out=out_qparams(x, scale, zero_point), **attributes)
+        return x.copy_(made) if inplace else made
+    if scale is not None or zero_point is not None:
+        raise InputError(
+            f"{name} got a scale or a zero point for a float result.",
+            why="Only a QTensor has them.",
+            remedy="Leave them out, or pass a QTensor.",
+        )
+    result: Tensor = getattr(F, name)(x, inplace=inplace, **attributes)
+    return result

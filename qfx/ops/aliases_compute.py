@@ -151,7 +151,7 @@ def instance_norm(
 
 def instance_norm_module(module: Any, input: Any) -> Term:
     """``nn.InstanceNorm{1,2,3}d``."""
-    weight, bias = (Attr("weight"), Attr("bias")) if module.affine else (None, None)
+    weight, bias = (Attr(name) if getattr(module, name) is not None else None for name in ("weight", "bias"))
     if module.track_running_stats:
         return batch_norm(input, Attr("running_mean"), Attr("running_var"), weight, bias, eps=module.eps)
     require_tensor(input)

@@ -17,6 +17,7 @@ from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.hooks import (
     OBSERVER,
     attach_observer,
+    copy_hooks,
     detach_observer,
     observe_result,
     take_hooks,
@@ -118,8 +119,10 @@ def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: 
         )
     model = model if inplace else deepcopy(model)
     propagate_qconfig_(model)
-    model = _converted(model, default_qat_mapping() if mapping is None else mapping, "", {}, observed_only=False)
-    return prepare(model, inplace=True)
+    mapping = default_qat_mapping() if mapping is None else mapping
+    model = _converted(model, mapping, "", {}, observed_only=False)
+    trained = {kind: kind for kind in mapping.values()}
+    return prepare(model, inplace=True, mapping={**trained, **default_static_mapping()})
 
 
 def convert(
@@ -156,6 +159,8 @@ def convert(
 def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Module:
     """The counterpart of ``mod`` with its hooks, if it has a qconfig, is mapped, and is observed where that is needed.
 
+    ``mod`` stays as it is, observer and hooks included.
+
     Args:
         mod: A module.
         mapping: As for :func:`convert`.
@@ -167,9 +172,8 @@ def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Modul
     if target is None or not _is_observed_enough(mod, target):
         return mod
     made: nn.Module = target.from_float(mod)
-    detach_observer(mod)
-    for give in (take_pre_hooks(mod), take_hooks(mod)):
-        give(made)
+    if made is not mod:
+        copy_hooks(mod, made)
     return made
 
 
@@ -314,6 +318,10 @@ def _converted(
                 remedy="Call prepare(model) and run calibration data before convert, or set its qconfig to None.",
             )
         done[id(module)] = made = swap_module(module, {type(module): target})
+        if made is not module:  # which may go on as a part of the new one
+            detach_observer(module)
+            take_pre_hooks(module)
+            take_hooks(module)
     elif not isinstance(module, (Observer, FakeQuantizeBase)):
         for name, child in list(module._modules.items()):
             if child is not None:

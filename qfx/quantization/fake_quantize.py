@@ -239,9 +239,12 @@ default_per_channel_weight_fake_quant = FakeQuantize.with_args(
     qscheme=QScheme.per_channel_symmetric,
     ch_axis=0,
 )
+"""Weights: qint8, symmetric, one scale a channel, by a moving average."""
 default_fixed_qparams_range_0to1_fake_quant = FixedQParamsFakeQuantize.with_args(
     observer=default_fixed_qparams_range_0to1_observer
 )
+"""Of values in 0..1, as sigmoid gives."""
 default_fixed_qparams_range_neg1to1_fake_quant = FixedQParamsFakeQuantize.with_args(
     observer=default_fixed_qparams_range_neg1to1_observer
 )
+"""Of values in -1..1, as tanh gives."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from qfx.errors import ConversionError
 from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
-from qfx.quantization.hooks import take_hooks, take_pre_hooks
+from qfx.quantization.hooks import all_or_nothing, take_hooks, take_pre_hooks
 from qfx.quantization.mappings import named
 
 Fuser: TypeAlias = Callable[[list[nn.Module]], Sequence[nn.Module | None]]
@@ -36,27 +36,29 @@ def fuse_modules(
         model: The float model.
         modules_to_fuse: One list of module paths (``["features.0.conv", "features.0.relu"]``), or a list of such lists.
         inplace: Change ``model`` itself instead of a copy.
-        fuser_func: Takes the modules and returns as many in their places, instead of the rules above.
-        fuse_custom_config_dict: ``{"additional_fuser_method_mapping": {(ClassA, ClassB): function}}``, functions of
-            the modules that return the fused one.
+        fuser_func: Called as ``fuser_func(modules)``; returns as many in their places, instead of the rules above.
+        fuse_custom_config_dict: ``{"additional_fuser_method_mapping": {(ClassA, ClassB): function}}``, functions
+            called as ``function(*modules)`` that return the fused one. Neither is told whether training follows
+            (``is_qat`` of newer torch): ``modules[0].training`` says it.
 
     Raises:
-        ConversionError: A list that can't be fused, or a path that the model does not have.
+        ConversionError: A list that can't be fused, or a path that the model does not have; ``model`` is unchanged.
     """
     custom = dict(fuse_custom_config_dict or {}).get("additional_fuser_method_mapping", {})
     model = model if inplace else deepcopy(model)
-    for names in _lists(modules_to_fuse):
-        found = [_find(model, name) for name in names]
-        made = list(fuser_func(found)) if fuser_func is not None else fuse_known_modules(found, custom, names)
-        if len(made) != len(found):
-            raise ConversionError(
-                f"fuser_func returned {len(made)} modules for {len(found)}.",
-                where=names[0],
-                remedy="Return the fused module and an nn.Identity for each of the others.",
-            )
-        for name, module in zip(names, made, strict=True):
-            owner, _, last = name.rpartition(".")
-            model.get_submodule(owner)._modules[last] = module
+    with all_or_nothing(list(model.modules())):
+        for names in _lists(modules_to_fuse):
+            found = [_find(model, name) for name in names]
+            made = list(fuser_func(found)) if fuser_func is not None else fuse_known_modules(found, custom, names)
+            if len(made) != len(found):
+                raise ConversionError(
+                    f"fuser_func returned {len(made)} modules for {len(found)}.",
+                    where=names[0],
+                    remedy="Return the fused module and an nn.Identity for each of the others.",
+                )
+            for name, module in zip(names, made, strict=True):
+                owner, _, last = name.rpartition(".")
+                model.get_submodule(owner)._modules[last] = module
     return model
 
 
@@ -84,8 +86,9 @@ def fuse_known_modules(
             remedy="Call .eval() on the model to fold batch norms, or .train() to keep them.",
         )
     build = additional[kinds] if additional and kinds in additional else _rule(modules, kinds, where)
-    moved = take_pre_hooks(modules[0]), take_hooks(modules[-1])
-    fused = build(*modules)
+    with all_or_nothing(modules):
+        moved = take_pre_hooks(modules[0]), take_hooks(modules[-1])
+        fused = build(*modules)
     for give in moved:
         give(fused)
     if hasattr(modules[0], "qconfig"):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch import nn
 
 from qfx.errors import QConfigError
+from qfx.ir.types import QDType
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
 
@@ -29,8 +31,9 @@ def quantize_jit(
     Args:
         model: A float ``nn.Module``, not a ScriptModule.
         qconfig_dict: Qconfigs by module name or class, ``""`` for all; or a qconfig_dict of :func:`qfx.quantize_fx`.
-        run_fn: Called as ``run_fn(prepared, *run_args)``; it runs the calibration data through ``prepared``.
-        run_args: A tuple of arguments, or one argument.
+        run_fn: Called as ``run_fn(prepared, *run_args)``, without gradients; it runs the calibration data through
+            ``prepared``.
+        run_args: A tuple or list of arguments, or one argument that is neither.
         inplace: Change ``model`` instead of a copy. A captured graph is a module of its own either way, so ``model``
             stays as it is, and what counts is the result.
         debug: Return the graph of float operations between quantize and dequantize that the int8 program equals.
@@ -43,7 +46,8 @@ def quantize_jit(
     """
     api, pipeline = importlib.import_module("qfx.api"), importlib.import_module("qfx.pipeline")
     prepared = api.prepare_fx(model, _sections(qconfig_dict))
-    run_fn(prepared, *(run_args if isinstance(run_args, tuple) else (run_args,)))
+    with torch.no_grad():
+        run_fn(prepared, *(run_args if isinstance(run_args, (tuple, list)) else (run_args,)))
     quantized: nn.Module = (
         pipeline.run(pipeline.CONVERT, prepared.graph_module()) if debug else api.convert_fx(prepared)
     )
@@ -55,6 +59,8 @@ def quantize_dynamic_jit(
 ) -> nn.Module:
     """``model`` captured as a graph, its linear layers with int8 weights and inputs quantized at each call.
 
+    Recurrent layers stay float, and the report says so; :func:`quantize_dynamic` swaps them.
+
     Args:
         model: A float ``nn.Module``, not a ScriptModule.
         qconfig_dict: Dynamic qconfigs by module name or class, ``""`` for all; ``per_channel_dynamic_qconfig`` for all
@@ -63,13 +69,19 @@ def quantize_dynamic_jit(
         debug: As in :func:`quantize_jit`.
 
     Raises:
-        QConfigError: A qconfig that is not dynamic.
+        QConfigError: A qconfig that is not dynamic, or of float16 weights.
         QfxError: As :func:`qfx.quantize_fx`.
     """
     sections = _sections({"": per_channel_dynamic_qconfig} if qconfig_dict is None else qconfig_dict)
     rules = parse_qconfig_dict(sections)
     entries = [("", rules.default), *rules.module_name, *rules.module_name_regex, *rules.object_type]
     for key, qconfig in [*entries, *rules.module_name_object_type_order]:
+        if qconfig is not None and qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
+            raise QConfigError(
+                f"The qconfig for {key!r} asks for {qconfig.weight().dtype} weights.",
+                why="Graph mode quantizes weights to int8 only.",
+                remedy="Call qfx.quantization.quantize_dynamic, which stores float16 weights too.",
+            )
         if qconfig is not None and not qconfig.is_dynamic:
             raise QConfigError(
                 f"The qconfig for {key!r} is not dynamic.",

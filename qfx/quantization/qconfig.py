@@ -130,7 +130,9 @@ def _check_factory(owner: str, field: str, value: object) -> None:
 default_qconfig = QConfig(activation=default_observer, weight=default_weight_observer)
 """``default_observer`` for activations, ``default_weight_observer`` for weights."""
 default_debug_qconfig = QConfig(activation=default_debug_observer, weight=default_weight_observer)
+"""``default_debug_observer`` for activations, ``default_weight_observer`` for weights."""
 default_per_channel_qconfig = QConfig(activation=default_observer, weight=default_per_channel_weight_observer)
+"""``default_observer`` for activations, ``default_per_channel_weight_observer`` for weights."""
 default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weight_fake_quant)
 """``default_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
 
@@ -139,14 +141,17 @@ default_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
 float16_dynamic_qconfig = QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
 """Weights stored as float16; activations stay float."""
 per_channel_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
+"""Activations quantized at run time, weights by ``default_per_channel_weight_observer``."""
 
 _symmetric_histogram = QuantileHistogramObserver.with_args(dtype=QDType.qint8, eps=2**-12)
 default_symmetric_qnnpack_qconfig = QConfig(
     activation=_symmetric_histogram, weight=weight_observer_range_neg_127_to_127
 )
+"""qint8 activations by a histogram, weights in -127..127 with one scale."""
 default_per_channel_symmetric_qnnpack_qconfig = QConfig(
     activation=_symmetric_histogram, weight=per_channel_weight_observer_range_neg_127_to_127
 )
+"""qint8 activations by a histogram, weights in -127..127 with one scale a channel."""
 
 _full_histogram = QuantileHistogramObserver.with_args(reduce_range=False)
 _reduced_histogram = QuantileHistogramObserver.with_args(reduce_range=True)

@@ -62,7 +62,7 @@ class NumpyKind:
 
 class TorchKind:
     def __init__(self, torch: ModuleType) -> None:
-        self._empty = torch.empty
+        self._empty, self._cpu = torch.empty, torch.device("cpu")
         self._dtypes = {"u8": torch.uint8, "f32": torch.float32}
         self._tensor = torch.Tensor
         self._strided = torch.strided
@@ -88,7 +88,8 @@ class TorchKind:
         return tuple(x.data_ptr() for x in inputs)
 
     def empty(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[Any, ...]:
-        return tuple(self._empty(s, dtype=self._dtypes[d]) for s, d in zip(shapes, dtypes, strict=True))
+        made = (self._empty(s, dtype=self._dtypes[d], device=self._cpu) for s, d in zip(shapes, dtypes, strict=True))
+        return tuple(made)
 
 
 _NUMPY = NumpyKind()

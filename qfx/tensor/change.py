@@ -27,7 +27,11 @@ def codes_for(value: Any, qparams: QParams) -> Tensor:
 
 
 def copy_(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """From floats: quantized with own parameters. From a QTensor of the same dtype: its integers and parameters."""
+    """From floats: quantized with own parameters. From a QTensor of the same dtype: its integers and parameters.
+
+    Where other tensors hold the same memory, as a view's base does, ``x`` keeps its parameters, and what is copied is
+    requantized to them: the others know of no change.
+    """
     x, source = args[0], (*args[1:], *kwargs.values())[0]
     if not isinstance(x, QTensor):
         raise UnsupportedError("A QTensor is copied into a float tensor.", remedy="Copy its dequantize().")
@@ -45,9 +49,21 @@ def copy_(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
             f"A QTensor of shape {tuple(source.shape)}, quantized per channel, is copied into {tuple(x.shape)}.",
             remedy="Copy source.dequantize(), which requantizes.",
         )
+    if not same_qparams(x.qparams, source.qparams) and _is_shared(x):
+        given = source if source.shape == x.shape else source.expand(x.shape)
+        bare(Tensor.copy_, (x, codes_for(given, x.qparams)), {})
+        x.severed = x.severed or source.severed
+        return x
     bare(Tensor.copy_, (x, source), {})
     x.qparams, x.severed = source.qparams, source.severed
     return x
+
+
+def _is_shared(x: QTensor) -> bool:
+    """Whether another tensor that is still alive holds ``x``'s memory."""
+    storage = bare(Tensor.untyped_storage, (x,), {})
+    holders: int = torch._C._storage_Use_Count(storage._cdata)
+    return holders > 2  # x, and ``storage`` itself
 
 
 def set_item(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
@@ -104,5 +120,5 @@ def no_gradient(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
     raise UnsupportedError(
         "A QTensor is asked for gradients.",
         why="Only the forward pass is defined on integers.",
-        remedy="Train with fake quantization: qfx.quantization.prepare_qat or prepare_qat_fx.",
+        remedy="Train with fake quantization: qfx.quantization.prepare_qat.",
     )

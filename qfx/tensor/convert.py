@@ -16,8 +16,8 @@ from qfx.runtime import Executable, ProgramBuilder
 def to_codes(x: Tensor, qparams: QParams) -> Tensor:
     """Integers ``clamp(rint(x / scale) + zero_point)`` in the storage of ``qparams.dtype``, with ``x``'s strides."""
     if not _has_kernel(x, qparams):
-        scale = torch.tensor(qparams.scale, dtype=torch.float32)
-        zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64)
+        scale = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
+        zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu")
         codes = arithmetic.quantize(x, scale, zero_point, qparams.qmin, qparams.qmax, qparams.axis)
         return codes.to(qparams.dtype.storage)
     x = _dense(x.detach())
@@ -33,8 +33,10 @@ def to_codes(x: Tensor, qparams: QParams) -> Tensor:
 def to_values(codes: Tensor, qparams: QParams) -> Tensor:
     """float32 ``float(q - zero_point) * scale``, with the strides of ``codes``."""
     if not _has_kernel(codes, qparams):
-        scale = torch.tensor(qparams.scale, dtype=torch.float32)
-        return arithmetic.dequantize(codes, scale, torch.tensor(qparams.zero_point, dtype=torch.int64), qparams.axis)
+        scale = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
+        return arithmetic.dequantize(
+            codes, scale, torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu"), qparams.axis
+        )
     codes = _dense(codes)
     flat = codes.as_strided((codes.numel(),), (1,))
     if qparams.dtype is QDType.qint8:
@@ -58,7 +60,7 @@ def _dense(x: Tensor) -> Tensor:
 def _numbers(qparams: QParams) -> tuple[float, int]:
     """Scale as the float32 that it counts as, and the zero point of the bytes that programs hold."""
     scale, zero_point = qparams.per_tensor()
-    return float(torch.tensor(scale, dtype=torch.float32)), zero_point - qparams.dtype.qmin
+    return float(torch.tensor(scale, dtype=torch.float32, device="cpu")), zero_point - qparams.dtype.qmin
 
 
 @functools.lru_cache(maxsize=256)

@@ -82,7 +82,9 @@ class QTensor(Tensor):
         Raises:
             QuantizationError: It is per tensor.
         """
-        return torch.tensor(self._per_channel("q_per_channel_scales", "q_scale").scale, dtype=torch.float32)
+        return torch.tensor(
+            self._per_channel("q_per_channel_scales", "q_scale").scale, dtype=torch.float32, device="cpu"
+        )
 
     def q_per_channel_zero_points(self) -> Tensor:
         """Zero points along the channel axis, int64 ``[C]``.
@@ -91,7 +93,7 @@ class QTensor(Tensor):
             QuantizationError: It is per tensor.
         """
         given = self._per_channel("q_per_channel_zero_points", "q_zero_point")
-        return torch.tensor(given.zero_point, dtype=torch.int64)
+        return torch.tensor(given.zero_point, dtype=torch.int64, device="cpu")
 
     def q_per_channel_axis(self) -> int:
         """The channel axis.
@@ -127,8 +129,8 @@ class QTensor(Tensor):
     def array(self) -> QArray:
         """The operand that an exact integer reference takes; shares memory."""
         given = self.qparams
-        scale = torch.tensor(given.scale, dtype=torch.float32)
-        return QArray(self.codes, scale, torch.tensor(given.zero_point, dtype=torch.int64), given.axis)
+        scale = torch.tensor(given.scale, dtype=torch.float32, device="cpu")
+        return QArray(self.codes, scale, torch.tensor(given.zero_point, dtype=torch.int64, device="cpu"), given.axis)
 
     def int_repr(self) -> Tensor:
         """A copy of the integers: uint8, int8 or int32, same shape."""
@@ -238,7 +240,7 @@ def _no_gradient(asked: str) -> UnsupportedError:
     return UnsupportedError(
         f"{asked} on a QTensor: quantized values have no gradient.",
         why="Only the forward pass is defined on integers.",
-        remedy="Train with fake quantization: qfx.quantization.prepare_qat or prepare_qat_fx.",
+        remedy="Train with fake quantization: qfx.quantization.prepare_qat.",
     )
 
 
@@ -260,7 +262,7 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
     """
     scales = qparams.scale if isinstance(qparams.scale, tuple) else (qparams.scale,)
     zeros = qparams.zero_point if isinstance(qparams.zero_point, tuple) else (qparams.zero_point,)
-    rounded = torch.tensor(scales, dtype=torch.float32)
+    rounded = torch.tensor(scales, dtype=torch.float32, device="cpu")
     if not bool(((rounded > 0) & rounded.isfinite()).all()):
         bad = next(s for s, r in zip(scales, rounded.tolist(), strict=True) if not 0 < r < float("inf"))
         raise QuantizationError(

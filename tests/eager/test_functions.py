@@ -162,11 +162,10 @@ def test_mean(dim: Any, keepdim: bool) -> None:
     want = nearest(x, lambda v: v.mean(**kwargs), SCALE, 100)
     assert y.qparams == x.qparams
     assert (y.int_repr().double() - want).abs().max() <= 0.5 + 1e-4
-    if dim is not None:
-        assert torch.mean(x, out=out, **kwargs) is out
-        finer = nearest(x, lambda v: v.mean(**kwargs), 0.01, 50)
-        assert (out.q_scale(), out.q_zero_point(), out.shape) == (0.01, 50, y.shape)
-        assert (out.int_repr().double() - finer).abs().max() <= 0.5 + 1e-4
+    assert torch.mean(x, out=out, **kwargs) is out
+    finer = nearest(x, lambda v: v.mean(**kwargs), 0.01, 50)
+    assert (out.q_scale(), out.q_zero_point(), out.shape) == (0.01, 50, y.shape)
+    assert (out.int_repr().double() - finer).abs().max() <= 0.5 + 1e-4
 
 
 def test_out_gives_the_parameters() -> None:

@@ -22,6 +22,7 @@ from qfx.errors import ConversionError, InputError, QuantizationError, Unsupport
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import TABLE, Op
+from qfx.runtime import isa_names
 from qfx.tensor import QTensor
 from tests.ops.quantized_samples import Quantized, cases, quantized
 
@@ -62,15 +63,20 @@ def eager(case: Quantized, dtype: QDType, out: QParams | None) -> Any:
     return run_op(case.op.name, *operands(case, dtype, real), out=out, **case.kwargs)
 
 
+@pytest.mark.inventory("S175", "S176")
 @pytest.mark.parametrize(("op", "i"), CODED)
-def test_integers_are_those_of_the_reference(op: Op, i: int) -> None:
+def test_integers_are_those_of_the_reference(op: Op, i: int, monkeypatch: pytest.MonkeyPatch) -> None:
     dtype = QDType.quint8 if i else QDType.qint8  # each row's first sample; the others differ in attributes and shapes
     case = quantized(op, op.samples()[i], dtype=dtype)
-    y = eager(case, dtype, case.out)
-    assert isinstance(y, QTensor)
-    assert y.qparams == case.out
     want = case.run(case.out)
-    assert torch.equal(y.int_repr(), want), (y.int_repr().int() - want.int()).abs().max()
+    for isa in isa_names():
+        monkeypatch.setenv("QFX_ISA", isa)
+        eager_run._without_constants.clear()
+        y = eager(case, dtype, case.out)
+        assert isinstance(y, QTensor)
+        assert y.qparams == case.out
+        assert torch.equal(y.int_repr(), want), (isa, (y.int_repr().int() - want.int()).abs().max())
+    eager_run._without_constants.clear()
 
 
 @pytest.mark.parametrize(("op", "i"), cases("float"))

@@ -44,6 +44,13 @@ def test_every_name_has_a_docstring() -> None:
     report([f"  {row.id}: {name}" for row, name in names if not described(name)], "have no docstring of their own")
 
 
+@pytest.mark.inventory("S215")
+@pytest.mark.parametrize("package", ["qfx.quantization", "qfx.quantization.observer", "qfx.nn.quantized"])
+def test_every_public_name_has_a_docstring(package: str) -> None:
+    public = [f"{package}.{name}" for name in resolve(package).__all__]
+    assert not [name for name in public if not described(name)]
+
+
 def test_every_row_is_checked() -> None:
     found, _ = checks()
     report([line(row) for row in INVENTORY if row.id not in found], "have no test marked with them")

@@ -72,6 +72,7 @@ def assert_same_floats(got: Tensor, want: Tensor) -> None:
     assert torch.equal(got, want), (got - want).abs().max()
 
 
+@pytest.mark.inventory("S175", "S176")
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("batch", [1, 7])
 @pytest.mark.parametrize("qconfig", QCONFIGS)
@@ -172,6 +173,7 @@ def sqnr(want: Tensor, got: Tensor) -> float:
     return float(10 * torch.log10(want.double().square().sum() / (want - got).double().square().sum()))
 
 
+@pytest.mark.inventory("S175", "S176")
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("qconfig", [qfx.default_dynamic_qconfig, qfx.per_channel_dynamic_qconfig])
 def test_dynamic_layers_equal_the_interpreter(qconfig: qfx.QConfig) -> None:

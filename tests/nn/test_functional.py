@@ -65,6 +65,7 @@ def test_elu(alpha: float, zero_point: int) -> None:
 
 
 @pytest.mark.inventory("S047")
+@pytest.mark.parametrize(("dtype", "zero_point"), [(qfx.quint8, 100), (qfx.qint8, -10)], ids=["quint8", "qint8"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     "arguments",
@@ -76,9 +77,11 @@ def test_elu(alpha: float, zero_point: int) -> None:
     ],
     ids=str,
 )
-def test_max_pool2d(arguments: dict[str, Any], layout: torch.memory_format) -> None:
-    x = make(2, 3, 9, 8, zero_point=0).contiguous(memory_format=layout)
-    want = F.max_pool2d(x.int_repr().double(), **arguments)  # padded with minus infinity, which never wins
+def test_max_pool2d(arguments: dict[str, Any], layout: torch.memory_format, dtype: QDType, zero_point: int) -> None:
+    values = -0.1 - torch.rand(2, 3, 9, 8)  # padding with zero, as a value or as an integer, would win somewhere
+    x = qfx.quantize_per_tensor(values, 0.05, zero_point, dtype).contiguous(memory_format=layout)
+    want = F.max_pool2d(x.int_repr().double(), **arguments)  # padded with minus infinity
+    assert want.max() < zero_point
     for y in (QF.max_pool2d(x, **arguments), F.max_pool2d(x, **arguments)):
         assert torch.equal(y.int_repr().double(), want)
         assert y.qparams == x.qparams

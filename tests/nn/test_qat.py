@@ -26,6 +26,8 @@ from qfx.quantization import (
     get_default_qat_qconfig,
     prepare_qat,
 )
+from tests.nn.quantized.test_layers import codes, convolution
+from tests.nn.quantized.test_layers import reference as integer_reference
 from tests.nn.test_intrinsic import members, shape
 
 QCONFIG = get_default_qat_qconfig()
@@ -145,6 +147,33 @@ def test_a_layer_with_relu_is_relu_of_the_layer(name: str) -> None:
     assert module.weight.grad is not None
     assert bool(module.weight.grad.abs().sum() > 0)
     assert type(module.to_float()) is getattr(nni, name)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *WITH_RELU])
+def test_the_result_is_rounded_and_converts_to_the_same_integers(name: str) -> None:
+    model = nn.Sequential(getattr(nni, name)(*members(name)) if "ReLU" in name else layer(name)).train()
+    model.qconfig = QCONFIG
+    prepared = prepare_qat(model)
+    module = prepared[0]
+    assert type(module) is getattr(nniqat if "ReLU" in name else nnqat, name)
+    given = codes(*inputs(name).shape)
+    x = given.dequantize()
+    prepared(x)
+    prepared.apply(disable_observer)
+    weight = rounded(module.weight, module.weight_fake_quant)
+    y = computed(module, x, weight, module.bias)
+    y = torch.relu(y) if "ReLU" in name else y
+    result = module(x)
+    assert torch.equal(result, rounded(y, module.activation_post_process))
+    assert not torch.equal(result, y)
+    made = convert(prepared.eval())[0]
+    assert type(made) is getattr(nniq if "ReLU" in name else nnq, name)
+    assert torch.equal(made.weight().dequantize(), weight)
+    op, attributes = ("linear", {}) if "Linear" in name else ("conv", convolution(weight.dim() - 2, padding=1))
+    integers = made(given)
+    assert torch.equal(integers.int_repr(), integer_reference(op, made, given, **attributes))
+    # The bias is rounded to units of the products' scale: a sum next to a half goes another way.
+    assert float((integers.dequantize() - result).detach().abs().max()) <= 1.001 * made.scale
 
 
 def reference(module: Any, x: Tensor) -> Tensor:

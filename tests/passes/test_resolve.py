@@ -81,6 +81,7 @@ def test_without_an_entry_an_op_stays_float() -> None:
     assert found["stem"] == (None, "no entry")
 
 
+@pytest.mark.inventory("S209")
 def test_the_five_priorities() -> None:
     rules: dict[str, Any] = {"": None}
     steps: list[tuple[dict[str, Any], QConfig | None]] = [

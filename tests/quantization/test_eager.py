@@ -88,8 +88,10 @@ class TestPropagate:
         model.qconfig = QCONFIG
         model.features.qconfig = OTHER
         propagate_qconfig_(model)
-        assert model.conv.qconfig is QCONFIG
-        assert model.features[0].qconfig is OTHER
+        leaves = {n: m.qconfig for n, m in model.named_modules() if not list(m.children())}
+        assert leaves.keys() >= {"quant", "features.0", "features.3", "conv", "fc", "dequant"}
+        assert {n: q is OTHER for n, q in leaves.items()} == {n: n.startswith("features") for n in leaves}
+        assert {id(q) for q in leaves.values()} == {id(QCONFIG), id(OTHER)}
 
     @pytest.mark.inventory("S081", "S202")
     def test_none_stops(self) -> None:
@@ -212,6 +214,11 @@ class TestPrepare:
     def test_takes_a_qconfig_dict(self) -> None:
         prepared = prepare(Net().eval(), qconfig_dict={nn.Linear: QCONFIG})
         assert observers(prepared) == ["fc"]
+        rules = {"": None, nn.Linear: None, nn.Conv2d: QCONFIG, "fc": OTHER, "features.0": None}
+        for given in (rules, dict(reversed(rules.items()))):  # name over type over default, in any order
+            prepared = prepare(Net().eval(), qconfig_dict=given)
+            assert observers(prepared) == ["conv", "fc"]
+            assert (prepared.conv.qconfig, prepared.fc.qconfig) == (QCONFIG, OTHER)
         with pytest.raises(InputError, match="inplace is dict"):
             prepare(Net(), {"": QCONFIG})  # type: ignore[arg-type]
 
@@ -235,14 +242,14 @@ class TestPrepare:
 
 
 class TestConvert:
-    @pytest.mark.inventory("S077", "S195", "S205")
+    @pytest.mark.inventory("S077", "S126", "S195", "S205")
     def test_layers_are_swapped_under_their_paths(self) -> None:
         model, x = net(), data()
         prepared = prepare(model)
         prepared(x)
         before = {name for name, _ in model.named_modules() if not name.startswith("features.0.")}
         converted = convert(prepared)
-        assert {name for name, _ in converted.named_modules()} == before - {"skip.activation_post_process"}
+        assert {name for name, _ in converted.named_modules()} == before
         kinds = {name: type(converted.get_submodule(name)) for name in [*OBSERVED, "dequant", "features.3"]}
         assert kinds == {
             "quant": nnq.Quantize,

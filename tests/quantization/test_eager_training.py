@@ -28,7 +28,7 @@ from qfx.quantization import (
     prepare_qat,
     quantize_qat,
 )
-from tests.quantization.test_eager import OBSERVED, QCONFIG, data, net
+from tests.quantization.test_eager import OBSERVED, QCONFIG, data, net, observers
 
 
 class TestTraining:
@@ -52,6 +52,21 @@ class TestTraining:
             prepare_qat(net(get_default_qat_qconfig()))
         with pytest.raises(QConfigError, match="fake-quantize modules"):
             prepare_qat(net(QCONFIG, training=True))
+
+    @pytest.mark.inventory("S208", "S202")
+    def test_the_qconfigs_of_submodules_are_honoured(self) -> None:
+        model = net(get_default_qat_qconfig("fbgemm"), training=True)
+        model.fc.qconfig = None
+        model.conv.qconfig = get_default_qat_qconfig("qnnpack")
+        prepared = prepare_qat(model)
+        assert observers(prepared) == OBSERVED[:-1]
+        assert type(prepared.fc) is nn.Linear
+        layers = {"features.0": True, "conv": False}
+        assert {n: prepared.get_submodule(n).weight_fake_quant.qscheme.per_channel for n in layers} == layers
+        prepared(data())
+        converted = convert(prepared.eval())
+        assert {n: converted.get_submodule(n).weight().qscheme().per_channel for n in layers} == layers
+        assert type(converted.fc) is nn.Linear
 
     @pytest.mark.inventory("S084", "S196", "S199", "S200", "S172", "S173")
     def test_quantize_qat_trains_and_converts(self) -> None:

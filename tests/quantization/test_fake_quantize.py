@@ -74,6 +74,20 @@ def test_the_gradient_is_straight_through_and_clipped() -> None:
     assert x.grad.tolist() == [0.0, 3.0, 4.0, 0.0]
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.inventory("S117")
+def test_the_gradient_per_channel_is_clipped_at_each_channels_ends(axis: int) -> None:
+    module = FakeQuantize(PerChannelMinMaxObserver, ch_axis=axis)
+    ranges, given = torch.tensor([[-1.0, 1.0], [-10.0, 10.0]]), torch.tensor([[-5.0, 0.3, 5.0], [-5.0, 0.3, 50.0]])
+    module(ranges.movedim(0, axis))
+    module.disable_observer()
+    x = given.movedim(0, axis).contiguous().requires_grad_()
+    weights = torch.tensor([[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]])
+    (module(x) * weights.movedim(0, axis)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.movedim(0, axis).tolist() == [[0.0, 3.0, 0.0], [5.0, 6.0, 0.0]]
+
+
 @pytest.mark.inventory("S117")
 def test_the_switches() -> None:
     module = default_fake_quant()

@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -83,6 +84,34 @@ def test_qparams_equal_the_peers(name: str, arguments: dict[str, Any], scheme: s
         kwargs["averaging_constant"] = 0.3
     data = batches(kind)
     assert own_qparams(getattr(observers, name)(**kwargs), data) == peer_qparams(peer_module(name, **kwargs), data)
+
+
+@pytest.mark.inventory("S110")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "huge"])
+@pytest.mark.parametrize("arguments", RANGES)
+@pytest.mark.parametrize("scheme", ["affine", "symmetric"])
+def test_qparams_are_those_of_exact_arithmetic(scheme: str, arguments: dict[str, Any], kind: str) -> None:
+    """The definition in rational numbers of what the data's ends are as float32."""
+    data = batches(kind)
+    observer = MinMaxObserver(qscheme=f"per_tensor_{scheme}", **arguments)
+    for x in data:
+        observer(x)
+    scale, zero_point = observer.calculate_qparams()
+    values = torch.cat([x.reshape(-1) for x in data])
+    low, high = min(Fraction(float(values.min())), Fraction(0)), max(Fraction(float(values.max())), Fraction(0))
+    bottom, top = observer.quant_min, observer.quant_max
+    width = high - low if scheme == "affine" else 2 * max(-low, high)
+    wanted = max(width / (top - bottom), Fraction(observer.eps))
+    # float32 rounds the width and the quotient, each by 2**-24 of itself.
+    assert abs(Fraction(float(scale)) - wanted) <= wanted * Fraction(1, 2**23)
+    if scheme == "affine":
+        position = max(min(bottom - low / wanted, Fraction(top)), Fraction(bottom))
+        # Half a step, and what the rounding of the scale and of the quotient move the position.
+        assert abs(int(zero_point) - position) <= Fraction(1, 2) + (top - bottom) * Fraction(3, 2**24)
+    elif observer.dtype is QDType.quint8:
+        assert int(zero_point) == (bottom + top + (0 if "quant_min" in arguments else 1)) // 2
+    else:
+        assert int(zero_point) == 0
 
 
 @pytest.mark.inventory("S221")

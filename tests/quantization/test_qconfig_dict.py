@@ -23,6 +23,7 @@ from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
 A, B = (QConfig(MinMaxObserver.with_args(eps=eps), default_weight_observer) for eps in (2**-10, 2**-11))
 
 
+@pytest.mark.inventory("S209")
 def test_dicts_are_accepted_and_later_entries_replace() -> None:
     as_dict = parse_qconfig_dict(
         {"object_type": {nn.Conv2d: A}, "module_name_object_type_order": {("layer1", torch.add, 0): None}}

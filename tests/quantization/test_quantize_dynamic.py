@@ -131,6 +131,8 @@ def test_a_transformer_in_one_call(dtype: Any, grad: bool) -> None:
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
     quantized = quantize_dynamic(model, dtype=dtype)
     assert swapped(quantized) == {f"layers.{i}.linear{j}": "Linear" for i in (0, 1) for j in (1, 2)}
+    assert stored(quantized) - {torch.float32} >= {torch.int8 if dtype == "qint8" else torch.float16}
+    assert (torch.int8 in stored(quantized)) == (dtype == "qint8")
     x = torch.randn(2, 9, 16)
     with torch.set_grad_enabled(grad):
         assert relative_error(quantized(x), model(x)) < 0.02

@@ -21,7 +21,7 @@ from qfx.quantization import (
 from qfx.tensor import QTensor
 
 
-@pytest.mark.inventory("S103", "S215")
+@pytest.mark.inventory("S103", "S118", "S215")
 def test_quant_stub_is_observed_and_becomes_quantize() -> None:
     stub = QuantStub()
     x = torch.tensor([-1.0, 0.5, 3.0])

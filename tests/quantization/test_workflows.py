@@ -250,8 +250,8 @@ def test_int8_is_what_training_simulated(make: Callable[..., StubNet], backend: 
             optimizer.step()
     simulated = trained.eval()(BATCHES[0]).detach()
     result = convert(trained)
-    quanta = ((result(BATCHES[0]) - simulated) / result.fc.scale).abs().round()
-    assert int(quanta.max()) <= 2
+    quanta = ((result(BATCHES[0]) - simulated) / result.fc.scale).abs()
+    assert float(quanta.max()) <= 2.01
     for path, layer in trained.named_modules():
         if isinstance(layer, RoundedWeight):
             stored = result.get_submodule(path).weight().dequantize()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import qfx
 from qfx.errors import UnsupportedError
+from qfx.ir.types import QParams
 from qfx.tensor import QTensor
 
 COMPARISONS = {
@@ -60,8 +61,6 @@ def test_equal_compares_everything() -> None:
     changed = q.clone()
     changed[0, 0] = 3.0 if changed[0, 0].item() != 3.0 else 2.0
     codes = q.int_repr()
-    from qfx.ir.types import QParams
-
     others = [
         changed,
         QTensor(codes, QParams(0.25, 10, qfx.quint8)),
@@ -73,9 +72,17 @@ def test_equal_compares_everything() -> None:
         q.int_repr(),
     ]
     assert not any(torch.equal(q, other) or torch.equal(other, q) for other in others)
-    c = qfx.quantize_per_channel(x, [0.5, 0.25, 1.0], [0, 1, 2], 0, qfx.qint8)
-    assert c.equal(c.clone())
-    assert not c.equal(qfx.quantize_per_channel(x, [0.5, 0.25, 1.0], [0, 1, 3], 0, qfx.qint8))
+    codes = torch.randint(-9, 9, (3, 3), dtype=torch.int8)
+
+    def channels(
+        scales: tuple[float, ...] = (0.5, 0.25, 1.0), zeros: tuple[int, ...] = (0, 1, 2), axis: int = 0
+    ) -> Any:
+        return QTensor(codes, QParams(scales, zeros, qfx.qint8, axis))
+
+    assert channels().equal(channels())
+    for other in (channels(scales=(0.5, 0.25, 2.0)), channels(zeros=(0, 1, 3)), channels(axis=1)):
+        assert not channels().equal(other)
+        assert not torch.equal(other, channels())
 
 
 @pytest.mark.parametrize("dtype", [qfx.quint8, qfx.qint8, qfx.qint32], ids=lambda d: d.name)

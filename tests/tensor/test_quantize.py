@@ -5,14 +5,25 @@ from __future__ import annotations
 import copy
 import pickle
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import qfx
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams, QScheme
+from qfx.quantization import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    ObserverBase,
+    PerChannelMinMaxObserver,
+)
+from qfx.quantization.observer import QuantileHistogramObserver
 from qfx.tensor import QTensor
 
 DTYPES = [qfx.quint8, qfx.qint8, qfx.qint32]
@@ -43,11 +54,15 @@ def test_per_tensor_is_exact(dtype: QDType, end: int, scale: float) -> None:
 
 @pytest.mark.inventory("S001")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.name)
-def test_per_tensor_is_exact_on_many_values(dtype: QDType) -> None:
-    x = torch.randn(100_000) * 30
-    zero_point = zero_points(dtype)[2]
-    want = (torch.round(x.double() / 0.25) + zero_point).clamp(dtype.qmin, dtype.qmax).to(dtype.storage)
-    assert torch.equal(qfx.quantize_per_tensor(x, 0.25, zero_point, dtype).int_repr(), want)
+@pytest.mark.parametrize("end", [0, 1, 2])
+@pytest.mark.parametrize("scale", [0.25, 0.1])
+def test_per_tensor_is_exact_on_many_values(dtype: QDType, end: int, scale: float) -> None:
+    x = torch.randn(100_000) * 120 * scale
+    zero_point = zero_points(dtype)[end]
+    # A quotient of two float32 numbers that is no tie is further from one than float64's rounding.
+    rounded = torch.round(x.double() / torch.tensor(scale).double())
+    want = (rounded + zero_point).clamp(dtype.qmin, dtype.qmax).to(dtype.storage)
+    assert torch.equal(qfx.quantize_per_tensor(x, scale, zero_point, dtype).int_repr(), want)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -79,7 +94,7 @@ def test_nan_is_zero() -> None:
     assert q.dequantize().item() == 0.0
 
 
-@pytest.mark.inventory("S002", "S033")
+@pytest.mark.inventory("S002", "S018", "S033")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.name)
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
 def test_per_channel_is_per_tensor_of_each_slice(dtype: QDType, axis: int) -> None:
@@ -166,13 +181,25 @@ DATA = {
 }
 
 
+CLIPPING = [HistogramObserver, QuantileHistogramObserver]
+OBSERVERS: list[type[ObserverBase]] = [
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    PerChannelMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    *CLIPPING,
+]
+
+
 @pytest.mark.inventory("S034", "S040", "S161", "S162", "S163", "S164")
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("dtype", [qfx.quint8, qfx.qint8], ids=lambda d: d.name)
-@pytest.mark.parametrize("scheme", list(QScheme), ids=lambda s: s.name)
-def test_zero_has_no_error(data: str, dtype: QDType, scheme: QScheme) -> None:
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("kind", OBSERVERS)
+def test_zero_has_no_error(kind: type[ObserverBase], symmetric: bool, data: str, dtype: QDType) -> None:
     x = DATA[data].reshape(2, -1)
-    observer = (qfx.PerChannelMinMaxObserver if scheme.per_channel else qfx.MinMaxObserver)(dtype=dtype, qscheme=scheme)
+    scheme = QScheme[f"{'per_channel' if kind.per_channel else 'per_tensor'}_{'symmetric' if symmetric else 'affine'}"]
+    observer = kind(dtype=dtype, qscheme=scheme)
     observer(x)
     scale, zero_point = observer.calculate_qparams()
     zeros = torch.zeros_like(x)
@@ -183,19 +210,37 @@ def test_zero_has_no_error(data: str, dtype: QDType, scheme: QScheme) -> None:
     else:
         q = qfx.quantize_per_tensor(zeros, scale, zero_point, dtype)
         values = qfx.quantize_per_tensor(x, scale, zero_point, dtype)
+        assert torch.equal(F.pad(values, (2, 1)).dequantize(), F.pad(values.dequantize(), (2, 1)))
     assert torch.equal(q.dequantize(), zeros)
-    assert torch.all((values.dequantize() - x).abs() <= torch.as_tensor(scale).max() * 0.501)
+    if kind not in CLIPPING:
+        assert torch.all((values.dequantize() - x).abs() <= torch.as_tensor(scale).max() * 0.501)
     if scheme.symmetric:
         assert set(zero_point.reshape(-1).tolist()) == {128 if dtype is qfx.quint8 else 0}
 
 
 @pytest.mark.inventory("S040")
-def test_the_range_of_the_data_spans_the_integers() -> None:
-    x = torch.linspace(-1.3, 2.9, 1000)
-    observer = qfx.MinMaxObserver(dtype=qfx.quint8, qscheme=qfx.per_tensor_affine)
+@pytest.mark.parametrize(
+    ("kwargs", "low", "high"),
+    [
+        ({"dtype": qfx.quint8}, 0, 255),
+        ({"dtype": qfx.qint8}, -128, 127),
+        ({"dtype": qfx.quint8, "reduce_range": True}, 0, 127),
+        ({"dtype": qfx.qint8, "reduce_range": True}, -64, 63),
+        ({"dtype": qfx.quint8, "quant_min": 0, "quant_max": 15}, 0, 15),
+        ({"dtype": qfx.qint8, "quant_min": -100, "quant_max": 27}, -100, 27),
+    ],
+)
+@pytest.mark.parametrize("kind", [k for k in OBSERVERS if k not in CLIPPING])
+def test_the_range_of_the_data_spans_the_integers(
+    kind: type[ObserverBase], kwargs: dict[str, Any], low: int, high: int
+) -> None:
+    x = torch.linspace(-1.3, 2.9, 1000).reshape(1, -1)
+    observer = kind(**kwargs)
     observer(x)
-    q = qfx.quantize_per_tensor(x, *observer.calculate_qparams(), qfx.quint8)
-    assert (int(q.int_repr().min()), int(q.int_repr().max())) == (0, 255)
+    scale, zero_point = observer.calculate_qparams()
+    q = qfx.quantize_per_tensor(x, scale, zero_point, kwargs["dtype"]).int_repr()
+    assert (int(q.min()), int(q.max())) == (low, high)
+    assert low <= int(zero_point) <= high
 
 
 def test_repr_shows_values_and_parameters() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ Made = TypeVar("Made", bound="RoundedWeight")
 class RoundedWeight(nn.Module):
     """Mixin before a float layer: its constructor arguments and ``qconfig``, whose weight factory rounds the weight.
 
+    By position, ``qconfig`` comes before device and dtype.
+
     The gradient passes the rounding straight through. The result is fake-quantized by the child
     ``activation_post_process`` that ``prepare_qat`` adds.
 
@@ -35,8 +38,16 @@ class RoundedWeight(nn.Module):
     qconfig: QConfig
 
     def __init__(self, *args: Any, qconfig: QConfig | None = None, **kwargs: Any) -> None:
+        count = self._layer_arguments()
+        if len(args) > count:
+            qconfig, args = args[count], (*args[:count], *args[count + 1 :])
         super().__init__(*args, **kwargs)
         self._configure(qconfig)
+
+    @classmethod
+    def _layer_arguments(cls) -> int:
+        """How many of the float layer's arguments come before ``qconfig``: all but device and dtype."""
+        return len(inspect.signature(cls._layer_class()).parameters) - 2
 
     @classmethod
     def from_float(cls: type[Made], mod: nn.Module) -> Made:

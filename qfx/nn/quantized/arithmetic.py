@@ -15,7 +15,7 @@ from qfx.ir.types import QParams
 from qfx.ops import arithmetic
 from qfx.ops.compute import Activation
 from qfx.tensor import QTensor
-from qfx.tensor.qtensor import wrap
+from qfx.tensor.qtensor import check_qparams, wrap
 
 _RELU: Activation = ("clamp", 0.0, None)
 
@@ -125,9 +125,10 @@ def add_scalar(x: QTensor, value: float) -> QTensor:
     ``add_scalar``).
     """
     scale, zero_point = require_qtensor("add_scalar", x).qparams.per_tensor()
-    unit = torch.tensor(scale, dtype=torch.float32)
+    unit = torch.tensor(scale, dtype=torch.float32, device="cpu")
     step = float(unit)
-    steps = int(arithmetic.quantize(torch.tensor(value), unit, torch.tensor(0), -(2**31), 2**31 - 1))
+    amount, zero = torch.tensor(value, dtype=torch.float32, device="cpu"), torch.tensor(0, device="cpu")
+    steps = int(arithmetic.quantize(amount, unit, zero, -(2**31), 2**31 - 1))
     moved, low, high = zero_point - steps, x.dtype.qmin, x.dtype.qmax
     if low <= moved <= high:
         return wrap(x.int_repr(), QParams(scale, moved, x.dtype), x.severed)
@@ -145,4 +146,5 @@ def mul_scalar(x: QTensor, value: float) -> QTensor:
     if value < 0.0:
         codes, zero_point = (low + high) - codes, low + high - zero_point
     out = QParams(abs(value) * scale, zero_point, x.dtype)
-    return QTensor(codes, out)
+    check_qparams(out, tuple(codes.shape))
+    return wrap(codes, out, x.severed)

@@ -90,6 +90,7 @@ class QFunctional(QuantizedModule):
         require_kind(cls, mod, (FloatFunctional,))
         made = cls()
         made.set_qparams(observed_qparams(cls, mod))
+        made.activation_post_process = nn.Identity()  # its path stays
         return made.train(mod.training)
 
     def forward(self, x: Any) -> NoReturn:

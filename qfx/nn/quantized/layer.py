@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -15,6 +16,7 @@ from qfx.ir.types import QDType, QParams
 from qfx.nn.intrinsic import Fused
 from qfx.nn.qat import RoundedWeight
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
+from qfx.nn.quantized.snapshot import Snapshot
 from qfx.nn.recast import require_kind, settings
 from qfx.ops import arithmetic
 from qfx.ops.aliases import alias_of
@@ -35,14 +37,14 @@ class QuantizedLayer(QuantizedModule):
     """A quantized layer: takes a QTensor, returns one with ``scale`` and ``zero_point``.
 
     Args:
-        *args: Arguments of the float layer, ``layer_class``.
+        *args: Arguments of the float layer, ``layer_class``; in another order where ``order`` says so.
         scale: Of the result.
         zero_point: Of the result.
         **kwargs: Further arguments of the float layer.
 
     Raises:
         QuantizationError: Scale or zero point is not valid.
-        ConversionError: Settings that the op table can't express.
+        ConversionError: Settings that the op table can't express, or a weight where settings belong.
     """
 
     layer_class: ClassVar[type[nn.Module]]
@@ -50,13 +52,18 @@ class QuantizedLayer(QuantizedModule):
     """The classes that ``from_float`` takes."""
     activation: ClassVar[Activation] = None
     """The clamp fused behind the op."""
+    order: ClassVar[tuple[str, ...]] = ()
+    """The arguments by position, less those given by name, where they are not the float layer's."""
+    renamed: ClassVar[dict[str, str]] = {}
+    """Other names of arguments."""
     observed: ClassVar[bool] = True
     """Whether ``scale`` and ``zero_point`` are the module's own; else results keep those of the input."""
 
-    def __init__(self, *args: Any, scale: Any = 1.0, zero_point: Any = 0, **kwargs: Any) -> None:
-        super().__init__(scale, zero_point)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        args, given = self._arguments(args, kwargs)
+        super().__init__(given.pop("scale", 1.0), given.pop("zero_point", 0))
         with torch.random.fork_rng(devices=[]):
-            layer = self.layer_class(*args, **kwargs)
+            layer = self.layer_class(*args, **given)
         self._take(layer.eval())
 
     @classmethod
@@ -100,6 +107,21 @@ class QuantizedLayer(QuantizedModule):
 
     # ------------------------------------------------------------ the op
 
+    @classmethod
+    def _arguments(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of the float layer, with ``scale`` and ``zero_point`` by name."""
+        names = inspect.signature(cls.layer_class).parameters
+        by_name = {**dict(zip(names, args, strict=False)), **kwargs}
+        if any(isinstance(v, Tensor) and v.dim() for v in by_name.values()) or by_name.get("eps", 0.0) is None:
+            raise ConversionError(
+                f"{cls.__name__} takes the settings of the float layer, but got a tensor or None among them.",
+                why="Weight and bias are state, not arguments; scale and zero_point are given by name.",
+                remedy=f"Construct {cls.__name__}(..., scale=..., zero_point=...), then set its weight and bias.",
+            )
+        given = {cls.renamed.get(name, name): value for name, value in kwargs.items()}
+        free = [name for name in cls.order if name not in given]
+        return args[len(free) :], {**given, **dict(zip(free, args, strict=False))}
+
     def _take(self, layer: nn.Module) -> None:
         """Take over the settings and tensors of a float layer, and find its op."""
         self.__dict__.update(settings(layer))
@@ -110,7 +132,8 @@ class QuantizedLayer(QuantizedModule):
     def _keep_tensors(self, layer: nn.Module) -> None:
         for name, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
             if tensor.is_floating_point():
-                self.register_buffer(name, tensor.detach().clone())
+                with torch.inference_mode(False):
+                    self.register_buffer(name, tensor.detach().to("cpu", torch.float32, copy=True))
 
     def _take_weight(self, mod: nn.Module) -> None:
         """Quantize the weight of ``mod``; most layers have none."""
@@ -147,13 +170,13 @@ class QuantizedLayer(QuantizedModule):
     def _folded(self, folded: Folded) -> Tensor:
         """A constant made from the layer's tensors, the same object until one of them changes."""
         operands = [self._constant(o.name) if isinstance(o, Attr) else o for o in folded.operands]
-        key = tuple((id(o), o._version) for o in operands if isinstance(o, Tensor))
-        made: dict[str, Any] = self.__dict__.setdefault("_made", {})
-        if made.get(folded.name, (None, None))[0] != key:
-            value = folded.compute(*operands)
-            made[folded.name] = key, quantized_factor(value) if folded.name == "weight" else value
-        constant: Tensor = made[folded.name][1]
-        return constant
+        now = Snapshot.of(o for o in operands if isinstance(o, Tensor))
+        made: dict[str, tuple[Snapshot, Tensor]] = self.__dict__.setdefault("_made", {})
+        if folded.name not in made or not made[folded.name][0].matches(now):
+            with torch.inference_mode(False), torch.no_grad():
+                value = folded.compute(*operands)
+                made[folded.name] = now, quantized_factor(value) if folded.name == "weight" else value
+        return made[folded.name][1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_made"}
@@ -181,7 +204,7 @@ class WeightedLayer(QuantizedLayer):
         return self._weight, self._bias
 
     def set_weight_bias(self, w: QTensor, b: Tensor | None) -> None:
-        """Take another weight and bias.
+        """Take copies of another weight and bias.
 
         Raises:
             QuantizationError: The weight is not qint8, per tensor or along axis 0, or a shape does not fit.
@@ -199,10 +222,22 @@ class WeightedLayer(QuantizedLayer):
                 f"not {tuple(w.shape)} and {None if b is None else tuple(b.shape)}.",
                 remedy="Pass tensors of the float layer's shapes.",
             )
-        self._weight, self._bias = w, None if b is None else b.detach().to(torch.float32)
+        with torch.inference_mode(False):
+            self._weight = QTensor(w.int_repr(), w.qparams)
+            self._bias = None if b is None else b.detach().to(torch.float32, copy=True)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, qscheme={self._weight.qscheme()!r}"
+
+    @classmethod
+    def _arguments(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, given = super()._arguments(args, kwargs)
+        dtype = given.get("dtype")
+        if dtype is not None and not getattr(dtype, "is_floating_point", False):
+            if QDType.parse(dtype) is not QDType.qint8:
+                raise QuantizationError(f"{cls.__name__} has qint8 weights, not {dtype}.", remedy="Leave out dtype.")
+            del given["dtype"]
+        return args, given
 
     def own_state(self) -> Iterator[tuple[str, Tensor]]:
         """Entries of the state_dict."""
@@ -221,13 +256,17 @@ class WeightedLayer(QuantizedLayer):
         qparams = QParams(scale, zero_point, QDType.qint8)
         if per_channel:
             qparams = QParams(tuple(scale), tuple(zero_point), QDType.qint8, 0)
-        self.set_weight_bias(QTensor(state["weight"].clone(), qparams), state.get("bias"))
+        self.set_weight_bias(QTensor(state["weight"], qparams), state.get("bias", self._bias))
 
-    _optional_state = QuantizedLayer._optional_state | {"bias"}
+    _separate_state = frozenset({"bias"})
 
     def _keep_tensors(self, layer: Any) -> None:
-        self._weight = QTensor(torch.zeros(layer.weight.shape, dtype=torch.int8), QParams(1.0, 0, QDType.qint8))
-        self._bias = None if layer.bias is None else torch.zeros(layer.weight.shape[0])
+        shape = layer.weight.shape
+        with torch.inference_mode(False):
+            codes = torch.zeros(shape, dtype=torch.int8, device="cpu")
+            self._weight = QTensor(codes, QParams(1.0, 0, QDType.qint8))
+            zeros = torch.zeros(shape[0], dtype=torch.float32, device="cpu")
+            self._bias = None if layer.bias is None else zeros
 
     def _op_of(self, layer: nn.Module) -> Term:
         term = super()._op_of(layer)
@@ -239,7 +278,7 @@ class WeightedLayer(QuantizedLayer):
     def _take_weight(self, mod: nn.Module) -> None:
         layer: Any = plain_layer(mod)
         weight = layer.weight.detach()
-        bias = None if layer.bias is None else layer.bias.detach().clone()
+        bias = None if layer.bias is None else layer.bias.detach()
         if bias is not None and not bool(bias.isfinite().all()):
             raise ConversionError(
                 f"The bias of a {type(mod).__name__} is not finite.",
@@ -291,8 +330,8 @@ def _has_qparams(observer: Any) -> bool:
 
 
 def _rounded(weight: Tensor, qparams: QParams) -> QTensor:
-    scale = torch.tensor(qparams.scale, dtype=torch.float32)
-    zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64)
+    scale = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
+    zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu")
     codes = arithmetic.quantize(weight, scale, zero_point, qparams.qmin, qparams.qmax, qparams.axis)
     return QTensor(codes.to(torch.int8), replace(qparams, dtype=QDType.qint8, quant_min=None, quant_max=None))
 

@@ -57,17 +57,17 @@ class QuantizedModule(nn.Module):
         scale, zero_point = qparams.per_tensor()
         check_qparams(qparams, ())
         # Scales are float32 wherever they enter arithmetic; the attribute is what they are.
-        self.scale = float(torch.tensor(scale, dtype=torch.float32))
+        self.scale = float(torch.tensor(scale, dtype=torch.float32, device="cpu"))
         self.zero_point, self.quant_range = int(zero_point), (qparams.qmin, qparams.qmax)
 
     # ------------------------------------------------------------ state
 
     def own_state(self) -> Iterator[tuple[str, Tensor]]:
         """Entries of the state_dict beside buffers."""
-        yield "scale", torch.tensor(self.scale, dtype=torch.float32)
-        yield "zero_point", torch.tensor(self.zero_point, dtype=torch.int64)
+        yield "scale", torch.tensor(self.scale, dtype=torch.float32, device="cpu")
+        yield "zero_point", torch.tensor(self.zero_point, dtype=torch.int64, device="cpu")
         if self.quant_range != (QDType.quint8.qmin, QDType.quint8.qmax):
-            yield "quant_range", torch.tensor(self.quant_range, dtype=torch.int64)
+            yield "quant_range", torch.tensor(self.quant_range, dtype=torch.int64, device="cpu")
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`own_state` gave."""
@@ -76,6 +76,8 @@ class QuantizedModule(nn.Module):
         self.set_qparams(QParams(float(state["scale"]), int(state["zero_point"]), dtype, None, low, high))
 
     _optional_state: frozenset[str] = frozenset({"quant_range"})
+    _separate_state: frozenset[str] = frozenset()
+    """Entries without which the others are loaded all the same, and reported as missing."""
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -97,7 +99,7 @@ class QuantizedModule(nn.Module):
         rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own or not k.startswith(prefix)}
         absent = wanted - set(own) - self._optional_state
         missing_keys += [prefix + name for name in sorted(absent)]
-        if not absent:
+        if absent <= self._separate_state:
             try:
                 self.load_own_state(own)
             except (ValueError, RuntimeError) as error:
@@ -105,7 +107,7 @@ class QuantizedModule(nn.Module):
         super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        probe = fn(torch.zeros(1))
+        probe = fn(torch.zeros(1, dtype=torch.float32, device="cpu"))
         if probe.device.type != "cpu" or probe.dtype is not torch.float32:
             raise UnsupportedError(
                 f"A quantized {type(self).__name__} can't become {probe.dtype} on {probe.device}.",

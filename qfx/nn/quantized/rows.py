@@ -23,9 +23,11 @@ def quantized_layer(
         doc: What it computes.
         base: QuantizedLayer, or WeightedLayer for a layer with an int8 weight.
         module: Where the class is to be found, for pickle.
-        **row: Class attributes: ``sources``, ``activation``, ``observed``.
+        **row: Class attributes: ``sources``, ``activation``, ``observed``, ``order``, ``renamed``.
     """
     text = f"{doc}\n\nTakes the arguments of ``{of.__name__}``, and ``scale`` and ``zero_point`` by name."
+    if "order" in row:
+        text += f" By position: {', '.join(f'``{name}``' for name in row['order'])}."
     return type(name, (base,), {"layer_class": of, "sources": (of,), "__doc__": text, "__module__": module, **row})
 
 
@@ -37,6 +39,7 @@ def weighted(name: str, of: type[nn.Module], sources: tuple[type[nn.Module], ...
 
 
 RELU: Activation = ("clamp", 0.0, None)
+LINEAR = ("in_features", "out_features", "bias", "dtype")
 
 
 def _conv(dims: int) -> type[Any]:
@@ -46,7 +49,7 @@ def _conv(dims: int) -> type[Any]:
 
 
 Conv1d, Conv2d, Conv3d = map(_conv, (1, 2, 3))
-Linear = weighted("Linear", nn.Linear, (nn.Linear, qat.Linear))
+Linear = weighted("Linear", nn.Linear, (nn.Linear, qat.Linear), order=LINEAR, renamed={"bias_": "bias"})
 
 _BATCH, _NORM = "Batch norm by its running statistics.", "in float32 from the exact values, rounded once."
 BatchNorm1d = quantized_layer("BatchNorm1d", nn.BatchNorm1d, f"{_BATCH} Input ``[N, C]`` or ``[N, C, L]``.")
@@ -58,13 +61,21 @@ InstanceNorm1d = quantized_layer("InstanceNorm1d", nn.InstanceNorm1d, f"Instance
 InstanceNorm2d = quantized_layer("InstanceNorm2d", nn.InstanceNorm2d, f"Instance norm: {_NORM} ``[N, C, H, W]``.")
 InstanceNorm3d = quantized_layer("InstanceNorm3d", nn.InstanceNorm3d, f"Instance norm: {_NORM} ``[N, C, D, H, W]``.")
 
+_RESULT = ("scale", "zero_point")
 ReLU = quantized_layer("ReLU", nn.ReLU, "``max(q, zero_point)``; the result keeps the input's qparams.", observed=False)
 ReLU6 = quantized_layer("ReLU6", nn.ReLU6, "Clamp to 0..6; the result keeps the input's qparams.", observed=False)
 CELU = quantized_layer("CELU", nn.CELU, "CELU by an exact table of 256 entries.")
-ELU = quantized_layer("ELU", nn.ELU, "ELU by an exact table of 256 entries.")
+ELU = quantized_layer("ELU", nn.ELU, "ELU by an exact table of 256 entries.", order=(*_RESULT, "alpha", "inplace"))
 GELU = quantized_layer("GELU", nn.GELU, "GELU by an exact table of 256 entries.")
-Hardswish = quantized_layer("Hardswish", nn.Hardswish, "Hard swish by an exact table of 256 entries.")
-LeakyReLU = quantized_layer("LeakyReLU", nn.LeakyReLU, "Leaky ReLU by an exact table of 256 entries.")
+Hardswish = quantized_layer(
+    "Hardswish", nn.Hardswish, "Hard swish by an exact table of 256 entries.", order=(*_RESULT, "inplace")
+)
+LeakyReLU = quantized_layer(
+    "LeakyReLU",
+    nn.LeakyReLU,
+    "Leaky ReLU by an exact table of 256 entries.",
+    order=(*_RESULT, "negative_slope", "inplace"),
+)
 Mish = quantized_layer("Mish", nn.Mish, "Mish by an exact table of 256 entries.")
 SELU = quantized_layer("SELU", nn.SELU, "SELU by an exact table of 256 entries.")
 SiLU = quantized_layer("SiLU", nn.SiLU, "SiLU by an exact table of 256 entries.")

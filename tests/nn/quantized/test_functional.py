@@ -55,17 +55,14 @@ def within_a_quantum(ours: QTensor, theirs: Tensor) -> bool:
 ROWS = {1: "S146", 2: "S147", 3: "S148"}
 CONVS = [
     pytest.param(spatial, arguments, marks=pytest.mark.inventory(ROWS[spatial], "S042", "S219"))
-    for spatial, arguments in (
-        (1, {}),
-        (2, {}),
-        (3, {}),
-        (2, {"stride": 2, "padding": 1}),
-        (2, {"stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
-        (2, {"groups": 2}),
-        (1, {"padding": 2, "dilation": 2}),
-        (3, {"padding": (1, 0, 1)}),
-        (2, {"padding": 1, "padding_mode": "reflect"}),
-        (1, {"padding": 2, "padding_mode": "circular"}),
+    for spatial in ROWS
+    for arguments in (
+        {},
+        {"stride": 2, "padding": 1},
+        {"stride": (1, 2, 2)[:spatial], "padding": (1, 0, 1)[:spatial], "dilation": (2, 1, 2)[:spatial]},
+        {"groups": 2},
+        {"padding": 1, "padding_mode": "reflect"},
+        {"padding": 2, "padding_mode": "circular"},
     )
 ]
 
@@ -366,19 +363,37 @@ def test_every_function_is_tried_with_floats() -> None:
     assert set(CALLS) | {"cat"} == set(qF.__all__)
 
 
-@pytest.mark.inventory("S146", "S147", "S148", "S150")
+@pytest.mark.parametrize("spatial", [pytest.param(n, marks=pytest.mark.inventory(row)) for n, row in ROWS.items()])
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda x, w: qF.conv2d(x, w.dequantize(), None), InputError, "weight of torch.float32"),
-        (lambda x, w: qF.conv2d(x, x, None), QuantizationError, "weight of qfx.quint8"),
-        (lambda x, w: qF.conv2d(x, w, None, dtype=qfx.qint32), QuantizationError, "qint32"),
-        (lambda x, w: qF.conv2d(x, w, None, dtype=torch.float32), QuantizationError, "float32"),
-        (lambda x, w: qF.conv2d(x, w, torch.ones(4).int()), InputError, "bias of torch.int32"),
-        (lambda x, w: qF.conv2d(x, w, None, stride=(1, 2, 3)), InputError, "2 dims"),
-        (lambda x, w: qF.conv2d(x, w, None, scale=-1.0), QuantizationError, "-1.0 is not a scale"),
-        (lambda x, w: qF.conv2d(x, w, None, zero_point=300), QuantizationError, "Zero point 300"),
-        (lambda x, w: qF.conv1d(x, w, None), InputError, "conv does not run"),
+        (lambda f, x, w: f(x, w.dequantize(), None), InputError, "weight of torch.float32"),
+        (lambda f, x, w: f(x, x, None), QuantizationError, "weight of qfx.quint8"),
+        (lambda f, x, w: f(x, w, None, dtype=qfx.qint32), QuantizationError, "qint32"),
+        (lambda f, x, w: f(x, w, None, dtype=torch.float32), QuantizationError, "float32"),
+        (lambda f, x, w: f(x, w, torch.ones(4).int()), InputError, "bias of torch.int32"),
+        (lambda f, x, w: f(x, w, None, stride=(1, 2, 3, 4)), InputError, "[123] dims"),
+        (lambda f, x, w: f(x, w, None, scale=-1.0), QuantizationError, "-1.0 is not a scale"),
+        (lambda f, x, w: f(x, w, None, zero_point=300), QuantizationError, "Zero point 300"),
+        (lambda f, x, w: f(x, w[..., 0], None), InputError, "conv does not run"),
+        (
+            lambda f, x, w: f(qfx.quantize_per_tensor(x.dequantize(), 0.1, 0, qfx.qint32), w, None),
+            QuantizationError,
+            "qint32",
+        ),
+    ],
+)
+def test_bad_convolutions(spatial: int, call: Any, error: type[Exception], match: str) -> None:
+    function = getattr(qF, f"conv{spatial}d")
+    with pytest.raises(error, match=match) as caught:
+        call(function, make(2, 3, *[8] * spatial), weight(4, 3, *[3] * spatial, per_channel=False))
+    assert caught.value.remedy
+
+
+@pytest.mark.inventory("S150")
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
         (lambda x, w: qF.linear(x, w[..., 0, 0]), InputError, "linear does not run"),
         (lambda x, w: qF.linear(qfx.quantize_per_tensor(torch.randn(2, 3), 0.1, 0, qfx.qint32), w), QfxError, "qint32"),
         (lambda x, w: qF.avg_pool2d(x, 9), InputError, "avg_pool does not run"),

@@ -110,7 +110,8 @@ def test_from_float_state_copies_and_repr() -> None:
     expected = module.add(x, y)
     for twin in (other, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(twin.add(x, y).int_repr(), expected.int_repr())
-    assert repr(module) == f"QFunctional(scale={module.scale}, zero_point={module.zero_point})"
+    assert repr(module).startswith("QFunctional(")
+    assert f"scale={module.scale}, zero_point={module.zero_point}" in repr(module)
 
 
 @pytest.mark.inventory("S120", "S121")

@@ -10,24 +10,34 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import qfx
+import qfx.nn.intrinsic as nni
+import qfx.nn.intrinsic.qat as nniqat
 import qfx.nn.intrinsic.quantized as nniq
 import qfx.nn.quantized as nnq
-from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
+from qfx.errors import CalibrationError, ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams
+from qfx.nn.quantized import dynamic
 from qfx.nn.quantized.layer import QuantizedLayer, WeightedLayer
 from qfx.ops.arithmetic import quantize
 from qfx.ops.table import TABLE
 from qfx.quantization import (
+    DeQuantStub,
     QConfig,
+    QConfigDynamic,
+    QuantStub,
     default_qconfig,
     default_weight_observer,
+    get_default_qat_qconfig,
     get_default_qconfig,
     prepare,
+    prepare_qat,
 )
 from qfx.quantization.observer import MinMaxObserver
 from qfx.tensor import QTensor, quantize_per_channel, quantize_per_tensor
+from tests.nn.test_intrinsic import members, shape
 
 X = QParams(0.05, 101, QDType.quint8)
 
@@ -63,6 +73,13 @@ def set_random(module: WeightedLayer, per_channel: bool) -> None:
     module.set_weight_bias(random_weight(shape, per_channel), bias)
 
 
+def convolution(dims: int, *, stride: Any = 1, padding: Any = 0, dilation: int = 1, groups: int = 1) -> dict[str, Any]:
+    """Attributes of the op ``conv`` for the arguments of a layer of ``dims`` dims, each one int or one a dim."""
+    strides, sides, steps = (v if isinstance(v, tuple) else (v,) * dims for v in (stride, padding, dilation))
+    return {"stride": strides, "padding": tuple((s, s) for s in sides), "dilation": steps, "groups": groups}
+
+
+CONV_ROWS = {1: "S122", 2: "S123", 3: "S124"}
 CONVS = [
     {"kernel_size": 3},
     {"kernel_size": 3, "stride": 2, "padding": 1},
@@ -95,42 +112,40 @@ def size(name: str) -> tuple[int, ...]:
 def test_convolutions_equal_the_integer_reference(name: str, given: dict[str, Any], per_channel: bool) -> None:
     module = named(name)(8, 12, scale=0.3, zero_point=97, **given)
     set_random(module, per_channel)
-    dims = len(size(name))
     x = codes(2, 8, *size(name))
     result = module(x)
-    side = (given["kernel_size"] - 1) // 2 if given.get("padding") == "same" else given.get("padding", 0)
-    expected = reference(
-        "conv",
-        module,
-        x,
-        stride=(given.get("stride", 1),) * dims,
-        padding=((side, side),) * dims,
-        dilation=(given.get("dilation", 1),) * dims,
-        groups=given.get("groups", 1),
-    )
+    settings = {k: v for k, v in given.items() if k not in ("kernel_size", "bias")}
+    if given.get("padding") == "same":
+        settings["padding"] = (given["kernel_size"] - 1) // 2
+    expected = reference("conv", module, x, **convolution(len(size(name)), **settings))
     assert torch.equal(result.int_repr(), expected)
     assert result.dtype is qfx.quint8
     assert (result.q_scale(), result.q_zero_point()) == (module.scale, module.zero_point)
     assert module.scale == pytest.approx(0.3)
 
 
-@pytest.mark.inventory("S123")
-def test_asymmetric_kernel_channels_last_and_padding_modes() -> None:
-    module = nnq.Conv2d(8, 4, (3, 5), padding=(2, 1), stride=(1, 2), scale=0.4, zero_point=128)
-    set_random(module, True)
-    x = codes(2, 8, 9, 11)
-    expected = reference("conv", module, x, stride=(1, 2), padding=((2, 2), (1, 1)), dilation=(1, 1), groups=1)
-    assert torch.equal(module(x).int_repr(), expected)
-    last = QTensor(x.codes.contiguous(memory_format=torch.channels_last), X)
-    assert torch.equal(module(last).int_repr(), expected)
-    for mode in ("reflect", "replicate", "circular"):
-        padded = nnq.Conv2d(8, 4, (3, 5), padding=(2, 1), stride=(1, 2), padding_mode=mode, scale=0.4, zero_point=128)
-        padded.set_weight_bias(*module._weight_bias())
-        around = torch.nn.functional.pad(x.codes.float(), (1, 1, 2, 2), mode=mode).to(torch.uint8)
-        inside = reference(
-            "conv", module, QTensor(around, X), stride=(1, 2), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1
+@pytest.mark.parametrize("dims", [pytest.param(n, marks=pytest.mark.inventory(row)) for n, row in CONV_ROWS.items()])
+def test_asymmetric_kernel_channels_last_and_padding_modes(dims: int) -> None:
+    kernel, padding, stride = (3, 5, 2)[:dims], (2, 1, 1)[:dims], (1, 2, 1)[:dims]
+    module, *padded = [
+        named(f"Conv{dims}d")(
+            8, 4, kernel, padding=padding, stride=stride, padding_mode=mode, scale=0.4, zero_point=128
         )
-        assert torch.equal(padded(x).int_repr(), inside), mode
+        for mode in ("zeros", "reflect", "replicate", "circular")
+    ]
+    set_random(module, True)
+    x = codes(2, 8, *(9, 11, 5)[:dims])
+    expected = reference("conv", module, x, **convolution(dims, stride=stride, padding=padding))
+    assert torch.equal(module(x).int_repr(), expected)
+    last = QTensor(x.codes.movedim(1, -1).contiguous().movedim(-1, 1), X)
+    assert last.codes.stride(1) == 1
+    assert torch.equal(module(last).int_repr(), expected)
+    for other in padded:
+        other.set_weight_bias(*module._weight_bias())
+        sides = [amount for amount in reversed(padding) for _ in range(2)]
+        around = torch.nn.functional.pad(x.codes.float(), sides, mode=other.padding_mode).to(torch.uint8)
+        inside = reference("conv", module, QTensor(around, X), **convolution(dims, stride=stride))
+        assert torch.equal(other(x).int_repr(), inside), other.padding_mode
 
 
 @pytest.mark.inventory("S123", "S124", "S125")
@@ -164,7 +179,9 @@ class TestLinear:
         module = named(name)(k, 7, bias=bias, scale=0.2, zero_point=60)
         set_random(module, per_channel)
         x = codes(5, k)
-        assert torch.equal(module(x).int_repr(), reference("linear", module, x))
+        result = module(x)
+        assert torch.equal(result.int_repr(), reference("linear", module, x))
+        assert result.dtype is qfx.quint8
 
     @pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 3, 4), (0,), (0, 3)])
     def test_takes_any_leading_dims(self, name: str, leading: tuple[int, ...]) -> None:
@@ -232,7 +249,7 @@ class TestState:
         torch.save(state, file)
         file.seek(0)
         other, _ = weighted(name)
-        other.set_weight_bias(random_weight(tuple(module.weight().shape), True), None)
+        other.set_weight_bias(random_weight(tuple(module.weight().shape), True), other.bias())
         assert other.load_state_dict(torch.load(file, weights_only=True)) == torch.nn.modules.module._IncompatibleKeys(
             [], []
         )
@@ -279,7 +296,8 @@ def test_set_and_get_weight_and_bias(name: str) -> None:
     other = random_weight(tuple(weight.shape), True)
     before = module(x).int_repr()
     module.set_weight_bias(other, bias + 1)
-    assert module.weight() is other
+    assert torch.equal(module.weight(), other)
+    assert module.weight().qparams == other.qparams
     assert not torch.equal(module(x).int_repr(), before)
     module.set_weight_bias(weight, bias)
     assert torch.equal(module(x).int_repr(), before)
@@ -302,6 +320,59 @@ def test_weights_are_qint8_and_nothing_else(name: str) -> None:
     prepared(torch.randn(2, 8))
     with pytest.raises(ConversionError, match="Weights must be qint8"):
         nnq.Linear.from_float(prepared)
+    state = module.state_dict()
+    with pytest.raises(RuntimeError, match=r"torch\.uint8 can't be qfx\.qint8"):
+        module.load_state_dict({**state, "weight": state["weight"].to(torch.uint8)})
+
+
+@pytest.mark.inventory("S037")
+@pytest.mark.parametrize("name", dynamic.__all__)
+def test_dynamic_weights_are_qint8_or_float16_and_nothing_else(name: str) -> None:
+    module, layer = getattr(dynamic, name)(8, 6), getattr(nn, name)(8, 6)
+    integers = [key for key, value in module.state_dict().items() if value.dtype is torch.int8]
+    assert integers
+    with pytest.raises(UnsupportedError, match=r"can't be qfx\.quint8"):
+        getattr(dynamic, name)(8, 6, dtype=qfx.quint8)
+    layer.qconfig = QConfigDynamic(weight=MinMaxObserver.with_args(dtype="quint8"))
+    with pytest.raises(UnsupportedError, match=r"can't be qfx\.quint8"):
+        getattr(dynamic, name).from_float(layer)
+    for dtype in (torch.uint8, torch.int32, torch.float32, torch.float16):
+        state = module.state_dict()
+        with pytest.raises(QuantizationError, match=f"is {dtype} in the state_dict, but torch.int8 here"):
+            module.load_state_dict({**state, integers[-1]: state[integers[-1]].to(dtype)})
+
+
+FUSED_ROWS = {"LinearReLU": "S069", "ConvReLU1d": "S070", "ConvReLU2d": "S071", "ConvReLU3d": "S072"}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        pytest.param(name, source, marks=pytest.mark.inventory(row))
+        for name, row in FUSED_ROWS.items()
+        for source in ([name, name.replace("Conv", "ConvBn")] if "Conv" in name else [name])
+    ],
+)
+def test_from_float_takes_the_fused_float_layer_and_the_trained_one(name: str, source: str, trained: bool) -> None:
+    layers = [layer.eval() for layer in members(source)]
+    plain: Any = fuse_conv_bn_eval(*copy.deepcopy(layers[:2])) if "Bn" in source else copy.deepcopy(layers[0])
+    model = nn.Sequential(getattr(nni, source)(*layers)).train(trained)
+    model.qconfig = get_default_qat_qconfig() if trained else get_default_qconfig()
+    prepared = (prepare_qat if trained else prepare)(model).eval()[0]
+    x = codes(*shape(source))
+    prepared(x.dequantize())
+    assert type(prepared) is getattr(nniqat if trained else nni, source)
+    module = named(name).from_float(prepared)
+    assert module.qparams.per_tensor() == prepared.activation_post_process.qparams().per_tensor()
+    scales = module.weight().q_per_channel_scales().reshape(-1, *[1] * (plain.weight.dim() - 1))
+    # Half a step, and the float32 rounding of folding: up to 128 steps times a few times 2^-24.
+    assert bool(((module.weight().dequantize() - plain.weight).abs() <= scales * (0.5 + 1e-4)).all())
+    torch.testing.assert_close(module.bias(), plain.bias.detach())
+    op, attributes = ("linear", {}) if name == "LinearReLU" else ("conv", convolution(int(name[-2]), padding=1))
+    result = module(x)
+    assert torch.equal(result.int_repr(), reference(op, module, x, **attributes))
+    assert int(result.int_repr().min()) == module.zero_point
 
 
 @pytest.mark.inventory("S118", "S119")
@@ -316,6 +387,20 @@ class TestQuantize:
             )
             assert (result.q_scale(), result.q_zero_point(), result.dtype) == (module.scale, 3, dtype)
             assert torch.equal(nnq.DeQuantize()(result), result.dequantize())
+
+    @pytest.mark.parametrize("dtype", [qfx.quint8, qfx.qint8], ids=["quint8", "qint8"])
+    def test_from_float_takes_the_observed_stub(self, dtype: QDType) -> None:
+        stub = prepare(QuantStub(QConfig(MinMaxObserver.with_args(dtype=dtype), default_weight_observer)))
+        with pytest.raises(CalibrationError):
+            nnq.Quantize.from_float(stub)
+        x = torch.randn(5, 6)
+        stub(x)
+        module, found = nnq.Quantize.from_float(stub), stub.activation_post_process.qparams()
+        assert (module.scale, module.zero_point, module.dtype) == (*found.per_tensor(), dtype)
+        assert torch.equal(module(x), qfx.quantize_per_tensor(x, *found.per_tensor(), dtype))
+        assert torch.equal(nnq.DeQuantize.from_float(DeQuantStub())(module(x)), module(x).dequantize())
+        with pytest.raises(ConversionError, match="has no observer"):
+            nnq.Quantize.from_float(QuantStub())
 
     def test_state_and_repr(self) -> None:
         module = nnq.Quantize(torch.tensor([0.1]), torch.tensor([3]), qfx.qint8)
@@ -342,10 +427,7 @@ def test_scale_and_zero_point_of_a_module_are_those_of_its_result() -> None:
         module.scale, module.zero_point = scale, zero
         result = module(x)
         assert (result.q_scale(), result.q_zero_point()) == (scale, zero)
-        assert torch.equal(
-            result.int_repr(),
-            reference("conv", module, x, stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1),
-        )
+        assert torch.equal(result.int_repr(), reference("conv", module, x, **convolution(2, padding=1)))
 
 
 @pytest.mark.inventory("S039")
@@ -365,6 +447,9 @@ def test_per_channel_weights_lose_less_on_channels_of_different_range(name: str)
         assert (module.weight().qscheme() is qfx.per_channel_affine) == (not errors)
         error = module.weight().dequantize() - layer.weight.detach()
         errors.append((error.flatten(1).norm(dim=1) / layer.weight.detach().flatten(1).norm(dim=1)).max())
+        given = codes(*x.shape)
+        op, attributes = ("linear", {}) if name == "Linear" else ("conv", convolution(int(name[-2])))
+        assert torch.equal(module(given).int_repr(), reference(op, module, given, **attributes))
     assert errors[0] * 20 < errors[1]
 
 

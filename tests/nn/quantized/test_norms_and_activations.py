@@ -19,29 +19,43 @@ from qfx.quantization import (
 from qfx.tensor import QTensor
 from tests.nn.quantized.test_layers import X, codes, named
 
+VECTORS, IMAGES, VOLUMES = (3, 6, 9), (3, 6, 5, 4), (3, 6, 5, 4, 3)
+LAYERS: dict[str, tuple[tuple[int, ...], tuple[Any, ...], dict[str, Any]]] = {
+    **{
+        f"{norm}{dims}d{text}": (shape, (6,), settings)
+        for norm in ("BatchNorm", "InstanceNorm")
+        for dims, shape in ((1, VECTORS), (2, IMAGES), (3, VOLUMES))
+        for text, settings in (
+            ("", {}),
+            (" with eps", {"eps": 0.1}),
+            (" with factors", {"affine": True}),
+            (" without factors", {"affine": False}),
+        )
+    },
+    "LayerNorm": ((3, 6, 5), ((6, 5),), {}),
+    "GroupNorm": (IMAGES, (3, 6), {}),
+    **{n: ((7, 50), (), {}) for n in ("ELU", "Hardswish", "CELU", "GELU", "Mish", "SELU", "SiLU", "Softplus")},
+    "ELU with alpha": ((7, 50), (), {"alpha": 0.3}),
+    "CELU with alpha": ((7, 50), (), {"alpha": 0.3}),
+    "LeakyReLU": ((7, 50), (), {"negative_slope": 0.2}),
+}
+"""For each quantized class, with a remark on its settings: a shape of input, arguments and keywords."""
 
-def float_layers() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    """A float layer with parameters that are not trivial, and a shape of input, for each quantized class."""
-    made: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-        "BatchNorm1d": (nn.BatchNorm1d(6), (3, 6, 9)),
-        "BatchNorm2d": (nn.BatchNorm2d(6), (3, 6, 5, 4)),
-        "BatchNorm3d": (nn.BatchNorm3d(6), (3, 6, 5, 4, 3)),
-        "LayerNorm": (nn.LayerNorm((6, 5)), (3, 6, 5)),
-        "GroupNorm": (nn.GroupNorm(3, 6), (3, 6, 5, 4)),
-        "InstanceNorm1d": (nn.InstanceNorm1d(6), (3, 6, 9)),
-        "InstanceNorm2d": (nn.InstanceNorm2d(6, affine=True), (3, 6, 5, 4)),
-        "InstanceNorm3d": (nn.InstanceNorm3d(6, affine=True), (3, 6, 5, 4, 3)),
-        **{n: (getattr(nn, n)(), (7, 50)) for n in ("ELU", "Hardswish", "CELU", "GELU", "Mish", "SELU", "SiLU")},
-        "LeakyReLU": (nn.LeakyReLU(0.2), (7, 50)),
-        "Softplus": (nn.Softplus(), (7, 50)),
-    }
+
+def float_layer(name: str) -> Any:
+    """The float layer of a row of LAYERS, with parameters that are not trivial."""
+    _, args, kwargs = LAYERS[name]
+    module = getattr(nn, class_of(name))(*args, **kwargs)
     generator = torch.Generator().manual_seed(3)
-    for module, _ in made.values():
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if tensor.is_floating_point():
-                low = 0.5 if "var" in name else -1.0
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * 2 + low)
-    return made
+    for what, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point():
+            low = 0.5 if "var" in what else -1.0
+            tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * 2 + low)
+    return module.eval()
+
+
+def class_of(name: str) -> str:
+    return name.partition(" ")[0]
 
 
 OWN_ROWS = {
@@ -56,19 +70,20 @@ OWN_ROWS = {
     "InstanceNorm3d": "S137",
 }
 OWN = [
-    pytest.param(name, marks=pytest.mark.inventory(OWN_ROWS[name]) if name in OWN_ROWS else ())
-    for name in float_layers()
+    pytest.param(
+        name, marks=pytest.mark.inventory("S038", OWN_ROWS[class_of(name)]) if class_of(name) in OWN_ROWS else ()
+    )
+    for name in LAYERS
 ]
 
 
 def converted(name: str) -> tuple[nn.Module, Any, QTensor]:
-    layer, shape = float_layers()[name]
-    layer = layer.eval()
+    layer = float_layer(name)
     layer.qconfig = get_default_qconfig()
     prepared = prepare(layer)
-    x = codes(*shape)
+    x = codes(*LAYERS[name][0])
     prepared(x.dequantize())
-    return layer, named(name).from_float(prepared), x
+    return layer, named(class_of(name)).from_float(prepared), x
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -80,13 +95,12 @@ class TestOwnQParams:
         expected = quantize(layer(x.dequantize()), scale, zero, 0, 255)
         assert int((result.int_repr().long() - expected).abs().max()) <= 1
         assert (result.q_scale(), result.q_zero_point()) == (module.scale, module.zero_point)
+        assert result.dtype is qfx.quint8
 
     def test_state_round_trips(self, name: str) -> None:
         _, module, x = converted(name)
-        arguments = {"LayerNorm": ((6, 5),), "GroupNorm": (3, 6), "LeakyReLU": (0.2,)}
-        given = arguments.get(name, (6,) if "Norm" in name else ())
-        kwargs = {"affine": True} if name in ("InstanceNorm2d", "InstanceNorm3d") else {}
-        other = named(name)(*given, **kwargs)
+        _, args, kwargs = LAYERS[name]
+        other = named(class_of(name))(*args, **kwargs)
         other.load_state_dict(module.state_dict())
         expected = module(x).int_repr()
         for twin in (other, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
@@ -95,7 +109,7 @@ class TestOwnQParams:
 
     def test_takes_the_arguments_of_its_float_layer(self, name: str) -> None:
         _, module, _ = converted(name)
-        described = float_layers()[name][0].extra_repr()
+        described = float_layer(name).extra_repr()
         assert module.extra_repr().startswith(described)
         assert module.extra_repr().endswith(f"scale={module.scale}, zero_point={module.zero_point}")
 
@@ -133,8 +147,8 @@ def test_a_loaded_batch_norm_forgets_what_it_folded_before() -> None:
     assert not torch.equal(module(x).int_repr(), before)
 
 
-@pytest.mark.inventory("S134", "S135", "S136")
-@pytest.mark.parametrize("name", ["GroupNorm", "InstanceNorm1d", "InstanceNorm2d"])
+@pytest.mark.inventory("S134", "S135", "S136", "S137")
+@pytest.mark.parametrize("name", [name for name in LAYERS if name.startswith(("GroupNorm", "InstanceNorm"))])
 def test_constant_groups_stay_finite(name: str) -> None:
     _, module, x = converted(name)
     constant = QTensor(torch.full_like(x.codes, 7), X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from qfx.nn import intrinsic, qat
 from qfx.nn.recast import recast
-from qfx.quantization.fold import fold_batch_norm
+from qfx.quantization.fold import affine_of, fold_batch_norm
 from qfx.quantization.qconfig import QConfig
 
 Made = TypeVar("Made", bound="WithBatchNorm")
@@ -39,7 +40,7 @@ class WithBatchNorm(qat.RoundedWeight):
     2018, section 3.2). A channel with ``gamma == 0`` is rounded as with 1, so that it can still be trained.
 
     Args:
-        *args: Arguments of the float convolution.
+        *args: Arguments of the float convolution, with ``bias=False`` by default; then those below, in this order.
         eps: Of the batch norm.
         momentum: Of the batch norm.
         freeze_bn: Start with frozen statistics.
@@ -59,7 +60,14 @@ class WithBatchNorm(qat.RoundedWeight):
         qconfig: QConfig | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, qconfig=qconfig, **kwargs)
+        count = self._layer_arguments()
+        own: dict[str, Any] = {"eps": eps, "momentum": momentum, "freeze_bn": freeze_bn, "qconfig": qconfig}
+        if len(args) > count + len(own):
+            raise TypeError(f"{type(self).__name__} takes at most {count + len(own)} arguments by position")
+        own |= dict(zip(own, args[count:], strict=False))
+        eps, momentum, freeze_bn, qconfig = own.values()
+        layer = inspect.signature(self._layer_class()).bind(*args[:count], **kwargs).arguments
+        super().__init__(**{"bias": False, **layer}, qconfig=qconfig)
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[self.weight.dim() - 3]
         self.bn = norm(self.weight.shape[0], eps, momentum)
         self._freeze(freeze_bn)
@@ -97,6 +105,7 @@ class WithBatchNorm(qat.RoundedWeight):
 
     @classmethod
     def _of_members(cls: type[Made], mod: Any) -> Made:
+        affine_of(mod[1])
         made = recast(mod[0], cls)
         made.bn = mod[1]
         made._freeze(False)

@@ -8,7 +8,7 @@ from torch import nn
 
 from qfx.nn import intrinsic
 from qfx.nn.intrinsic import qat
-from qfx.nn.quantized.rows import RELU, weighted
+from qfx.nn.quantized.rows import LINEAR, RELU, weighted
 
 
 def _conv(dims: int) -> type[Any]:
@@ -18,4 +18,11 @@ def _conv(dims: int) -> type[Any]:
 
 
 ConvReLU1d, ConvReLU2d, ConvReLU3d = map(_conv, (1, 2, 3))
-LinearReLU = weighted("LinearReLU", nn.Linear, (intrinsic.LinearReLU, qat.LinearReLU), activation=RELU, module=__name__)
+LinearReLU = weighted(
+    "LinearReLU",
+    nn.Linear,
+    (intrinsic.LinearReLU, qat.LinearReLU),
+    activation=RELU,
+    order=LINEAR,
+    module=__name__,
+)

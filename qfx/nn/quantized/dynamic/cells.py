@@ -30,7 +30,7 @@ class RecurrentCell(DynamicModule):
         dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or more than 32768 features.
         ConversionError: Another nonlinearity.
     """
 
@@ -80,9 +80,8 @@ class RecurrentCell(DynamicModule):
         x, batched = input, input.dim() == 2
         if not batched:
             x, states = x.unsqueeze(0), tuple(h.unsqueeze(0) for h in states)
-        (flat,) = self.program((), self._build)(
-            x.detach(), *(h.detach().unsqueeze(0) for h in states), torch.tensor([float(len(x))])
-        )
+        sizes = torch.tensor([len(x)], dtype=torch.float32, device="cpu")
+        (flat,) = self.program((), self._build)(x.detach(), *(h.detach().unsqueeze(0) for h in states), sizes)
         n = len(x) * self.hidden_size
         after = [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1) for i in range(len(states))]
         if not batched:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
 from qfx.nn.quantized.dynamic.gradient import without_gradient
-from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import MOST_FEATURES, SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
 from qfx.runtime import Executable, ProgramBuilder
 
 Made = TypeVar("Made", bound="Linear")
@@ -33,14 +33,15 @@ class Linear(DynamicModule):
         dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or more than 32768 features in float16.
     """
 
     def __init__(self, in_features: int, out_features: int, bias_: bool = True, dtype: Any = QDType.qint8) -> None:
         super().__init__(dtype)
         self.in_features, self.out_features = in_features, out_features
         biases: dict[str, tuple[int, ...]] = {"bias": (out_features,)} if bias_ else {}
-        self.declare({"weight": (out_features, in_features), **biases})
+        most = MOST_FEATURES if self.dtype is torch.float16 else None
+        self.declare({"weight": (out_features, in_features), **biases}, most)
 
     @classmethod
     def from_float(cls: type[Made], mod: nn.Module) -> Made:
@@ -113,8 +114,8 @@ class Linear(DynamicModule):
                 self._buffers["weight"] = w.detach().clone()
             else:
                 self._buffers["weight"] = w.int_repr().detach().clone()
-                self._buffers["weight" + SCALE] = torch.tensor(qparams.scale, dtype=torch.float32)
-                self._buffers["weight" + ZERO_POINT] = torch.tensor(qparams.zero_point, dtype=torch.int64)
+                self._buffers["weight" + SCALE] = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
+                self._buffers["weight" + ZERO_POINT] = torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu")
             self._buffers.pop("bias", None)
             if b is not None:
                 self._buffers["bias"] = b.detach().to(torch.float32, copy=True)

@@ -79,7 +79,7 @@ class Recurrent(DynamicModule):
         dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or more than 32768 features.
         ConversionError: Sizes, dropout, projection or nonlinearity that the float layer does not have either.
     """
 
@@ -207,17 +207,19 @@ class Recurrent(DynamicModule):
         if self.batch_first:
             x = x.transpose(0, 1)
         time, batch, features = x.shape
-        sizes = torch.full((time,), float(batch))
+        sizes = torch.full((time,), float(batch), dtype=torch.float32, device="cpu")
         y, after = self._run(x.reshape(time * batch, features), sizes, batch, states)
         y = y.view(time, batch, -1)
         return (y.transpose(0, 1) if self.batch_first else y), after
 
     def _packed(self, x: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         self._check_input(x.data, (2,))
-        states = None if hx is None else self._listed(hx)
-        if states is not None and x.sorted_indices is not None:
-            states = tuple(h.index_select(1, x.sorted_indices) for h in states)
         batch = int(x.batch_sizes[0]) if len(x.batch_sizes) else 0
+        states = None if hx is None else self._listed(hx)
+        if states is not None:
+            self._check_states(states, batch)
+            if x.sorted_indices is not None:
+                states = tuple(h.index_select(1, x.sorted_indices) for h in states)
         y, after = self._run(x.data, x.batch_sizes.to(torch.float32), batch, states)
         if x.unsorted_indices is not None:
             after = tuple(h.index_select(1, x.unsorted_indices) for h in after)
@@ -231,10 +233,10 @@ class Recurrent(DynamicModule):
                 f"{type(self).__name__} got {'an empty batch' if batch == 0 else 'sequences without a time step'}.",
                 remedy="Pass at least one sequence with at least one time step.",
             )
-        count = self.num_layers * self._directions
         if states is None:
+            count = self.num_layers * self._directions
             states = tuple(x.new_zeros(count, batch, size) for size in self._state_sizes)
-        self._check_states(states, count, batch)
+        self._check_states(states, batch)
         if self.training and self.dropout > 0.0 and self.num_layers > 1:
             y, after = self._run_dropping(x, sizes, states)
         else:
@@ -312,7 +314,8 @@ class Recurrent(DynamicModule):
                 remedy=f"Pass {' or '.join(map(str, dims))} dimensions, the last of size {self.input_size}.",
             )
 
-    def _check_states(self, states: State, count: int, batch: int) -> None:
+    def _check_states(self, states: State, batch: int) -> None:
+        count = self.num_layers * self._directions
         for name, h, size in zip(("hidden", "cell"), states, self._state_sizes, strict=False):
             if tuple(h.shape) != (count, batch, size):
                 raise InputError(

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from qfx.errors import ConversionError, QuantizationError, UnsupportedError
 from qfx.ir.types import QDType
+from qfx.nn.quantized.snapshot import Snapshot
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.runtime import Executable, ProgramBuilder
 
 SCALE, ZERO_POINT = "_scale", "_zero_point"
+MOST_FEATURES = 1 << 15
 
 
 def weight_dtype(dtype: Any) -> QDType | torch.dtype:
@@ -53,21 +55,31 @@ class DynamicModule(nn.Module):
     def __init__(self, dtype: Any) -> None:
         super().__init__()
         self.dtype = weight_dtype(dtype)
-        self._programs: dict[Any, tuple[Any, Executable]] = {}
+        self._programs: dict[Any, tuple[Snapshot, Executable]] = {}
 
     # ------------------------------------------------------------ weights
 
-    def declare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Zeros for each name: weights where there are two dims, biases where there is one."""
-        for name, shape in shapes.items():
-            if len(shape) == 1:
-                self._buffers[name] = torch.zeros(shape)
-            elif self.dtype is torch.float16:
-                self._buffers[name] = torch.zeros(shape, dtype=torch.float16)
-            else:
-                self._buffers[name] = torch.zeros(shape, dtype=torch.int8)
-                self._buffers[name + SCALE] = torch.ones(())
-                self._buffers[name + ZERO_POINT] = torch.zeros((), dtype=torch.int64)
+    def declare(self, shapes: Mapping[str, tuple[int, ...]], most: int | None = MOST_FEATURES) -> None:
+        """Zeros for each name: weights where there are two dims, biases where there is one.
+
+        Raises:
+            UnsupportedError: A weight with more columns than the kernels take.
+        """
+        widest = max((shape[1] for shape in shapes.values() if len(shape) == 2), default=0)
+        if most is not None and widest > most:
+            raise UnsupportedError(
+                f"A dynamic {type(self).__name__} takes at most {most} features, not {widest}.",
+                why=f"That is what its kernels are made for with dtype={self.dtype!r}.",
+                remedy="Keep this layer float: leave it out of what quantize_dynamic converts.",
+            )
+        weights = torch.float16 if self.dtype is torch.float16 else torch.int8
+        with torch.inference_mode(False):
+            for name, shape in shapes.items():
+                dtype = torch.float32 if len(shape) == 1 else weights
+                self._buffers[name] = torch.zeros(shape, dtype=dtype, device="cpu")
+                if dtype is torch.int8:
+                    self._buffers[name + SCALE] = torch.ones((), dtype=torch.float32, device="cpu")
+                    self._buffers[name + ZERO_POINT] = torch.zeros((), dtype=torch.int64, device="cpu")
 
     def take(self, mod: nn.Module, names: Mapping[str, str]) -> None:
         """Quantize the float tensors ``names`` (own name: name in ``mod``) as the qconfig of ``mod`` says.
@@ -125,11 +137,11 @@ class DynamicModule(nn.Module):
 
     def program(self, key: Any, build: Callable[[], Executable]) -> Executable:
         """The executable of ``key``, made again where a buffer has changed."""
-        state = tuple((id(t), 0 if t.is_inference() else t._version) for t in self._buffers.values() if t is not None)
+        now = Snapshot.of(t for t in self._buffers.values() if t is not None)
         known = self._programs.get(key)
-        if known is None or known[0] != state:
+        if known is None or not known[0].matches(now):
             with torch.inference_mode(False):
-                known = self._programs[key] = state, build()
+                known = self._programs[key] = now, build()
         return known[1]
 
     # ------------------------------------------------------------ what torch does with modules
@@ -142,7 +154,7 @@ class DynamicModule(nn.Module):
             given = state_dict.get(prefix + name)
             if own is None or not isinstance(given, Tensor):
                 continue
-            if given.dtype != own.dtype and torch.float16 in (given.dtype, own.dtype):
+            if given.dtype != own.dtype and (own.dtype is torch.int8 or torch.float16 in (given.dtype, own.dtype)):
                 raise QuantizationError(
                     f"{prefix + name} is {given.dtype} in the state_dict, but {own.dtype} here.",
                     why=f"This {type(self).__name__} has dtype={self.dtype!r}.",
@@ -154,7 +166,7 @@ class DynamicModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        probe = fn(torch.zeros(1))
+        probe = fn(torch.zeros(1, dtype=torch.float32, device="cpu"))
         if probe.device.type != "cpu" or probe.dtype is not torch.float32:
             raise UnsupportedError(
                 f"A {type(self).__name__} can't become {probe.dtype} on {probe.device}.",
