@@ -19,7 +19,7 @@ from torch import nn
 import qfx
 from benchmarks import photos, zoo
 from benchmarks.metrics import agreement, logits, sqnr
-from benchmarks.timing import Contender, interleaved
+from benchmarks.timing import summary, take_turn
 
 THREADS = 2
 PICTURE = Path("build/efficientnet_lite0.svg")
@@ -65,14 +65,13 @@ def show_accuracy(model: nn.Module, qmodel: nn.Module) -> None:
 
 
 def show_latency(model: nn.Module, qmodel: nn.Module) -> None:
-    def prepare(threads: int) -> None:
+    image = photos.crops(1, photos.TIMING_SEED)
+    for threads in range(1, THREADS + 1):
         torch.set_num_threads(threads)
         qfx.set_num_threads(threads)
-
-    contenders = {"float": Contender(model, prepare), "int8": Contender(qmodel, prepare)}
-    for threads in range(1, THREADS + 1):
-        samples = interleaved(contenders, photos.crops(1, photos.TIMING_SEED), threads, seconds=1.0).samples
-        slow, fast = samples["float"].median, samples["int8"].median
+        with torch.inference_mode():
+            turns = [[take_turn(lambda net=net: net(image), 0.25) for net in (model, qmodel)] for _ in range(4)]
+        slow, fast = (summary(own).median for own in zip(*turns, strict=True))
         print(f"one image, threads {threads}: float {slow:.1f} ms, int8 {fast:.2f} ms, {slow / fast:.1f} times as fast")
 
 
