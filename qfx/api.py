@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from qfx import pipeline
 from qfx.batches import Signature, split_batch
-from qfx.calibration import Calibration, calibrate, first_batch, require_cpu
+from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
 from qfx.frontends.shapes import propagate_shapes, record_shapes
@@ -21,6 +21,7 @@ from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
+from qfx.quantization.accepted import require_cpu
 
 
 def quantize_fx(

@@ -98,19 +98,3 @@ def _iterate(data: Any) -> Iterable[Any]:
             remedy="Pass a list of batches (tensors), a DataLoader, or a function that takes the prepared model.",
         )
     return data
-
-
-def require_cpu(model: nn.Module) -> None:
-    """Raise unless every parameter and buffer is on the CPU.
-
-    Raises:
-        InputError: A tensor is elsewhere.
-    """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.device.type != "cpu":
-            raise InputError(
-                f"The model's {name!r} is on {tensor.device}.",
-                where=name.rpartition(".")[0],
-                why="qfx's int8 runtime runs on the CPU.",
-                remedy="Move it with .cpu(): the float model, or the calibrated one before it is converted.",
-            )
