@@ -12,10 +12,10 @@ def dynamic_qparams(x: Tensor, *, reduce_range: bool) -> tuple[Tensor, Tensor]:
     """Scale (float32) and zero point (int64), 0-d, that map the range of all of ``x``, zero included, to 8 bits.
 
     The same numbers as :func:`qfx.ops.arithmetic.affine_qparams` over ``0..127`` with ``reduce_range``, else
-    ``0..255``, in tensor arithmetic. NaN in ``x`` is passed over; an infinity makes the scale NaN.
+    ``0..255``, in tensor arithmetic. NaN or an infinity in ``x`` makes the scale NaN, and so all that it scales.
     """
     qmax = 127 if reduce_range else 255
-    values = torch.cat([torch.where(x.isnan(), 0.0, x).reshape(-1), x.new_zeros(1)]).double()
+    values = torch.cat([x.reshape(-1), x.new_zeros(1)]).double()
     low, high = values.min(), values.max()
     scale = ((high - low) / qmax).float()
     scale = torch.where(scale == 0.0, torch.ones_like(scale), scale)

@@ -83,4 +83,37 @@ def arena_layout(buffers: Sequence[tuple[int, int, int]]) -> tuple[tuple[int, ..
 def round_to_moments(
     target: np.ndarray, moments: np.ndarray, codes: np.ndarray, lo: int, hi: int, threads: int
 ) -> None: ...
+def fake_quant_forward(
+    x: int,
+    y: int,
+    passed: int,
+    scale: int,
+    zero_point: int,
+    layout: tuple[int, int, int, int],
+    bounds: tuple[int, int],
+    gate: tuple[float, float],
+    statistics: tuple[int, int, bool, float, bool, int, float, int] | None,
+    threads: int,
+    isa: str = "",
+) -> int: ...
+def fake_quant_extremes(
+    x: int, layout: tuple[int, int, int, int], result: int, threads: int, isa: str = ""
+) -> bool: ...
+def fake_quant_backward(
+    g: int, passed: int, gx: int, layout: tuple[int, int, int, int], threads: int, isa: str = ""
+) -> None: ...
+def fake_quant_learn_backward(
+    x: int,
+    g: int,
+    gx: int,
+    scale: int,
+    zero_point: int,
+    sums: int,
+    layout: tuple[int, int, int, int],
+    bounds: tuple[int, int],
+    gate: tuple[float, float],
+    threads: int,
+    isa: str = "",
+) -> None: ...
+def fake_quant_mask_bytes(layout: tuple[int, int, int, int]) -> int: ...
 def op_names() -> list[str]: ...

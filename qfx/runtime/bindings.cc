@@ -10,6 +10,7 @@
 #include "runtime/arena.h"
 #include "runtime/errors.h"
 #include "runtime/executable.h"
+#include "runtime/fake_quant_bindings.h"
 #include "runtime/peaks.h"
 #include "runtime/program.h"
 #include "runtime/shapes.h"
@@ -116,23 +117,40 @@ nb::tuple to_tuples(const std::vector<Dims>& shapes) {
   return nb::tuple(items);
 }
 
-// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices) a kernel; the sizes are of the whole
-// batch, whatever the slices.
-void describe_works_of(const Plan& plan, const Slices* slices, nb::list& records) {
-  const int64_t count = slices != nullptr ? slices->count : 1;
+// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices) a kernel.
+void describe_works_of(const Plan& plan, nb::list& records) {
   for (const PlannedWork& w : plan.works) {
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
+                                  w.max_threads, w.barrier, 1));
+  }
+}
+
+// Likewise, of all slices together: shapes of the whole batch or image, whatever the slices.
+void describe_slices_of(const Plan& plan, nb::list& records) {
+  const Slices& slices = *plan.slices;
+  const auto count = static_cast<int64_t>(slices.parts.size());
+  for (size_t i = 0; i < slices.plans[0]->works.size(); ++i) {
+    const PlannedWork& w = slices.plans[0]->works[i];
     Dims shape = w.shape;
-    if (slices != nullptr) shape[0] *= count;
-    const int64_t threads = slices != nullptr ? std::max<int64_t>(count, w.max_threads) : w.max_threads;
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), w.bytes * count,
-                                  w.work->cost() * count, threads, slices == nullptr && w.barrier, count));
+    if (!slices.are_bands) {
+      shape[0] *= count;
+    } else if (w.step >= 0) {
+      shape = plan.values[plan.loaded->program->steps()[w.step].output].shape;
+    }
+    int64_t bytes = 0, cost = 0;
+    for (const Slice& slice : slices.parts) {
+      bytes += slices.plans[slice.plan]->works[i].bytes;
+      cost += slices.plans[slice.plan]->works[i].work->cost();
+    }
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), bytes, cost,
+                                  std::max<int64_t>(count, w.max_threads), false, count));
   }
 }
 
 nb::list describe_works(const Plan& plan) {
   nb::list records;
-  if (plan.slices != nullptr) describe_works_of(*plan.slices->plan, plan.slices.get(), records);
-  describe_works_of(plan, nullptr, records);
+  if (plan.slices != nullptr) describe_slices_of(plan, records);
+  describe_works_of(plan, records);
   return records;
 }
 
@@ -140,7 +158,7 @@ nb::dict describe_memory(const Plan& plan) {
   nb::dict memory;
   memory["arena_bytes"] = plan.arena_bytes;
   memory["largest_live_bytes"] = plan.largest_live_bytes;
-  memory["slice_bytes"] = plan.slices != nullptr ? plan.slices->plan->arena_bytes : 0;
+  memory["slice_bytes"] = plan.slices != nullptr ? plan.slices->arena_bytes : 0;
   memory["scratch_bytes"] = plan.scratch_bytes;
   memory["packed_bytes"] = plan.loaded->packed_bytes;
   return memory;
@@ -375,6 +393,7 @@ NB_MODULE(_C, m) {
   nb::register_exception_translator(translate);
   bind_program(m);
   bind_executable(m);
+  bind_fake_quant(m);
   m.def("set_num_threads", &set_num_threads, "threads"_a);
   m.def("num_threads", &num_threads, "fallback"_a = 0);
   m.def("thread_pool_name", [] {

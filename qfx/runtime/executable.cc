@@ -61,6 +61,13 @@ struct Team {
   void meet() const noexcept {
     if (size > 1) barrier->wait(size);
   }
+
+  // Of `threads` threads from `lane` on, which one this is; `threads` or more: none of them. A work for the whole team
+  // is split alike every time, so that threads read what they wrote.
+  int part(int lane, int threads) const noexcept {
+    const int distance = threads == size ? tid : tid - lane % size;
+    return distance < 0 ? distance + size : distance;
+  }
 };
 
 // The pointers of one run of a plan, one a work's operand and one a work's result.
@@ -78,10 +85,11 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
     if (work.barrier || seconds != nullptr) team.meet();
     const auto start = seconds != nullptr ? Clock::now() : Clock::time_point();
     const int threads = std::min(team.size, work.max_threads);
+    const int part = team.part(work.lane, threads);
     if (threads == 1) {
-      if (team.tid == 0) work.work->run(slots, slots + work.in.size(), scratch, 0, 1);
-    } else if (team.tid < threads) {
-      work.work->run_together(slots, slots + work.in.size(), scratch, team.tid, threads, *team.meeting);
+      if (part == 0) work.work->run(slots, slots + work.in.size(), scratch, 0, 1);
+    } else if (part < threads) {
+      work.work->run_together(slots, slots + work.in.size(), scratch, part, threads, *team.meeting);
     }
     slots += work.in.size() + 1;
     if (seconds == nullptr) continue;
@@ -92,7 +100,7 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
 }
 
 size_t work_count(const Plan& plan) {
-  return plan.works.size() + (plan.slices ? plan.slices->plan->works.size() : 0);
+  return plan.works.size() + (plan.slices ? plan.slices->plans[0]->works.size() : 0);
 }
 
 int team_size(const Plan& plan, int threads) {
@@ -123,8 +131,8 @@ struct Executable::Frame {
     reserve(arena, static_cast<size_t>(plan.arena_bytes));
     reserve(scratch, aligned(plan.scratch_bytes) * team);
     if (plan.slices != nullptr) {
-      reserve(slice_arenas, slice_stride(*plan.slices->plan) * team);
-      slot_count += plan.slices->plan->slots * team;
+      reserve(slice_arenas, slice_stride(*plan.slices) * team);
+      slot_count += plan.slices->plans[0]->slots * team;
     }
     if (slots.size() < slot_count) slots.resize(slot_count);
   }
@@ -136,8 +144,8 @@ struct Executable::Frame {
   }
 
   // Kernels may read a little past the end of a value: that is not another thread's.
-  static size_t slice_stride(const Plan& plan) {
-    return aligned(static_cast<size_t>(plan.arena_bytes) + AlignedBuffer::kReadSlack);
+  static size_t slice_stride(const Slices& slices) {
+    return aligned(static_cast<size_t>(slices.arena_bytes) + AlignedBuffer::kReadSlack);
   }
 
   static void* at(const void* base, int64_t offset) noexcept {
@@ -152,22 +160,23 @@ struct Executable::Frame {
     return at(arena.data(), l.offset);
   }
 
-  // The same for slice `i` in the memory of thread `owner`.
-  void* resolve_in_slice(const Location& l, const Call& c, int64_t i, int owner) const noexcept {
+  // The same for a slice in the memory of thread `owner`.
+  void* resolve_in_slice(const Location& l, const Call& c, const Slice& slice, int owner) const noexcept {
     using Base = Location::Base;
     const Slices& slices = *c.plan->slices;
-    if (l.base == Base::input) return at(c.in[l.index], l.offset + i * slices.input_bytes[l.index]);
-    if (l.base == Base::output) return at(resolve(slices.out, c), l.offset + i * slices.out_bytes);
+    if (l.base == Base::input) return at(c.in[l.index], l.offset + slice.input_bytes[l.index]);
+    if (l.base == Base::output) return at(resolve(slices.out, c), l.offset + slice.out_bytes);
     if (l.base == Base::constant) return resolve(l, c);
-    return at(slice_arenas.data() + slice_stride(*slices.plan) * static_cast<size_t>(owner), l.offset);
+    return at(slice_arenas.data() + slice_stride(slices) * static_cast<size_t>(owner), l.offset);
   }
 
   // By thread `tid` alone, or with its whole team in the memory of thread 0.
-  void run_slice(const Call& c, int64_t i, int tid, const Team& team) noexcept {
-    const Plan& plan = *c.plan->slices->plan;
+  void run_slice(const Call& c, size_t i, int tid, const Team& team) noexcept {
+    const Slice& slice = c.plan->slices->parts[i];
+    const Plan& plan = *c.plan->slices->plans[slice.plan];
     const bool alone = team.size == 1;
     void** own = slots.data() + c.plan->slots + plan.slots * static_cast<size_t>(tid);
-    fill_slots(plan, own, [&](const Location& l) { return resolve_in_slice(l, c, i, alone ? tid : 0); });
+    fill_slots(plan, own, [&](const Location& l) { return resolve_in_slice(l, c, slice, alone ? tid : 0); });
     run_works(plan, own, scratch_for(*c.plan, tid), team, alone && tid != 0 ? nullptr : c.seconds);
   }
 
@@ -177,9 +186,10 @@ struct Executable::Frame {
 
   // As many slices for each thread as go round, then the others by all threads together.
   void run_slices(const Call& c, const Team& team) noexcept {
-    const int64_t count = c.plan->slices->count, each = count / team.size;
-    for (int64_t i = 0; i < each; ++i) run_slice(c, team.tid * each + i, team.tid, {0, 1, nullptr, nullptr});
-    for (int64_t i = each * team.size; i < count; ++i) {
+    const auto tid = static_cast<size_t>(team.tid), size = static_cast<size_t>(team.size);
+    const size_t count = c.plan->slices->parts.size(), each = count / size;
+    for (size_t i = tid * each; i < (tid + 1) * each; ++i) run_slice(c, i, team.tid, {0, 1, nullptr, nullptr});
+    for (size_t i = each * size; i < count; ++i) {
       team.meet();
       run_slice(c, i, team.tid, team);
     }
@@ -193,7 +203,7 @@ struct Executable::Frame {
     double* seconds = c.seconds;
     if (c.plan->slices != nullptr) {
       c.frame->run_slices(c, team);
-      if (seconds != nullptr) seconds += c.plan->slices->plan->works.size();
+      if (seconds != nullptr) seconds += c.plan->slices->plans[0]->works.size();
     }
     run_works(*c.plan, c.frame->slots.data(), c.frame->scratch_for(*c.plan, tid), team, seconds);
   }

@@ -7,7 +7,9 @@
 #include <stdexcept>
 
 #include "runtime/arena.h"
+#include "runtime/bands.h"
 #include "runtime/errors.h"
+#include "runtime/schedule.h"
 #include "runtime/shapes.h"
 #include "runtime/slices.h"
 
@@ -21,9 +23,13 @@ struct Storage {
   Base base = Base::arena;
   int index = 0;
   int64_t bytes = 0;
-  int first = std::numeric_limits<int>::max(), last = -1;  // works that write and read it
   bool read = false;
 };
+
+// Results of works that come earlier than they have to, so that they share a phase: small ones, that stay in cache
+// until they are read. The most of these bytes whose memory is within kMemoryForPhases of what it would be without.
+constexpr int64_t kLargestInPhases[] = {256 * 1024, 64 * 1024, 16 * 1024};
+constexpr double kMemoryForPhases = 1.1;
 
 // Consecutive channels of a value.
 struct Channels {
@@ -75,9 +81,10 @@ int64_t byte_size(const Dims& shape, DType dtype) {
 // The plan of a whole program, of its first steps, or of the steps after those.
 class Planner {
  public:
+  // band: if set, the inputs are those of this band.
   Planner(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
-          const PlanOptions& options)
-      : program_(*loaded->program), options_(options) {
+          const PlanOptions& options, const Band* band = nullptr)
+      : program_(*loaded->program), options_(options), band_(band) {
     plan_.loaded = std::move(loaded);
     shapes_.resize(program_.values().size());
     places_.resize(program_.values().size());
@@ -92,19 +99,18 @@ class Planner {
   }
 
   // The first steps; the value that they are for is output 0.
-  Plan run_head(const SliceChoice& choice) {
-    plan_steps(0, choice.steps, {choice.value});
-    return finish({choice.value});
+  Plan run_head(int steps, int value) {
+    keeps_order_ = true;
+    plan_steps(0, steps, {value});
+    return finish({value});
   }
 
-  // The steps after `head`, which writes what they read of it before they start.
-  Plan run_tail(const SliceChoice& choice, Plan head) {
-    for (int s = 0; s < choice.steps; ++s) infer_step(s);
-    const DType dtype = program_.values()[choice.value].dtype;
-    const Place place = places_[choice.value] = new_buffer(shapes_[choice.value], dtype);
-    touch(place, 0);
-    plan_steps(choice.steps, program_.steps().size(), program_.outputs());
-    bind_slices(choice, std::move(head), place);
+  // The steps after the first ones, which `slices` run: they write `value` before these start.
+  Plan run_tail(int steps, int value, Slices slices) {
+    for (int s = 0; s < steps; ++s) infer_step(s);
+    const Place place = places_[value] = new_buffer(shapes_[value], program_.values()[value].dtype);
+    plan_steps(steps, program_.steps().size(), program_.outputs());
+    bind_slices(std::move(slices), place);
     return finish(program_.outputs());
   }
 
@@ -206,7 +212,6 @@ class Planner {
 
   void add_work(std::unique_ptr<Work> work, int step, std::string name, std::string op, std::vector<Place> in,
                 Place out, const Dims& shape, DType dtype) {
-    const int at = static_cast<int>(plan_.works.size());
     PlannedWork planned;
     planned.work = std::move(work);
     planned.step = step;
@@ -219,18 +224,8 @@ class Planner {
     plan_.max_threads = std::max(plan_.max_threads, planned.max_threads);
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, planned.work->scratch_bytes());
     plan_.works.push_back(std::move(planned));
-    for (const Place& p : in) {
-      touch(p, at);
-      storages_[p.storage].read = true;
-    }
-    touch(out, at);
+    for (const Place& p : in) storages_[p.storage].read = true;
     pending_.push_back({std::move(in), out});
-  }
-
-  void touch(const Place& place, int at) {
-    Storage& s = storages_[place.storage];
-    s.first = std::min(s.first, at);
-    s.last = std::max(s.last, at);
   }
 
   void plan_steps(size_t first, size_t last, const std::vector<int>& outputs) {
@@ -278,14 +273,40 @@ class Planner {
   StepShapes infer_step(size_t s) {
     const Step& step = program_.steps()[s];
     StepShapes in = step_shapes(*plan_.loaded, s, shapes_);
+    if (band_ != nullptr) shape_operands(s, in);
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       const int input = external_[step.inputs[i]];
       if (plan_.loaded->rows[s]->strided_input && input >= 0) in.strides[i] = plan_.inputs[input].strides;
     }
     Dims& y = shapes_[step.output];
+    if (band_ != nullptr) {
+      y = band_->shapes[step.output];
+      return in;
+    }
     y = plan_.loaded->kernels[s]->shape(in);
     check_declared(program_.values()[step.output], y, step.name);
     return in;
+  }
+
+  // The rows that a step of a band reads, of those that are there.
+  void shape_operands(size_t s, StepShapes& in) const {
+    const Step& step = program_.steps()[s];
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      if (!in_band(step.inputs[i])) continue;
+      in.inputs[i][1] = band_->operands[s][i].count();
+      in.strides[i] = dense_strides(in.inputs[i]);
+    }
+    in.row_padding = band_->padding[s];
+  }
+
+  // Whether a value holds rows of the band, in a buffer of this plan.
+  bool in_band(int value) const {
+    return band_ != nullptr && external_[value] < 0 && program_.values()[value].constant < 0;
+  }
+
+  Place from_row(Place place, int value, int64_t row) const {
+    place.offset += row * byte_size(shapes_[value], program_.values()[value].dtype) / shapes_[value][1];
+    return place;
   }
 
   void plan_kernel(size_t s) {
@@ -317,9 +338,11 @@ class Planner {
     if (join != joined_.end()) in.y_pixel_stride = shapes_[join->second.value].back();
     Planned planned = kernel.plan(in, y);
     std::vector<Place> operands;
-    for (const int v : step.inputs) {
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      const int v = step.inputs[i];
       operands.push_back(plan_.loaded->rows[s]->strided_input && external_[v] >= 0 ? external_place(v)
                                                                                    : dense_place(v));
+      if (in_band(v)) operands.back() = from_row(operands.back(), v, band_->starts[s][i]);
     }
     if (planned.work == nullptr) return bind_view(step, operands[0], planned.view_offset, y, output.dtype);
     if (planned.prepare != nullptr) {
@@ -387,20 +410,16 @@ class Planner {
     add_work(dense_copy(shape, dtype), -1, program_.values()[v].name, "copy_output", {place}, target, shape, dtype);
   }
 
-  void bind_slices(const SliceChoice& choice, Plan head, const Place& place) {
-    Slices slices;
-    slices.images = choice.images;
-    slices.count = choice.count;
-    for (size_t i = 0; i < plan_.inputs.size(); ++i) {
-      const int64_t each = element_size(program_.values()[program_.inputs()[i]].dtype);
-      slices.input_bytes.push_back(choice.images * plan_.inputs[i].strides[0] * each);
+  void bind_slices(Slices slices, const Place& place) {
+    for (const auto& head : slices.plans) {
+      slices.arena_bytes = std::max(slices.arena_bytes, head->arena_bytes);
+      plan_.scratch_bytes = std::max(plan_.scratch_bytes, head->scratch_bytes);
+      plan_.max_threads = std::max(plan_.max_threads, head->max_threads);
     }
-    slices.out_bytes = byte_size(head.output_shapes[0], program_.values()[choice.value].dtype);
-    plan_.scratch_bytes = std::max(plan_.scratch_bytes, head.scratch_bytes);
-    const auto count = static_cast<int>(std::min<int64_t>(choice.count, std::numeric_limits<int>::max()));
-    plan_.max_threads = std::max({plan_.max_threads, head.max_threads, count});
-    plan_.views.insert(plan_.views.begin(), head.views.begin(), head.views.end());
-    slices.plan = std::make_unique<const Plan>(std::move(head));
+    const auto most = static_cast<size_t>(std::numeric_limits<int>::max());
+    plan_.max_threads = std::max(plan_.max_threads, static_cast<int>(std::min(slices.parts.size(), most)));
+    const std::vector<std::string>& views = slices.plans[0]->views;
+    plan_.views.insert(plan_.views.begin(), views.begin(), views.end());
     slices_ = std::move(slices);
     sliced_ = place;
   }
@@ -411,21 +430,78 @@ class Planner {
     plan_.slices = std::make_unique<const Slices>(std::move(*slices_));
   }
 
+  // The works in turn, and where their memory is: in the order that lets the most of them share phases, unless that
+  // takes clearly more memory.
   void place_storages() {
-    std::vector<Lifetime> lifetimes;
-    std::vector<int> owners;
-    const int end = static_cast<int>(plan_.works.size());
-    for (size_t i = 0; i < storages_.size(); ++i) {
-      const Storage& s = storages_[i];
-      if (s.base != Base::arena || s.last < 0) continue;
-      owners.push_back(static_cast<int>(i));
-      lifetimes.push_back(options_.keep_values ? Lifetime{s.bytes, 0, end} : Lifetime{s.bytes, s.first, s.last});
+    const std::vector<Task> tasks = tasks_of_works();
+    std::vector<Turn> turns = schedule(tasks, {0, options_.cost_per_thread});
+    ArenaLayout layout = lay_out(turns);
+    const auto budget = static_cast<int64_t>(kMemoryForPhases * static_cast<double>(layout.bytes));
+    for (const int64_t largest : kLargestInPhases) {
+      if (keeps_order_) break;
+      std::vector<Turn> shared = schedule(tasks, {largest, options_.cost_per_thread});
+      ArenaLayout other = lay_out(shared);
+      if (other.bytes > budget) continue;
+      turns = std::move(shared);
+      layout = std::move(other);
+      break;
     }
-    const ArenaLayout layout = place_buffers(lifetimes);
-    arena_offset_.assign(storages_.size(), 0);
-    for (size_t i = 0; i < owners.size(); ++i) arena_offset_[owners[i]] = layout.offsets[i];
+    order_works(turns);
+    arena_offset_ = std::move(layout.offsets);
     plan_.arena_bytes = layout.bytes;
     plan_.largest_live_bytes = layout.largest_live;
+  }
+
+  // What is in a storage is written once, a part by each of its writers, before anything is read.
+  std::vector<Task> tasks_of_works() const {
+    std::vector<std::vector<int>> writers(storages_.size());
+    std::vector<Task> tasks;
+    for (size_t w = 0; w < pending_.size(); ++w) {
+      const PlannedWork& work = plan_.works[w];
+      Task task{{}, work.bytes, work.work->cost(), work.max_threads, work.work->meets()};
+      for (const Place& p : pending_[w].in) {
+        task.needs.insert(task.needs.end(), writers[p.storage].begin(), writers[p.storage].end());
+      }
+      tasks.push_back(std::move(task));
+      writers[pending_[w].out.storage].push_back(static_cast<int>(w));
+    }
+    return tasks;
+  }
+
+  // Offsets of all storages; zero outside the arena.
+  ArenaLayout lay_out(const std::vector<Turn>& turns) const {
+    const int end = turns.empty() ? 0 : turns.back().tick;
+    std::vector<Lifetime> lifetimes(storages_.size(), {0, end + 1, -1});
+    const auto touch = [&](const Place& place, int tick) {
+      const Storage& s = storages_[place.storage];
+      if (s.base != Base::arena) return;
+      Lifetime& l = lifetimes[place.storage];
+      l.bytes = s.bytes;
+      l.first = options_.keep_values ? 0 : std::min(l.first, tick);
+      l.last = options_.keep_values ? end : std::max(l.last, tick);
+    };
+    for (const Turn& turn : turns) {
+      for (const Place& p : pending_[turn.task].in) touch(p, turn.tick);
+      touch(pending_[turn.task].out, turn.tick);
+    }
+    if (slices_) touch(sliced_, 0);
+    return place_buffers(lifetimes);
+  }
+
+  void order_works(const std::vector<Turn>& turns) {
+    std::vector<PlannedWork> works;
+    std::vector<Pending> pending;
+    int phase = 0;
+    for (const Turn& turn : turns) {
+      works.push_back(std::move(plan_.works[turn.task]));
+      works.back().lane = turn.lane;
+      works.back().barrier = turn.phase != phase;
+      plan_.max_threads = std::max(plan_.max_threads, turn.lane + 1);
+      pending.push_back(std::move(pending_[turn.task]));
+      phase = turn.phase;
+    }
+    plan_.works = std::move(works);
+    pending_ = std::move(pending);
   }
 
   Location location(const Place& place) const {
@@ -433,42 +509,11 @@ class Planner {
     return {s.base, s.index, place.offset + arena_offset_[place.storage]};
   }
 
-  struct Access {
-    Location::Base base;
-    int index;
-    int64_t begin, end;
-    bool write, serial;
-
-    bool conflicts(const Access& other) const {
-      return (write || other.write) && !(serial && other.serial) && base == other.base && index == other.index &&
-             begin < other.end && other.begin < end;
-    }
-  };
-
-  Access access(const Place& place, bool write, bool serial) const {
-    const Location l = location(place);
-    const int64_t begin = l.offset - place.offset;
-    return {l.base, l.index, begin, begin + storages_[place.storage].bytes, write, serial};
-  }
-
-  // A barrier stands before a work only if it touches memory that works since the last barrier touch in conflict.
   void finish_works() {
-    std::vector<Access> since;
     for (size_t w = 0; w < plan_.works.size(); ++w) {
       PlannedWork& work = plan_.works[w];
-      std::vector<Access> own;
-      for (const Place& p : pending_[w].in) {
-        work.in.push_back(location(p));
-        own.push_back(access(p, false, work.max_threads == 1));
-      }
+      for (const Place& p : pending_[w].in) work.in.push_back(location(p));
       work.out = location(pending_[w].out);
-      own.push_back(access(pending_[w].out, true, work.max_threads == 1));
-      for (const Access& a : own) {
-        for (const Access& b : since) work.barrier = work.barrier || a.conflicts(b);
-      }
-      work.barrier = work.barrier || (w > 0 && work.work->meets());
-      if (work.barrier) since.clear();
-      since.insert(since.end(), own.begin(), own.end());
       plan_.slots += work.in.size() + 1;
     }
   }
@@ -485,6 +530,8 @@ class Planner {
 
   const Program& program_;
   PlanOptions options_;
+  const Band* band_;
+  bool keeps_order_ = false;  // all slices have the same works in the same order
   Plan plan_;
   std::vector<Dims> shapes_;
   std::vector<Place> places_;       // of each value; none yet: storage -1
@@ -527,15 +574,73 @@ StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<
   return in;
 }
 
+namespace {
+
+Slices plan_images(const std::shared_ptr<const LoadedProgram>& loaded, const std::vector<InputLayout>& inputs,
+                   const PlanOptions& options, const SliceChoice& choice) {
+  Slices slices;
+  std::vector<InputLayout> images;
+  for (const InputLayout& input : inputs) images.push_back(first_images(input, choice.images));
+  Plan head = Planner(loaded, images, options).run_head(choice.steps, choice.value);
+  const auto& values = loaded->program->values();
+  const int64_t out_bytes = byte_size(head.output_shapes[0], values[choice.value].dtype);
+  slices.plans.push_back(std::make_unique<const Plan>(std::move(head)));
+  for (int64_t i = 0; i < choice.count; ++i) {
+    Slice slice{0, {}, i * out_bytes};
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      const int64_t each = element_size(values[loaded->program->inputs()[k]].dtype);
+      slice.input_bytes.push_back(i * choice.images * inputs[k].strides[0] * each);
+    }
+    slices.parts.push_back(std::move(slice));
+  }
+  return slices;
+}
+
+// Nothing where one of the bands can't be made.
+std::optional<Slices> plan_bands(const std::shared_ptr<const LoadedProgram>& loaded,
+                                 const std::vector<InputLayout>& inputs, const PlanOptions& options,
+                                 const BandChoice& choice) {
+  Slices slices;
+  slices.are_bands = true;
+  std::vector<Band> planned;
+  const auto& values = loaded->program->values();
+  const Dims& out = choice.shapes[choice.value];
+  const int64_t out_row = byte_size(out, values[choice.value].dtype) / out[1];
+  const int input = loaded->program->inputs()[0];
+  const auto axis = static_cast<size_t>(row_axis(*loaded, input));
+  const int64_t input_row = inputs[0].strides[axis] * element_size(values[input].dtype);
+  for (int64_t row = 0; row < out[1]; row += choice.rows) {
+    auto band = band_of(*loaded, choice, {row, std::min(out[1], row + choice.rows)});
+    if (!band) return std::nullopt;
+    const auto same =
+        std::find_if(planned.begin(), planned.end(), [&](const Band& other) { return band->has_plan_of(other); });
+    slices.parts.push_back(
+        {static_cast<int>(same - planned.begin()), {band->values[input].first * input_row}, row * out_row});
+    if (same != planned.end()) continue;
+    const InputLayout rows{band->shapes[input], inputs[0].strides};
+    Planner planner(loaded, {rows}, options, &*band);
+    slices.plans.push_back(std::make_unique<const Plan>(planner.run_head(choice.steps, choice.value)));
+    planned.push_back(std::move(*band));
+  }
+  return slices;
+}
+
+}  // namespace
+
 Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
                const PlanOptions& options) {
   Planner planner(loaded, inputs, options);  // checks the inputs
-  const auto choice =
-      options.slices && !options.keep_values ? choose_slices(*loaded, inputs) : std::optional<SliceChoice>();
-  if (choice) {
-    std::vector<InputLayout> images;
-    for (const InputLayout& input : inputs) images.push_back(first_images(input, choice->images));
-    return planner.run_tail(*choice, Planner(loaded, images, options).run_head(*choice));
+  if (options.keep_values) return planner.run();
+  if (options.slices) {
+    if (const auto choice = choose_slices(*loaded, inputs)) {
+      return planner.run_tail(choice->steps, choice->value, plan_images(loaded, inputs, options, *choice));
+    }
+  }
+  if (options.bands) {
+    if (const auto choice = choose_bands(*loaded, inputs, options.cached_bytes)) {
+      auto bands = plan_bands(loaded, inputs, options, *choice);
+      if (bands) return planner.run_tail(choice->steps, choice->value, std::move(*bands));
+    }
   }
   return planner.run();
 }

@@ -45,6 +45,7 @@ struct PlannedWork {
   Dims shape;
   int64_t bytes = 0;     // of the output
   int max_threads = 1;   // more would not pay
+  int lane = 0;          // its first thread, modulo the team
   bool barrier = false;  // all threads meet before it
 };
 
@@ -56,20 +57,29 @@ struct PlannedValue {
 
 struct PlanOptions {
   bool keep_values = false;             // no buffer is reused, every value can be read after the run
-  bool slices = true;                   // the first steps may go over the batch a few images at a time
+  bool slices = true;                   // the first steps may go over the batch a few images at a time ...
+  bool bands = true;                    // ... or over an image a few rows at a time
+  int64_t cached_bytes = 6 << 20;       // a core's share of the caches: more than this passes through memory
   int64_t cost_per_thread = 24 * 1024;  // Work::cost() that a thread needs for its part to be worth a barrier
 };
 
 struct Plan;
 
-// The first steps of a plan, run over and over, each time on the next images of the batch. Every thread has images of
-// its own, in memory of its own; images that do not go round are shared by all threads.
+// A few images of the batch, or rows of the image.
+struct Slice {
+  int plan = 0;
+  std::vector<int64_t> input_bytes;  // where it starts in each input
+  int64_t out_bytes = 0;             // and in what the slices write
+};
+
+// The first steps of a plan, run over and over, each time on the next slice. Every thread has slices of its own, in
+// memory of its own; those that do not go round are shared by all threads.
 struct Slices {
-  std::unique_ptr<const Plan> plan;  // for the images of one slice; its output 0 is `out`
-  int64_t images = 0, count = 0;     // images a slice, slices
-  std::vector<int64_t> input_bytes;  // from a slice of each input to the next
-  Location out;                      // in the plan that these slices belong to
-  int64_t out_bytes = 0;
+  std::vector<std::unique_ptr<const Plan>> plans;  // of one slice; output 0 is `out`; all of the same works in order
+  std::vector<Slice> parts;
+  Location out;             // in the plan that these slices belong to
+  int64_t arena_bytes = 0;  // of the largest plan
+  bool are_bands = false;   // of rows of one image, some of which are computed twice
 };
 
 // A program bound to input shapes: kernels, buffers, barriers. Immutable; runs from many threads at once.

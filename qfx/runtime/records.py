@@ -19,8 +19,9 @@ class StepRecord:
         cost: Bytes touched plus multiply-accumulates.
         threads: How many threads share the step: all of them, or fewer where more would wait longer than they work.
         barrier: Whether all threads meet before this step.
-        slices: How often it runs, each time on the next images of the batch while they are in cache; 1: once for all.
-            Shape, bytes and cost are of the whole batch.
+        slices: How often it runs, each time on the next images of the batch, or on the next rows of one image, while
+            they are in cache; 1: once for all. Shape, bytes and cost are those of all together; rows that two bands of
+            an image both need count twice.
         microseconds: Median time; None unless profiled.
         macs: Multiply-accumulates of a convolution or linear layer; 0 for other steps, and unless profiled.
         share_of_peak: Of the dot products that ``threads`` threads can do in that time; None as ``gmacs``.
@@ -51,7 +52,8 @@ class MemoryRecord:
 
     Attributes:
         arena_bytes: Activations of one forward, with buffers reused, without those of slices.
-        slice_bytes: Activations of one slice of the batch; every thread has its own. 0 where there are no slices.
+        slice_bytes: Activations of one slice of the batch or band of rows; every thread has its own. 0 where there are
+            none.
         largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
         scratch_bytes: Working memory a thread.
         packed_bytes: Weights as the kernels hold them.
@@ -79,7 +81,7 @@ class Explanation:
     def _footer(self) -> tuple[str, str]:
         m = self.memory
         plan = f"{m.arena_bytes:,} bytes planned, {m.largest_live_bytes:,} live at most"
-        plan += f", {m.slice_bytes:,} more a thread for slices of the batch" if m.slice_bytes else ""
+        plan += f", {m.slice_bytes:,} more a thread for slices" if m.slice_bytes else ""
         return (
             f"isa {self.isa}; {len(self.steps)} kernel calls, {len(self.views)} steps are views of their input",
             f"{plan}; {m.scratch_bytes:,} scratch a thread; {m.packed_bytes:,} packed weights",

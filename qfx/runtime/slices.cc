@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "runtime/frontier.h"
 #include "runtime/shapes.h"
 
 namespace qfx {
 namespace {
-
-using ValueShapes = std::vector<Dims>;
 
 // What a core keeps close: half of a usual L2 cache.
 constexpr int64_t kCloseBytes = 512 * 1024;
@@ -16,10 +15,6 @@ constexpr int64_t kCloseBytes = 512 * 1024;
 constexpr int64_t kWeightDiscount = 4;
 // Below this much traffic saved, slices are not worth a second walk over the steps.
 constexpr int64_t kLeastSaved = 1 << 20;
-
-int64_t bytes_of(const LoadedProgram& loaded, int value, const ValueShapes& shapes) {
-  return element_count(shapes[value]) * element_size(loaded.program->values()[value].dtype);
-}
 
 // The batch that all inputs share; 1 where they do not.
 int64_t common_batch(std::span<const InputLayout> inputs) {
@@ -45,7 +40,7 @@ bool is_same_for_images(const Value& value, const Dims& result) {
 class Prefix {
  public:
   Prefix(const LoadedProgram& loaded, std::span<const InputLayout> inputs, int64_t batch)
-      : loaded_(loaded), batch_(batch), whole_(constants()), one_(constants()) {
+      : loaded_(loaded), batch_(batch), whole_(constant_shapes(*loaded.program)), one_(whole_) {
     const auto& ids = loaded.program->inputs();
     for (size_t i = 0; i < ids.size(); ++i) {
       whole_[ids[i]] = inputs[i].shape;
@@ -74,15 +69,6 @@ class Prefix {
   }
 
  private:
-  ValueShapes constants() const {
-    ValueShapes shapes(loaded_.program->values().size());
-    for (size_t v = 0; v < shapes.size(); ++v) {
-      const Value& value = loaded_.program->values()[v];
-      if (value.constant >= 0) shapes[v] = value.shape;
-    }
-    return shapes;
-  }
-
   // Operands are broadcast from their last dims: one of a lower rank has its batch elsewhere.
   bool is_aligned(const Step& step, int v) const {
     return step.inputs.size() == 1 || whole_[v].size() == whole_[step.output].size();
@@ -98,34 +84,6 @@ class Prefix {
   const LoadedProgram& loaded_;
   int64_t batch_;
   ValueShapes whole_, one_;
-};
-
-// After each step, the values that are there and still needed; program inputs and constants always are.
-class Frontier {
- public:
-  explicit Frontier(const Program& program) : program_(program), last_(program.values().size(), -1) {
-    const int end = static_cast<int>(program.steps().size());
-    for (int s = 0; s < end; ++s) {
-      for (const int v : program.steps()[s].inputs) last_[v] = s;
-    }
-    for (const int v : program.outputs()) last_[v] = end;
-  }
-
-  // The one value that steps after `s` read of what the steps up to it wrote; -1 where there are more or none.
-  int single(int s) const {
-    int found = -1;
-    for (int i = 0; i <= s; ++i) {
-      const int v = program_.steps()[i].output;
-      if (last_[v] <= s) continue;
-      if (found >= 0) return -1;
-      found = v;
-    }
-    return found;
-  }
-
- private:
-  const Program& program_;
-  std::vector<int> last_;  // the last step that reads a value
 };
 
 // The most images, as a divisor of the batch, whose values at one step stay close.
@@ -156,8 +114,8 @@ std::optional<SliceChoice> choose_slices(const LoadedProgram& loaded, std::span<
   int64_t saved = 0, best_saved = kLeastSaved, widest = 0;
   for (int s = 0; s < static_cast<int>(program.steps().size()) && prefix.extend(s); ++s) {
     const Step& step = program.steps()[s];
-    int64_t moved = bytes_of(loaded, step.output, prefix.one());
-    for (const int v : step.inputs) moved += bytes_of(loaded, v, prefix.one());
+    int64_t moved = bytes_of(program, step.output, prefix.one());
+    for (const int v : step.inputs) moved += bytes_of(program, v, prefix.one());
     widest = std::max(widest, moved);
     const int64_t images = images_for(batch, widest);
     const int64_t traffic = moved * batch > kCloseBytes ? moved * batch : 0;

@@ -19,11 +19,12 @@ struct Line {
 #define QFX_KERNEL(kind, name, isa) {#name, Isa::isa},
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) {#name, Isa::isa},
-#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa},
+#define QFX_CONV_SLIDE(name, isa, window, channels) {#name, Isa::isa},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},
 constexpr Line kLines[] = {
 #include "conv/kernels.inc"
 #include "elementwise/kernels.inc"
+#include "fake_quant/kernels.inc"
 #include "glue/kernels.inc"
 #include "move/kernels.inc"
 #include "pool/kernels.inc"

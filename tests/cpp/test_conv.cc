@@ -344,26 +344,28 @@ TEST(conv_depthwise_random_windows) {
   }
 }
 
-TEST(conv_depthwise_of_three_by_three) {
+TEST(conv_depthwise_windows_that_slide) {
   Rng rng(18);
-  for (int64_t channels : {16, 24, 31, 32, 33, 48, 64, 100, 130, 200}) {
-    for (int64_t stride : {1, 2}) {
-      for (int64_t size : {1, 2, 3, 4, 5, 8, 13}) {
-        Sample s = square(channels, channels, channels, 3, stride, size);
-        s.geometry.pad_lo[2] = rng.integer(0, 3);
-        s.geometry.pad_hi[2] = rng.integer(0, 3);
-        s.shape.in[1] = rng.integer(1, 9);
-        randomize_quant(s, rng);
-        s.quant.residual = s.quant.f32_output = false;
-        randomize_strides(s, rng);
-        check_sample(s, rng);
+  for (int64_t window : {3, 5, 7}) {
+    for (int64_t channels : {8, 16, 24, 31, 32, 33, 48, 63, 64, 65, 100, 130, 200}) {
+      for (int64_t stride : {1, 2}) {
+        for (int64_t size : {1, 2, 3, 4, 5, 8, 13}) {
+          Sample s = square(channels, channels, channels, window, stride, size);
+          s.geometry.pad_lo[2] = rng.integer(0, window);
+          s.geometry.pad_hi[2] = rng.integer(0, window);
+          s.shape.in[1] = rng.integer(1, 9);
+          randomize_quant(s, rng);
+          s.quant.residual = s.quant.f32_output = false;
+          randomize_strides(s, rng);
+          check_sample(s, rng);
+        }
       }
     }
-  }
-  for (int64_t stride : {1, 2}) {  // wider than a block
-    Sample s = square(150, 150, 150, 3, stride, 5);
-    s.shape.in[2] = 300;
-    check_sample(s, rng);
+    for (int64_t stride : {1, 2}) {  // wider than a block
+      Sample s = square(150, 150, 150, window, stride, 5);
+      s.shape.in[2] = 300;
+      check_sample(s, rng);
+    }
   }
 }
 
@@ -404,8 +406,9 @@ TEST(conv_extreme_values) {
   Rng rng(11);
   for (const int64_t zero_point : {0, 255}) {
     for (const bool weight_zero_points : {false, true}) {
-      for (Sample s : {linear(9, 300, 70), square(32, 32, 1, 3, 1, 9), square(40, 40, 40, 5, 1, 9),
-                       square(40, 40, 40, 3, 2, 9), square(48, 48, 6, 3, 1, 9), square(20, 20, 20, 1, 1, 3)}) {
+      for (Sample s :
+           {linear(9, 300, 70), square(32, 32, 1, 3, 1, 9), square(40, 40, 40, 5, 1, 9), square(40, 40, 40, 3, 2, 9),
+            square(90, 90, 90, 7, 2, 9), square(48, 48, 6, 3, 1, 9), square(20, 20, 20, 1, 1, 3)}) {
         s.quant.x_zero_point = static_cast<int32_t>(zero_point);
         s.weight_zero_points = weight_zero_points;
         s.values = Values::extreme;

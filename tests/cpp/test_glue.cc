@@ -302,11 +302,19 @@ TEST(glue_linear_dynamic) {
   CHECK_THROWS(std::invalid_argument, plan_linear_dynamic(1, 2, 3, {}, {}, {}, false));
 }
 
-TEST(glue_linear_dynamic_of_an_infinite_input_is_nan) {
-  const std::vector<float> x{1.0f, std::numeric_limits<float>::infinity()};
-  const std::vector<int8_t> w{1, 2};
-  const std::vector<float> scale{1.0f};
-  float y = 0.0f;
-  run(*plan_linear_dynamic(1, 2, 1, w, scale, {}, false), {x.data()}, {&y}, 1);
-  CHECK(std::isnan(y));
+TEST(glue_linear_dynamic_of_an_input_that_is_not_finite_is_nan) {
+  constexpr int64_t rows = 3, k = 45, n = 19;  // whole vectors, and what is left of them
+  const std::vector<int8_t> w(static_cast<size_t>(n * k), 1);
+  const std::vector<float> scale(static_cast<size_t>(n), 1.0f), nan(static_cast<size_t>(rows * n), NAN);
+  for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
+    for (size_t at = 0; at < static_cast<size_t>(rows * k); ++at) {
+      std::vector<float> x(static_cast<size_t>(rows * k), 1.0f);
+      x[at] = value;
+      const auto plan = [&](Isa isa) { return plan_linear_dynamic(rows, k, n, w, scale, {}, false, isa); };
+      for (Isa isa : isas()) {
+        std::vector<float> y(nan.size(), 0.0f);
+        run(*plan(isa), {x.data()}, {y.data()}, 2);
+        for (const float result : y) CHECK(std::isnan(result));
+      }
+    }
 }

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "elementwise/kernels.h"
+#include "fake_quant/kernels.h"
 #include "glue/kernels.h"
 #include "harness.h"
 #include "move/kernels.h"
@@ -20,6 +21,9 @@ using List = std::vector<Line>;
 #define QFX_KERNEL(kind, name, isa) {#kind, #name, Isa::isa},
 const List kElementwise{
 #include "elementwise/kernels.inc"
+};
+const List kFakeQuant{
+#include "fake_quant/kernels.inc"
 };
 const List kPool{
 #include "pool/kernels.inc"
@@ -42,7 +46,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list : {&kElementwise, &kPool, &kMove, &kGlue, &kRecurrent}) {
+  for (const List* list : {&kElementwise, &kFakeQuant, &kPool, &kMove, &kGlue, &kRecurrent}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -371,6 +371,12 @@ TEST(recurrent_chunks_of_many_time_steps_and_large_batches) {
   const Network n(rng, Cell::lstm, 2, 30, 18, 0, false, true, true);
   check(n, Call(rng, n, std::vector<int64_t>(70, 1)), "70 steps");
   check(n, Call(rng, n, {40, 40, 37, 36, 5, 5, 5, 5, 5, 5, 5, 5, 1}), "40 sequences");
+  for (const Cell cell : {Cell::lstm, Cell::gru}) {
+    const Network wide(rng, cell, 2, 5, 17, cell == Cell::lstm ? 7 : 0, false, false, true);
+    check(wide, Call(rng, wide, {300, 260, 129, 128, 33, 1}), "300 sequences");
+    const Network half(rng, cell, 1, 5, 17, 0, true, true, true);
+    check(half, Call(rng, half, {200, 130}), "200 sequences in float16");
+  }
 }
 
 TEST(recurrent_extreme_codes_are_exact) {
@@ -382,6 +388,47 @@ TEST(recurrent_extreme_codes_are_exact) {
   check(n, call, "extreme codes");
 }
 
+TEST(recurrent_extent_finds_the_range_and_what_is_not_finite) {
+  Rng rng(97);
+  for (const Isa isa : isas()) {
+    const auto extent = cells::select<cells::Extent>(isa);
+    for (const int64_t n : {0, 1, 7, 16, 31, 32, 33, 75}) {
+      Floats x = random_floats(rng, n, -2, 3);
+      float low = -0.5f, high = 0.5f;
+      extent.run(x.data(), n, &low, &high);
+      x.push_back(-0.5f);
+      CHECK_EQ(low, *std::min_element(x.begin(), x.end()));
+      x.back() = 0.5f;
+      CHECK_EQ(high, *std::max_element(x.begin(), x.end()));
+      for (const float value : {NAN, INFINITY, -INFINITY})
+        for (int64_t at = 0; at < n; ++at) {
+          Floats other = x;
+          other[static_cast<size_t>(at)] = value;
+          low = high = 0.0f;
+          extent.run(other.data(), n, &low, &high);
+          CHECK(std::isnan(low) && std::isnan(high));
+          extent.run(x.data(), n, &low, &high);  // a later finite row does not heal it
+          CHECK(std::isnan(low) && std::isnan(high));
+        }
+    }
+  }
+}
+
+TEST(recurrent_scratch_is_bounded_whatever_the_batch_and_the_layer) {
+  Rng rng(98);
+  for (const int64_t hidden : {64, 2048})
+    for (const int64_t batch : {1, 200, 4000}) {
+      const Network n(rng, Cell::lstm, 2, 8, hidden, 0, false, true, false);
+      const auto packed = pack_recurrent(n.layer(), Isa::scalar);
+      RecurrentShape shape;
+      shape.rows = shape.batch = batch;
+      shape.steps = 1;
+      shape.total = 2;
+      // The gates of 1 MiB, 128 quantized rows, and three blocks of a panel.
+      CHECK(packed->plan(shape)->scratch_bytes() <= (1 << 20) + 128 * static_cast<size_t>(hidden + 64) + 32768);
+    }
+}
+
 TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
   Rng rng(95);
   const Network n(rng, Cell::lstm, 1, 5, 6, 0, false, true, true);
@@ -391,9 +438,14 @@ TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
     run(*packed->plan(call.shape), call.in(n), {y.data()}, 2);
     return y;
   };
-  Call infinite(rng, n, {2, 1});
-  infinite.x[3] = std::numeric_limits<float>::infinity();
-  for (const float value : result(infinite)) CHECK(std::isnan(value));
+  for (const float value : {NAN, INFINITY, -INFINITY}) {
+    Call call(rng, n, {2, 1});
+    call.x[3] = value;
+    for (const float y : result(call)) CHECK(std::isnan(y));
+    Call of_state(rng, n, {2, 1});
+    of_state.h[1] = value;
+    for (const float y : result(of_state)) CHECK(std::isnan(y));
+  }
   for (const Floats& sizes : {Floats{1, 2}, Floats{2, 0}, Floats{2, 2}, Floats{2, NAN}, Floats{2, 1.5f}}) {
     Call call(rng, n, {2, 1});
     call.sizes = sizes;

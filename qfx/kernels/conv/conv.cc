@@ -31,14 +31,17 @@ constexpr double kTileStoreCost = 3.0;
 constexpr double kTileBlockCost = 3.0;
 
 // A single row has a panel's vectors to overlap its dot products with and no more: its share in the cost of a linear
-// layer, of which batch 1 is the usual one.
-constexpr double kSingleRowCost = 0.2;
+// layer, of which batch 1 is the usual one, and of a convolution of one tap, few of which are of one pixel (squeeze and
+// excite).
+constexpr double kLinearRowCost = 0.2;
+constexpr double kUnitRowCost = 0.07;
 
 // What the kernels of all panels have in common.
 struct Extent {
   int64_t columns;
   int64_t reduction;  // with the zeros that fill up its steps
-  bool window, linear;
+  bool window;
+  double single;  // share of the cost of a single row
 };
 
 double vector_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduction) {
@@ -70,7 +73,8 @@ double gemm_cost(const GemmKernel& kernel, const Extent& e) {
   };
   const int64_t last = (e.columns - 1) / kernel.columns;
   const double repeats = e.window && e.reduction > 384 ? 0.5 : 0.2;
-  const double single = e.linear ? kSingleRowCost * 16.0 / static_cast<double>(kernel.columns) : 0.0;
+  const double lanes = includes(kernel.isa, Isa::avx512vnni) ? 16.0 : 8.0;
+  const double single = e.single * lanes / static_cast<double>(kernel.columns);
   return (static_cast<double>(last) * panel_cost(kernel.columns) + panel_cost(e.columns - last * kernel.columns)) *
          (1.0 + repeats / kernel.rows + single);
 }
@@ -81,7 +85,7 @@ Extent extent_of(const Problem& problem, const GemmKernel& kernel) {
   const int64_t run = g.groups == 1 && g.dilation[2] == 1 ? g.kernel[2] * g.c_in : problem.group_in();
   const int64_t filled = (run + kTileDepth - 1) / kTileDepth * kTileDepth;
   return {problem.group_out(), kernel.isa == Isa::amx ? reduction / run * filled : reduction, !problem.unit_kernel(),
-          g.linear};
+          g.linear ? kLinearRowCost : (problem.unit_kernel() ? kUnitRowCost : 0.0)};
 }
 
 // Levels between which the cost decides; else the higher one has it.

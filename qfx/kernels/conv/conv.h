@@ -52,6 +52,8 @@ struct ConvShape {
   int64_t n = 0;               // images (linear: rows)
   int64_t in[3] = {1, 1, 1};   // spatial
   int64_t out[3] = {1, 1, 1};  // spatial
+  int64_t row_pad_lo = -1;     // padding of dim 1 where it is not the geometry's, as in a part of an image's rows
+  int64_t row_pad_hi = -1;     // likewise
   int64_t x_pixel_stride = 0;  // elements between neighbouring pixels of x, >= c_in
   int64_t y_pixel_stride = 0;  // >= c_out; the residual is dense (c_out)
 };

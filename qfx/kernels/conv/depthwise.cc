@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conv/aligned.h"
+#include "conv/depthwise_slide.h"
 #include "core/split.h"
 
 namespace qfx::conv {
@@ -17,7 +18,8 @@ namespace {
 constexpr DepthwiseKernel kKernels[] = {
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   {#name, Isa::isa, pixels, channels, name##_interleave, name, nullptr},
-#define QFX_CONV_SLIDE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, nullptr, name},
+#define QFX_CONV_SLIDE(name, isa, window, channels) \
+  {#name, Isa::isa, 1, channels, nullptr, nullptr, nullptr, name, window},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa, 1, channels, nullptr, nullptr, name},
 #include "conv/kernels.inc"
     {"", Isa::scalar, 0, 0, nullptr, nullptr, nullptr},
@@ -28,9 +30,7 @@ constexpr int64_t kColumnBytes = kLanes * 4;
 constexpr int64_t kLineBytes = 16 * 1024;    // of interleaved columns, to stay in L1
 constexpr int64_t kSourceBytes = 20 * 1024;  // of the lines of x below them
 constexpr int64_t kFewestColumns = 24;       // that a block is cut to for that
-constexpr int64_t kSlideColumns = 112;       // of x under a block of outputs
-constexpr int64_t kSlideChunks = 4;
-constexpr int64_t kMostPeriod = 2048;  // lanes after which the channels of a wide pixel repeat
+constexpr int64_t kMostPeriod = 2048;        // lanes after which the channels of a wide pixel repeat
 constexpr int64_t kAffineColumns = 64;
 constexpr int64_t kAffineBlockBytes = 16 * 1024;
 
@@ -126,7 +126,7 @@ class PackedDepthwise final : public PackedConv {
       : kernel(kernel),
         problem(std::move(problem)),
         lines(plan_lines(this->problem.geometry)),
-        period(kernel.slide != nullptr ? 0 : lane_period(this->problem.geometry)),
+        period(lane_period(this->problem.geometry)),
         by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
     if (period > 0) by_period = pack_lanes(this->problem, lines, period);
     this->problem.weight = {};
@@ -175,7 +175,6 @@ class DepthwiseWork final : public Work {
   void run_plane(const Operands& to, int64_t plane, Range rows, Range columns) const noexcept;
   Unit unit_at(int64_t plane, int64_t column, int64_t row_group) const noexcept;
   void run_pixel_lanes(const Operands& to, const Unit& unit) const noexcept;
-  void run_slide(const Operands& to, const Unit& unit) const noexcept;
   void run_wide_lanes(const Operands& to, const Unit& unit) const noexcept;
   Source source_of(const Operands& to, const Unit& unit, int64_t index, const uint8_t* padding) const noexcept;
   void interleave(const Operands& to, const Unit& unit, int64_t chunk, int64_t group) const noexcept;
@@ -208,14 +207,6 @@ DepthwiseWork::DepthwiseWork(const PackedDepthwise& packed, const ConvShape& sha
 // Blocks of a line for which the interleaved columns, and the lines of x below them, stay in L1.
 void DepthwiseWork::plan_blocks() {
   const ConvGeometry& g = packed_.problem.geometry;
-  if (packed_.kernel.slide != nullptr) {
-    const int64_t width = std::max<int64_t>(1, shape_.out[2]);
-    block_ = ceil_div(width, ceil_div(width * g.stride[2], kSlideColumns));
-    blocks_ = ceil_div(width, block_);
-    unit_chunks_ = kSlideChunks;
-    chunk_blocks_ = ceil_div(chunks_, unit_chunks_);
-    return;
-  }
   const LinePlan& lines = packed_.lines;
   const int64_t halo = (g.kernel[2] - 1) * g.dilation[2] + 1;
   const int64_t width = std::max<int64_t>(1, shape_.out[2]);
@@ -266,11 +257,7 @@ void DepthwiseWork::run_plane(const Operands& to, int64_t plane, Range rows, Ran
   for (int64_t column = columns.begin; column < columns.end; ++column) {
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const Unit unit = unit_at(plane, column, row);
-      if (packed_.kernel.slide != nullptr) {
-        run_slide(to, unit);
-      } else {
-        wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
-      }
+      wide_ ? run_wide_lanes(to, unit) : run_pixel_lanes(to, unit);
     }
   }
 }
@@ -295,39 +282,6 @@ void DepthwiseWork::run_pixel_lanes(const Operands& to, const Unit& unit) const 
     line.count = unit.end - unit.begin;
     line.out[0].columns = line.out[1].columns = std::min(kLanes, packed_.problem.geometry.c_in - chunk * kLanes);
     packed_.kernel.run(line);
-  }
-}
-
-void DepthwiseWork::run_slide(const Operands& to, const Unit& unit) const noexcept {
-  const ConvGeometry& g = packed_.problem.geometry;
-  const int64_t start = unit.begin * g.stride[2] - g.pad_lo[2];
-  SlideLine line;
-  line.begin = -start;
-  line.end = shape_.in[2] - start;
-  line.padding = static_cast<uint8_t>(packed_.problem.quant.x_zero_point);
-  alignas(32) uint8_t padding[kLanes];
-  std::memset(padding, line.padding, sizeof padding);
-  int64_t chunk_step[4];
-  for (int i = 0; i < 4; ++i) {
-    const Source source = source_of(to, unit, i, padding);
-    const bool inside = source.step != 0;
-    line.lines[i] = source.line + (inside ? start * shape_.x_pixel_stride + unit.first * kLanes : 0);
-    line.steps[i] = source.step;
-    chunk_step[i] = inside ? kLanes : 0;
-  }
-  set_line(line.to, to, unit, unit.first);
-  line.to.count = unit.end - unit.begin;
-  for (int64_t chunk = unit.first; chunk < unit.last; ++chunk) {
-    line.to.out[0].columns = line.to.out[1].columns = std::min(kLanes, g.c_in - chunk * kLanes);
-    packed_.kernel.slide(line, g.stride[2]);
-    for (int i = 0; i < 4; ++i) line.lines[i] += chunk_step[i];
-    line.to.weights += line.to.column_taps * line.to.lines * kColumnBytes;
-    line.to.bias += kLanes;
-    for (Output& out : line.to.out) {
-      if (out.y == nullptr) continue;
-      out.y = static_cast<std::byte*>(out.y) + kLanes;
-      out.multiplier += kLanes;
-    }
   }
 }
 
@@ -362,7 +316,7 @@ inline DepthwiseWork::Source DepthwiseWork::source_of(const Operands& to, const 
   // Past the last slot weights are zero: any line will do.
   const Slot& slot = slots[static_cast<size_t>(std::min<int64_t>(index, static_cast<int64_t>(slots.size()) - 1))];
   const int64_t k0 = unit.plane * g.stride[0] - g.pad_lo[0] + slot.plane * g.dilation[0];
-  const int64_t k1 = unit.row * g.stride[1] - g.pad_lo[1] + slot.row;
+  const int64_t k1 = unit.row * g.stride[1] - rows_above(g, shape_) + slot.row;
   if (k0 < 0 || k0 >= shape_.in[0] || k1 < 0 || k1 >= shape_.in[1]) return {padding, 0};
   const int64_t pixel = ((unit.image * shape_.in[0] + k0) * shape_.in[1] + k1) * shape_.in[2];
   return {to.x + pixel * shape_.x_pixel_stride, shape_.x_pixel_stride};
@@ -530,15 +484,6 @@ std::unique_ptr<Work> PackedAffine::plan(const ConvShape& shape) const {
   return std::make_unique<AffineWork>(*this, shape);
 }
 
-// What a sliding kernel is made for. Few channels at stride 1 leave it lanes without work: see lane_period.
-bool slides(const Problem& p) {
-  const ConvGeometry& g = p.geometry;
-  const bool plain = !p.quant.residual && !p.quant.f32_output && make_epilogue(p).bounded;
-  const bool window = g.kernel[0] == 1 && g.kernel[1] == 3 && g.kernel[2] == 3 && g.dilation[1] == 1 &&
-                      g.dilation[2] == 1 && g.stride[1] <= 2 && g.stride[1] == g.stride[2];
-  return plain && window && lane_period(g) == 0;
-}
-
 bool fits_s8(const Problem& p) {
   for (int64_t o = 0; o < p.geometry.c_out; ++o) {
     for (int64_t t = 0; t < p.taps(); ++t) {
@@ -559,12 +504,14 @@ bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
   const ConvGeometry& g = problem.geometry;
   if (g.groups != g.c_in || g.groups != g.c_out) return false;
   if (kernel.affine != nullptr) return problem.unit_kernel() && !problem.padded() && pixels(g.stride) == 1;
-  if (kernel.slide != nullptr && !slides(problem)) return false;
+  // Few channels at stride 1 would leave a sliding kernel lanes without work.
+  if (kernel.slide != nullptr && (!slides(kernel, problem) || lane_period(g) != 0)) return false;
   return fits_s8(problem);
 }
 
 std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Problem problem) {
   if (kernel.affine != nullptr) return std::make_unique<PackedAffine>(kernel, std::move(problem));
+  if (kernel.slide != nullptr) return pack_slide(kernel, std::move(problem));
   return std::make_unique<PackedDepthwise>(kernel, std::move(problem));
 }
 

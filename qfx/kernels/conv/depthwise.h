@@ -37,15 +37,21 @@ struct DepthwiseLine {
   Output out[2];  // rows: outputs. The second has no y where only the first is wanted.
 };
 
-// `count` outputs of a window of 3 by 3, from lines of x: columns are interleaved in registers and each one's dot
-// products added to all outputs that it is under.
+constexpr int kMostWindow = 7;
+
+// `count` neighbouring outputs of one line by a chunk of channels, under a square window: columns of x are interleaved
+// in registers, and what each adds goes to all outputs that it is under. Packing: depthwise_slide.h.
 struct SlideLine {
-  const uint8_t* lines[4];  // column 0, which may lie outside; 32 readable bytes at each step inside
-  int64_t steps[4];         // bytes from one column to the next
-  int64_t begin = 0;        // columns [begin, end) are inside, all others hold the zero point
-  int64_t end = 0;
+  const uint8_t* lines[kMostWindow];  // column 0 of each line of x under the window; 32 bytes, of more than 32 channels
+                                      // 64, are readable at each column
+  unsigned outside = 0;               // bit i: line i is none of x and holds the zero point
+  int64_t step = 0;                   // bytes from one column to the next
+  int64_t first = 0;                  // column under tap 0 of output 0
+  int64_t columns = 0;                // [0, columns) are x, all others hold the zero point
   uint8_t padding = 0;
-  DepthwiseLine to;  // weights, bias, lines, count and out; no data
+  const std::byte* weights = nullptr;  // with bias and multiplier
+  int64_t count = 0;
+  Output out;
 };
 
 // y = epilogue(bias + x * w) over rows of lanes.
@@ -72,6 +78,7 @@ struct DepthwiseKernel {
   DepthwiseFn* run;
   AffineFn* affine;
   SlideFn* slide = nullptr;  // of stride 1 or 2, to u8 without a residual
+  int window = 0;            // of a sliding kernel: extent of either dim
 };
 
 // Every kernel of kernels.inc built for this architecture.
@@ -85,7 +92,7 @@ std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Proble
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   DepthwiseFn name;                                     \
   InterleaveFn name##_interleave;
-#define QFX_CONV_SLIDE(name, isa, channels) SlideFn name;
+#define QFX_CONV_SLIDE(name, isa, window, channels) SlideFn name;
 #define QFX_CONV_AFFINE(name, isa, channels) AffineFn name;
 #include "conv/kernels.inc"
 

@@ -1,5 +1,5 @@
 #include "conv/depthwise.h"
-#include "conv/finish__avx2.h"
+#include "conv/finish__avxvnni.h"
 #include "core/only.h"
 
 namespace qfx::conv {
@@ -49,39 +49,69 @@ inline void dot(__m256i& acc, const Pairs& a, const Pairs& w) noexcept {
   acc = _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(a.even, w.even), _mm256_madd_epi16(a.odd, w.odd)));
 }
 
-// Four outputs by eight lanes of one output line.
-template <int P>
-inline void outputs(const DepthwiseLine& line, int64_t which, int64_t lane, int64_t at) noexcept {
+// P outputs, from output `at` on, of eight lanes of L lines.
+template <int P, int L, Ending kEnding>
+void outputs(const DepthwiseLine& line, int64_t lane, int64_t at) noexcept {
   const __m256i initial = load(line.bias + lane);
-  [[maybe_unused]] __m256i c0 = initial, c1 = initial, c2 = initial, c3 = initial;
-  const std::byte* w = line.weights + which * 128 + lane * 4;
+#define QFX_PIXELS(X) X(0) X(1) X(2) X(3)
+#define QFX_DECLARE(p) [[maybe_unused]] __m256i c##p##_0 = initial, c##p##_1 = initial;
+  QFX_PIXELS(QFX_DECLARE)
+#undef QFX_DECLARE
+  const std::byte* w = line.weights + lane * 4;
   const int64_t s = line.pixel_step;
   for (int64_t group = 0; group < line.groups; ++group) {
     const std::byte* d = line.data + group * line.group_step + at * s + lane * 4;
-    for (int64_t tap = line.column_taps; tap > 0; --tap, d += line.tap_step, w += 128 * line.lines) {
-      const Pairs pairs = weights(w);
-      dot(c0, activations(d), pairs);
-      if constexpr (P > 1) dot(c1, activations(d + s), pairs);
-      if constexpr (P > 2) dot(c2, activations(d + 2 * s), pairs);
-      if constexpr (P > 3) dot(c3, activations(d + 3 * s), pairs);
+    for (int64_t tap = line.column_taps; tap > 0; --tap, d += line.tap_step, w += 128 * L) {
+      const Pairs w0 = weights(w), w1 = L > 1 ? weights(w + 128) : w0;
+#define QFX_STEP(p)                            \
+  if constexpr (P > p) {                       \
+    const Pairs x = activations(d + p * s);    \
+    dot(c##p##_0, x, w0);                      \
+    if constexpr (L > 1) dot(c##p##_1, x, w1); \
+  }
+      QFX_PIXELS(QFX_STEP)
+#undef QFX_STEP
     }
   }
-  const Output& out = line.out[which];
-  finish_eight(out, at, lane, c0);
-  if constexpr (P > 1) finish_eight(out, at + 1, lane, c1);
-  if constexpr (P > 2) finish_eight(out, at + 2, lane, c2);
-  if constexpr (P > 3) finish_eight(out, at + 3, lane, c3);
+  __m256i first[P], second[P];
+#define QFX_COLLECT(p)    \
+  if constexpr (P > p) {  \
+    first[p] = c##p##_0;  \
+    second[p] = c##p##_1; \
+  }
+  QFX_PIXELS(QFX_COLLECT)
+#undef QFX_COLLECT
+#undef QFX_PIXELS
+  finish_rows<P, 1, kEnding>(line.out[0], at, lane, first);
+  if (L > 1 && line.out[1].y != nullptr) finish_rows<P, 1, kEnding>(line.out[1], at, lane, second);
+}
+
+template <int L, Ending kEnding>
+void eight_lanes(const DepthwiseLine& line, int64_t lane) noexcept {
+  int64_t at = 0;
+  for (; at + 4 <= line.count; at += 4) outputs<4, L, kEnding>(line, lane, at);
+  if (line.count - at >= 2) outputs<2, L, kEnding>(line, lane, at), at += 2;
+  if (line.count > at) outputs<1, L, kEnding>(line, lane, at);
+}
+
+template <int L>
+void all_lanes(const DepthwiseLine& line) noexcept {
+  for (int64_t lane = 0; lane < line.out[0].columns; lane += 8) {
+    switch (ending_of(line.out[0], lane, 8)) {
+      case Ending::plain:
+        eight_lanes<L, Ending::plain>(line, lane);
+        break;
+      case Ending::residual:
+        eight_lanes<L, Ending::residual>(line, lane);
+        break;
+      case Ending::general:
+        eight_lanes<L, Ending::general>(line, lane);
+    }
+  }
 }
 
 void depthwise(const DepthwiseLine& line) noexcept {
-  for (int64_t which = 0; which < line.lines; ++which) {
-    if (line.out[which].y == nullptr) continue;
-    for (int64_t lane = 0; lane < line.out[which].columns; lane += 8) {
-      int64_t at = 0;
-      for (; at + 4 <= line.count; at += 4) outputs<4>(line, which, lane, at);
-      for (; at < line.count; ++at) outputs<1>(line, which, lane, at);
-    }
-  }
+  line.lines == 1 ? all_lanes<1>(line) : all_lanes<2>(line);
 }
 
 void affine(const AffineLine& line) noexcept {

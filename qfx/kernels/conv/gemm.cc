@@ -435,7 +435,7 @@ void GemmWork::fill_plane(const std::byte* x, std::byte* copy, const Block& bloc
   const ConvGeometry& g = packed_.problem().geometry;
   const int64_t plane = block.first / shape_.out[1] % shape_.out[0] * g.stride[0] - g.pad_lo[0];
   const int64_t image = block.first / shape_.out[1] / shape_.out[0];
-  const int64_t row = block.first % shape_.out[1] * g.stride[1] - g.pad_lo[1];
+  const int64_t row = block.first % shape_.out[1] * g.stride[1] - rows_above(g, shape_);
   const int64_t rows = (block.last - block.first - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
   const int64_t start = tile_start(block.begin), end = tile_start(block.end);
   const int64_t count = (end - start - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;

@@ -143,7 +143,8 @@ void check_shape(const ConvGeometry& g, const ConvShape& shape) {
           is("y_pixel_stride", shape.y_pixel_stride) + ", less than the output channels");
   for (int d = 0; d < 3; ++d) {
     const int64_t extent = (g.kernel[d] - 1) * g.dilation[d] + 1;
-    const int64_t room = shape.in[d] + g.pad_lo[d] + g.pad_hi[d] - extent;
+    const int64_t below = d == 1 && shape.row_pad_hi >= 0 ? shape.row_pad_hi : g.pad_hi[d];
+    const int64_t room = shape.in[d] + (d == 1 ? rows_above(g, shape) : g.pad_lo[d]) + below - extent;
     const int64_t out = room < 0 ? 0 : room / g.stride[d] + 1;
     require(shape.out[d] == out, is("output extent", shape.out[d]) + ", expected " + std::to_string(out));
   }

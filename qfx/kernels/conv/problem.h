@@ -40,6 +40,11 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
 // Throws std::invalid_argument unless `shape` is what `geometry` makes of its input.
 void check_shape(const ConvGeometry& geometry, const ConvShape& shape);
 
+// Padding before the first row (dim 1).
+inline int64_t rows_above(const ConvGeometry& geometry, const ConvShape& shape) noexcept {
+  return shape.row_pad_lo >= 0 ? shape.row_pad_lo : geometry.pad_lo[1];
+}
+
 inline int64_t pixels(const int64_t (&extent)[3]) noexcept {
   return extent[0] * extent[1] * extent[2];
 }

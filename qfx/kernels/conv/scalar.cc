@@ -41,7 +41,7 @@ class ScalarWork final : public Work {
     Window window{};
     for (int d = 2; d >= 0; --d) {
       const ConvGeometry& g = problem_.geometry;
-      window.origin[d] = pixel % shape_.out[d] * g.stride[d] - g.pad_lo[d];
+      window.origin[d] = pixel % shape_.out[d] * g.stride[d] - (d == 1 ? rows_above(g, shape_) : g.pad_lo[d]);
       pixel /= shape_.out[d];
     }
     window.image = pixel;

@@ -8,6 +8,7 @@
 #include "elementwise/kernels.h"
 #include "glue/glue.h"
 #include "glue/kernels.h"
+#include "recurrent/kernels.h"
 
 namespace qfx {
 namespace {
@@ -20,21 +21,6 @@ using glue::kDotMax;
 
 constexpr int64_t kRows = 64;     // rows quantized at a time
 constexpr int64_t kOutputs = 16;  // outputs whose weights stay in L1 for those rows
-
-// For [min(x, 0), max(x, 0)] and codes 0..qmax. NaNs are passed over.
-Affine affine_of_values(const float* x, int64_t n, int32_t qmax) noexcept {
-  constexpr int64_t kLanes = 16;
-  float low[kLanes] = {}, high[kLanes] = {};
-  const auto meet = [&](int64_t k, float value) {
-    low[k] = value < low[k] ? value : low[k];
-    high[k] = value > high[k] ? value : high[k];
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int64_t k = 0; k < kLanes; ++k) meet(k, x[i + k]);
-  for (; i < n; ++i) meet(0, x[i]);
-  return affine_of(*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes), qmax);
-}
 
 class LinearDynamicWork final : public Work {
  public:
@@ -51,6 +37,7 @@ class LinearDynamicWork final : public Work {
         bias_(bias),
         qmax_(reduce_range ? 127 : 255),
         dot_(glue::select<Dot>(isa)),
+        extent_(recurrent::select<recurrent::Extent>(isa)),
         isa_(isa) {
     for (int64_t i = 0; i < n * k; ++i) weight_sum_[static_cast<size_t>(i / k)] += weight_[static_cast<size_t>(i)];
     for (size_t o = 0; o < weight_zero_point.size(); ++o) weight_sum_[o] -= k * weight_zero_point[o];
@@ -63,7 +50,9 @@ class LinearDynamicWork final : public Work {
     auto* codes = reinterpret_cast<uint8_t*>(scratch);
     const Range part = split(n_, tid, threads, kOutputs);
     if (part.begin == part.end) return;
-    const Affine affine = affine_of_values(x, rows_ * k_, qmax_);
+    float low = 0.0f, high = 0.0f;
+    extent_.run(x, rows_ * k_, &low, &high);
+    const Affine affine = affine_of(low, high, qmax_);
     if (!std::isfinite(affine.scale)) return fill_nan(y, part);
     for (int64_t r = 0; r < rows_; r += kRows) {
       const int64_t rows = std::min(kRows, rows_ - r);
@@ -75,7 +64,7 @@ class LinearDynamicWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(std::min(kRows, rows_) * k_); }
   int64_t cost() const noexcept override { return rows_ * k_ * n_; }
-  std::string describe() const override { return std::string("linear_dynamic ") + dot_.name; }
+  std::string describe() const override { return std::string("linear_dynamic ") + dot_.name + " " + extent_.name; }
 
  private:
   void quantize(const float* x, uint8_t* codes, int64_t n, const Affine& a) const noexcept {
@@ -122,6 +111,7 @@ class LinearDynamicWork final : public Work {
   std::span<const float> bias_;
   int32_t qmax_;
   Kernel<Dot> dot_;
+  Kernel<recurrent::Extent> extent_;
   Isa isa_;
 };
 

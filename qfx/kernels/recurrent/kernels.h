@@ -71,7 +71,7 @@ struct RnnRelu {
   using Fn = void(const CellBlock& block) noexcept;
 };
 
-// low = min(low, x), high = max(high, x); NaNs are passed over.
+// low = min(low, x), high = max(high, x); both NaN, and then for good, where one of x is an infinity or NaN.
 struct Extent {
   using Fn = void(const float* x, int64_t n, float* low, float* high) noexcept;
 };

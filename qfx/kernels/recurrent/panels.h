@@ -20,6 +20,9 @@ struct Rows {
   int64_t rest_stride = 0;
 
   const float* operator[](int64_t r) const noexcept { return r < first ? base + r * stride : rest + r * rest_stride; }
+  Rows from(int64_t r) const noexcept {
+    return {base + r * stride, stride, first - r, rest == nullptr ? nullptr : rest + r * rest_stride, rest_stride};
+  }
 };
 
 // What a product takes: quantized rows, or floats where the weights are float16.

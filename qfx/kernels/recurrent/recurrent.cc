@@ -13,8 +13,10 @@ namespace {
 
 using namespace recurrent;
 
-constexpr int64_t kChunkRows = 32;  // rows whose input is projected at a time, unless a time step has more
-constexpr int64_t kBlockRows = 32;  // rows that share one pass over a panel of recurrent weights
+constexpr int64_t kChunkRows = 32;   // rows whose input is projected at a time, of several time steps if they fit
+constexpr int64_t kStepRows = 128;   // at most, where a time step has more
+constexpr int64_t kGates = 1 << 18;  // floats in which a thread keeps projected gates; a row of all gates fits
+constexpr int64_t kBlockRows = 32;   // rows that share one pass over a panel of recurrent weights
 constexpr int64_t kRoom = kBlockRows * kVectors * kLanes;  // floats for a block of a panel
 constexpr int64_t kMeetingCost = 4;  // a meeting pays if each thread has this many times the least work of a barrier
 
@@ -156,12 +158,13 @@ class Thread;
 class RecurrentWork final : public Work {
  public:
   RecurrentWork(const Packed& packed, const RecurrentShape& shape)
-      : packed_(packed), shape_(shape), chunk_(std::max(kChunkRows, shape.batch)) {
+      : packed_(packed), shape_(shape), most_rows_(std::clamp(shape.batch, kChunkRows, kStepRows)) {
     const Direction& d = packed.directions[0];
     offsets_bytes_ = aligned(static_cast<size_t>(shape.steps + 1) * sizeof(int64_t));
-    operand_bytes_ = std::max(d.input.operand_bytes(chunk_), d.recurrent.operand_bytes(shape.batch));
-    if (d.projection != nullptr) operand_bytes_ = std::max(operand_bytes_, d.projection->operand_bytes(shape.batch));
-    gates_floats_ = packed.panels() * chunk_ * d.input.columns();
+    operand_bytes_ = std::max(d.input.operand_bytes(most_rows_), d.recurrent.operand_bytes(most_rows_));
+    if (d.projection != nullptr) operand_bytes_ = std::max(operand_bytes_, d.projection->operand_bytes(most_rows_));
+    const int64_t row = directions() * packed.panels() * d.input.columns();
+    gates_floats_ = std::max(row, std::min(row * most_rows_, kGates));
   }
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int) const noexcept override;
@@ -170,7 +173,7 @@ class RecurrentWork final : public Work {
   bool meets() const noexcept override { return true; }
 
   size_t scratch_bytes() const noexcept override {
-    const size_t floats = static_cast<size_t>(gates_floats_ * directions() + 3 * kRoom);
+    const size_t floats = static_cast<size_t>(gates_floats_ + 3 * kRoom);
     return offsets_bytes_ + operand_bytes_ + floats * sizeof(float);
   }
 
@@ -195,7 +198,7 @@ class RecurrentWork final : public Work {
 
   const Packed& packed_;
   RecurrentShape shape_;
-  int64_t chunk_, gates_floats_;
+  int64_t most_rows_, gates_floats_;
   size_t offsets_bytes_, operand_bytes_;
 };
 
@@ -204,13 +207,7 @@ class Thread {
  public:
   Thread(const RecurrentWork& work, const void* const* in, void* const* out, std::byte* scratch, int tid, int team,
          Meeting* meeting) noexcept
-      : w_(work.packed_),
-        s_(work.shape_),
-        directions_(work.directions()),
-        chunk_(work.chunk_),
-        gates_floats_(work.gates_floats_),
-        meeting_(meeting),
-        team_(team) {
+      : w_(work.packed_), s_(work.shape_), directions_(work.directions()), meeting_(meeting), team_(team) {
     const bool lstm = w_.cell == Cell::lstm;
     x_ = static_cast<const float*>(in[0]);
     h0_ = static_cast<const float*>(in[1]);
@@ -225,11 +222,13 @@ class Thread {
     offsets_ = reinterpret_cast<int64_t*>(scratch);
     room_ = scratch + work.offsets_bytes_;
     gates_ = reinterpret_cast<float*>(room_ + work.operand_bytes_);
-    recurrent_ = gates_ + gates_floats_ * directions_;
+    recurrent_ = gates_ + work.gates_floats_;
     state_ = recurrent_ + kRoom;
     hidden_ = state_ + kRoom;
     own_ = split(directions_ * w_.panels(), tid, team);
     own_projection_ = split(directions_ * w_.projection_panels(), tid, team);
+    const int64_t row = std::max<int64_t>(1, own_.end - own_.begin) * w_.directions[0].input.columns();
+    chunk_ = std::clamp(work.gates_floats_ / row, int64_t{1}, work.most_rows_);
     first_ = tid == 0;
   }
 
@@ -312,32 +311,49 @@ class Thread {
   }
 
   // The input's share of the gates for time steps from `step` on, as many as fit.
-  void project_input(int64_t d, int64_t step) noexcept {
+  void project_steps(int64_t d, int64_t step) noexcept {
     int64_t end = step, rows = 0;
     while (end < s_.steps && rows + size(time(d, end)) <= chunk_) rows += size(time(d, end++));
-    const int64_t first = std::min(time(d, step), time(d, end - 1));
     chunk_end_[d] = end;
-    chunk_row_[d] = offsets_[first];
+    project_rows(d, offsets_[std::min(time(d, step), time(d, end - 1))], rows);
+  }
+  void project_rows(int64_t d, int64_t row, int64_t rows) noexcept {
+    chunk_row_[d] = row;
     const PanelMatrix& input = w_.directions[static_cast<size_t>(d)].input;
-    const Rows x{x_ + chunk_row_[d] * w_.inputs, w_.inputs, rows};
+    const Rows x{x_ + row * w_.inputs, w_.inputs, rows};
     const Operand operand = input.operand(x, rows, x_affine_, room_);
     const Range own = panels(d);
     for (int64_t p = own.begin; p < own.end; ++p) input.multiply(p, operand, rows, gates(d, p, 0), input.columns());
   }
-  // A row's gates, as project_input() left them.
+  // A row's gates, as project_rows() left them.
   float* gates(int64_t d, int64_t panel, int64_t row) const noexcept {
     const int64_t columns = w_.directions[0].input.columns();
-    return gates_ + d * gates_floats_ + (panel * chunk_ + row) * columns;
+    return gates_ + ((d * w_.panels() + panel - own_.begin) * chunk_ + row) * columns;
   }
 
   void advance(int64_t d, int64_t step) noexcept {
     const Range own = panels(d);
     if (own.begin == own.end) return;
-    if (step >= chunk_end_[d]) project_input(d, step);
     const int64_t t = time(d, step), n = size(t);
     const Rows h = before(d, step);
+    const Codes affine = w_.directions[static_cast<size_t>(d)].recurrent.affine(h, n);
+    if (n <= chunk_) {
+      if (step >= chunk_end_[d]) project_steps(d, step);
+      return advance_rows(d, step, 0, n, h, affine);
+    }
+    for (int64_t r = 0; r < n; r += chunk_) {
+      const int64_t rows = std::min(chunk_, n - r);
+      project_rows(d, offsets_[t] + r, rows);
+      advance_rows(d, step, r, rows, h, affine);
+    }
+  }
+
+  // Sequences [first, first + n) by one time step; their gates are projected.
+  void advance_rows(int64_t d, int64_t step, int64_t first, int64_t n, const Rows& h, const Codes& affine) noexcept {
+    const Range own = panels(d);
+    const int64_t t = time(d, step);
     const PanelMatrix& recurrent = w_.directions[static_cast<size_t>(d)].recurrent;
-    const Operand operand = recurrent.operand(h, n, recurrent.affine(h, n), room_);
+    const Operand operand = recurrent.operand(h.from(first), n, affine, room_);
     // There and back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
     for (int64_t i = own.begin; i < own.end; ++i) {
@@ -345,7 +361,7 @@ class Thread {
       for (int64_t r = 0; r < n; r += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, n - r);
         recurrent.multiply(p, operand.from(r), rows, recurrent_, recurrent.columns());
-        run_cell(d, p, t, r, rows, h);
+        run_cell(d, p, t, first + r, rows, h);
       }
     }
   }
@@ -387,14 +403,17 @@ class Thread {
     const int64_t t = time(d, step), n = size(t);
     const PanelMatrix& projection = *w_.directions[static_cast<size_t>(d)].projection;
     const Rows h{raw(d, 0), w_.hidden, n};
-    const Operand operand = projection.operand(h, n, projection.affine(h, n), room_);
-    for (int64_t p = own.begin; p < own.end; ++p)
-      for (int64_t r = 0; r < n; r += kBlockRows) {
-        const int64_t rows = std::min(kBlockRows, n - r), feature = p * projection.columns();
-        projection.multiply(p, operand.from(r), rows, recurrent_, projection.columns());
-        copy(recurrent_, projection.columns(), y(d, offsets_[t] + r) + feature, y_stride_, rows,
+    const Codes affine = projection.affine(h, n);
+    for (int64_t first = 0; first < n; first += kBlockRows) {
+      const int64_t rows = std::min(kBlockRows, n - first);
+      const Operand operand = projection.operand(h.from(first), rows, affine, room_);
+      for (int64_t p = own.begin; p < own.end; ++p) {
+        const int64_t feature = p * projection.columns();
+        projection.multiply(p, operand, rows, recurrent_, projection.columns());
+        copy(recurrent_, projection.columns(), y(d, offsets_[t] + first) + feature, y_stride_, rows,
              std::min(projection.columns(), w_.projected - feature));
       }
+    }
   }
 
   // Each sequence's hidden state after its last time step.
@@ -417,7 +436,7 @@ class Thread {
 
   const Packed& w_;
   const RecurrentShape& s_;
-  int64_t directions_, chunk_, gates_floats_;
+  int64_t directions_, chunk_;
   Meeting* meeting_;
   int team_;
   bool first_;

@@ -65,7 +65,8 @@ struct RecurrentShape {
 // and with float16 weights p = sum x * float(w), in float32 in the order of the features. Then
 //   gate = p_input + bias + p_recurrent,  bias = input_bias + recurrent_bias
 // (gru's last gate: tanh((p_input + input_bias) + r * (p_recurrent + recurrent_bias))), each operation rounded on its
-// own, and sigmoid and tanh as cell.h defines them. An infinity in x gives NaN, as do batch_sizes that do not fit.
+// own, and sigmoid and tanh as cell.h defines them. Where an operand that is quantized holds an infinity or NaN, all of
+// the product is NaN; batch_sizes that do not fit give NaN everywhere.
 class PackedRecurrent {
  public:
   virtual ~PackedRecurrent() = default;

@@ -116,6 +116,12 @@ class ConvStep : public StepKernel {
     return y;
   }
 
+  RowWindow row_window() const noexcept override {
+    const ConvGeometry& g = p_.geometry;
+    if (p_.spatial != 2) return {};
+    return {g.dilation[1] * (g.kernel[1] - 1) + 1, g.stride[1], {g.pad_lo[1], g.pad_hi[1]}};
+  }
+
   Planned plan(const StepShapes& in, const Dims& y) const override {
     const Dims& x = in.inputs[0];
     ConvShape shape;
@@ -123,6 +129,10 @@ class ConvStep : public StepKernel {
     for (size_t i = 0; i < p_.spatial; ++i) {
       shape.in[3 - p_.spatial + i] = x[1 + i];
       shape.out[3 - p_.spatial + i] = y[1 + i];
+    }
+    if (in.row_padding) {
+      shape.row_pad_lo = in.row_padding->lo;
+      shape.row_pad_hi = in.row_padding->hi;
     }
     shape.x_pixel_stride = in.x_pixel_stride > 0 ? in.x_pixel_stride : p_.geometry.c_in;
     shape.y_pixel_stride = in.y_pixel_stride > 0 ? in.y_pixel_stride : p_.geometry.c_out;
@@ -206,7 +216,7 @@ std::vector<OpRow> conv_rows() {
   };
   std::vector<OpRow> rows = per_image(
       {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv)});
-  for (OpRow& row : rows) row.pixel_strides = true;
+  for (OpRow& row : rows) row.pixel_strides = row.row_window = true;
   // One scale for the whole batch.
   rows.push_back(op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
                                            {{"reduce_range", K::integer, 1, false},

@@ -84,10 +84,11 @@ std::vector<OpRow> elementwise_rows() {
       {"clamp", K::integer, 2, false}, {"a_multiplier", K::number},  {"b_multiplier", K::number, 1, false},
       {"lut", K::constant, 1, false},
   };
-  return per_image({op_row<BinaryStep>("add", 2, 2, Types::u8_u8, binary),
-                    op_row<BinaryStep>("sub", 2, 2, Types::u8_u8, binary),
-                    op_row<BinaryStep>("mul", 2, 2, Types::u8_u8, binary),
-                    op_row<LookupStep>("lookup", 1, 1, Types::u8_any, {{"table", K::constant}})});
+  return with_row_windows(per_image({op_row<BinaryStep>("add", 2, 2, Types::u8_u8, binary),
+                                     op_row<BinaryStep>("sub", 2, 2, Types::u8_u8, binary),
+                                     op_row<BinaryStep>("mul", 2, 2, Types::u8_u8, binary),
+                                     op_row<LookupStep>("lookup", 1, 1, Types::u8_any, {{"table", K::constant}})}),
+                          {"add", "sub", "mul", "lookup"});
 }
 
 }  // namespace qfx

@@ -302,19 +302,21 @@ class ExpandStep : public StepKernel {
 
 std::vector<OpRow> move_rows() {
   using K = AttributeKind;
-  return per_image(
-      {op_row<ConcatStep>("concat", 1, std::numeric_limits<int>::max(), Types::same, {{"axis", K::integer}}),
-       op_row<ReshapeStep>("reshape", 1, 1, Types::same, {{"shape", K::expr, kAny}}),
-       op_row<PermuteStep>("permute", 1, 1, Types::same, {{"perm", K::integer, kRank}}, true),
-       op_row<SliceStep>("slice", 1, 1, Types::same,
-                         {{"axis", K::integer}, {"step", K::integer, 1, false}, {"start", K::expr}, {"end", K::expr}}),
-       op_row<PadStep>("pad", 1, 1, Types::same,
-                       {{"lo", K::integer, kRank},
-                        {"hi", K::integer, kRank},
-                        {"mode", K::integer, 1, false},
-                        {"fill", K::integer, 1, false},
-                        {"fill", K::number, 1, false}}),
-       op_row<ExpandStep>("expand", 1, 1, Types::same, {{"shape", K::expr, kAny}})});
+  return with_row_windows(
+      per_image({op_row<ConcatStep>("concat", 1, std::numeric_limits<int>::max(), Types::same, {{"axis", K::integer}}),
+                 op_row<ReshapeStep>("reshape", 1, 1, Types::same, {{"shape", K::expr, kAny}}),
+                 op_row<PermuteStep>("permute", 1, 1, Types::same, {{"perm", K::integer, kRank}}, true),
+                 op_row<SliceStep>(
+                     "slice", 1, 1, Types::same,
+                     {{"axis", K::integer}, {"step", K::integer, 1, false}, {"start", K::expr}, {"end", K::expr}}),
+                 op_row<PadStep>("pad", 1, 1, Types::same,
+                                 {{"lo", K::integer, kRank},
+                                  {"hi", K::integer, kRank},
+                                  {"mode", K::integer, 1, false},
+                                  {"fill", K::integer, 1, false},
+                                  {"fill", K::number, 1, false}}),
+                 op_row<ExpandStep>("expand", 1, 1, Types::same, {{"shape", K::expr, kAny}})}),
+      {"concat"});
 }
 
 }  // namespace qfx

@@ -88,6 +88,10 @@ class WindowPoolStep : public StepKernel {
     return y;
   }
 
+  RowWindow row_window() const noexcept override {
+    return {p_.dilation[0] * (p_.kernel[0] - 1) + 1, p_.stride[0], {p_.padding_lo[0], p_.padding_hi[0]}};
+  }
+
   Planned plan(const StepShapes& in, const Dims& y) const override {
     const Dims& x = in.inputs[0];
     require_pixels(x);
@@ -101,6 +105,10 @@ class WindowPoolStep : public StepKernel {
     place(p_.dilation, g.dilation);
     place(p_.padding_lo, g.pad_lo);
     place(p_.padding_hi, g.pad_hi);
+    if (in.row_padding) {
+      g.pad_lo[1] = in.row_padding->lo;
+      g.pad_hi[1] = std::min(in.row_padding->hi, g.pad_hi[1]);  // windows may end below the padding (ceil_mode)
+    }
     if (!p_.average) return {plan_max_pool(g, isa_), 0, nullptr};
     return {plan_avg_pool(g, p_.quant, p_.count_include_pad, p_.divisor, isa_), 0, nullptr};
   }
@@ -312,18 +320,20 @@ std::vector<OpRow> pool_rows() {
   const std::vector<Attribute> avg_window =
       joined(window, {{"count_include_pad", K::integer, 1, false}, {"divisor", K::integer, 1, false}});
   const std::vector<Attribute> size = {{"output_size", K::integer, kSpatial}};
-  return per_image({op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
-                    op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
-                    op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
-                    op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
-                    op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
-                                     joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
-                    op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
-                                            {{"mode", K::integer},
-                                             {"align_corners", K::integer, 1, false},
-                                             {"zero_point", K::integer},
-                                             {"size", K::expr, kSpatial, false},
-                                             {"scale_factor", K::number, kSpatial, false}})});
+  return with_row_windows(
+      per_image({op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
+                 op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
+                 op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
+                 op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
+                 op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
+                                  joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
+                 op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
+                                         {{"mode", K::integer},
+                                          {"align_corners", K::integer, 1, false},
+                                          {"zero_point", K::integer},
+                                          {"size", K::expr, kSpatial, false},
+                                          {"scale_factor", K::number, kSpatial, false}})}),
+      {"max_pool", "avg_pool"});
 }
 
 }  // namespace qfx

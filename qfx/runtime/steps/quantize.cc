@@ -29,6 +29,7 @@ class QuantizeStep : public StepKernel {
   QuantizeStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return permuted(in.inputs[0], p_.perm); }
+  RowWindow row_window() const noexcept override { return {1, 1, {}, p_.perm.size() == 4 ? p_.perm[1] : 1}; }
   Planned plan(const StepShapes& in, const Dims& y) const override {
     return {plan_quantize(y, permuted(in.strides[0], p_.perm), p_.scale, p_.zero_point, isa_), 0, nullptr};
   }
@@ -59,8 +60,9 @@ std::vector<OpRow> quantize_rows() {
   using K = AttributeKind;
   const std::vector<Attribute> attributes = {
       {"perm", K::integer, Attribute::kRank}, {"zero_point", K::integer}, {"scale", K::number}};
-  return per_image({op_row<QuantizeStep>("quantize", 1, 1, Types::f32_u8, attributes, true),
-                    op_row<DequantizeStep>("dequantize", 1, 1, Types::u8_f32, attributes)});
+  return with_row_windows(per_image({op_row<QuantizeStep>("quantize", 1, 1, Types::f32_u8, attributes, true),
+                                     op_row<DequantizeStep>("dequantize", 1, 1, Types::u8_f32, attributes)}),
+                          {"quantize"});
 }
 
 }  // namespace qfx

@@ -59,6 +59,19 @@ class StepView {
   const Step& step_;
 };
 
+// Rows above and below the first dim of an image, that are not there.
+struct RowPadding {
+  int64_t lo = 0, hi = 0;
+};
+
+// The rows of input 0 that rows of the result are computed from: row i from rows [i * stride - padding.lo, extent
+// more). Of the other inputs, those of the same numbers.
+struct RowWindow {
+  int64_t extent = 1, stride = 1;
+  RowPadding padding;
+  int axis = 1;  // of input 0's rows; the result's are dim 1
+};
+
 // The concrete shapes that one plan is made for.
 struct StepShapes {
   std::vector<Dims> inputs;
@@ -68,6 +81,8 @@ struct StepShapes {
   // they are dense.
   int64_t x_pixel_stride = 0, y_pixel_stride = 0;
   std::vector<char> placed;  // the inputs that lie in the output already, for joins_channels; empty: none
+  // Of dim 1, for rows that say row_window, where it is not the step's own.
+  std::optional<RowPadding> row_padding;
 };
 
 struct Planned {
@@ -86,6 +101,8 @@ class StepKernel {
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
   virtual bool moves_images() const noexcept { return false; }
+  // What it reads for its rows, in a row that says row_window.
+  virtual RowWindow row_window() const noexcept { return {}; }
   // Whether it does nothing but put the channels of its inputs side by side.
   virtual bool joins_channels() const noexcept { return false; }
   // Whether it does nothing but take consecutive channels: the first of them, or -1.
@@ -119,6 +136,9 @@ struct OpRow {
   bool strided_input = false;  // reads program inputs with any strides
   // Where dim 0 of the result is the batch, like that of the operands, it computes every image from that image alone.
   bool per_image = false;
+  // For rank 4 and a result as high as the windows make it of input 0, the rows of an image (dim 1) can be computed a
+  // few at a time; StepKernel::row_window says from what.
+  bool row_window = false;
   bool pixel_strides = false;  // reads input 0 and writes its result with any distance between pixels
 };
 
@@ -140,6 +160,8 @@ OpRow op_row(const char* op, int min_inputs, int max_inputs, Types types, std::v
 
 // `rows`, all of them per image.
 std::vector<OpRow> per_image(std::vector<OpRow> rows);
+// `rows`, those of the given names with a row window.
+std::vector<OpRow> with_row_windows(std::vector<OpRow> rows, std::initializer_list<std::string_view> names);
 
 // Every operation, in one table.
 const std::vector<OpRow>& op_table();

@@ -70,6 +70,11 @@ std::vector<OpRow> per_image(std::vector<OpRow> rows) {
   return rows;
 }
 
+std::vector<OpRow> with_row_windows(std::vector<OpRow> rows, std::initializer_list<std::string_view> names) {
+  for (OpRow& row : rows) row.row_window = std::find(names.begin(), names.end(), row.op) != names.end();
+  return rows;
+}
+
 const std::vector<OpRow>& op_table() {
   static const std::vector<OpRow> rows = all_rows();
   return rows;
