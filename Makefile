@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp recurrent accuracy quantize-time memory zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp recurrent accuracy quantize-time memory fake-quant qat qat-recovery qat-step zoo lint format build clean help
 .PHONY: emulate emulators emulated-tests
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, recurrent, accuracy, quantize-time, memory, zoo, sanitize, sanitize-threads, emulate, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -185,8 +185,21 @@ accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 recurrent: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.recurrent $(ARGS)
 
+# Training with quantization: the example; how much accuracy it brings back; the time of a step.
+qat: $(STAMPS)/qfx $(STAMPS)/test
+	$(BIN)/python -m examples.qat $(ARGS)
+
+qat-recovery: $(STAMPS)/qfx $(STAMPS)/test
+	$(BIN)/python -m benchmarks.qat_recovery $(ARGS)
+
+qat-step: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.qat_step $(ARGS)
+
 quantize-time: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.quantize_time $(ARGS)
+
+fake-quant: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.fake_quant $(ARGS)
 
 memory: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.memory $(ARGS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "quantize_fx"),
+    "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "prepare_qat_fx", "quantize_fx"),
     "qfx.viz.dot": ("draw", "to_dot"),
     "qfx.models": ("PreparedModel", "QuantizedModel"),
     "qfx.passes.report": ("Record", "Report"),
@@ -23,22 +23,25 @@ _LAZY = {
     ),
     "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
     "qfx.lowering.custom": ("register_op",),
+    "qfx.comparison": ("Comparison", "Deviation", "NodeComparison", "compare"),
     "qfx.eager": ("run_op",),
+    "qfx.training.model": ("TrainableModel",),
+    "qfx.training.schedule": ("QATSchedule",),
     "qfx.tensor": ("QTensor", "from_torch", "load", "quantize_per_channel", "quantize_per_tensor", "save"),
 }  # fmt: skip
 _MEMBERS = {
     "QDType": ("quint8", "qint8", "qint32"),
     "QScheme": ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric"),
 }
-_PACKAGES = ("backends", "eager", "nn", "quantization", "tensor")
+_PACKAGES = ("backends", "distributed", "eager", "nn", "quantization", "tensor")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 _ENUM_OF = {member: enum for enum, members in _MEMBERS.items() for member in members}
 
 if TYPE_CHECKING:
-    from qfx.api import convert_fx, fuse_fx, prepare_fx, quantize_fx
+    from qfx.api import convert_fx, fuse_fx, prepare_fx, prepare_qat_fx, quantize_fx
     from qfx.quantization import *  # noqa: F403
 
-__all__ = ["convert_fx", "fuse_fx", "prepare_fx", "quantize_fx"]
+__all__ = ["convert_fx", "fuse_fx", "prepare_fx", "prepare_qat_fx", "quantize_fx"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -13,15 +13,19 @@ from qfx.batches import Signature, split_batch
 from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
+from qfx.frontends.leaves import WHOLE
 from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.frontends.symbolic import capture
 from qfx.inputs import as_float32, describe, example
+from qfx.ir.derivation import DERIVATION, TRAINABLE
 from qfx.ir.module import bind_placeholders
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
 from qfx.quantization.accepted import require_cpu
+from qfx.training.form import BATCH_NORMS
+from qfx.training.model import TrainableModel, trainable_batch_norms
 
 
 def quantize_fx(
@@ -29,6 +33,7 @@ def quantize_fx(
     qconfig_dict: Mapping[str, Any],
     calibration: Calibration | None = None,
     *,
+    train: Callable[[TrainableModel], Any] | None = None,
     example_inputs: Any = None,
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
@@ -42,6 +47,9 @@ def quantize_fx(
         qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it.
         calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
             when every qconfig is dynamic.
+        train: Trains the model it is given, which comes from :func:`prepare_qat_fx`: the usual loop, with the
+            optimizer made from its parameters. ``calibration``, if given too, finds the first ranges. Then the
+            qconfig_dict must be one for training, as ``{"": qfx.get_default_qat_qconfig()}``.
         example_inputs: Inputs to learn shapes from; the first calibration batch when left out.
         bias_correction: Take the shift that rounded weights leave out of the biases.
         adaptive_rounding: Round the weights of each layer so that its output on the calibration data changes least,
@@ -57,6 +65,8 @@ def quantize_fx(
     if calibration is not None:
         head, calibration = first_batch(calibration)
         example_inputs = head if example_inputs is None else example_inputs
+    if train is not None:
+        return convert_fx(_trained(model, qconfig_dict, calibration, train, example_inputs, strict), isa=isa)
     prepared = prepare_fx(
         model,
         qconfig_dict,
@@ -68,6 +78,23 @@ def quantize_fx(
     if calibration is not None:
         calibrate(prepared, calibration)
     return convert_fx(prepared, isa=isa)
+
+
+def _trained(
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    calibration: Calibration | None,
+    train: Callable[[TrainableModel], Any],
+    example_inputs: Any,
+    strict: bool,
+) -> TrainableModel:
+    prepared = prepare_qat_fx(model, qconfig_dict, example_inputs, strict=strict)
+    if calibration is not None:
+        prepared.eval()
+        calibrate(prepared, calibration)
+        prepared.train()
+    train(prepared)
+    return prepared.eval()
 
 
 def prepare_fx(
@@ -83,19 +110,65 @@ def prepare_fx(
 
     Arguments and errors as in :func:`quantize_fx`. The model is captured as it behaves in eval mode.
     """
+    gm, preserved, _ = _observed(
+        model, qconfig_dict, example_inputs, strict, recovery=Recovery(bias_correction, adaptive_rounding)
+    )
+    for node in gm.graph.nodes:
+        node.meta.pop(DERIVATION, None)
+    return PreparedModel(gm, preserved)
+
+
+def prepare_qat_fx(
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    example_inputs: Any = None,
+    *,
+    strict: bool = False,
+) -> TrainableModel:
+    """``model`` with fake-quantize modules where ``qconfig_dict`` asks for int8, to be trained and then converted.
+
+    What will be one int8 layer trains as one: convolutions and linear layers with the batch norm, residual and clamp
+    that conversion fuses into them. Batch norms and dropouts do in training mode what they do in the float model.
+    Other code that depends on ``self.training`` is captured as it behaves in evaluation, as in :func:`prepare_fx`.
+
+    Args:
+        model: A float model; it is not changed, and shares no tensors with the result. Make the optimizer from the
+            result's parameters.
+        qconfig_dict: ``{"": qfx.get_default_qat_qconfig()}`` for all of it.
+        example_inputs: Inputs to learn shapes from.
+        strict: Raise instead of keeping a part float that can't be traced.
+
+    Returns:
+        The model in training mode.
+
+    Raises:
+        QfxError: What is wrong, where, and what to do; a QConfigError where a qconfig does not round.
+    """
+    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, strict, recovery=None)
+    return TrainableModel(gm, preserved, origin)
+
+
+def _observed(
+    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any, strict: bool, *, recovery: Recovery | None
+) -> tuple[fx.GraphModule, dict[str, Any], nn.Module]:
+    """The Observed graph of ``model``, to be trained where there is no ``recovery``; what to preserve; its copy."""
     require_float_model(model)
     rules = parse_qconfig_dict(qconfig_dict)
     captured = _capture(model, rules, example_inputs, strict)
+    training = recovery is None
+    captured.meta[TRAINABLE] = training
     spelled = Spelled({k: type(m) for k, m in model.named_modules(remove_duplicate=False)}, _operations(captured.graph))
     gm = _normal(model, captured, example_inputs)
     _assign_qconfigs(gm, rules, spelled)
     gm = pipeline.run(pipeline.FUSE, gm)
+    origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
+    gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
 
     def insert(gm: fx.GraphModule) -> fx.GraphModule:
         annotation = annotate(
             gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
         )
-        return insert_observers(gm, annotation, Recovery(bias_correction, adaptive_rounding))
+        return insert_observers(gm, annotation, recovery or Recovery(False, False), training=training)
 
     gm = pipeline.run(pipeline.insertion(insert), gm)
     gm.meta["input_quantized_idxs"], gm.meta["output_quantized_idxs"] = (
@@ -105,11 +178,17 @@ def prepare_fx(
     preserved = _preserved(model, rules)
     gm.meta["preserved"] = tuple(preserved)
     _drop_foreign_metadata(gm)
-    return PreparedModel(gm, preserved)
+    return gm, preserved, origin
 
 
-def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedModel:
-    """The int8 model of a calibrated ``prepared`` model, which is not changed.
+def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = None) -> QuantizedModel:
+    """The int8 model of a calibrated or trained ``prepared`` model, which is not changed.
+
+    Args:
+        prepared: What ``prepare_fx`` or ``prepare_qat_fx`` returned; the latter in evaluation mode.
+        isa: As in :func:`quantize_fx`.
+        check: A batch of inputs to compare both models with: every integer value of the int8 model must be within one
+            quantum of what the fake-quantized model makes of the same operands.
 
     Raises:
         CalibrationError: A part of the model never saw data.
@@ -122,6 +201,12 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedM
             remedy="prepared = qfx.prepare_fx(model, qconfig_dict); calibrate it; qfx.convert_fx(prepared).",
         )
     require_cpu(prepared)
+    if isinstance(prepared, TrainableModel) and prepared.training:
+        raise ConversionError(
+            "The model is in training mode.",
+            why="Batch norms would be frozen with the statistics of a mode in which they still change.",
+            remedy="Call model.eval() first.",
+        )
     preserved = {name: getattr(prepared, name) for name in prepared.info.get("preserved", ())}
     gm = pipeline.run(pipeline.CONVERT, prepared.graph_module())
     described = prepared.info.get("example_inputs")
@@ -130,6 +215,10 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None) -> QuantizedM
     quantized = QuantizedModel(gm, preserved, isa)
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)
+    if check is not None:
+        from qfx.comparison.agreement import require_agreement  # it compares what this module makes
+
+        require_agreement(prepared, quantized, check)
     return quantized
 
 

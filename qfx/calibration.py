@@ -28,14 +28,14 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
     Raises:
         CalibrationError: ``data`` is empty, is no iterable, or holds a batch that does not fit the model's inputs.
     """
-    with torch.no_grad():
+    with torch.no_grad(), prepared.observing():
         if callable(data) and not isinstance(data, Iterable):
             data(prepared)
             return
         count, signature = 0, Signature.of_graph(prepared.graph)
-        for batch in tqdm(_iterate(data), desc="calibrating", unit="batch", disable=None, leave=False):
+        for batch in tqdm(iterate(data), desc="calibrating", unit="batch", disable=None, leave=False):
             args, kwargs = split_batch(signature, batch, count)
-            _observe(prepared, args, kwargs, count)
+            observe_batch(prepared, args, kwargs, count)
             count += 1
     if count == 0:
         raise CalibrationError(
@@ -45,7 +45,12 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
         )
 
 
-def _observe(prepared: PreparedModel, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
+def observe_batch(prepared: PreparedModel, args: tuple[Any, ...], kwargs: dict[str, Any], index: int) -> None:
+    """Run one batch through ``prepared``; errors name its number.
+
+    Raises:
+        CalibrationError: The batch does not run through the model.
+    """
     try:
         prepared(*args, **kwargs)
     except InputError as error:
@@ -64,7 +69,7 @@ def first_batch(data: Calibration) -> tuple[Any, Calibration]:
         return None, data
     if isinstance(data, (list, tuple)):
         return (data[0] if data else None), data
-    iterator = iter(_iterate(data))
+    iterator = iter(iterate(data))
     head = next(iterator, None)
     return head, ([] if head is None else _Chain(head, iterator, _length(data)))
 
@@ -90,7 +95,12 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def _iterate(data: Any) -> Iterable[Any]:
+def iterate(data: Any) -> Iterable[Any]:
+    """``data`` if it is an iterable of batches.
+
+    Raises:
+        CalibrationError: It is anything else.
+    """
     if isinstance(data, (Tensor, str, Mapping)) or not isinstance(data, Iterable) or is_foreign_array(data):
         raise CalibrationError(
             f"calibration is a {type(data).__name__}, not an iterable of batches.",

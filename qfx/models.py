@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
 from qfx.frontends.shapes import propagate_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
+from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.explain import ModelExplanation, explain, profile
 from qfx.passes.report import Report, build_report
@@ -41,6 +43,10 @@ class PreparedModel(GraphCarrier):
         if self.info.get("example_inputs") is None:
             self.info["example_inputs"] = tuple(map(describe, inputs))
         return result
+
+    def observing(self) -> AbstractContextManager[None]:
+        """While active, observers watch what runs through the model, as they do here always."""
+        return nullcontext()
 
 
 class QuantizedModel(GraphCarrier):
@@ -74,6 +80,16 @@ class QuantizedModel(GraphCarrier):
                 )
             self._compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
         return self._compiled
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As ``nn.Module.load_state_dict``, for the state_dict of an int8 model.
+
+        Raises:
+            ConversionError: It is that of a model at another stage.
+        """
+        if stage_of(self.state_dict()) is Stage.quantized:
+            require_stage(state_dict, Stage.quantized, "Load it into a model of that stage, then call qfx.convert_fx.")
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model.
@@ -121,9 +137,6 @@ class QuantizedModel(GraphCarrier):
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_compiled")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in super().__getstate__().items() if k != "_compiled"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

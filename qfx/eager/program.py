@@ -46,9 +46,16 @@ def compile_call(bound: Bound) -> Compiled:
     except InputError as error:
         raise misfit(bound, error) from error
     try:
-        return compile_int8(run(LOWER, gm))
+        return _without_tensors(compile_int8(run(LOWER, gm)))
     except RuntimeLoadError as error:
         raise misfit(bound, error) from error
+
+
+def _without_tensors(compiled: Compiled) -> Compiled:
+    """``compiled`` with no copy of the constants beside those of its programs."""
+    if all(part.executable is not None for part in compiled.segments):
+        compiled.gm._buffers.clear()
+    return compiled
 
 
 def misfit(bound: Bound, error: QfxError) -> InputError:

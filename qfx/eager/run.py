@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import atexit
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from qfx.eager.call import Activation, Bound, Call, bind, in_layout
+from qfx.eager.call import Activation, Bound, bind, in_layout
+from qfx.eager.kept import KeptPrograms
 from qfx.eager.program import compile_call, misfit
 from qfx.errors import InputError
 from qfx.ir.types import QDType, QParams
@@ -92,13 +91,14 @@ def _codes(x: QTensor, what: Activation) -> Tensor:
 
 # ---------------------------------------------------------------- programs
 
-_KEPT, _KEPT_PER_WEIGHT = 1024, 8
+_without_constants = KeptPrograms(32 << 20)
+"""The programs of calls without constants."""
+
+KEPT_BESIDE_NEWEST = 4 << 20
+"""Bytes of programs that a constant keeps for other calls than the last: for other scales of the input."""
+
 _with_constants: Any = WeakTensorKeyDictionary()
 """The programs of calls with constants, by the first of them."""
-
-
-_without_constants: OrderedDict[Call, Compiled] = OrderedDict()
-"""The programs of calls without constants."""
 
 # Programs must be gone before the runtime is unloaded.
 atexit.register(_with_constants.clear)
@@ -107,25 +107,16 @@ atexit.register(_without_constants.clear)
 
 def _compiled(bound: Bound) -> Compiled:
     if not bound.constants:
-        return _kept(_without_constants, bound.call, _KEPT, lambda: compile_call(bound))
+        return _without_constants.get(bound.call, lambda: compile_call(bound))
     anchor, *others = bound.constants.values()
     if any(_codes_of(v).is_inference() for v in (anchor, *others)):  # which do not count their changes
         return compile_call(bound)
-    programs: OrderedDict[Any, Any] = _with_constants.setdefault(anchor, OrderedDict())
+    programs: KeptPrograms | None = _with_constants.get(anchor)
+    if programs is None:
+        programs = _with_constants[anchor] = KeptPrograms(KEPT_BESIDE_NEWEST)
     key = (bound.call, _version(anchor), *((id(v), _version(v)) for v in others))
     # The other constants are kept alive with the program, so that their ids stay theirs.
-    compiled: Compiled = _kept(programs, key, _KEPT_PER_WEIGHT, lambda: (compile_call(bound), others))[0]
-    return compiled
-
-
-def _kept(programs: OrderedDict[Any, Any], key: Any, limit: int, make: Callable[[], Any]) -> Any:
-    """What was made for ``key``, or is now; the oldest goes when there are too many."""
-    found = programs.get(key)
-    if found is None:
-        found = programs[key] = make()
-        while len(programs) > limit:
-            programs.popitem(last=False)
-    return found
+    return programs.get(key, lambda: compile_call(bound), others)
 
 
 def _version(value: Tensor) -> Any:

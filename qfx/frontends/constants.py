@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.ir.derivation import DERIVATION, Derivation, Derived, Source, derivation_of
 from qfx.ops.terms import Attr, Folded
 
 
@@ -34,9 +35,9 @@ class Constants:
         value: Any = self.root
         for atom in path.split("."):
             value = getattr(value, atom)
-        return self.add(path, value, ("raw", id(value))) if isinstance(value, Tensor) else value
+        return self.add(path, value, ("raw", id(value)), Source(path)) if isinstance(value, Tensor) else value
 
-    def add(self, path: str, tensor: Tensor, key: Hashable) -> fx.Node:
+    def add(self, path: str, tensor: Tensor, key: Hashable, derivation: Derivation) -> fx.Node:
         """The node for ``tensor`` at ``path``, or beside it when ``path`` holds something else (another ``key``)."""
         base, suffix = path, 0
         while self._keys.setdefault(path, key) != key:
@@ -45,6 +46,7 @@ class Constants:
         if path not in self._nodes:
             self.tensors[path] = tensor
             self._nodes[path] = constant_node(self.graph, path, tensor)
+            self._nodes[path].meta[DERIVATION] = derivation
         return self._nodes[path]
 
     def fold(self, folded: Folded, owner: str) -> fx.Node:
@@ -53,7 +55,11 @@ class Constants:
         home = next((parent(path) for path, _ in operands if path is not None), owner)
         key = (folded.compute, tuple(path if path is not None else _key(value) for path, value in operands))
         path = join(home, folded.name)
-        return self.add(path, fold_tensor(folded.compute, [value for _, value in operands]), key)
+        derivation = Derived(folded.compute, tuple(self._derivation(operand, owner) for operand in folded.operands))
+        return self.add(path, fold_tensor(folded.compute, [value for _, value in operands]), key, derivation)
+
+    def _derivation(self, operand: Any, owner: str) -> Any:
+        return Source(join(owner, operand.name)) if isinstance(operand, Attr) else derivation_of(operand)
 
     def _operand(self, operand: Any, owner: str) -> tuple[str | None, Any]:
         if isinstance(operand, Attr):

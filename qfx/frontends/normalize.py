@@ -12,8 +12,11 @@ from torch import Tensor, fx, nn
 from qfx.frontends.constants import Constants, join, parent
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.mutation import changes_operand, storages
+from qfx.ir import boundary
+from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias
+from qfx.ops.aliases_shape import dropout_module, drops
 from qfx.ops.extents import DIM_FUNCTIONS
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Attr, Folded, NotNormal, Pieces, Shape, Term
@@ -67,7 +70,8 @@ class _Writer:
     """Writes the Normal graph node by node. ``env`` maps captured nodes to nodes, numbers, shapes and tuples."""
 
     def __init__(self, captured: fx.GraphModule, ranks: Mapping[str, int]) -> None:
-        self.graph, self.ranks = fx.Graph(), ranks
+        self.graph, self.ranks, self.captured = fx.Graph(), ranks, captured
+        self.trainable = bool(captured.meta.get(TRAINABLE, False))
         self.modules: dict[str, nn.Module] = dict(captured.named_modules())
         self.home = str(captured.meta.get(WHOLE, ""))
         self.constants = Constants(captured.get_submodule(self.home), self.graph)
@@ -94,9 +98,22 @@ class _Writer:
             return self._evaluate(node, args, kwargs)
         try:
             alias, module = self._alias(node)
-            return self._write(alias.apply(module, args, kwargs), node, alias)
+            value = alias.apply(module, args, kwargs)
+            kept = self.trainable and drops(alias)
+            return self._dropout(value, node, alias) if kept else self._write(value, node, alias)
         except NotNormal as reason:
             return self._opaque(node, str(reason))
+
+    def _dropout(self, x: fx.Node, node: fx.Node, alias: Alias) -> fx.Node:
+        """A dropout of a model to be trained stays; ``meta["dropout"]`` is the path of the module that does it."""
+        path = str(node.target)
+        if node.op != "call_module":
+            path = join(node.meta["module_path"], node.name)
+            given: Any = node.args, node.kwargs
+            self.captured.add_submodule(path, dropout_module(node.target, *given[0], **given[1]))
+        new: fx.Node = self._write(Term("dropout", (x,)), node, alias)
+        new.meta["dropout"] = path
+        return new
 
     def _alias(self, node: fx.Node) -> tuple[Alias, nn.Module | None]:
         """The alias of a call, with the module that it calls."""
@@ -150,6 +167,7 @@ class _Writer:
         new.meta["source"] = node.meta.get("source")
         if name is not None:
             new.meta.update({key: node.meta[key] for key in ("shape", "dtype") if key in node.meta})
+        new.meta.update(boundary.kept(node))
         if node.op.startswith("call"):
             new.meta["alias"] = node.meta.get("module_class", node.target)
             new.meta["module_class"] = node.meta.get("module_class")
@@ -167,25 +185,29 @@ class _Writer:
 
     def _evaluate(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A call on constants alone, computed now."""
-        args, kwargs = _map_nodes(args, self._value), _map_nodes(kwargs, self._value)
-        with torch.no_grad():
-            if node.op == "call_method":
-                value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
-                value = node.target(*args, **kwargs)  # type: ignore[operator]
-        return self._constant_result(value, node, node.name)
+        operands: list[fx.Node] = []
 
-    def _constant_result(self, value: Any, node: fx.Node, name: str) -> Any:
+        def slot(operand: fx.Node) -> Slot:
+            operands.append(operand)
+            return Slot(len(operands) - 1)
+
+        call = Call(node.target, _map_nodes(args, slot), _map_nodes(kwargs, slot))
+        with torch.no_grad():
+            value = call(*map(self.constants.tensor, operands))
+        return self._constant_result(value, node, node.name, Derived(call, tuple(map(derivation_of, operands))))
+
+    def _constant_result(self, value: Any, node: fx.Node, name: str, derived: Derived) -> Any:
         if isinstance(value, Tensor):
             operand = next((self.env[x] for x in node.all_input_nodes if isinstance(self.env[x], fx.Node)), None)
             home = parent(str(operand.target)) if operand is not None else node.meta["module_path"]
-            return self.constants.add(join(home, name), value.detach().clone(), ("evaluated", node.name, name))
+            key = ("evaluated", node.name, name)
+            return self.constants.add(join(home, name), value.detach().clone(), key, derived)
         if isinstance(value, (tuple, list)) and any(isinstance(item, Tensor) for item in value):
-            return tuple(self._constant_result(item, node, f"{name}_{i}") for i, item in enumerate(value))
+            return tuple(
+                self._constant_result(item, node, f"{name}_{i}", Derived(operator.itemgetter(i), (derived,)))
+                for i, item in enumerate(value)
+            )
         return value
-
-    def _value(self, node: fx.Node) -> Tensor:
-        return self.constants.tensor(node)
 
     def _look_up(self, args: Any) -> Any:
         return _map_nodes(args, self.env.__getitem__)

@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from qfx.errors import CaptureError
+from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.leaves import SCALARS, bake_weights, builtin_class, capture_whole, run_leaf
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import explain
@@ -130,6 +131,7 @@ class Tracer(fx.Tracer):
             return Failure.of(path, error)
         for node in self.graph.nodes:
             node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
+        mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
             return Failure(node.meta["module_path"], why, why, "Use the out-of-place form, or", node.meta["source"])
         return None

@@ -19,11 +19,12 @@ class Decision:
     """What happens to a node.
 
     Attributes:
-        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call) or ``"float"``.
+        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call), ``"float16"`` (weights only) or
+            ``"float"``.
         reason: Why, in words for the report.
     """
 
-    kind: Literal["int8", "dynamic", "float"]
+    kind: Literal["int8", "dynamic", "float16", "float"]
     reason: str
 
 

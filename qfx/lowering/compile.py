@@ -38,6 +38,7 @@ class CompiledSegment:
         program: The portable program, or None for torch nodes.
         executable: The program loaded for this CPU.
         taps: Where to find the codes of each QDQ quantize node, by its name.
+        float_taps: Where to find the float32 value of each other node, by its name.
         steps: The Int8 node behind each step name.
     """
 
@@ -45,6 +46,7 @@ class CompiledSegment:
     program: Program | None
     executable: Executable | None
     taps: dict[str, Tap]
+    float_taps: dict[str, Tap]
     steps: dict[str, fx.Node]
 
 
@@ -55,18 +57,26 @@ class Compiled:
     gm: fx.GraphModule
     segments: tuple[CompiledSegment, ...]
 
-    def run(self, inputs: tuple[Any, ...], observe: Callable[[CompiledSegment, Any], Any] | None = None) -> Any:
+    def run(
+        self,
+        inputs: tuple[Any, ...],
+        observe: Callable[[CompiledSegment, Any], Any] | None = None,
+        visit: Callable[[fx.Node, Any], None] | None = None,
+    ) -> Any:
         """Run the segments in order.
 
         Args:
             inputs: Values of the placeholders, in order.
             observe: Runs a program segment in place of its executable (for inspection).
+            visit: Takes every node that torch runs, and its value (for inspection).
         """
         env = dict(zip(self._placeholders, inputs, strict=True))
         for part in self.segments:
             if part.executable is None:
                 for node in part.segment.nodes:
                     env[node] = _run_torch(self.gm, node, env)
+                    if visit:
+                        visit(node, env[node])
                 continue
             given = [env[n] for n in part.segment.inputs]
             results = observe(part, given) if observe else part.executable(*given)
@@ -134,7 +144,7 @@ def compile_int8(gm: fx.GraphModule, isa: str | None = None) -> Compiled:
 
 def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledSegment:
     if segment.in_torch:
-        return CompiledSegment(segment, None, None, {}, {})
+        return CompiledSegment(segment, None, None, {}, {}, {})
     emission = Emission(gm)
     tensors = [n for n in segment.inputs if n.meta["value_type"].kind != "dim"]
     assert len(tensors) == len(segment.inputs), "a shape computed by torch reaches a program"
@@ -145,7 +155,8 @@ def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledS
     outputs = [_leave(emission, n) for n in segment.outputs if not is_dim(n)]
     segment = Segment(False, segment.nodes, segment.inputs, tuple(n for n in segment.outputs if not is_dim(n)))
     program = emission.build(segment.inputs, outputs)
-    return CompiledSegment(segment, program, Executable(program, isa), _taps(emission, segment), dict(emission.nodes))
+    taps, float_taps = _taps(emission, segment), _float_taps(emission, segment)
+    return CompiledSegment(segment, program, Executable(program, isa), taps, float_taps, dict(emission.nodes))
 
 
 def _leave(emission: Emission, node: fx.Node) -> Physical:
@@ -183,19 +194,55 @@ def _taps(emission: Emission, segment: Segment) -> dict[str, Tap]:
     return taps
 
 
+def _float_taps(emission: Emission, segment: Segment) -> dict[str, Tap]:
+    made = {n: emission.values[n] for n in segment.nodes if n.meta["value_type"].kind == "float"}
+    return {node.name: Tap(value.id, value.order, 0) for node, value in made.items()}
+
+
 def fetch_codes(compiled: Compiled, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     """The integers of every int8 value in the programs, by the name of its QDQ quantize node, in logical layout."""
     found: dict[str, Tensor] = {}
 
     def observe(part: CompiledSegment, given: Any) -> Any:
-        assert part.executable is not None
-        names = list(part.taps)
-        results, values = part.executable.run_and_fetch(given, [part.taps[n].value for n in names])
-        for name in names:
-            tap = part.taps[name]
-            codes = torch.from_numpy(values[tap.value]).to(torch.int16) - tap.shift
-            found[name] = codes.permute([tap.order.index(d) for d in range(len(tap.order))])
+        results, values = _run_and_fetch(part, given, part.taps)
+        found.update({name: value.to(torch.int16) - part.taps[name].shift for name, value in values.items()})
         return results
 
     compiled.run(inputs, observe)
     return found
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a compiled model computed on the way.
+
+    Attributes:
+        codes: The integers of every int8 value, by the name of its QDQ quantize node, in logical layout.
+        floats: Every other value by the name of its node, in logical layout.
+    """
+
+    codes: dict[str, Tensor]
+    floats: dict[str, Any]
+
+
+def fetch_values(compiled: Compiled, inputs: tuple[Any, ...]) -> Fetched:
+    """Run ``compiled`` and keep the value of every node."""
+    found = Fetched({}, {})
+
+    def observe(part: CompiledSegment, given: Any) -> Any:
+        results, values = _run_and_fetch(part, given, part.taps | part.float_taps)
+        found.codes.update({n: values[n].to(torch.int16) - tap.shift for n, tap in part.taps.items()})
+        found.floats.update({n: values[n] for n in part.float_taps})
+        return results
+
+    compiled.run(inputs, observe, lambda node, value: found.floats.update({node.name: value}))
+    return found
+
+
+def _run_and_fetch(part: CompiledSegment, given: Any, taps: dict[str, Tap]) -> tuple[Any, dict[str, Tensor]]:
+    assert part.executable is not None
+    results, values = part.executable.run_and_fetch(given, [tap.value for tap in taps.values()])
+    return results, {
+        name: torch.from_numpy(values[tap.value]).permute([tap.order.index(d) for d in range(len(tap.order))])
+        for name, tap in taps.items()
+    }

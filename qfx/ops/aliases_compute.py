@@ -76,7 +76,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Term:
     return term("linear", input, weight, bias)
 
 
-def _affine_scale(weight: Tensor | None, var: Tensor, eps: float) -> Tensor:
+def affine_scale(weight: Tensor | None, var: Tensor, eps: float) -> Tensor:
     scale = 1.0 / torch.sqrt(var.double() + eps)
     return (scale if weight is None else scale * weight.double()).to(var.dtype)
 
@@ -102,7 +102,7 @@ def batch_norm(
     require(running_mean is not None and running_var is not None and not training, "it normalizes by batch statistics")
     operands = (running_mean, running_var, weight, bias)
     require(all(_is_constant(operand) for operand in operands), "its statistics are computed from activations")
-    scale = Folded("weight", _affine_scale, (weight, running_var, eps))
+    scale = Folded("weight", affine_scale, (weight, running_var, eps))
     shift = Folded("bias", _affine_shift, (bias, weight, running_mean, running_var, eps))
     return term("channel_affine", input, scale, shift)
 

@@ -348,8 +348,27 @@ def _computes_float32(value: fx.Node) -> bool:
     return True
 
 
-_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
-_DROPOUT_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_DROPOUTS: dict[Any, type[nn.Module]] = {
+    F.dropout: nn.Dropout,
+    F.dropout1d: nn.Dropout1d,
+    F.dropout2d: nn.Dropout2d,
+    F.dropout3d: nn.Dropout3d,
+    F.alpha_dropout: nn.AlphaDropout,
+    F.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+"""Functions that drop elements in training, and the modules that do the same."""
+
+
+def drops(alias: Alias) -> bool:
+    """Whether the alias spells a dropout, which disappears in evaluation only."""
+    return alias.spelling in _DROPOUTS or alias.spelling in _DROPOUTS.values()
+
+
+def dropout_module(
+    function: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> nn.Module:
+    """The module that does in training what this call of a functional dropout does."""
+    return _DROPOUTS[function](p)
 
 
 def _fixed(module: Any, input: Any) -> Any:
@@ -392,7 +411,7 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("size", size, methods="size"),
     *aliases("size", dim_count, methods="dim ndimension"),
     *aliases("", dropout, functions=_DROPOUTS),
-    *aliases("", _fixed, modules=(*_DROPOUT_MODULES, nn.Identity), takes_module=True),
+    *aliases("", _fixed, modules=(*_DROPOUTS.values(), nn.Identity), takes_module=True),
     *aliases("", clone, functions=[torch.clone], methods="clone"),
     *aliases("", same, methods="contiguous detach"),
     *aliases("", convert, methods="to type_as"),

@@ -91,6 +91,7 @@ _MOVES = (
     _move(shape.slice_, "slice", "slice"),
     _move(shape.select, "slice"),
     _move(shape.expand, "expand"),
+    _move(shape.dropout, "reshape"),
 )
 
 _ACTIVATIONS = (

@@ -75,6 +75,11 @@ def transpose(x: Tensor, *, dim0: int, dim1: int) -> Tensor:
     return x.transpose(dim0, dim1)
 
 
+def dropout(x: Tensor) -> Tensor:
+    """``x``: what a dropout does outside training, where a module of the model takes this op's place."""
+    return x
+
+
 def slice_(x: Tensor, *, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
     """``x[start:end:step]`` along ``dim`` with Python's meaning of negative and past-end bounds; ``step > 0``."""
     if not -x.dim() <= dim < x.dim():

@@ -18,6 +18,7 @@ from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, op_of
+from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.quantization.qconfig import QConfig
 
 
@@ -105,7 +106,8 @@ def _decide(nodes: list[fx.Node]) -> dict[fx.Node, Decision]:
     for node in nodes:
         op = op_of(node)
         if is_opaque(node):
-            decisions[node] = Decision("float", node.meta.get("opaque_reason") or node.meta["island_reason"])
+            kept = Decision("float", node.meta.get("opaque_reason") or node.meta["island_reason"])
+            decisions[node] = decide_module(node) or kept
         elif op is not None and op.qparams != "none":
             decisions[node] = _decide_op(op, node, decisions, ahead)
     return decisions
@@ -117,7 +119,7 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
         return Decision("float", blocked)
     qconfig = node.meta["qconfig"]
     if qconfig.is_dynamic:
-        return _decide_dynamic(op, qconfig)
+        return decide_linear(op, qconfig)
     if op.weights:
         return Decision("int8", "weights and activations quantized")
     operands = list(activations(op, node))
@@ -126,15 +128,6 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
     if op.qparams == "share" and node in ahead and not all(n.op == "get_attr" for n in operands):
         return Decision("int8", "every use leads to an int8 layer")
     return Decision("float", "no operand is int8, so quantizing would only lose accuracy")
-
-
-def _decide_dynamic(op: Op, qconfig: QConfig) -> Decision:
-    if op.name != "linear":
-        return Decision("float", f"a dynamic qconfig quantizes linear layers only, not {op.name}")
-    dtype = qconfig.weight().dtype
-    if dtype is not QDType.qint8:
-        return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which the int8 runtime does not run")
-    return Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
 
 
 def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:

@@ -17,7 +17,8 @@ from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
-from qfx.passes.insert import GROUP, INPUT_STATISTICS, Recovery, observer_calls
+from qfx.passes.dynamic import convert_layers
+from qfx.passes.insert import GROUP, INPUT_STATISTICS, WEIGHT_FAKE_QUANT, Recovery, observer_calls
 from qfx.passes.rounding import round_adaptively
 from qfx.quantization.observer import PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.qconfig import SMALLEST_SCALE
@@ -57,6 +58,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     for node in nodes:
         if GROUP in node.meta and "observer" not in node.meta:
             _quantize_value(run, node)
+    convert_layers(gm)
     _remove_observers(gm)
     _return_codes(gm)
     gm.graph.eliminate_dead_code()
@@ -172,7 +174,7 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     weight_path = given[op.weights[0]].target
     weight = run.floats[weight_path]
     bias = run.floats[given["bias"].target] if given.get("bias") is not None else None
-    rounded = weights.quantize_weight(weight, _weight_observer(node, op))
+    rounded = _rounded_weight(run, op, node, weight)
     if kind == "dynamic":
         _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
         _make_dynamic(run, op, node)
@@ -201,6 +203,14 @@ def _note(node: fx.Node, what: str) -> None:
 
 def _where(node: fx.Node) -> str:
     return str(node.meta.get("module_path") or node.name)
+
+
+def _rounded_weight(run: _Conversion, op: Op, node: fx.Node, weight: Tensor) -> weights.QuantizedWeight:
+    """The weight in integers: by the qparams that it was trained with, else by those that its observer finds."""
+    if WEIGHT_FAKE_QUANT in node.meta:
+        trained: Any = run.gm.get_submodule(node.meta[WEIGHT_FAKE_QUANT])
+        return weights.quantize_weight_by(weight, trained.qparams())
+    return weights.quantize_weight(weight, _weight_observer(node, op))
 
 
 def _weight_observer(node: fx.Node, op: Op) -> Any:

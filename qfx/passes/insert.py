@@ -8,15 +8,20 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from qfx.errors import QConfigError
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import decide, decision_of, path, place
 from qfx.ops.calls import activations, arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
+from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
 from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, Window, WindowMoments
 
 GROUP = "group"
 """Node metadata: path of the observer whose qparams the node's value carries."""
+
+WEIGHT_FAKE_QUANT = "weight_fake_quant"
+"""Node metadata: path of the module that fake-quantizes the weight of a node to be trained."""
 
 INPUT_STATISTICS = "input_statistics"
 """Node metadata: path of the module that collects statistics of what a weighted node reads."""
@@ -38,30 +43,44 @@ class Recovery:
     adaptive_rounding: bool = True
 
 
-def insert_observers(gm: fx.GraphModule, annotation: Annotation, recovery: Recovery) -> fx.GraphModule:
+def insert_observers(
+    gm: fx.GraphModule, annotation: Annotation, recovery: Recovery, *, training: bool = False
+) -> fx.GraphModule:
     """Add observers behind the sources of every group and input statistics before weighted int8 nodes.
+
+    For training, fake-quantize modules take the observers' place, and weighted int8 nodes get one for their weight,
+    whose path is their ``meta["weight_fake_quant"]``.
 
     Args:
         gm: The Normal graph that ``annotation`` describes; it is changed.
         annotation: Decisions and groups.
         recovery: Which statistics to collect.
+        training: Whether the graph will be trained.
+
+    Raises:
+        QConfigError: A qconfig of a graph to be trained makes observers that do not round.
     """
     for node, decision in annotation.decisions.items():
         decide(node, decision)
     gm.meta["recovery"] = recovery
     weighted = [n for n in annotation.decisions if _is_weighted(n)]
     for group in annotation.groups:
-        _observe(gm, group, annotation.leaving)
+        _observe(gm, group, annotation.leaving, _fake_quantize(group) if training else _observer(group))
     for node in weighted:
-        _collect_input_statistics(gm, node, recovery)
+        if training:
+            _fake_quantize_weight(gm, node)
+        else:
+            _collect_input_statistics(gm, node, recovery)
     gm.graph.lint()
     gm.recompile()
     return gm
 
 
-def _observe(gm: fx.GraphModule, group: Group, leaving: frozenset[fx.Node]) -> None:
-    where = _free_path(gm, group.sources[0] if group.sources else group.members[0], "activation_post_process")
-    gm.add_submodule(where, _observer(group))
+def _observe(gm: fx.GraphModule, group: Group, leaving: frozenset[fx.Node], observer: Any) -> None:
+    node = group.sources[0] if group.sources else group.members[0]
+    where = _free_path(gm, node, "activation_post_process")
+    _name(observer, node)
+    gm.add_submodule(where, observer)
     for member in group.members:
         member.meta[GROUP] = where
     for source in group.sources:
@@ -74,15 +93,45 @@ def _observe(gm: fx.GraphModule, group: Group, leaving: frozenset[fx.Node]) -> N
 
 
 def _observer(group: Group) -> Any:
-    node = group.sources[0] if group.sources else group.members[0]
     if group.fixed is not None:
-        observer: Any = FixedQParamsObserver(*group.fixed.per_tensor(), group.fixed.dtype)
-    else:
-        assert group.qconfig is not None
-        observer = group.qconfig.activation()
-    observer.label = node.meta.get("module_path") or node.name
+        return FixedQParamsObserver(*group.fixed.per_tensor(), group.fixed.dtype)
+    assert group.qconfig is not None
+    return group.qconfig.activation()
+
+
+def _fake_quantize(group: Group) -> Any:
+    if group.fixed is None:
+        return _rounding(_observer(group), (group.sources or group.members)[0], "activation")
+    scale, zero_point = group.fixed.per_tensor()
+    fixed = FixedQParamsObserver.with_args(scale=scale, zero_point=zero_point, dtype=group.fixed.dtype)
+    return FixedQParamsFakeQuantize(fixed)
+
+
+def _fake_quantize_weight(gm: fx.GraphModule, node: fx.Node) -> None:
+    where = _free_path(gm, node, WEIGHT_FAKE_QUANT)
+    rounding = _rounding(node.meta["qconfig"].weight(), node, "weight")
+    _name(rounding, node, ".weight")
+    gm.add_submodule(where, rounding)
+    node.meta[WEIGHT_FAKE_QUANT] = where
+
+
+def _rounding(module: Any, node: fx.Node, role: str) -> Any:
+    if isinstance(module, FakeQuantizeBase):
+        return module
+    raise QConfigError(
+        f"Training needs fake-quantize modules, but the qconfig of {node.meta.get('module_path') or node.name} makes "
+        f"{type(module).__name__} for its {role}.",
+        where=node.meta.get("module_path") or node.name,
+        source=node.meta.get("source"),
+        why="An observer alone does not round, so training would not see the quantization.",
+        remedy="Use qfx.get_default_qat_qconfig(), or QConfig(activation=FakeQuantize.with_args(...), weight=...).",
+    )
+
+
+def _name(observer: Any, node: fx.Node, suffix: str = "") -> None:
+    """Where the observed value is, for errors."""
+    observer.label = (node.meta.get("module_path") or node.name) + suffix
     observer.source = node.meta.get("source")
-    return observer
 
 
 def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
@@ -122,7 +171,7 @@ def _collect_input_statistics(gm: fx.GraphModule, node: fx.Node, recovery: Recov
     else:
         return
     where = _free_path(gm, node, INPUT_STATISTICS)
-    statistics.label, statistics.source = node.meta.get("module_path") or node.name, node.meta.get("source")
+    _name(statistics, node)
     gm.add_submodule(where, statistics)
     with gm.graph.inserting_before(node):
         call = gm.graph.call_module(where, (x,))

@@ -10,6 +10,7 @@ from typing import overload
 from torch import fx
 
 from qfx.ir.attributes import read_qparams
+from qfx.ir.boundary import APART
 from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
@@ -26,12 +27,13 @@ class Record:
         op: Table op, or the opaque module or function.
         module_path: Where in the user's model (``"layer1.0.conv1"``; empty at the root).
         source: The user's source line, if known.
-        decision: ``"int8"`` or ``"float"``; a dynamically quantized layer is int8.
+        decision: ``"int8"`` or ``"float"``; a dynamically quantized layer is int8, one with float16 weights float.
         reason: Why.
         qparams: Quantization parameters of the result, if it has any.
         fused: What runs inside this node: ``"clamp"``, ``"residual"``.
         recovery: What was done about the error of its rounded weights: ``"weights rounded adaptively"``, ``"bias
             corrected"``.
+        apart: Why a rewrite that fits the node was not made: a stub or a FloatFunctional stands against it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Record:
     qparams: QParams | None
     fused: tuple[str, ...] = ()
     recovery: tuple[str, ...] = ()
+    apart: str = ""
 
 
 class Report(Sequence[Record]):
@@ -99,11 +102,12 @@ def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
         op=op.name if op else str(getattr(node.target, "__name__", node.target)),
         module_path=node.meta.get("module_path") or "",
         source=node.meta.get("source"),
-        decision="float" if decided.kind == "float" else "int8",
+        decision="float" if decided.kind in ("float", "float16") else "int8",
         reason=reason,
         qparams=read_qparams(gm, code) if code is not None else None,
         fused=fused_names(node),
         recovery=node.meta.get("recovery", ()),
+        apart=node.meta.get(APART, ""),
     )
 
 
@@ -132,5 +136,5 @@ def _row(record: Record) -> tuple[str, ...]:
     scale = f"{record.qparams.scale:.4g}" if record.qparams else ""
     zero = str(record.qparams.zero_point) if record.qparams else ""
     op = "+".join((record.op, *record.fused))
-    reason = "; ".join(filter(None, (record.reason, *record.recovery)))
+    reason = "; ".join(filter(None, (record.reason, record.apart, *record.recovery)))
     return record.name, op, record.module_path, record.decision, scale, zero, reason, record.source or ""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qfx.errors import ConversionError
-from qfx.ir.types import QDType
+from qfx.ir.types import QDType, QParams
 from qfx.ops import arithmetic
 
 _ACC_LIMIT = 2**31 - 1
@@ -37,17 +37,29 @@ def quantize_weight(weight: Tensor, observer: Any) -> QuantizedWeight:
     Raises:
         ConversionError: The observer's dtype is not qint8.
     """
-    kind = QDType.parse(observer.dtype)
+    _require_qint8(QDType.parse(observer.dtype))
+    observer(weight.detach())
+    return quantize_weight_by(weight, observer.qparams())
+
+
+def quantize_weight_by(weight: Tensor, qparams: QParams) -> QuantizedWeight:
+    """Quantize ``weight`` with ``qparams``.
+
+    Raises:
+        ConversionError: Their dtype is not qint8.
+    """
+    _require_qint8(qparams.dtype)
+    scale = torch.tensor(qparams.scale, dtype=torch.float32)
+    zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64)
+    return _quantized(weight, scale, zero_point, qparams.axis, qparams.qmin, qparams.qmax)
+
+
+def _require_qint8(kind: QDType) -> None:
     if kind is not QDType.qint8:
         raise ConversionError(
             f"Weights must be qint8, but the weight observer's dtype is {kind!r}.",
             remedy="Use a weight observer with dtype=qfx.qint8, or set the qconfig to None to keep the layer float.",
         )
-    observer(weight.detach())
-    qparams = observer.qparams()
-    scale = torch.tensor(qparams.scale, dtype=torch.float32)
-    zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64)
-    return _quantized(weight, scale, zero_point, qparams.axis, qparams.qmin, qparams.qmax)
 
 
 def _quantized(

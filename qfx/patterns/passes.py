@@ -28,7 +28,7 @@ def eliminate_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 def unify_pooling(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Makes every average over whole images a mean."""
+    """Makes every average over whole images a mean; between stubs, where it has its input's scale, a pool."""
     return rewrite(graph_module, pool.RULES)
 
 

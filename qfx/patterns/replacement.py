@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.ir import boundary
+from qfx.ir.derivation import DERIVATION, Derived, derivation_of
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match
@@ -54,6 +56,7 @@ class Replacer:
         like = value.like or match.root
         new = self.graph.create_node("call_function", target, tuple(args), kwargs, name=like.name)
         new.meta.update({key: like.meta[key] for key in _KEPT if key in like.meta})
+        new.meta.update(boundary.kept(like))
         return new
 
     def _fold(self, folded: Folded, match: Match) -> fx.Node:
@@ -64,6 +67,7 @@ class Replacer:
         set_tensor(self.graph_module, path, tensor)
         node = self.graph.create_node("get_attr", path)
         node.meta.update(module_path=home, source=None, shape=tuple(tensor.shape), dtype=tensor.dtype)
+        node.meta[DERIVATION] = Derived(folded.compute, tuple(map(derivation_of, folded.operands)))
         return node
 
     def _compute(self, folded: Folded) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from qfx.ir.boundary import APART, OBSERVED_BY, STUBBED
 from qfx.ir.nodes import NO_ENTRY
 from qfx.ops.table import is_op
 from qfx.ops.terms import Term
@@ -32,6 +33,8 @@ class Rule:
         near_miss: Makes a model that looks alike and that the rule must leave.
         semantics: Whether the result keeps every bit, or only the value within rounding.
         across_qconfigs: Whether it may join ops that the user configured differently.
+        between_stubs: Whether it applies to what lies between a QuantStub and a DeQuantStub; with False, it gives
+            values a range of their own that layer by layer, in eager mode, have their operand's.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Rule:
     near_miss: Sample
     semantics: Literal["bitwise", "rounding"] = "rounding"
     across_qconfigs: bool = False
+    between_stubs: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def _candidates(graph: fx.Graph, rules: Sequence[Rule], work: set[fx.Node]) -> l
                 if not (rule.across_qconfigs or _one_qconfig(match)):
                     continue
                 replacement = rule.replace(match)
-                if replacement is not None and replacement is not node:
+                if replacement is not None and replacement is not node and not _kept_apart(rule, match):
                     inner = max((order[other] for other in match.interior if other is not node), default=0)
                     found.append(_Candidate((-rule.benefit, index, -inner, rule.name), rule, match, replacement))
     return sorted(found, key=lambda candidate: candidate.key)
@@ -100,6 +104,17 @@ def _one_qconfig(match: Match) -> bool:
     """Whether everything the match joins has the same qconfig; a clamp that no entry names goes with its producer."""
     given = [n for n in match.interior if not (is_op(n, "relu", "clamp") and n.meta.get("qconfig_rule") == NO_ENTRY)]
     return all(n.meta.get("qconfig") == given[0].meta.get("qconfig") for n in given[1:])
+
+
+def _kept_apart(rule: Rule, match: Match) -> bool:
+    """Whether the author's boundaries forbid what ``rule`` would do; the match's root is told why."""
+    if len({n.meta.get(OBSERVED_BY) for n in match.interior}) > 1:
+        match.root.meta[APART] = "kept apart: FloatFunctional marks a boundary"
+    elif match.root.meta.get(STUBBED, False) and not rule.between_stubs:
+        match.root.meta[APART] = "kept as written: between stubs it has its input's scale"
+    else:
+        return False
+    return True
 
 
 def _apply(candidates: list[_Candidate], replacer: Replacer, reach: int) -> set[fx.Node]:

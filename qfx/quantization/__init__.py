@@ -1,5 +1,6 @@
 """The vocabulary of quantization that users know: qconfigs, observers, fake quantization."""
 
+from qfx.quantization.batch_norm import freeze_bn_stats, update_bn_stats
 from qfx.quantization.control import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
 from qfx.quantization.eager import (
     add_observer_,
@@ -19,9 +20,15 @@ from qfx.quantization.fake_quantize import (
     FakeQuantize,
     FakeQuantizeBase,
     FixedQParamsFakeQuantize,
+    LearnableFakeQuantize,
+    PACTFakeQuantize,
     default_fake_quant,
     default_fixed_qparams_range_0to1_fake_quant,
     default_fixed_qparams_range_neg1to1_fake_quant,
+    default_lsq_fake_quant,
+    default_lsq_plus_fake_quant,
+    default_lsq_weight_fake_quant,
+    default_pact_fake_quant,
     default_per_channel_weight_fake_quant,
     default_weight_fake_quant,
 )
@@ -83,12 +90,14 @@ __all__ = [
     "FixedQParamsFakeQuantize",
     "FixedQParamsObserver",
     "HistogramObserver",
+    "LearnableFakeQuantize",
     "MinMaxObserver",
     "MovingAverageMinMaxObserver",
     "MovingAveragePerChannelMinMaxObserver",
     "NoopObserver",
     "Observer",
     "ObserverBase",
+    "PACTFakeQuantize",
     "PerChannelMinMaxObserver",
     "PlaceholderObserver",
     "QConfig",
@@ -112,7 +121,11 @@ __all__ = [
     "default_fixed_qparams_range_neg1to1_fake_quant",
     "default_fixed_qparams_range_neg1to1_observer",
     "default_histogram_observer",
+    "default_lsq_fake_quant",
+    "default_lsq_plus_fake_quant",
+    "default_lsq_weight_fake_quant",
     "default_observer",
+    "default_pact_fake_quant",
     "default_per_channel_qconfig",
     "default_per_channel_symmetric_qnnpack_qconfig",
     "default_per_channel_weight_fake_quant",
@@ -130,6 +143,7 @@ __all__ = [
     "enable_fake_quant",
     "enable_observer",
     "float16_dynamic_qconfig",
+    "freeze_bn_stats",
     "fuse_known_modules",
     "fuse_modules",
     "get_default_qat_qconfig",
@@ -148,5 +162,6 @@ __all__ = [
     "quantize_jit",
     "quantize_qat",
     "swap_module",
+    "update_bn_stats",
     "weight_observer_range_neg_127_to_127",
 ]

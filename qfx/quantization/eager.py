@@ -34,6 +34,7 @@ from qfx.quantization.observer import Observer
 from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
+from qfx.quantization.whole import guard
 
 
 def prepare(
@@ -150,6 +151,7 @@ def convert(
     require_cpu(module)
     module = module if inplace else deepcopy(module)
     module = _converted(module, mapping, "", {}, observed_only=True)
+    guard(module)
     if remove_qconfig:
         for each in module.modules():
             each.__dict__.pop("qconfig", None)

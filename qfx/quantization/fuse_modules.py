@@ -14,8 +14,11 @@ from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
 from qfx.quantization.hooks import all_or_nothing, take_hooks, take_pre_hooks
 from qfx.quantization.mappings import named
 
-Fuser: TypeAlias = Callable[[list[nn.Module]], Sequence[nn.Module | None]]
-"""From the modules in order to as many modules that take their places."""
+FuserMethods: TypeAlias = Mapping[tuple[type[nn.Module], ...], Callable[..., nn.Module]]
+"""From classes in order to ``function(is_qat, *modules)``, which returns the fused module."""
+
+Fuser: TypeAlias = Callable[[list[nn.Module], bool, FuserMethods | None], Sequence[nn.Module | None]]
+"""``fuser(modules, is_qat, additional)``: from modules in order to as many modules that take their places."""
 
 
 def fuse_modules(
@@ -36,10 +39,10 @@ def fuse_modules(
         model: The float model.
         modules_to_fuse: One list of module paths (``["features.0.conv", "features.0.relu"]``), or a list of such lists.
         inplace: Change ``model`` itself instead of a copy.
-        fuser_func: Called as ``fuser_func(modules)``; returns as many in their places, instead of the rules above.
+        fuser_func: Called as ``fuser_func(modules, is_qat, additional)``; returns as many modules in their places. When
+            left out, :func:`fuse_known_modules`, the rules above. ``is_qat`` is whether the modules are in training.
         fuse_custom_config_dict: ``{"additional_fuser_method_mapping": {(ClassA, ClassB): function}}``, functions
-            called as ``function(*modules)`` that return the fused one. Neither is told whether training follows
-            (``is_qat`` of newer torch): ``modules[0].training`` says it.
+            called as ``function(is_qat, *modules)`` that return the fused one. The mapping is ``additional`` above.
 
     Raises:
         ConversionError: A list that can't be fused, or a path that the model does not have; ``model`` is unchanged.
@@ -49,7 +52,7 @@ def fuse_modules(
     with all_or_nothing(list(model.modules())):
         for names in _lists(modules_to_fuse):
             found = [_find(model, name) for name in names]
-            made = list(fuser_func(found)) if fuser_func is not None else fuse_known_modules(found, custom, names)
+            made = _fused(found, custom, names, fuser_func)
             if len(made) != len(found):
                 raise ConversionError(
                     f"fuser_func returned {len(made)} modules for {len(found)}.",
@@ -63,21 +66,31 @@ def fuse_modules(
 
 
 def fuse_known_modules(
-    modules: list[nn.Module],
-    additional: Mapping[tuple[type[nn.Module], ...], Callable[..., nn.Module]] | None = None,
-    names: Sequence[str] = (),
+    modules: list[nn.Module], is_qat: bool = False, additional: FuserMethods | None = None
 ) -> list[nn.Module]:
     """The fused module of ``modules`` and an ``nn.Identity`` for each after the first.
 
     Args:
         modules: The layers, in order.
-        additional: Functions that fuse further sequences of classes.
-        names: The paths of ``modules``, for errors.
+        is_qat: Passed on to the functions of ``additional``; the rules here go by the modules' own mode.
+        additional: Functions that fuse further sequences of classes, called as ``function(is_qat, *modules)``.
 
     Raises:
         ConversionError: No rule fits.
     """
-    where = names[0] if names else None
+    return _fuse_known(modules, is_qat, additional or {}, None)
+
+
+def _fused(
+    modules: list[nn.Module], additional: FuserMethods, names: Sequence[str], fuser: Fuser | None
+) -> list[nn.Module | None]:
+    is_qat = modules[0].training
+    if fuser is None or fuser is fuse_known_modules:
+        return [*_fuse_known(modules, is_qat, additional, names[0])]
+    return list(fuser(modules, is_qat, additional))
+
+
+def _fuse_known(modules: list[nn.Module], is_qat: bool, additional: FuserMethods, where: str | None) -> list[nn.Module]:
     kinds = tuple(map(type, modules))
     if len({m.training for m in modules}) > 1:
         raise ConversionError(
@@ -85,7 +98,7 @@ def fuse_known_modules(
             where=where,
             remedy="Call .eval() on the model to fold batch norms, or .train() to keep them.",
         )
-    build = additional[kinds] if additional and kinds in additional else _rule(modules, kinds, where)
+    build = partial(additional[kinds], is_qat) if kinds in additional else _rule(modules, kinds, where)
     with all_or_nothing(modules):
         moved = take_pre_hooks(modules[0]), take_hooks(modules[-1])
         fused = build(*modules)

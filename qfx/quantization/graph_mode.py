@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from qfx.errors import QConfigError
-from qfx.ir.types import QDType
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
 
@@ -57,9 +56,9 @@ def quantize_jit(
 def quantize_dynamic_jit(
     model: nn.Module, qconfig_dict: Mapping[Any, Any] | None = None, inplace: bool = False, debug: bool = False
 ) -> nn.Module:
-    """``model`` captured as a graph, its linear layers with int8 weights and inputs quantized at each call.
+    """``model`` captured as a graph, its linear and recurrent layers with int8 weights, inputs quantized at each call.
 
-    Recurrent layers stay float, and the report says so; :func:`quantize_dynamic` swaps them.
+    With float16 weights recurrent layers store them so; those of linear layers are rounded to float16 and kept float32.
 
     Args:
         model: A float ``nn.Module``, not a ScriptModule.
@@ -69,19 +68,13 @@ def quantize_dynamic_jit(
         debug: As in :func:`quantize_jit`.
 
     Raises:
-        QConfigError: A qconfig that is not dynamic, or of float16 weights.
+        QConfigError: A qconfig that is not dynamic.
         QfxError: As :func:`qfx.quantize_fx`.
     """
     sections = _sections({"": per_channel_dynamic_qconfig} if qconfig_dict is None else qconfig_dict)
     rules = parse_qconfig_dict(sections)
     entries = [("", rules.default), *rules.module_name, *rules.module_name_regex, *rules.object_type]
     for key, qconfig in [*entries, *rules.module_name_object_type_order]:
-        if qconfig is not None and qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
-            raise QConfigError(
-                f"The qconfig for {key!r} asks for {qconfig.weight().dtype} weights.",
-                why="Graph mode quantizes weights to int8 only.",
-                remedy="Call qfx.quantization.quantize_dynamic, which stores float16 weights too.",
-            )
         if qconfig is not None and not qconfig.is_dynamic:
             raise QConfigError(
                 f"The qconfig for {key!r} is not dynamic.",

@@ -6,18 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qfx.ir.boundary import Boundary
 from qfx.quantization.qconfig import QConfig
 
 
-class _Stub(nn.Module):
+class _Stub(nn.Identity):
     def __init__(self, qconfig: QConfig | None = None) -> None:
         super().__init__()
         if qconfig is not None:
             self.qconfig = qconfig
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` itself."""
-        return x
 
 
 class QuantStub(_Stub):
@@ -27,6 +24,8 @@ class QuantStub(_Stub):
         qconfig: How to quantize; that of the surrounding model when left out.
     """
 
+    boundary = Boundary.BEGIN
+
 
 class DeQuantStub(_Stub):
     """Where quantized values become float: the identity until ``convert`` makes it a ``DeQuantize``.
@@ -34,6 +33,8 @@ class DeQuantStub(_Stub):
     Args:
         qconfig: Marks the stub for conversion; that of the surrounding model when left out.
     """
+
+    boundary = Boundary.END
 
 
 class QuantWrapper(nn.Module):

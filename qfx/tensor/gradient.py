@@ -14,24 +14,30 @@ class _Refusal(torch.autograd.Function):
     """The identity, whose backward raises."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, probe: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, probe: Tensor, what: str) -> Tensor:
+        ctx.what = what
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         raise UnsupportedError(
-            "backward() reaches a quantized tensor, which passes no gradient on.",
+            f"backward() reaches {ctx.what}, which passes no gradient on.",
             why="A tensor that requires gradients was quantized; only the forward pass is defined on integers.",
             remedy="Train with fake quantization (qfx.quantization.prepare_qat), or quantize x.detach().",
         )
 
 
-def refuse_gradient(value: Tensor) -> Tensor:
+def refuse_gradient(value: Tensor, what: str = "a quantized tensor") -> Tensor:
     """``value`` as part of an autograd graph through which ``backward()`` raises instead of giving no gradient."""
     if not torch.is_grad_enabled():
         return value
-    made: Tensor = _Refusal.apply(value, torch.empty(0, requires_grad=True))  # type: ignore[no-untyped-call]
+    made: Tensor = _Refusal.apply(value, torch.empty(0, requires_grad=True), what)  # type: ignore[no-untyped-call]
     return made
+
+
+def without_gradient(layer: str, result: Tensor, *inputs: Tensor) -> Tensor:
+    """The ``result`` of a dynamically quantized ``layer``, whose ``backward()`` raises if an input wants a gradient."""
+    return refuse_gradient(result, f"a dynamically quantized {layer}") if severs(*inputs) else result
 
 
 def severs(*values: Any) -> bool:

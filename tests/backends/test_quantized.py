@@ -160,7 +160,7 @@ def dynamic(layer: nn.Module, x: Tensor) -> list[Tensor]:
     return list(torch.utils._pytree.tree_leaves(qfx.quantize_dynamic(nn.Sequential(layer).eval())(x)))
 
 
-@pytest.mark.inventory("S175", "S176")
+@pytest.mark.inventory("S175", "S176", "S177")
 def test_every_instruction_set_gives_the_same_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isa_names()[0] == "scalar"
     seen = []
@@ -169,7 +169,7 @@ def test_every_instruction_set_gives_the_same_integers(monkeypatch: pytest.Monke
         run._without_constants.clear()
         tensor_convert._program.cache_clear()
         seen.append(results())
-        loaded = {part.executable.isa for made in run._without_constants.values() for part in made.segments}
+        loaded = {part.executable.isa for made in run._without_constants.programs() for part in made.segments}
         assert loaded == {isa}
     run._without_constants.clear()
     tensor_convert._program.cache_clear()

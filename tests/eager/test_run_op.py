@@ -18,6 +18,7 @@ from torch import Tensor
 import qfx
 from qfx.eager import run as eager_run
 from qfx.eager import run_op
+from qfx.eager.kept import OVERHEAD
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.lowering.emit import emittable
@@ -201,11 +202,29 @@ def test_programs_go_with_their_weight() -> None:
     assert alive() is None
 
 
-def test_a_layer_keeps_few_programs() -> None:
+def test_a_layer_keeps_programs_of_few_bytes_and_those_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager_run, "KEPT_BESIDE_NEWEST", 3 * OVERHEAD)
     w = weight(4, 5)
-    for i in range(20):
+
+    def program(i: int) -> Any:
         run_op("linear", image(3, 5, scale=0.05 + 0.001 * i), w, None, out=OUT)
-    assert len(eager_run._with_constants[w]) == eager_run._KEPT_PER_WEIGHT
+        return eager_run._with_constants[w].programs()[-1]
+
+    first = program(0)
+    made = [program(i) for i in range(1, 3)]
+    assert program(0) is first
+    made.append(program(3))
+    assert eager_run._with_constants[w].programs() == [made[1], first, made[2]]
+    assert program(0) is first
+    assert program(1) is not made[0]
+
+
+def test_a_program_holds_no_copy_of_the_weight() -> None:
+    w = weight(64, 64)
+    run_op("linear", image(3, 64), w, torch.randn(64), out=OUT)
+    (made,) = eager_run._with_constants[w].programs()
+    assert not list(made.gm.buffers())
+    assert all(not list(node.graph.owning_module.buffers()) for part in made.segments for node in part.segment.nodes)
 
 
 def test_runs_in_inference_mode() -> None:

@@ -26,8 +26,8 @@ from qfx.quantization import (
     get_default_qat_qconfig,
     prepare_qat,
 )
-from tests.nn.quantized.test_layers import codes, convolution
-from tests.nn.quantized.test_layers import reference as integer_reference
+from tests.nn.quantized.layers import codes, convolution
+from tests.nn.quantized.layers import reference as integer_reference
 from tests.nn.test_intrinsic import members, shape
 
 QCONFIG = get_default_qat_qconfig()
@@ -105,7 +105,8 @@ def test_the_gradient_passes_the_rounding_straight_through(name: str) -> None:
     module.zero_grad()
     module(x).square().sum().backward()
     low, high = module.weight_fake_quant.quant_min, module.weight_fake_quant.quant_max
-    steps = module.weight / module.weight_fake_quant.scale.reshape(-1, *[1] * (module.weight.dim() - 1))
+    scale = module.weight_fake_quant.scale.reshape(-1, *[1] * (module.weight.dim() - 1))
+    steps = module.weight.double() / scale.double()
     inside = (steps.round() >= low) & (steps.round() <= high)
     torch.testing.assert_close(module.weight.grad, expected * inside)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from qfx.ops import arithmetic
-from qfx.ops.dynamic import dynamic_qparams
+from qfx.ops.dynamic import dynamic_qparams, requantize_dynamic
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 scales = st.floats(2.0**-60, 2.0**60, width=32)
@@ -127,6 +129,13 @@ def test_dynamic_qparams_equal_affine_qparams(values: list[float], reduce_range:
     expected = arithmetic.affine_qparams(min(values, default=0.0), max(values, default=0.0), 0, qmax)
     assert (scale.dtype, zero_point.dtype) == (torch.float32, torch.int64)
     assert (float(scale), int(zero_point)) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_dynamic_qparams_of_what_is_not_finite_have_no_scale(value: float) -> None:
+    x = torch.tensor([1.0, value, -2.0])
+    assert math.isnan(dynamic_qparams(x, reduce_range=False)[0])
+    assert bool(requantize_dynamic(x, reduce_range=False).isnan().all())
 
 
 def test_channels_quantize_along_their_axis() -> None:

@@ -155,6 +155,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "cat": lambda tensors, dim: torch.concat(tensors, dim=dim),
     "stack": lambda tensors, dim: torch.cat([t.unsqueeze(dim) for t in tensors], dim),
     "pad": pad,
+    "dropout": nn.Dropout().eval(),
     "pixel_shuffle": lambda x, factor: nn.PixelShuffle(factor)(x),
     "pixel_unshuffle": lambda x, factor: nn.PixelUnshuffle(factor)(x),
     "channel_shuffle": lambda x, groups: torch.stack(x.chunk(groups, 1), 2).flatten(1, 2),

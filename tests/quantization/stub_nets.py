@@ -38,11 +38,11 @@ class Residual(nn.Module):
 class Inverted(nn.Module):
     """MobileNetV2's block: expand, depthwise, project."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, functional: Any) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, functional: Any, expand: int = 3) -> None:
         super().__init__()
-        wide = inputs * 3
+        wide = inputs * expand
         self.conv = nn.Sequential(
-            nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
+            *((nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU()) if expand > 1 else ()),
             nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
             nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
         )  # fmt: skip
@@ -54,7 +54,8 @@ class Inverted(nn.Module):
 
     def lists(self) -> list[list[str]]:
         """Names to fuse."""
-        return [[f"conv.{i}" for i in row] for row in ((0, 1, 2), (3, 4, 5), (6, 7))]
+        rows = ((0, 1, 2), (3, 4, 5), (6, 7)) if len(self.conv) == 8 else ((0, 1, 2), (3, 4))
+        return [[f"conv.{i}" for i in row] for row in rows]
 
 
 class StubNet(nn.Module):
@@ -90,6 +91,25 @@ def mobilenet(stubs: tuple[Any, Any] = (QuantStub, DeQuantStub), functional: Any
     """Like MobileNetV2."""
     rows = ((16, 16, 1), (16, 24, 2), (24, 24, 1))
     return _settled(StubNet(nn.Sequential(*(Inverted(*row, functional) for row in rows)), 24, stubs))
+
+
+def resnet18() -> StubNet:
+    """ResNet-18's blocks, for small images."""
+    widths = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
+    inputs = [16, *(width for width, _ in widths)]
+    blocks = [Residual(i, *row, nnq.FloatFunctional) for i, row in zip(inputs, widths, strict=False)]
+    return _settled(StubNet(nn.Sequential(*blocks), 512, (QuantStub, DeQuantStub)))
+
+
+def mobilenet_v2() -> StubNet:
+    """MobileNetV2's blocks, for small images."""
+    blocks, inputs = [], 16
+    groups = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    for expand, outputs, count, stride in groups:
+        for k in range(count):
+            blocks.append(Inverted(inputs, outputs, stride if k == 0 else 1, nnq.FloatFunctional, expand))
+            inputs = outputs
+    return _settled(StubNet(nn.Sequential(*blocks), 320, (QuantStub, DeQuantStub)))
 
 
 def _settled(net: StubNet) -> StubNet:

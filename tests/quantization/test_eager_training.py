@@ -28,7 +28,7 @@ from qfx.quantization import (
     prepare_qat,
     quantize_qat,
 )
-from tests.quantization.test_eager import OBSERVED, QCONFIG, data, net, observers
+from tests.quantization.eager_net import OBSERVED, QCONFIG, data, net, observers
 
 
 class TestTraining:

@@ -124,20 +124,35 @@ class TestFuseModules:
         assert fuse_modules(model, LISTS, inplace=True) is model
         assert type(model.fc[0]) is nni.LinearReLU
 
-    def test_a_custom_fuser(self) -> None:
-        def fuse(modules: list[nn.Module]) -> list[nn.Module]:
+    @pytest.mark.parametrize("training", [False, True])
+    def test_a_custom_fuser_is_called_as_torch_calls_it(self, training: bool) -> None:
+        called = []
+
+        def fuse(modules: list[nn.Module], is_qat: bool, additional: Any) -> list[nn.Module]:
+            called.append((is_qat, additional))
             return [nn.Sequential(*modules), nn.Identity()]
 
-        fused = fuse_modules(nn.Sequential(nn.Linear(6, 4), nn.Sigmoid()), ["0", "1"], fuser_func=fuse)
+        model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid()).train(training)
+        rules = {(nn.Linear, nn.Tanh): nn.Sequential}
+        custom = {"additional_fuser_method_mapping": rules}
+        fused = fuse_modules(model, ["0", "1"], fuser_func=fuse, fuse_custom_config_dict=custom)
         assert type(fused[0]) is nn.Sequential
+        assert called == [(training, rules)]
         with pytest.raises(ConversionError, match="returned 1 modules for 2"):
-            fuse_modules(
-                nn.Sequential(nn.Linear(6, 4), nn.Sigmoid()), ["0", "1"], fuser_func=lambda modules: modules[:1]
-            )
+            fuse_modules(model, ["0", "1"], fuser_func=lambda modules, is_qat, additional: modules[:1])
 
-    def test_a_custom_rule(self) -> None:
-        rules = {"additional_fuser_method_mapping": {(nn.Linear, nn.Sigmoid): nn.Sequential}}
-        model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid())
+    def test_the_default_fuser_by_name(self) -> None:
+        fused = fuse_modules(nn.Sequential(nn.Linear(6, 4), nn.ReLU()), ["0", "1"], fuser_func=fuse_known_modules)
+        assert type(fused[0]) is nni.LinearReLU
+
+    @pytest.mark.parametrize("training", [False, True])
+    def test_a_custom_rule_is_called_as_torch_calls_it(self, training: bool) -> None:
+        def fuse(is_qat: bool, linear: nn.Module, sigmoid: nn.Module) -> nn.Module:
+            assert is_qat is training
+            return nn.Sequential(linear, sigmoid)
+
+        rules = {"additional_fuser_method_mapping": {(nn.Linear, nn.Sigmoid): fuse}}
+        model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid()).train(training)
         fused = fuse_modules(model, ["0", "1"], fuse_custom_config_dict=rules)
         assert type(fused[0]) is nn.Sequential
         x = torch.randn(2, 6)

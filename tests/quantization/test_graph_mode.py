@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -161,7 +162,59 @@ def test_what_is_no_float_module_or_dict_is_told(net: nn.Module) -> None:
         quantize_jit(net, {"tail": None}, run, ([X],))
 
 
+class Recurrent(nn.Module):
+    """One layer of every recurrent kind and a cell, one of them called twice, and a linear layer behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.inner = nn.LSTM(6, 8, bidirectional=True), nn.ModuleDict({"gru": nn.GRU(16, 7)})
+        self.rnn, self.cell, self.linear = nn.RNN(7, 7), nn.LSTMCell(7, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, (h, _) = self.lstm(x)
+        y, _ = self.rnn(self.rnn(self.inner["gru"](y)[0])[0])
+        return self.linear(self.cell(y[-1])[0]), h
+
+
+@pytest.mark.inventory("S089", "S138")
+@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel_dynamic_qconfig, float16_dynamic_qconfig])
+def test_recurrent_layers_equal_the_eager_result(qconfig: Any) -> None:
+    torch.manual_seed(5)
+    model, x = Recurrent().eval(), torch.randn(9, 2, 6)
+    graph = qfx.quantize_fx(model, {"": qconfig}, example_inputs=(x,))
+    eager = quantize_dynamic(model, dict.fromkeys([nn.Linear, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell], qconfig))
+    for found, wanted, exact in zip(graph(x), eager(x), model(x), strict=True):
+        assert (found - wanted).abs().max() <= 1e-5
+        assert not torch.equal(found, exact)
+    assert type(model.lstm) is nn.LSTM
+    assert "qconfig" not in vars(model.lstm)
+    dtype = torch.float16 if qconfig is float16_dynamic_qconfig else torch.int8
+    assert graph.state_dict()["inner.gru.weight_ih_l0"].dtype is dtype
+    wanted = {"int8"} if dtype is torch.int8 else {"float"}
+    layers = [r for r in graph.report if r.module_path in ("lstm", "inner.gru", "rnn", "cell", "linear")]
+    assert {r.decision for r in layers} == wanted
+    assert all(r.reason.startswith("dynamic qconfig: weights") for r in layers)
+    for other in (copy.deepcopy(graph), pickle.loads(pickle.dumps(graph))):
+        assert torch.equal(other(x)[0], graph(x)[0])
+    fresh = qfx.quantize_fx(Recurrent().eval(), {"": qconfig}, example_inputs=(x,))
+    fresh.load_state_dict(graph.state_dict())
+    assert torch.equal(fresh(x)[0], graph(x)[0])
+
+
 @pytest.mark.inventory("S089")
-def test_float16_weights_are_refused(net: nn.Module) -> None:
-    with pytest.raises(QConfigError, match="quantize_dynamic"):
-        quantize_dynamic_jit(net, {"": float16_dynamic_qconfig})
+def test_a_recurrent_layer_stays_float_where_its_qconfig_says_so() -> None:
+    model, x = Recurrent().eval(), torch.randn(9, 2, 6)
+    for entry in ({"lstm": None}, {"lstm": INT8}):
+        rules = {"": default_dynamic_qconfig, "module_name": list(entry.items())}
+        graph = qfx.quantize_fx(model, rules, [x])
+        assert next(r for r in graph.report if r.module_path == "lstm").decision == "float"
+        assert torch.equal(graph(x)[1], model(x)[1])
+
+
+@pytest.mark.inventory("S089")
+def test_float16_weights_by_name() -> None:
+    model, x = nn.Sequential(nn.Linear(12, 24), nn.Linear(24, 5)).eval(), torch.randn(7, 12)
+    graph = quantize_dynamic_jit(model, {"1": float16_dynamic_qconfig})
+    eager = quantize_dynamic(model, {"1": float16_dynamic_qconfig})
+    assert (graph(x) - eager(x)).abs().max() <= 1e-5
+    assert not torch.equal(graph(x), model(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import qfx
 import qfx.nn.quantized as nnq
-from qfx import pipeline
 from qfx.errors import QfxError
 from qfx.nn.qat import RoundedWeight
 from qfx.quantization import (
@@ -36,7 +35,7 @@ from qfx.quantization import (
     prepare_qat,
 )
 from qfx.tensor import QTensor
-from tests.quantization.stub_nets import StubNet, images, mobilenet, resnet
+from tests.quantization.stub_nets import StubNet, images, mobilenet, mobilenet_v2, resnet, resnet18
 
 BATCHES = [images(seed=seed) for seed in range(3)]
 NETS: list[Callable[..., StubNet]] = [resnet, mobilenet]
@@ -65,21 +64,6 @@ def sqnr(reference: Tensor, result: Tensor) -> float:
     return float(10 * torch.log10(reference.square().sum() / (result - reference).square().sum()))
 
 
-@pytest.fixture
-def module_by_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Graph mode without the two rewrites that modules by themselves can't follow.
-
-    These are the addition within the convolution's sum, which saves a rounding, and global pooling as a mean with a
-    range of its own.
-    """
-    kept = tuple(
-        p for p in pipeline.FUSE if p.run not in (pipeline.rewrite.fuse_residuals, pipeline.rewrite.unify_pooling)
-    )
-    assert len(kept) == len(pipeline.FUSE) - 2
-    monkeypatch.setattr(pipeline, "FUSE", kept)
-    return
-
-
 def in_graph_mode(net: nn.Module, qconfig: Any) -> Any:
     rules = {"": qconfig, "output_quantized_idxs": [0]}
     return qfx.quantize_fx(net, rules, BATCHES, bias_correction=False, adaptive_rounding=False)
@@ -88,7 +72,6 @@ def in_graph_mode(net: nn.Module, qconfig: Any) -> Any:
 @pytest.mark.inventory("S186")
 @pytest.mark.parametrize("backend", [None, "fbgemm", "qnnpack"])
 @pytest.mark.parametrize("make", NETS)
-@pytest.mark.usefixtures("module_by_module")
 def test_the_integers_are_those_of_graph_mode(make: Callable[..., StubNet], backend: str | None) -> None:
     net, qconfig = make(), get_default_qconfig(backend)
     eager = convert(calibrated(net, qconfig))
@@ -98,14 +81,47 @@ def test_the_integers_are_those_of_graph_mode(make: Callable[..., StubNet], back
 
 
 @pytest.mark.inventory("S186")
+@pytest.mark.parametrize("make", [resnet18, mobilenet_v2])
+def test_the_integers_of_whole_networks_are_those_of_graph_mode(make: Callable[[], StubNet]) -> None:
+    net, qconfig, x = make(), get_default_qconfig(), images(seed=9)
+    found = integers(convert(calibrated(net, qconfig)), x)
+    assert torch.equal(found, in_graph_mode(net, qconfig)(x))
+    assert len(found.unique()) > 8
+
+
+class OverImages(nn.Module):
+    """Global pooling as a function or method."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+
+@pytest.mark.inventory("S186")
+@pytest.mark.parametrize(
+    "pool",
+    [lambda x: F.adaptive_avg_pool2d(x, (1, 1)), lambda x: x.mean([2, 3]), lambda x: x.mean((-1, -2), keepdim=True)],
+    ids=["adaptive_avg_pool2d", "mean", "mean keepdim"],
+)
+def test_the_integers_are_those_of_graph_mode_however_pooling_is_written(pool: Callable[[Tensor], Tensor]) -> None:
+    net, qconfig, x = resnet(), get_default_qconfig(), images(seed=9)
+    net.average = OverImages(pool)
+    assert torch.equal(integers(convert(calibrated(net, qconfig)), x), in_graph_mode(net, qconfig)(x))
+
+
+@pytest.mark.inventory("S186")
 @pytest.mark.parametrize("make", NETS)
-def test_the_parameters_are_those_of_graph_mode_as_it_is(make: Callable[..., StubNet]) -> None:
-    """Weights, and the scales of whatever is no operand of an addition, do not depend on the rewrites."""
+def test_the_parameters_are_those_of_graph_mode(make: Callable[..., StubNet]) -> None:
     net, qconfig = make(), get_default_qconfig()
-    eager, graph = convert(calibrated(net, qconfig)).state_dict(), in_graph_mode(net, qconfig).state_dict()
-    same = [key for key in eager if key in graph and "bias" not in key and torch.equal(eager[key], graph[key])]
-    assert {key for key in eager if key.endswith(("weight", "weight_scale", "weight_zero_point"))} <= set(same)
-    assert {"conv1.scale", "blocks.0.conv1.scale" if make is resnet else "blocks.0.conv.0.scale"} <= set(same)
+    eager, graph = convert(calibrated(net, qconfig)), in_graph_mode(net, qconfig)
+    found = {r.module_path: r.qparams for r in graph.report}
+    layers = {path: m for path, m in eager.named_modules() if isinstance(m, nnq.QFunctional) or hasattr(m, "weight")}
+    assert all(m.qparams.per_tensor() == found[path].per_tensor() for path, m in layers.items())
+    state, other = eager.state_dict(), graph.state_dict()
+    assert all(torch.equal(state[key], other[key]) for key in state if "weight" in key)
 
 
 def peer(make: Callable[..., StubNet]) -> Callable[[Tensor], Tensor]:

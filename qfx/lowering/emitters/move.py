@@ -41,6 +41,11 @@ def reshape(emission: Emission, node: fx.Node) -> Physical:
     return emission.reshape(node, x, emission.exprs(given["shape"]), identity(len(given["shape"])))
 
 
+@emits("dropout", floats=True)
+def dropout(emission: Emission, node: fx.Node) -> Physical:
+    return _given(emission, node)[1]
+
+
 @emits("flatten", floats=True)
 def flatten(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)

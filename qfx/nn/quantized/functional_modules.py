@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qfx.eager import run_op
 from qfx.errors import UnsupportedError
+from qfx.ir.boundary import Boundary
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
 from qfx.nn.recast import require_kind
 from qfx.ops.compute import Activation
@@ -21,8 +22,11 @@ _RELU: Activation = ("clamp", 0.0, None)
 class FloatFunctional(nn.Module):
     """Float operations whose results are observed: ``self.skip.add(x, y)`` in a model, instead of ``x + y``.
 
-    One instance a place in the model: it has one observer, and becomes one QFunctional with one scale.
+    One instance a place in the model: it has one observer, and becomes one QFunctional with one scale. In graph mode,
+    too, the result is quantized where it stands: nothing before or behind it is fused with it.
     """
+
+    boundary = Boundary.RESULT
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,18 +8,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from qfx.errors import ConversionError, InputError, UnsupportedError
+from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType, QParams
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.hooks import OBSERVER
 from qfx.quantization.observer import Observer
+from qfx.quantization.whole import KeepsPrecision
 from qfx.tensor import QTensor
 from qfx.tensor.qtensor import check_qparams
 
 Made = TypeVar("Made", bound="QuantizedModule")
 
 
-class QuantizedModule(nn.Module):
+class QuantizedModule(KeepsPrecision, nn.Module):
     """Base of modules that compute on QTensors: no gradients, CPU only, ``scale`` and ``zero_point`` of the result.
 
     State: ``scale`` float32 and ``zero_point`` int64, 0-d; ``quant_range`` int64 ``[2]`` where the integers are not
@@ -107,13 +108,7 @@ class QuantizedModule(nn.Module):
         super()._load_from_state_dict(rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        probe = fn(torch.zeros(1, dtype=torch.float32, device="cpu"))
-        if probe.device.type != "cpu" or probe.dtype is not torch.float32:
-            raise UnsupportedError(
-                f"A quantized {type(self).__name__} can't become {probe.dtype} on {probe.device}.",
-                why="Its integers and scales are for qfx's CPU kernels.",
-                remedy="Keep it as it is; move or convert the float model.",
-            )
+        self.require_convertible(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:

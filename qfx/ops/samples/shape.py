@@ -43,6 +43,7 @@ _MOVES: Mapping[str, Samples] = {
     "pixel_unshuffle": lambda: [call(normal(2, 3, 4, 6), factor=2), call(normal(1, 1, 6, 3), factor=3)],
     "channel_shuffle": lambda: [call(normal(2, 12, 3, 5), groups=3), call(normal(1, 6, 4), groups=2)],
     "reshape": lambda: [call(_X(), (2, -1)), call(_X(), (8, 18)), call(_X(), (2, 2, 2, 3, 6)), call(_X(), (-1,))],
+    "dropout": lambda: [call(_X())],
     "flatten": lambda: [call(_X(), start_dim=1, end_dim=-1), call(_X(), start_dim=-3, end_dim=2)],
     "permute": lambda: [call(_X(), dims=(0, 2, 3, 1)), call(_X(), dims=(-1, 0, -2, 1)), call(_X(), dims=(3, 2, 1, 0))],
     "transpose": lambda: [call(_X(), dim0=1, dim1=2), call(_X(), dim0=-1, dim1=0), call(_X(), dim0=2, dim1=2)],
@@ -98,6 +99,7 @@ _REFUSED: Mapping[str, Samples] = {
     "squeeze": lambda: [refused(IndexError, "out of range", _X(), dim=4)],
     "unsqueeze": lambda: [refused(IndexError, "out of range", _X(), dim=5)],
     "expand": lambda: [refused(RuntimeError, "expanded size", normal(2, 3), (4, 3))],
+    "dropout": lambda: [refused(TypeError, "unexpected keyword", _X(), p=0.5)],
     "size": lambda: [refused(IndexError, "out of range", _X(), dim=4)],
 }
 

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.ir.derivation import Derived, derivation_of, is_trainable
 from qfx.ops.calls import arguments
 from qfx.ops.extents import rank_of
 from qfx.ops.table import op_of
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, constant, op, single_user, value
 from qfx.patterns.rewriter import Rule
+from qfx.patterns.rules.trained import norm_scale
 from qfx.patterns.rules.weight_range import keeps_range
 
 
@@ -49,6 +51,8 @@ def constant_operands(node: fx.Node) -> bool:
 def scale_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """``weight * scale`` along dim 0, in float64, rounded once."""
     factor = scale.double().reshape(-1, *[1] * (weight.dim() - 1))
+    if torch.is_grad_enabled():
+        return (weight * factor).to(weight.dtype)
     return torch.mul(weight, factor, out=torch.empty_like(weight))
 
 
@@ -58,6 +62,13 @@ def scale_bias(bias: Tensor | None, scale: Tensor, shift: Tensor | None) -> Tens
     return (scaled if shift is None else scaled + shift.double()).to(scale.dtype)
 
 
+def normalizes(weight: fx.Node) -> bool:
+    """Whether a batch norm is folded into ``weight`` already, in a graph that will be trained."""
+    derivation = derivation_of(weight)
+    folded = isinstance(derivation, Derived) and derivation.compute is scale_weight
+    return folded and is_trainable(weight) and norm_scale(derivation.operands[1]) is not None
+
+
 def with_scale(node: fx.Node, scale: Any, shift: Any, activation: Any) -> Term | None:
     """The conv or linear ``node`` whose result is scaled and shifted a channel, then activated.
 
@@ -65,7 +76,7 @@ def with_scale(node: fx.Node, scale: Any, shift: Any, activation: Any) -> Term |
     """
     given = arguments_of(node)
     weight, bias = given["weight"], given["bias"]
-    if not keeps_range(node, weight, scale):
+    if normalizes(weight) or not keeps_range(node, weight, scale):
         return None
     new_weight = Folded(name_of(weight), scale_weight, (weight, scale), beside=weight)
     new_bias: Any = None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qfx.ir.derivation import is_trainable
 from qfx.ops.extents import extent_of, rank_of
 from qfx.ops.table import op_of
 from qfx.ops.terms import Folded, Term
@@ -15,6 +16,7 @@ from qfx.patterns.pattern import Match, constant, op, single_user, value
 from qfx.patterns.replacement import tensor_of
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.batch_norm import arguments_of, constant_operands, name_of, plain_epilogue, with_scale
+from qfx.patterns.rules.trained import trains_batch_norm
 
 
 def _channel_axis(constant_shape: Sequence[int], rank: int) -> int | None:
@@ -49,10 +51,13 @@ def _to_scalar(match: Match) -> Term | None:
     rank, shape = rank_of(x), factor.meta["shape"]
     if torch.Size(shape).numel() != 1 or len(shape) > (rank or 0) or match.root.kwargs.get("activation") is not None:
         return None
+    root = factor.graph.owning_module
+    if is_trainable(factor) and tensor_of(root, factor).requires_grad:
+        return None
     row = op_of(match.root)
     assert row is not None
     name, sign = _SCALAR_FORM[row.name]
-    number = float(tensor_of(factor.graph.owning_module, factor).detach())
+    number = float(tensor_of(root, factor).detach())
     return Term(name, (x,), {"value": sign * number})
 
 
@@ -74,7 +79,11 @@ def _fold_through_permute(match: Match) -> Term | None:
     """A factor along dim 1 after a permutation that brought the features of a linear there."""
     linear, permute, affine = match["linear"], match["permute"], arguments_of(match.root)
     dims = permute.kwargs["dims"]
-    if dims[1] not in (-1, len(dims) - 1) or (affine["bias"] is not None and affine["bias"].op != "get_attr"):
+    if (
+        dims[1] not in (-1, len(dims) - 1)
+        or trains_batch_norm(affine["weight"])
+        or (affine["bias"] is not None and affine["bias"].op != "get_attr")
+    ):
         return None
     scaled = with_scale(linear, affine["weight"], affine["bias"], affine["activation"])
     return scaled and Term("permute", (scaled,), dict(permute.kwargs), like=permute)

@@ -13,6 +13,7 @@ from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, constant, op, single_user, value
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.batch_norm import arguments_of, name_of, randomized
+from qfx.patterns.rules.trained import repeated, trains_batch_norm
 
 
 def _of_a_layer(move: fx.Node) -> bool:
@@ -32,20 +33,16 @@ def _clamp(match: Match) -> Term:
     return _before(move, Term(op_of(clamp).name, (move.args[0],), dict(clamp.kwargs), like=clamp))  # type: ignore[union-attr]
 
 
-def _repeated(values: Tensor, times: int) -> Tensor:
-    return values.repeat_interleave(times)
-
-
 def _affine(match: Match) -> Term | None:
     affine, move = arguments_of(match.root), match["move"]
     moved = arguments_of(move)
-    if is_op(move, "slice") and moved["dim"] < 2:
-        return None
+    if is_op(move, "slice") and (moved["dim"] < 2 or trains_batch_norm(affine["weight"])):
+        return None  # the batch statistics of a training step leave out what is cut away
     operands = [affine["weight"], affine["bias"]]
     if any(t is not None and t.op != "get_attr" for t in operands):
         return None
     if is_op(move, "pixel_shuffle"):
-        spread = partial(_repeated, times=moved["factor"] ** 2)
+        spread = partial(repeated, times=moved["factor"] ** 2)
         operands = [t and Folded(name_of(t), spread, (t,), beside=t) for t in operands]
     kwargs = dict(match.root.kwargs)
     return _before(move, Term("channel_affine", (move.args[0], *operands), kwargs, like=match.root))

@@ -54,11 +54,14 @@ class MinMaxObserver(ObserverBase):
     def forward(self, x: Tensor) -> Tensor:
         """Update the statistics with ``x`` (any shape and float dtype; empty is ignored) and return it."""
         if x.numel() > 0:
-            low, high = self._extremes(x.detach())
-            low, high = (t.to(self.min_val.device, torch.float32) for t in (low, high))
-            self._check_finite(low, high)
-            self._update(*((low, high) if self._unseen() else self._merged(low, high)))
+            self.observe_extremes(*self._extremes(x.detach()))
         return x
+
+    def observe_extremes(self, low: Tensor, high: Tensor) -> None:
+        """Update the statistics with the minimum and the maximum of data: scalars, or ``[channels]``."""
+        low, high = (t.to(self.min_val.device, torch.float32) for t in (low, high))
+        self._check_finite(low, high)
+        self._update(*((low, high) if self._unseen() else self._merged(low, high)))
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``, float32 and int64, shape ``[1]``, or ``[channels]`` when per channel."""

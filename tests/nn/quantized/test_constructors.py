@@ -14,7 +14,7 @@ from qfx.errors import ConversionError
 from qfx.nn.quantized.layer import QuantizedLayer, WeightedLayer
 from qfx.ops.arithmetic import quantize
 from qfx.quantization import get_default_qconfig, prepare
-from tests.nn.quantized.test_layers import codes
+from tests.nn.quantized.layers import codes
 
 NAMES = [
     name

@@ -17,7 +17,7 @@ from qfx.quantization import (
     prepare,
 )
 from qfx.tensor import QTensor
-from tests.nn.quantized.test_layers import X, codes, named
+from tests.nn.quantized.layers import X, codes, named
 
 VECTORS, IMAGES, VOLUMES = (3, 6, 9), (3, 6, 5, 4), (3, 6, 5, 4, 3)
 LAYERS: dict[str, tuple[tuple[int, ...], tuple[Any, ...], dict[str, Any]]] = {

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from qfx.errors import InputError
 from qfx.ir.types import QDType
-from qfx.nn.quantized.dynamic.gradient import without_gradient
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.recurrent import CELLS, step_name
 from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
+from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="RecurrentCell")
 

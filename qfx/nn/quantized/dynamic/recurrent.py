@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
-from qfx.nn.quantized.dynamic.gradient import without_gradient
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
+from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="Recurrent")
 State = tuple[Tensor, ...]

@@ -15,6 +15,7 @@ from qfx.ir.types import QDType
 from qfx.nn.quantized.snapshot import Snapshot
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
+from qfx.quantization.whole import KeepsPrecision
 from qfx.runtime import Executable, ProgramBuilder
 
 SCALE, ZERO_POINT = "_scale", "_zero_point"
@@ -40,7 +41,7 @@ def weight_dtype(dtype: Any) -> QDType | torch.dtype:
     )
 
 
-class DynamicModule(nn.Module):
+class DynamicModule(KeepsPrecision, nn.Module):
     """A module whose weights are int8 or float16 in plain buffers and whose programs are made on first use.
 
     A weight ``w`` is int8 with ``w_scale`` float32 and ``w_zero_point`` int64 (0-d, or one a row), or float16 alone.
@@ -166,13 +167,7 @@ class DynamicModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        probe = fn(torch.zeros(1, dtype=torch.float32, device="cpu"))
-        if probe.device.type != "cpu" or probe.dtype is not torch.float32:
-            raise UnsupportedError(
-                f"A {type(self).__name__} can't become {probe.dtype} on {probe.device}.",
-                why="Its weights are for qfx's CPU kernels, which compute in float32.",
-                remedy="Keep it as it is, or call the same method on the float model.",
-            )
+        self.require_convertible(fn)
 
         def kept(tensor: Tensor) -> Tensor:
             made = fn(tensor)

@@ -92,9 +92,20 @@ def test_the_range_is_that_of_the_call() -> None:
     assert torch.equal(q(x), alone)
 
 
-def test_infinity_gives_nan() -> None:
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_what_is_not_finite_gives_nan(value: float) -> None:
+    """One scale holds for the whole tensor, and there is none."""
     q, x = dynamic.Linear.from_float(layer()), torch.randn(2, 37)
-    x[1, 3] = float("inf")
+    x[1, 3] = value
+    assert bool(q(x).isnan().all())
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_in_graph_mode_too(value: float) -> None:
+    model, x = torch.nn.Sequential(torch.nn.Linear(37, 5)).eval(), torch.randn(2, 37)
+    q = qfx.quantize_fx(model, {"": default_dynamic_qconfig}, example_inputs=(x,))
+    assert bool(q(x).isfinite().all())
+    x[1, 3] = value
     assert bool(q(x).isnan().all())
 
 

@@ -222,6 +222,20 @@ def test_dropout_is_between_layers_and_for_training_only() -> None:
     assert torch.equal(q(x)[0], plain)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("setting", ["LSTM both ways", "GRU", "RNN with relu", "LSTM projected"])
+def test_what_is_not_finite_gives_nan(setting: str, value: float) -> None:
+    """One scale holds for a whole tensor, and there is none."""
+    q, x = quantized(layer(setting)), torch.randn(4, 2, 10)
+    x[2, 1, 3] = value
+    assert bool(q(x)[0].isnan().all())
+    x[2, 1, 3] = 0.0
+    states = [torch.zeros_like(h) for h in listed(q(x)[1])]
+    states[0][:, 0, 1] = value
+    y = q(x, tuple(states) if len(states) > 1 else states[0])[0]
+    assert bool(y.isnan().all())
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     q = quantized(layer("LSTM both ways", inputs=64, hidden=130))

@@ -1,0 +1,136 @@
+"""One observer's state out of the states that several processes have for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qfx.errors import CalibrationError, UnsupportedError
+from qfx.quantization.observer import (
+    ChannelMean,
+    FixedQParamsObserver,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    NoopObserver,
+    PlaceholderObserver,
+    QuantileHistogramObserver,
+    RecordingObserver,
+    WindowMoments,
+)
+from qfx.quantization.observer.bins import bin_grid, coarsen
+from qfx.quantization.observer.quantile import moved
+
+State = Mapping[str, Tensor]
+"""An observer's buffers by name, on the CPU."""
+
+
+def merged(observer: nn.Module, states: Sequence[State]) -> State:
+    """The state of ``observer`` for the data behind all of ``states``, which are in order of rank.
+
+    Minimum and maximum, per tensor or per channel, and histograms are those of one process that saw all the data, bit
+    for bit. Sums of input statistics are added in order of rank. Moving averages depend on the order of batches, of
+    which nothing is left: theirs is the mean over the ranks that saw data. An observer of another class answers
+    itself, with a method ``merged_state(states)``.
+
+    Args:
+        observer: Of the class that all states are of; it is not changed.
+        states: One a rank.
+
+    Raises:
+        CalibrationError: Ranks met different numbers of channels.
+        UnsupportedError: Nothing says how states of this class are merged.
+    """
+    rule = getattr(observer, "merged_state", None) or _rule(observer)
+    seen = [s for s in states if _has_seen(s)]
+    if not seen or (len(states) == 1):
+        return states[0]
+    for name, value in seen[0].items():
+        if any(s[name].shape != value.shape for s in seen):
+            raise CalibrationError(
+                f"{type(observer).__name__} met different shapes on different ranks: {name} is "
+                f"{', '.join(str(tuple(s[name].shape)) for s in seen)}.",
+                where=getattr(observer, "label", None),
+                source=getattr(observer, "source", None),
+                remedy="Give every rank batches for which this value has one number of channels.",
+            )
+    result: State = rule(seen)
+    return result
+
+
+def _has_seen(state: State) -> bool:
+    """Whether a rank's observer saw any data, as its buffers tell."""
+    if "min_val" in state:
+        return state["min_val"].numel() > 0 and not bool((state["min_val"] > state["max_val"]).any())
+    return "total" not in state or state["total"].numel() > 0
+
+
+def _rule(observer: nn.Module) -> Callable[[Sequence[State]], State]:
+    for kind in type(observer).__mro__:
+        if kind in _RULES:
+            return _RULES[kind]
+    raise UnsupportedError(
+        f"Nothing says how the states of {type(observer).__name__} on several ranks become one.",
+        where=getattr(observer, "label", None),
+        source=getattr(observer, "source", None),
+        remedy="Give the class a method merged_state(states) that takes the ranks' buffers by name, as a list of "
+        "dicts, and returns the buffers of the whole.",
+    )
+
+
+def _extremes(states: Sequence[State]) -> dict[str, Tensor]:
+    return {
+        "min_val": torch.stack([s["min_val"] for s in states]).amin(0),
+        "max_val": torch.stack([s["max_val"] for s in states]).amax(0),
+    }
+
+
+def _mean(states: Sequence[State]) -> State:
+    return {name: torch.stack([s[name].double() for s in states]).mean(0).float() for name in ("min_val", "max_val")}
+
+
+def _histogram(states: Sequence[State]) -> State:
+    bins = states[0]["histogram"].numel()
+    whole = _extremes(states)
+    grid = bin_grid(float(whole["min_val"]), float(whole["max_val"]), bins)
+    parts = [coarsen(s["histogram"], bin_grid(float(s["min_val"]), float(s["max_val"]), bins), grid) for s in states]
+    return {**whole, "histogram": torch.stack(parts).sum(0)}
+
+
+def _quantile_histogram(states: Sequence[State]) -> State:
+    """The ranks' histograms redistributed over the whole range, as one process does when its range grows."""
+    whole = _extremes(states)
+    span = float(whole["min_val"]), float(whole["max_val"])
+    parts = [moved(s["histogram"], (float(s["min_val"]), float(s["max_val"])), span) for s in states]
+    return {**whole, "histogram": torch.stack(parts).sum(0)}
+
+
+def _sums(states: Sequence[State]) -> State:
+    result = {name: value.clone() for name, value in states[0].items()}
+    for state in states[1:]:
+        for name, value in state.items():
+            result[name] += value
+    return result
+
+
+def _first(states: Sequence[State]) -> State:
+    return states[0]
+
+
+_RULES: Mapping[Any, Callable[[Sequence[State]], State]] = {
+    MinMaxObserver: _extremes,
+    MovingAverageMinMaxObserver: _mean,
+    MovingAveragePerChannelMinMaxObserver: _mean,
+    HistogramObserver: _histogram,
+    QuantileHistogramObserver: _quantile_histogram,
+    ChannelMean: _sums,
+    WindowMoments: _sums,
+    FixedQParamsObserver: _first,
+    PlaceholderObserver: _first,
+    NoopObserver: _first,
+    RecordingObserver: _first,
+}
