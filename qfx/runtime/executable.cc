@@ -79,7 +79,7 @@ void fill_slots(const Plan& plan, void** slots, const Address& address) noexcept
   }
 }
 
-// seconds: null, or one a work, to which its time is added; then all threads meet between works.
+// seconds: null, or one a work, to which the thread of its first part adds its time; all threads meet between works.
 void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const Team& team, double* seconds) noexcept {
   for (const PlannedWork& work : plan.works) {
     if (work.barrier || seconds != nullptr) team.meet();
@@ -94,7 +94,7 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
     slots += work.in.size() + 1;
     if (seconds == nullptr) continue;
     team.meet();
-    if (team.tid == 0) *seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    if (part == 0) *seconds += std::chrono::duration<double>(Clock::now() - start).count();
     ++seconds;
   }
 }
