@@ -145,7 +145,7 @@ def prepare_qat_fx(
         QfxError: What is wrong, where, and what to do; a QConfigError where a qconfig does not round.
     """
     gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, strict, recovery=None)
-    return TrainableModel(gm, preserved, origin)
+    return TrainableModel(gm, preserved, origin, model.state_dict().keys())
 
 
 def _observed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,8 +32,10 @@ class TrainableModel(PreparedModel):
         graph: The Observed graph, from which both modes and the conversion follow.
     """
 
-    def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], origin: nn.Module) -> None:
-        super().__init__(_Shell(gm, _members(gm, origin)), preserved)  # type: ignore[arg-type]
+    def __init__(
+        self, gm: fx.GraphModule, preserved: Mapping[str, Any], origin: nn.Module, saved: Collection[str]
+    ) -> None:
+        super().__init__(_Shell(gm, _members(gm, origin, saved)), preserved)  # type: ignore[arg-type]
         self._forms: dict[tuple[bool, bool], Generated] = {}
         self._observing = self._has_ranges = False
         self.train()
@@ -209,7 +211,7 @@ def _constant(value: Tensor) -> Tensor:
     return nn.Parameter(value, requires_grad=False) if value.is_floating_point() else value
 
 
-def _members(gm: fx.GraphModule, origin: nn.Module) -> nn.Module:
+def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> nn.Module:
     """A module tree with what the graph's forms read: the model's own members, in its order, and the observers."""
     own = {path: _plain_batch_norm(origin.get_submodule(path)) for path in gm.meta[BATCH_NORMS]}
     added: dict[str, nn.Module] = {}
@@ -219,13 +221,13 @@ def _members(gm: fx.GraphModule, origin: nn.Module) -> nn.Module:
         elif "dropout" in node.meta:
             own[node.meta["dropout"]] = origin.get_submodule(node.meta["dropout"])
         elif node.op == "call_module":
-            added[str(node.target)] = gm.get_submodule(str(node.target))
+            (added if "observer" in node.meta else own)[str(node.target)] = gm.get_submodule(str(node.target))
         if WEIGHT_FAKE_QUANT in node.meta:
             added[node.meta[WEIGHT_FAKE_QUANT]] = gm.get_submodule(node.meta[WEIGHT_FAKE_QUANT])
     tree = nn.Module()
     for path in _in_order(origin):
         if path in own:
-            _put(tree, path, own[path])
+            _put(tree, path, own[path], persistent=path in saved)
     for path, module in added.items():
         _put(tree, path, module)
     return tree
@@ -244,7 +246,7 @@ def _tensor(root: nn.Module, path: str) -> Any:
     return getattr(root.get_submodule(owner), name)
 
 
-def _put(tree: nn.Module, path: str, value: Any) -> None:
+def _put(tree: nn.Module, path: str, value: Any, *, persistent: bool = True) -> None:
     """``value`` at ``path``, with empty modules on the way; nothing where it is already."""
     owner = tree
     *parents, name = path.split(".")
@@ -257,7 +259,7 @@ def _put(tree: nn.Module, path: str, value: Any) -> None:
     elif isinstance(value, nn.Parameter):
         owner.register_parameter(name, value)
     elif name not in owner._buffers:
-        owner.register_buffer(name, value)
+        owner.register_buffer(name, value, persistent=persistent)
 
 
 def _plain_batch_norm(module: Any) -> nn.Module:

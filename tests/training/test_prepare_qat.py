@@ -70,6 +70,24 @@ def test_names_are_those_of_the_float_model() -> None:
     assert all(a is not b for a in model.parameters() for b in net.parameters())
 
 
+def test_tensors_that_are_not_saved_stay_so() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.offset = nn.Linear(192, 4), torch.linspace(0, 1, 192)
+            self.register_buffer("scale", torch.linspace(1, 2, 192), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.flatten(1) * self.scale + self.offset)
+
+    net = Shifted()
+    model = prepared(net)
+    assert model.float_state_dict().keys() == net.state_dict().keys()
+    train(model, 1)
+    net.load_state_dict(model.float_state_dict())
+    assert qfx.compare(model.eval(), qfx.convert_fx(model), [data()[0]]).first_beyond(1) is None
+
+
 def test_training_without_rounding_is_training_of_the_float_model() -> None:
     torch.manual_seed(0)
     net = Net().double().float()
