@@ -15,8 +15,14 @@
 namespace qfx::conv {
 namespace {
 
+// Not under a sanitizer: what it adds to code that is all in one function takes the compiler many minutes.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define QFX_INLINE inline
+#define QFX_INLINE_LAMBDA
+#else
 #define QFX_INLINE inline __attribute__((always_inline))
 #define QFX_INLINE_LAMBDA __attribute__((always_inline))
+#endif
 
 // Inline assembly: gcc 12 copies registers around the intrinsic.
 #define QFX_DOT(acc, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
