@@ -11,6 +11,7 @@ from torch import fx, nn
 from qfx import pipeline
 from qfx.batches import Signature, split_batch
 from qfx.calibration import Calibration, calibrate, first_batch
+from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
 from qfx.frontends.leaves import WHOLE
@@ -216,8 +217,6 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = 
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)
     if check is not None:
-        from qfx.comparison.agreement import require_agreement  # it compares what this module makes
-
         require_agreement(prepared, quantized, check)
     return quantized
 

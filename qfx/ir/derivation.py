@@ -66,7 +66,7 @@ class Call:
 
     def __call__(self, *tensors: Tensor) -> Any:
         def filled(value: Any) -> Any:
-            return map_items(value, lambda item: tensors[item.index] if isinstance(item, Slot) else item)
+            return fx.node.map_aggregate(value, lambda item: tensors[item.index] if isinstance(item, Slot) else item)
 
         args, kwargs = filled(self.args), filled(self.kwargs)
         if isinstance(self.target, str):
@@ -99,17 +99,6 @@ def evaluate(derivation: Any, tensors: Mapping[str, Tensor]) -> Any:
         return derivation
     with torch.no_grad():
         return derivation.compute(*(evaluate(operand, tensors) for operand in derivation.operands))
-
-
-def map_items(value: Any, function: Callable[[Any], Any]) -> Any:
-    """``value`` with ``function`` of everything in its tuples, lists, dicts and slices."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_items(item, function) for item in value)
-    if isinstance(value, Mapping):
-        return {key: map_items(item, function) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(*(map_items(bound, function) for bound in (value.start, value.stop, value.step)))
-    return function(value)
 
 
 def is_trainable(node: fx.Node) -> bool:

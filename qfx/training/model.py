@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from qfx.errors import CalibrationError, ConversionError, InputError
 from qfx.frontends.constants import join
+from qfx.ir.attributes import attribute
 from qfx.ir.derivation import DERIVATION, evaluate, sources
 from qfx.ir.module import Generated, adopt_attributes, copy_graph
 from qfx.ir.stages import Stage, require_stage
@@ -105,7 +106,8 @@ class TrainableModel(PreparedModel):
 
     def float_state_dict(self) -> dict[str, Any]:
         """The part of ``state_dict()`` that the float model has: parameters and buffers under its own names."""
-        return {key: value for key, value in self.state_dict().items() if not self._is_range(key)}
+        ranges = tuple(f"{path}." for path, _ in self.fake_quants())
+        return {key: value for key, value in self.state_dict().items() if not key.startswith(ranges)}
 
     def load_float_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the float model's state_dict; ranges and switches stay as they are.
@@ -117,14 +119,14 @@ class TrainableModel(PreparedModel):
             ConversionError: It is not a float model's, or lacks a tensor.
         """
         require_stage(state, Stage.float, "Use load_state_dict with a checkpoint of a model from prepare_qat_fx.")
-        missing = [key for key in self.float_state_dict() if key not in state]
+        own = self.float_state_dict()
+        missing = [key for key in own if key not in state]
         if missing:
             raise ConversionError(
                 f"The float state_dict lacks {', '.join(map(repr, missing[:3]))}"
                 + (f" and {len(missing) - 3} more." if len(missing) > 3 else "."),
                 remedy="Load the state_dict of the model that was prepared.",
             )
-        own = self.float_state_dict()
         super().load_state_dict({**self.state_dict(), **{key: state[key] for key in own}})
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -137,10 +139,6 @@ class TrainableModel(PreparedModel):
         require_stage(state_dict, Stage.training, remedy)
         self._has_ranges = False
         return super().load_state_dict(state_dict, strict, assign)
-
-    def _is_range(self, key: str) -> bool:
-        """Whether a key of the state_dict belongs to a fake-quantize module."""
-        return any(key.startswith(f"{path}.") for path, _ in self.fake_quants())
 
     def graph_module(self) -> fx.GraphModule:
         """The Observed graph with its constants computed from the present parameters."""
@@ -157,10 +155,10 @@ class TrainableModel(PreparedModel):
                 attributes[str(node.target)] = _constant(evaluate(node.meta[DERIVATION], tensors))
             elif node.op == "call_module":
                 attributes[str(node.target)] = modules[str(node.target)]
-        attributes.update({path: modules[path] for path in self._weight_roundings(graph)})
-        gm = fx.GraphModule({**attributes}, graph)
-        for path, value in attributes.items():
-            _put(gm, path, value)
+        gm = fx.GraphModule(attributes, graph)
+        for node in graph.nodes:
+            if WEIGHT_FAKE_QUANT in node.meta:
+                _put(gm, node.meta[WEIGHT_FAKE_QUANT], modules[node.meta[WEIGHT_FAKE_QUANT]])
         gm.meta.update(self.info)
         return gm.eval()
 
@@ -169,11 +167,6 @@ class TrainableModel(PreparedModel):
         for path, module in self.named_modules():
             if isinstance(module, FakeQuantizeBase):
                 yield path, module
-
-    def _weight_roundings(self, graph: fx.Graph) -> Iterator[str]:
-        for node in graph.nodes:
-            if WEIGHT_FAKE_QUANT in node.meta:
-                yield node.meta[WEIGHT_FAKE_QUANT]
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_forms")
@@ -213,11 +206,11 @@ def _constant(value: Tensor) -> Tensor:
 
 def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> nn.Module:
     """A module tree with what the graph's forms read: the model's own members, in its order, and the observers."""
-    own = {path: _plain_batch_norm(origin.get_submodule(path)) for path in gm.meta[BATCH_NORMS]}
+    own: dict[str, Any] = {path: _plain_batch_norm(origin.get_submodule(path)) for path in gm.meta[BATCH_NORMS]}
     added: dict[str, nn.Module] = {}
     for node in gm.graph.nodes:
         if node.op == "get_attr":
-            own.update({source.path: _tensor(origin, source.path) for source in sources(node.meta[DERIVATION])})
+            own.update({source.path: attribute(origin, source.path) for source in sources(node.meta[DERIVATION])})
         elif "dropout" in node.meta:
             own[node.meta["dropout"]] = origin.get_submodule(node.meta["dropout"])
         elif node.op == "call_module":
@@ -241,13 +234,8 @@ def _in_order(root: nn.Module) -> Iterator[str]:
             yield join(path, name)
 
 
-def _tensor(root: nn.Module, path: str) -> Any:
-    owner, _, name = path.rpartition(".")
-    return getattr(root.get_submodule(owner), name)
-
-
 def _put(tree: nn.Module, path: str, value: Any, *, persistent: bool = True) -> None:
-    """``value`` at ``path``, with empty modules on the way; nothing where it is already."""
+    """Put ``value`` at ``path``, with empty modules on the way; a buffer of a module that is there already stays."""
     owner = tree
     *parents, name = path.split(".")
     for parent in parents:
