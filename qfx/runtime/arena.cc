@@ -4,13 +4,17 @@
 #include <limits>
 #include <numeric>
 
+#include "runtime/buffer.h"
+
 namespace qfx {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+constexpr int64_t kAlignment = AlignedBuffer::kAlignment;
 
+// What a buffer takes: kernels may read a little past its end, where nobody may write meanwhile.
 int64_t rounded(int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  constexpr int64_t slack = AlignedBuffer::kReadSlack;
+  return bytes == 0 ? 0 : (bytes + slack + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 bool overlap(const Lifetime& a, const Lifetime& b) {

@@ -14,7 +14,7 @@ struct Lifetime {
 struct ArenaLayout {
   std::vector<int64_t> offsets;  // one a buffer, multiples of 64
   int64_t bytes = 0;             // end of the last buffer
-  int64_t largest_live = 0;      // the most bytes that are live at one step, each buffer rounded up to 64
+  int64_t largest_live = 0;      // the most bytes live at one step: buffers with their read slack, rounded to 64
 };
 
 // Offsets such that no two buffers that are live at the same step overlap.
