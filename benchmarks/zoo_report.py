@@ -11,9 +11,11 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import qfx
 from benchmarks import photos, zoo
@@ -36,7 +38,7 @@ class Comparison:
     Attributes:
         compared: How many integers.
         mismatches: How many of them differ, by the name of their quantize node; only nodes with any.
-        same_output: Whether the floats that the model returns are the same bit for bit.
+        same_output: Whether what the model returns is the same bit for bit.
     """
 
     compared: int
@@ -77,8 +79,14 @@ def compare(program: Compiled, x: torch.Tensor, want: IntegerRun, threads: int) 
     return Comparison(
         compared=sum(codes.numel() for codes in got.values()),
         mismatches={name: count for name, count in differing.items() if count},
-        same_output=torch.equal(output, want.output),
+        same_output=_same(output, want.output),
     )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two results are of one structure, and every tensor in them the same bit for bit."""
+    (left, made), (right, expected) = pytree.tree_flatten(one), pytree.tree_flatten(other)
+    return made == expected and all(map(torch.equal, left, right))
 
 
 def comparisons(quantized: QuantizedModel) -> Iterator[Comparison]:

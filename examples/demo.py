@@ -113,7 +113,7 @@ def main() -> None:
     print(f"on disk: float {before / 1e6:.1f} MB, int8 {after / 1e6:.1f} MB, {before / after:.1f} times smaller")
     print()
     show_where_the_time_goes(qmodel)
-    print(f"\nthe graph, int8 in green: {draw(qmodel)}")
+    print(f"\nthe graph, int8 in blue: {draw(qmodel)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "prepare_qat_fx", "quantize_fx"),
-    "qfx.viz.dot": ("draw", "to_dot"),
+    "qfx.viz.draw": ("Picture", "draw", "to_dot"),
+    "qfx.viz.networks": ("to_networkx",),
+    "qfx.viz.report": ("write_report",),
     "qfx.models": ("PreparedModel", "QuantizedModel"),
     "qfx.passes.report": ("Record", "Report"),
     "qfx.runtime": ("cpu_info", "get_num_threads", "set_num_threads"),
@@ -23,17 +25,22 @@ _LAZY = {
     ),
     "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
     "qfx.lowering.custom": ("register_op",),
+    "qfx.advice": (
+        "NodeSensitivity", "Sensitivity", "Suggestion", "merge_qconfig_dict", "sensitivity", "suggest",
+    ),
     "qfx.comparison": ("Comparison", "Deviation", "NodeComparison", "compare"),
     "qfx.eager": ("run_op",),
     "qfx.training.model": ("TrainableModel",),
     "qfx.training.schedule": ("QATSchedule",),
-    "qfx.tensor": ("QTensor", "from_torch", "load", "quantize_per_channel", "quantize_per_tensor", "save"),
+    "qfx.tensor": ("QTensor", "from_torch", "quantize_per_channel", "quantize_per_tensor"),
+    "qfx.file.model": ("load", "save"),
+    "qfx.rules": ("register_rule",),
 }  # fmt: skip
 _MEMBERS = {
     "QDType": ("quint8", "qint8", "qint32"),
     "QScheme": ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric"),
 }
-_PACKAGES = ("backends", "distributed", "eager", "nn", "quantization", "tensor")
+_PACKAGES = ("backends", "distributed", "eager", "nn", "quantization", "rules", "tensor")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 _ENUM_OF = {member: enum for enum, members in _MEMBERS.items() for member in members}
 

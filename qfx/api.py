@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from qfx import pipeline
@@ -15,15 +16,15 @@ from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
 from qfx.frontends.leaves import WHOLE
+from qfx.frontends.select import as_module, capture, example_inputs_of
 from qfx.frontends.shapes import propagate_shapes, record_shapes
-from qfx.frontends.symbolic import capture
 from qfx.inputs import as_float32, describe, example
 from qfx.ir.derivation import DERIVATION, TRAINABLE
 from qfx.ir.module import bind_placeholders
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.insert import Recovery, insert_observers
-from qfx.passes.resolve import QConfigRules, Spelled, parse_qconfig_dict, resolve
+from qfx.passes.resolve import QConfigRules, Spelled, Spelling, parse_qconfig_dict, resolve, spellings_of
 from qfx.quantization.accepted import require_cpu
 from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, trainable_batch_norms
@@ -39,12 +40,13 @@ def quantize_fx(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     strict: bool = False,
+    frontend: str = "auto",
     isa: str | None = None,
 ) -> QuantizedModel:
     """Quantize ``model`` to int8 in one call: prepare, calibrate, convert.
 
     Args:
-        model: A float model; it is not changed.
+        model: A float model, a ``torch.export.ExportedProgram`` or a ``torch.jit.ScriptModule``; it is not changed.
         qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it.
         calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
             when every qconfig is dynamic.
@@ -56,18 +58,22 @@ def quantize_fx(
         adaptive_rounding: Round the weights of each layer so that its output on the calibration data changes least,
             instead of each weight to its nearest integer. Layers of more than 1536 weights a channel are not.
         strict: Raise instead of keeping a part float that can't be traced.
+        frontend: How to capture the model: ``"symbolic"`` tracing, ``"export"`` by torch.export, which needs example
+            inputs, ``"torchscript"``, or ``"auto"``: what the model is made for, and export where tracing fails or
+            leaves layers float. The report says which it was and why.
         isa: Load for this instruction set instead of the best one here.
 
     Raises:
         QfxError: What is wrong, where, and what to do.
     """
+    model = as_module(model)
     if isinstance(model, nn.Module):
         require_cpu(model)
     if calibration is not None:
         head, calibration = first_batch(calibration)
         example_inputs = head if example_inputs is None else example_inputs
     if train is not None:
-        return convert_fx(_trained(model, qconfig_dict, calibration, train, example_inputs, strict), isa=isa)
+        return convert_fx(_trained(model, qconfig_dict, calibration, train, example_inputs, strict, frontend), isa=isa)
     prepared = prepare_fx(
         model,
         qconfig_dict,
@@ -75,6 +81,7 @@ def quantize_fx(
         bias_correction=bias_correction,
         adaptive_rounding=adaptive_rounding,
         strict=strict,
+        frontend=frontend,
     )
     if calibration is not None:
         calibrate(prepared, calibration)
@@ -88,8 +95,9 @@ def _trained(
     train: Callable[[TrainableModel], Any],
     example_inputs: Any,
     strict: bool,
+    frontend: str,
 ) -> TrainableModel:
-    prepared = prepare_qat_fx(model, qconfig_dict, example_inputs, strict=strict)
+    prepared = prepare_qat_fx(model, qconfig_dict, example_inputs, strict=strict, frontend=frontend)
     if calibration is not None:
         prepared.eval()
         calibrate(prepared, calibration)
@@ -106,14 +114,14 @@ def prepare_fx(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     strict: bool = False,
+    frontend: str = "auto",
 ) -> PreparedModel:
     """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
 
     Arguments and errors as in :func:`quantize_fx`. The model is captured as it behaves in eval mode.
     """
-    gm, preserved, _ = _observed(
-        model, qconfig_dict, example_inputs, strict, recovery=Recovery(bias_correction, adaptive_rounding)
-    )
+    recovery = Recovery(bias_correction, adaptive_rounding)
+    gm, preserved, _ = _observed(as_module(model), qconfig_dict, example_inputs, strict, frontend, recovery=recovery)
     for node in gm.graph.nodes:
         node.meta.pop(DERIVATION, None)
     return PreparedModel(gm, preserved)
@@ -125,6 +133,7 @@ def prepare_qat_fx(
     example_inputs: Any = None,
     *,
     strict: bool = False,
+    frontend: str = "auto",
 ) -> TrainableModel:
     """``model`` with fake-quantize modules where ``qconfig_dict`` asks for int8, to be trained and then converted.
 
@@ -145,22 +154,38 @@ def prepare_qat_fx(
     Raises:
         QfxError: What is wrong, where, and what to do; a QConfigError where a qconfig does not round.
     """
-    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, strict, recovery=None)
+    if not isinstance(as_module(model), nn.Module) or as_module(model) is not model or _is_script(model):
+        raise CaptureError(
+            f"{type(model).__name__} can't be trained.",
+            why="Its batch norms and dropouts are operations of a graph, not modules with a training mode.",
+            remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
+        )
+    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, strict, frontend, recovery=None)
     return TrainableModel(gm, preserved, origin, model.state_dict().keys())
 
 
+def _is_script(model: object) -> bool:
+    return isinstance(model, torch.jit.ScriptModule)
+
+
 def _observed(
-    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any, strict: bool, *, recovery: Recovery | None
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    example_inputs: Any,
+    strict: bool,
+    frontend: str,
+    *,
+    recovery: Recovery | None,
 ) -> tuple[fx.GraphModule, dict[str, Any], nn.Module]:
     """The Observed graph of ``model``, to be trained where there is no ``recovery``; what to preserve; its copy."""
     require_float_model(model)
     rules = parse_qconfig_dict(qconfig_dict)
-    captured = _capture(model, rules, example_inputs, strict)
+    example_inputs = example_inputs_of(model) if example_inputs is None else example_inputs
+    captured = _capture(model, rules, example_inputs, strict, frontend)
     training = recovery is None
     captured.meta[TRAINABLE] = training
-    spelled = Spelled({k: type(m) for k, m in model.named_modules(remove_duplicate=False)}, _operations(captured.graph))
     gm = _normal(model, captured, example_inputs)
-    _assign_qconfigs(gm, rules, spelled)
+    _assign_qconfigs(gm, rules, _spelled(model, captured.graph))
     gm = pipeline.run(pipeline.FUSE, gm)
     origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
     gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
@@ -221,19 +246,26 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = 
     return quantized
 
 
-def fuse_fx(model: nn.Module) -> fx.GraphModule:
+def fuse_fx(model: nn.Module, example_inputs: Any = None, *, frontend: str = "auto") -> fx.GraphModule:
     """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into.
 
     It is captured as it behaves in eval mode, whatever ``model.training`` says: batch norms fold with their running
     statistics. :func:`qfx.quantization.fuse_modules` keeps those of a model in training.
     """
+    return pipeline.run(pipeline.FUSE, capture_normal(model, example_inputs, frontend=frontend))
+
+
+def capture_normal(model: nn.Module, example_inputs: Any = None, *, frontend: str = "auto") -> fx.GraphModule:
+    """``model`` captured and normalized, nothing fused; arguments and errors as in :func:`prepare_fx`."""
+    model = as_module(model)
     require_float_model(model)
-    rules = QConfigRules()
-    gm = _normal(model, _capture(model, rules, None, False), None)
-    return pipeline.run(pipeline.FUSE, gm)
+    example_inputs = example_inputs_of(model) if example_inputs is None else example_inputs
+    return _normal(model, _capture(model, QConfigRules(), example_inputs, False, frontend), example_inputs)
 
 
-def _capture(model: nn.Module, rules: QConfigRules, example_inputs: Any, strict: bool) -> fx.GraphModule:
+def _capture(
+    model: nn.Module, rules: QConfigRules, example_inputs: Any, strict: bool, frontend: str = "auto"
+) -> fx.GraphModule:
     args, kwargs = _example(model, example_inputs)
     names = Signature.of_model(model).names
     if Signature.of_model(model).open_ended:
@@ -245,6 +277,8 @@ def _capture(model: nn.Module, rules: QConfigRules, example_inputs: Any, strict:
     # Every range and scale is float32; a model of another precision becomes float32 first.
     return capture(
         model,
+        frontend=frontend,
+        example=(args, kwargs) if args or kwargs else None,
         non_traceable_module_name=rules.non_traceable_module_name,
         non_traceable_module_class=rules.non_traceable_module_class,
         inputs={*names[: len(args)], *kwargs},
@@ -252,9 +286,26 @@ def _capture(model: nn.Module, rules: QConfigRules, example_inputs: Any, strict:
     ).float()
 
 
-def _operations(graph: fx.Graph) -> frozenset[object]:
-    """Functions and method names that the model calls, before normalization renames or removes any."""
-    return frozenset(n.target for n in graph.nodes if n.op in ("call_function", "call_method"))
+def spellings(
+    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any = None, *, strict: bool = False
+) -> dict[str, Spelling]:
+    """How entries of a qconfig_dict name each op of ``model``, by the op's name in the graph before anything is fused.
+
+    Arguments and errors as in :func:`prepare_fx`.
+    """
+    require_float_model(model)
+    captured = _capture(model, parse_qconfig_dict(qconfig_dict), example_inputs, strict)
+    spelled = _spelled(model, captured.graph)
+    return spellings_of(_normal(model, captured, example_inputs).graph, spelled)
+
+
+def _spelled(model: nn.Module, graph: fx.Graph) -> Spelled:
+    """What the model has: its modules, and the functions and methods that it calls before normalization renames any."""
+    calls = [n for n in graph.nodes if n.op in ("call_function", "call_method")]
+    operations = frozenset(n.meta.get("alias", n.target) for n in calls)
+    modules = {k: type(m) for k, m in model.named_modules(remove_duplicate=False)}
+    modules.update({n.meta["module_path"]: n.meta["module_class"] for n in graph.nodes if n.meta.get("module_class")})
+    return Spelled(modules, operations)
 
 
 def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
@@ -289,6 +340,7 @@ _FOREIGN = ("alias", "module_class", "example_value", "val", "tensor_meta")
 
 def _drop_foreign_metadata(gm: fx.GraphModule) -> None:
     """Forget what pickle could not restore, such as a class defined inside a function."""
+    gm.meta.pop("module_classes", None)
     for node in gm.graph.nodes:
         for key in _FOREIGN:
             node.meta.pop(key, None)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import CalibrationError
@@ -34,6 +35,9 @@ class Signature:
     @classmethod
     def of_model(cls, model: nn.Module) -> Signature:
         """From ``model.forward``."""
+        if isinstance(model, torch.jit.ScriptModule):
+            arguments = model.forward.schema.arguments[1:]  # type: ignore[attr-defined]
+            return cls(tuple(a.name for a in arguments), sum(not a.has_default_value() for a in arguments))
         parameters = inspect.signature(model.forward).parameters.values()
         plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         required = sum(p.default is p.empty for p in plain)

@@ -19,6 +19,7 @@ NORMALIZE = (Pass(normalize, "captured", "normal"),)
 FUSE = (
     Pass(rewrite.fold_batch_norm, "normal", "normal"),
     Pass(rewrite.eliminate_identities, "normal", "normal"),
+    Pass(rewrite.apply_registered_rules, "normal", "normal"),
     Pass(rewrite.fold_scales, "normal", "normal"),
     Pass(rewrite.fold_padding, "normal", "normal"),
     Pass(rewrite.unify_pooling, "normal", "normal"),

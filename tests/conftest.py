@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,24 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What the test registers (ops, rules) is gone afterwards, and the number of threads as it was."""
+    import qfx
+    from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
+    from qfx.lowering.emit import EMITTERS
+    from qfx.ops import aliases, table
+    from qfx.patterns.registered import REGISTERED
+
+    kept: Any = (table.TABLE, table._BY_TARGET, aliases.ALIASES, EMITTERS, REGISTERED)
+    before, threads = [dict(registry) for registry in kept], qfx.get_num_threads()
+    yield
+    for registry, content in zip(kept, before, strict=True):
+        registry.clear()
+        registry.update(content)
+    qfx.set_num_threads(threads)
 
 
 @pytest.fixture

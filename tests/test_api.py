@@ -384,9 +384,9 @@ def test_the_report_has_a_record_for_each_node(quantized: QuantizedModel) -> Non
 def test_the_report_prints_as_a_table(quantized: QuantizedModel) -> None:
     lines = str(quantized.report).splitlines()
     assert lines[0].split() == ["name", "op", "module", "decision", "scale", "zero", "reason", "source"]
-    assert len(lines) == 2 + 7 + 1
+    assert len(lines) == 2 + 7 + 2
     assert "conv+residual+clamp" in lines[4]
-    assert lines[-1] == "7 nodes: 7 int8"
+    assert lines[-2:] == ["7 nodes: 7 int8", "captured by symbolic: the default"]
 
 
 def test_explain_and_profile_tell_what_runs(quantized: QuantizedModel) -> None:

@@ -60,7 +60,6 @@ def test_result_has_the_float_model_s_type_shape_and_dtype(case: type[nn.Module]
         lambda: nn.LazyLinear(4),
         lambda: nn.DataParallel(nn.Linear(4, 4)),
         lambda: torch.compile(nn.Linear(4, 4)),
-        lambda: torch.jit.trace(nn.Linear(4, 4), X),
         lambda: qfx.prepare_fx(nn.Linear(4, 4), DEFAULT),
         lambda: 3,
     ],
@@ -85,8 +84,9 @@ def test_a_wrong_size_has_a_remedy() -> None:
 
 def test_to_dot_takes_what_draw_takes() -> None:
     assert "linear" in qfx.to_dot(qfx.fuse_fx(nn.Linear(4, 4))).source
+    assert "linear" in qfx.to_dot(nn.Linear(4, 4)).source
     with pytest.raises(qfx.InputError):
-        qfx.to_dot(nn.Linear(4, 4))
+        qfx.to_dot(3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

@@ -3,168 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from itertools import chain
-from pathlib import Path
-from typing import Any
 
-import torch
-import torch.distributed as dist
-from torch import nn
-
-from qfx.api import prepare_fx
-from qfx.batches import Signature
-from qfx.calibration import first_batch
-from qfx.cli.config import load_qconfig_dict
-from qfx.cli.data import load_batches
-from qfx.cli.files import write_whole
-from qfx.cli.model import load_model
-from qfx.distributed import calibrate
-from qfx.distributed.synchronize import gather, on_every_rank, rank_in, world_size
-from qfx.errors import CalibrationError, InputError
-from qfx.models import PreparedModel
-from qfx.quantization.fake_quantize import FakeQuantizeBase
-from qfx.quantization.observer import Observer
-from qfx.quantization.qconfig import get_default_qconfig
-
-_SUFFIXES = (".pt", ".json")
+from qfx.cli.facts import Facts
+from qfx.cli.options import DATA_HELP, MODEL_HELP, add_batches, add_json, add_output, add_qconfig
+from qfx.cli.parser import positive
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="module:factory, a function that returns the float model")
-    parser.add_argument("--qconfig", metavar="FILE", type=Path, help="qconfig_dict as .json, .toml or .yaml")
-    parser.add_argument("--calibration", metavar="DATA", required=True, help=".npz, .pt or module:iterable")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        type=Path,
-        required=True,
-        help=".pt: the prepared model's state_dict, for prepared.load_state_dict; .json: scales and zero points",
-    )
-    parser.add_argument("--batch-size", metavar="N", type=_positive, default=32, help="samples a batch (default 32)")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_qconfig(parser)
+    parser.add_argument("--calibration", metavar="DATA", required=True, help=DATA_HELP)
+    add_output(parser, ".pt: the prepared model's state_dict, for load_state_dict; .json: scales and zero points")
+    add_batches(parser)
     parser.add_argument(
         "--threads",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=1,
         help="threads of each process (default 1); torch's last bits depend on them, and not on the number of ranks",
     )
     parser.add_argument(
-        "--timeout", metavar="S", type=_positive, default=1800, help="seconds that ranks wait for one another"
+        "--timeout", metavar="S", type=positive, default=1800, help="seconds that ranks wait for one another"
     )
+    add_json(parser)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+def run(options: argparse.Namespace) -> Facts | None:
+    """Run the command. Under torchrun the ranks share the batches, and rank 0 writes and tells."""
+    from qfx.cli.ranks import calibrate_ranks
 
-
-def run(options: argparse.Namespace) -> None:
-    """Run the command. Under torchrun the ranks share the batches, and rank 0 writes."""
-    if options.output.suffix not in _SUFFIXES:
-        raise InputError(f"OUT is {str(options.output)!r}.", remedy="Name it .pt or .json.")
-    torch.set_num_threads(options.threads)
-    with _process_group(options.timeout):
-        prepared, batches = on_every_rank(lambda: _prepared(options))
-        _require_equal_weights(prepared)
-        calibrate(prepared, batches)
-        on_every_rank(lambda: _write(prepared, options.output) if rank_in() == 0 else None)
-        if rank_in() == 0:
-            print(f"{options.output}: ranges of {len(list(_observed(prepared)))} values, {_ranks()}")
-
-
-def _ranks() -> str:
-    count = world_size()
-    return "1 process" if count == 1 else f"{count} ranks"
-
-
-@contextmanager
-def _process_group(timeout: int) -> Iterator[None]:
-    """The group of the processes that torchrun started; none for one process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    try:
-        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            "The ranks can't meet.", why=str(error).splitlines()[0], remedy="Start them with torchrun."
-        ) from error
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def _prepared(options: argparse.Namespace) -> tuple[PreparedModel, Any]:
-    """The prepared model and the batches. Only what is the same on every rank is looked at."""
-    qconfig_dict = load_qconfig_dict(options.qconfig) if options.qconfig else {"": get_default_qconfig()}
-    model = load_model(options.model)
-    names = Signature.of_model(model).names
-    head, batches = first_batch(load_batches(options.calibration, names, options.batch_size))
-    if head is None:
-        raise CalibrationError("The calibration data is empty.", remedy="Give 8 to 64 batches like real inputs.")
-    return prepare_fx(model, qconfig_dict, head), batches
-
-
-def _require_equal_weights(prepared: nn.Module) -> None:
-    digest = hashlib.sha256()
-    for name, tensor in chain(prepared.named_parameters(), prepared.named_buffers()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    digests = gather(digest.hexdigest())
-    different = next((rank for rank, theirs in enumerate(digests) if theirs != digests[0]), None)
-    if different is not None:
-        raise InputError(
-            f"Rank {different} has other weights than rank 0.",
-            why="The factory makes a random model.",
-            remedy="Load a checkpoint in it, or call torch.manual_seed first.",
-        )
-
-
-def _write(prepared: PreparedModel, path: Path) -> None:
-    content = {".pt": _state_dict, ".json": _qparams}[path.suffix](prepared)
-    write_whole(path, content)
-
-
-def _state_dict(prepared: PreparedModel) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(prepared.state_dict(), buffer)
-    return buffer.getvalue()
-
-
-def _qparams(prepared: PreparedModel) -> bytes:
-    return (json.dumps(dict(_observed(prepared)), indent=1) + "\n").encode()
-
-
-def _observed(prepared: PreparedModel) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Module path of each observer, and what it found.
-
-    Raises:
-        CalibrationError: It saw no data.
-    """
-    inner = {id(part) for m in prepared.modules() if isinstance(m, FakeQuantizeBase) for part in m.children()}
-    for path, module in prepared.named_modules():
-        if isinstance(module, (Observer, FakeQuantizeBase)) and id(module) not in inner:
-            q = module.qparams()
-            yield (
-                path,
-                {
-                    "value": getattr(module, "label", None),
-                    "scale": q.scale,
-                    "zero_point": q.zero_point,
-                    "dtype": q.dtype.name,
-                    "quant_min": q.qmin,
-                    "quant_max": q.qmax,
-                },
-            )
+    return calibrate_ranks(options)

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import qfx
+from qfx.cli.formats import read_config
+from qfx.cli.observers import observer_factory
 from qfx.errors import InputError, QConfigError
-from qfx.quantization.qconfig import QConfig, get_default_qconfig
+from qfx.quantization.qconfig import QConfig, QConfigDynamic, get_default_qconfig
 
 
 def load_qconfig_dict(path: Path) -> dict[str, Any]:
     """The qconfig_dict that a ``.json``, ``.toml`` or ``.yaml`` file spells, with qconfigs and types by name.
 
     A qconfig is the name of a backend (``"default"``, ``"fbgemm"``, ``"qnnpack"``, ...), of a qconfig of qfx
-    (``"default_per_channel_qconfig"``), or ``null`` or ``"float"`` for none. A type is a dotted name
-    (``"torch.nn.Linear"``), a method's name stays a string.
+    (``"default_per_channel_qconfig"``), a table ``{activation, weight}`` of observers, or ``null`` or ``"float"`` for
+    none. A type is a dotted name (``"torch.nn.Linear"``), a method's name stays a string.
 
     Raises:
         InputError: The file can't be read.
         QConfigError: A name that means nothing.
     """
-    content = _read_config(path)
+    return qconfig_dict_of(read_config(path), repr(str(path)))
+
+
+def qconfig_dict_of(content: Any, where: str) -> dict[str, Any]:
+    """The qconfig_dict that the content of a configuration file spells.
+
+    Raises:
+        QConfigError: A name that means nothing.
+    """
     if not isinstance(content, dict):
-        raise InputError(f"{str(path)!r} holds no table.", remedy='Write {"": "default"} for the whole model.')
+        raise InputError(f"{where} holds no table.", remedy='Write {"": "default"} for the whole model.')
     return {key: _section(key, value) for key, value in content.items()}
-
-
-def _read_config(path: Path) -> Any:
-    parse = {".json": _json, ".toml": _toml, ".yaml": _yaml, ".yml": _yaml}.get(path.suffix)
-    if parse is None:
-        raise InputError(f"{str(path)!r} is no configuration file.", remedy="Give a .json, .toml or .yaml file.")
-    if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}.", remedy="Check the path.")
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} can't be read without {error.name}.", remedy="Install it, or write the file as .json."
-        ) from error
-    except Exception as error:
-        raise InputError(
-            f"{str(path)!r} is no valid {path.suffix[1:]}.",
-            why=" ".join(f"{type(error).__name__}: {error}".split()),
-            remedy="Correct the file there.",
-        ) from error
-
-
-def _json(text: str) -> Any:
-    return json.loads(text)
-
-
-def _toml(text: str) -> Any:
-    return importlib.import_module("tomllib").loads(text)
-
-
-def _yaml(text: str) -> Any:
-    return importlib.import_module("yaml").safe_load(text)
 
 
 _TYPE_AT = {"object_type": 0, "module_name_object_type_order": 1}
@@ -71,7 +51,7 @@ _ROWS = (*_TYPE_AT, "module_name", "module_name_regex")
 def _section(key: str, value: Any) -> Any:
     if key == "":
         return _qconfig(value)
-    if key == "non_traceable_module_class":
+    if key == "non_traceable_module_class" and isinstance(value, list):
         return [_type(name) for name in value]
     if key not in _ROWS:
         return value
@@ -82,15 +62,18 @@ def _section(key: str, value: Any) -> Any:
     return [(*(_type(v) if i == at else v for i, v in enumerate(row[:-1])), _qconfig(row[-1])) for row in rows]
 
 
-def _qconfig(name: Any) -> QConfig | None:
-    if name is None or name == "float":
+def _qconfig(value: Any) -> QConfig | None:
+    if value is None or value == "float":
         return None
-    if not isinstance(name, str):
+    if isinstance(value, Mapping):
+        return _qconfig_of_table(json.dumps(value, sort_keys=True, default=str))
+    if not isinstance(value, str):
         raise QConfigError(
-            f"{name!r} is the name of no qconfig.",
-            remedy='Write "default", a backend, a qconfig of qfx such as "default_per_channel_qconfig", or null.',
+            f"{value!r} is the name of no qconfig.",
+            remedy='Write "default", a backend, a qconfig of qfx such as "default_per_channel_qconfig", a table '
+            'such as {"activation": "HistogramObserver", "weight": "default_weight_observer"}, or null.',
         )
-    return _named_qconfig(name)
+    return _named_qconfig(value)
 
 
 @functools.cache  # layers of one name are configured alike, which lets them fuse
@@ -98,7 +81,35 @@ def _named_qconfig(name: str) -> QConfig:
     if name == "default":
         return get_default_qconfig()
     found = getattr(qfx, name, None) if name.isidentifier() else None
-    return found if isinstance(found, QConfig) else get_default_qconfig(name)
+    if isinstance(found, QConfig):
+        return found
+    near = difflib.get_close_matches(name, [n for n in dir(qfx) if n.endswith("qconfig") and "get" not in n], n=1)
+    if name.endswith("_qconfig") and near:
+        raise QConfigError(f"There is no qconfig named {name!r}.", remedy=f"Did you mean {near[0]!r}?")
+    return get_default_qconfig(name)
+
+
+_FIELDS = ("activation", "weight")
+
+
+@functools.cache
+def _qconfig_of_table(text: str) -> QConfig:
+    """A qconfig of observers by name: ``{"activation": ..., "weight": ...}``; dynamic without activation."""
+    table = json.loads(text)
+    for key in table:
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(key, _FIELDS, n=1)
+            raise QConfigError(
+                f"A qconfig has no {key!r}.",
+                why=f"Did you mean {near[0]!r}?" if near else None,
+                remedy='Write {"activation": ..., "weight": ...}.',
+            )
+    if "weight" not in table:
+        raise QConfigError("A qconfig has no weight.", remedy='Add "weight": "default_per_channel_weight_observer".')
+    weight = observer_factory(table["weight"])
+    if "activation" not in table:
+        return QConfigDynamic(weight=weight)
+    return QConfig(observer_factory(table["activation"]), weight)
 
 
 def _type(name: Any) -> Any:
@@ -110,10 +121,17 @@ def _type(name: Any) -> Any:
     for count in range(len(parts), 0, -1):
         try:
             found: Any = importlib.import_module(".".join(parts[:count]))
-        except ImportError:
+        except (ImportError, ValueError):
             continue
         for part in (*parts[count:], attribute):
-            found = getattr(found, part, None)
-        if found is not None:
-            return found
+            parent, found = found, getattr(found, part, None)
+            if found is None:
+                raise QConfigError(f"There is no type {name!r}.", remedy=_nearest(parent, part))
+        return found
     raise QConfigError(f"There is no type {name!r}.", remedy="Write its full name, such as torch.nn.Linear.")
+
+
+def _nearest(owner: Any, name: str) -> str:
+    near = difflib.get_close_matches(name, dir(owner), n=1)
+    where = getattr(owner, "__name__", "it")
+    return f"Did you mean {where}.{near[0]}?" if near else "Write its full name, such as torch.nn.Linear."

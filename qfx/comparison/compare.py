@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,26 @@ from qfx.passes.report import Record, fused_names
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 
 
-def compare(reference: nn.Module, model: QuantizedModel, data: Any) -> Comparison:
+@dataclass(frozen=True)
+class NodeValues:
+    """The values of one node on one batch; each is None where a level has no such floats.
+
+    Attributes:
+        point: What is known of the node.
+        real: The float model's.
+        rounded: The QDQ graph's.
+        ours: The runtime's, integers dequantized.
+    """
+
+    point: Record
+    real: Tensor | None
+    rounded: Tensor | None
+    ours: Tensor | None
+
+
+def compare(
+    reference: nn.Module, model: QuantizedModel, data: Any, *, watch: Callable[[NodeValues], None] | None = None
+) -> Comparison:
     """Compare every node of ``model`` with ``reference``, from float over QDQ to the runtime's integers.
 
     Float values are ``reference``'s with quantization off. QDQ values are those of the fake-quantized ``reference``
@@ -51,6 +70,7 @@ def compare(reference: nn.Module, model: QuantizedModel, data: Any) -> Compariso
             model is compared if the quantized one has it under the same name with the same things fused into it.
         model: The quantized model.
         data: Float inputs: batches as for calibration, or one batch that is a tensor or a dict.
+        watch: Called with the values of every node of every batch, as they are compared.
 
     Returns:
         One record a quantized input, op and opaque part of ``model``, in graph order.
@@ -66,17 +86,22 @@ def compare(reference: nn.Module, model: QuantizedModel, data: Any) -> Compariso
         )
     points = _points(model)
     compared, sums = None, {p.name: _Sums() for p in points}
-    for index, batch in enumerate(_batches(data)):
+    for index, batch in enumerate(as_batches(data)):
         args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
         inputs = tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs)))
         compared = compared or _Compared.of(reference, model, points, inputs)
-        compared.add(inputs, sums)
+        compared.add(inputs, sums, watch)
     if compared is None:
         raise InputError("There is no data to compare on.", remedy="Pass a batch, or a list of batches.")
     return Comparison(_record(p, sums[p.name]) for p in points)
 
 
-def _batches(data: Any) -> Iterable[Any]:
+def as_batches(data: Any) -> Iterable[Any]:
+    """``data`` as batches; one batch may be a tensor or a dict.
+
+    Raises:
+        InputError: It is something else.
+    """
     if isinstance(data, (Tensor, Mapping)):
         return (data,)
     if not isinstance(data, Iterable) or is_foreign_array(data):
@@ -157,11 +182,13 @@ class _Compared:
                 why="Nodes are matched by name, op and what is fused into them.",
                 remedy="Pass the float model that was quantized, or the prepared model that was converted.",
             )
-        model._inputs(_codes(model, inputs), {})  # learns the shapes if the model does not know them
+        model._inputs(as_arriving(model, inputs), {})  # learns the shapes if the model does not know them
         whole = compile_int8(lower_to_int8(model.graph_module()), model.isa)
         return cls(root, graph, rounded, model, whole, points, matched)
 
-    def add(self, inputs: tuple[Any, ...], sums: dict[str, _Sums]) -> None:
+    def add(
+        self, inputs: tuple[Any, ...], sums: dict[str, _Sums], watch: Callable[[NodeValues], None] | None = None
+    ) -> None:
         """Compare one batch."""
         runtime = self._runtime(inputs)
         names = [p.name for p in self.points]
@@ -171,17 +198,20 @@ class _Compared:
         rounded = Stream(self._rounded(inputs), names, present)
         local = Stream(self._rounded(inputs, runtime), names, present)
         for point in self.points:
-            values = (stream.take(point.name) for stream in (floats, rounded, local))
-            _compare(point, sums[point.name], *map(_real, (*values, runtime.get(point.name))))
+            taken = (stream.take(point.name) for stream in (floats, rounded, local))
+            real, fake, alone, ours = map(_real, (*taken, runtime.get(point.name)))
+            _compare(point, sums[point.name], real, fake, alone, ours)
+            if watch is not None:
+                watch(NodeValues(point, real, fake, ours))
 
     def _rounded(self, inputs: tuple[Any, ...], put: dict[str, Tensor] | None = None) -> Values:
         if self.rounded is not None:
             return graph_values(self.rounded, self.rounded.running_graph(), inputs, put)
-        return qdq_values(self.model, _codes(self.model, inputs), put)
+        return qdq_values(self.model, as_arriving(self.model, inputs), put)
 
     def _runtime(self, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
         """The runtime's value of every point, integers dequantized. What the fused program holds comes from there."""
-        codes = _codes(self.model, inputs)
+        codes = as_arriving(self.model, inputs)
         given = self.model._inputs(codes, {})
         try:
             whole, fused = fetch_values(self.whole, given), fetch_values(self.model.compiled, given)
@@ -199,7 +229,7 @@ class _Compared:
         return values
 
 
-def _codes(model: QuantizedModel, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def as_arriving(model: QuantizedModel, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """``inputs`` as the quantized model takes them: integers where its qconfig_dict says that they arrive so."""
 
     def arriving(node: fx.Node, value: Any) -> Any:

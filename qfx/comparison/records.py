@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from qfx.inline import Inline
 from qfx.ir.types import QParams
 
 
@@ -59,7 +60,7 @@ class NodeComparison:
     local_quanta: int | None
 
 
-class Comparison(Sequence[NodeComparison]):
+class Comparison(Inline, Sequence[NodeComparison]):
     """The records in graph order; ``str()`` is a table."""
 
     def __init__(self, records: Iterable[NodeComparison]) -> None:
@@ -96,8 +97,12 @@ class Comparison(Sequence[NodeComparison]):
                 return record
         return None
 
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table: names of columns, then a row a record."""
+        return [_COLUMNS, *map(_row, self.records)]
+
     def __str__(self) -> str:
-        return "\n".join([*_table(self.records), _summary(self)])
+        return "\n".join([*_table(self.cells()), _summary(self)])
 
     __repr__ = __str__
 
@@ -117,8 +122,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _table(records: Sequence[NodeComparison]) -> list[str]:
-    rows = [_COLUMNS, *(_row(r) for r in records)]
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -12,7 +11,6 @@ from qfx.ir.module import GraphCarrier
 # Class, what such a model is, and what to pass instead.
 _WRAPPED: tuple[tuple[type[nn.Module], str, str], ...] = (
     (GraphCarrier, "was made by qfx already", "Pass the float model."),
-    (torch.jit.ScriptModule, "is TorchScript, which has no Python code to trace", "Pass the module it was made from."),
     (nn.DataParallel, "is a wrapper", "Pass its .module."),
     (nn.parallel.DistributedDataParallel, "is a wrapper", "Pass its .module."),
 )

@@ -25,10 +25,12 @@ class Constants:
         self.tensors: dict[str, Tensor] = {}
         self._keys: dict[str, Hashable] = {}
         self._nodes: dict[str, fx.Node] = {}
+        self._values: dict[fx.Node, Tensor] = {}
+        self._released: list[fx.Node] = []
 
     def tensor(self, node: fx.Node) -> Tensor:
         """The tensor behind a ``get_attr`` node of the new graph."""
-        return self.tensors[str(node.target)]
+        return self._values[node]
 
     def attribute(self, path: str) -> Any:
         """The node of the root's tensor at ``path``; what is no tensor there, as it is."""
@@ -39,15 +41,34 @@ class Constants:
 
     def add(self, path: str, tensor: Tensor, key: Hashable, derivation: Derivation) -> fx.Node:
         """The node for ``tensor`` at ``path``, or beside it when ``path`` holds something else (another ``key``)."""
+        path = self._claim(path, key)
+        if path not in self._nodes:
+            self.tensors[path] = tensor
+            node = self._nodes[path] = constant_node(self.graph, path, tensor)
+            node.meta[DERIVATION] = derivation
+            self._values[node] = tensor
+        return self._nodes[path]
+
+    def _claim(self, path: str, key: Hashable) -> str:
         base, suffix = path, 0
         while self._keys.setdefault(path, key) != key:
             suffix += 1
             path = f"{base}_{suffix}"
-        if path not in self._nodes:
-            self.tensors[path] = tensor
-            self._nodes[path] = constant_node(self.graph, path, tensor)
-            self._nodes[path].meta[DERIVATION] = derivation
-        return self._nodes[path]
+        return path
+
+    def _release(self, node: fx.Node) -> None:
+        """Frees the path of a tensor of the model that nothing but folded constants reads so far."""
+        path = str(node.target)
+        if not node.users and self._nodes.get(path) is node and isinstance(node.meta[DERIVATION], Source):
+            del self._nodes[path], self._keys[path]
+            self._released.append(node)
+
+    def settle(self) -> None:
+        """Gives the tensors that were read after all, when their path was taken, a path of their own."""
+        for node in self._released:
+            if node.users:
+                path = node.target = self._claim(str(node.target), node)
+                self.tensors[path] = self._values[node]
 
     def fold(self, folded: Folded, owner: str) -> fx.Node:
         """The node of a folded constant, named beside its first constant operand (else under ``owner``)."""
@@ -55,6 +76,9 @@ class Constants:
         home = next((parent(path) for path, _ in operands if path is not None), owner)
         key = (folded.compute, tuple(path if path is not None else _key(value) for path, value in operands))
         path = join(home, folded.name)
+        for operand in folded.operands:
+            if isinstance(operand, fx.Node):
+                self._release(operand)
         derivation = Derived(folded.compute, tuple(self._derivation(operand, owner) for operand in folded.operands))
         return self.add(path, fold_tensor(folded.compute, [value for _, value in operands]), key, derivation)
 
@@ -68,7 +92,9 @@ class Constants:
                 value = getattr(value, atom)
             return join(owner, operand.name), value
         if isinstance(operand, fx.Node):
-            return str(operand.target), self.tensor(operand)
+            derivation = operand.meta[DERIVATION]
+            path = derivation.path if isinstance(derivation, Source) else str(operand.target)
+            return path, self.tensor(operand)
         return None, operand
 
 

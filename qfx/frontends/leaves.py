@@ -22,13 +22,18 @@ _HARMLESS |= {"reset_parameters", "__annotate__", "__annotate_func__", "__slots_
 
 
 def builtin_class(module: nn.Module) -> type[nn.Module] | None:
-    """The ``torch.nn`` class whose computation ``module`` performs, or None.
+    """The ``torch.nn`` class whose computation ``module`` performs, or None."""
+    return builtin_base(type(module))
+
+
+def builtin_base(kind: type[nn.Module]) -> type[nn.Module] | None:
+    """The ``torch.nn`` class whose computation modules of class ``kind`` perform, or None.
 
     A user's subclass counts as its base as long as it overrides nothing that the base computes with: a
     ``class Conv(nn.Conv2d)`` that only chooses arguments is an ``nn.Conv2d``, one with its own ``forward`` is not.
     """
     own: set[str] = set()
-    for cls in type(module).__mro__:
+    for cls in kind.__mro__:
         if cls.__module__.startswith("torch.nn.") and issubclass(cls, nn.Module) and cls is not nn.Module:
             overridden = {name for name in own if hasattr(cls, name)} - _HARMLESS
             return None if overridden or issubclass(cls, _CONTAINERS) else cls

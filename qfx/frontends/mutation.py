@@ -10,12 +10,13 @@ from typing import Any
 from torch import fx, nn
 
 _SAME = {"contiguous", "detach", "to", "float", "cpu", "type_as", "requires_grad_", "dropout", "dropout1d", "dropout2d"}
-_SAME |= {"dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
+_SAME |= {"dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "alias", "lift_fresh"}
 _SAME_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _SAME_MODULES += (nn.FeatureAlphaDropout,)  # type: ignore[assignment]
 _VIEWS = {"view", "reshape", "flatten", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis"}
 _VIEWS |= {"chunk", "split", "tensor_split", "unbind", "narrow", "select", "squeeze", "unsqueeze", "expand", "ravel"}
 _VIEWS |= {"expand_as", "view_as", "reshape_as", "unflatten", "getitem", "diagonal", "unfold", "getattr"}
+_VIEWS |= {"slice", "split_with_sizes", "numpy_T", "mT"}
 _VIEW_MODULES = (nn.Flatten, nn.Unflatten)
 _AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
 
@@ -52,7 +53,7 @@ def changes_operand(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         name = str(node.target)
         return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
     if node.op == "call_function":
-        name = getattr(node.target, "__name__", "")
+        name = _function_name(node.target)
         in_place_name = name.endswith("_") and not name.endswith("__")
         return node.target in _AUGMENTED or in_place_name or _argument(node, "inplace") is True
     return False
@@ -93,8 +94,14 @@ def _argument(node: fx.Node, name: str) -> Any:
 def _is(node: fx.Node, modules: Mapping[str, nn.Module], names: set[str], classes: tuple[type, ...]) -> bool:
     if node.op == "call_module":
         return "island_reason" not in node.meta and isinstance(modules[str(node.target)], classes)
-    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    name = str(node.target) if node.op == "call_method" else _function_name(node.target)
     return name in names and not _is_size_query(node)
+
+
+def _function_name(function: Any) -> str:
+    """The name of a function; of an op without its overload."""
+    packet = getattr(function, "overloadpacket", function)
+    return str(getattr(packet, "__name__", ""))
 
 
 def _is_size_query(node: fx.Node) -> bool:
@@ -106,6 +113,8 @@ def _is_number(node: fx.Node) -> bool:
         return node.target in ("size", "dim", "numel", "item")
     if node.op != "call_function":
         return False
+    if _function_name(node.target) == "sym_size":
+        return True
     if node.target is operator.getitem:
         return isinstance(node.args[0], fx.Node) and (_is_number(node.args[0]) or _is_size_query(node.args[0]))
     return node.target in (getattr, operator.iadd, operator.isub, operator.imul, operator.itruediv) and (

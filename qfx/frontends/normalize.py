@@ -17,7 +17,7 @@ from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias
 from qfx.ops.aliases_shape import dropout_module, drops
-from qfx.ops.extents import DIM_FUNCTIONS
+from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Attr, Folded, NotNormal, Pieces, Shape, Term
 from qfx.patterns.symbolic_shape import input_ranks
@@ -51,10 +51,13 @@ def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphMo
     writer = _Writer(captured, ranks)
     for node in captured.graph.nodes:
         writer.visit(node)
+    writer.constants.settle()
     writer.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     for node in writer.graph.find_nodes(op="placeholder"):
         if str(node.target).startswith("**") and not node.users:
             writer.graph.erase_node(node)
+    _place_operands(writer.graph)
+    _name_constants(writer.graph)
     writer.graph.lint()
     used = {str(node.target) for node in writer.graph.nodes if node.op == "get_attr"}
     attributes: dict[str, Any] = {path: tensor for path, tensor in writer.constants.tensors.items() if path in used}
@@ -64,6 +67,33 @@ def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphMo
     normal = fx.GraphModule(attributes, writer.graph, type(captured).__name__)
     normal.meta.update(captured.meta)
     return normal.eval()
+
+
+def _place_operands(graph: fx.Graph) -> None:
+    """Puts constants and dim values before their first user: frontends read them at different places."""
+    placed: set[fx.Node] = set()
+
+    def place(value: fx.Node, user: fx.Node) -> None:
+        if value not in placed and (value.op == "get_attr" or is_dim(value)):
+            placed.add(value)
+            for operand in value.all_input_nodes:
+                place(operand, user)
+            user.prepend(value)
+
+    for user in list(graph.nodes):
+        if user.op != "get_attr" and not is_dim(user):
+            for operand in user.all_input_nodes:
+                place(operand, user)
+
+
+def _name_constants(graph: fx.Graph) -> None:
+    """Names constants after their paths, now that those that were only folded are gone."""
+    taken = {node.name for node in graph.nodes}
+    for node in graph.find_nodes(op="get_attr"):
+        name = str(node.target).replace(".", "_")
+        if name not in taken and name.isidentifier() and node.name.rpartition("_")[0] == name.lower():
+            taken = taken - {node.name} | {name.lower()}
+            node.name = name.lower()
 
 
 class _Writer:
@@ -156,6 +186,9 @@ class _Writer:
     def _dim(self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], node: fx.Node) -> Any:
         if all(isinstance(arg, int) for arg in args):
             return target(*args)
+        if target is TABLE["size"].fn:
+            origin, dim = origin_of(args[0], kwargs["dim"])
+            args, kwargs = (origin,), {"dim": dim}
         key = (target, args, tuple(kwargs.items()))
         if key not in self._dims:
             self._dims[key] = self._create("call_function", target, args, kwargs, node, None)
@@ -169,7 +202,7 @@ class _Writer:
             new.meta.update({key: node.meta[key] for key in ("shape", "dtype") if key in node.meta})
         new.meta.update(boundary.kept(node))
         if node.op.startswith("call"):
-            new.meta["alias"] = node.meta.get("module_class", node.target)
+            new.meta["alias"] = node.meta.get("module_class") or node.meta.get("alias", node.target)
             new.meta["module_class"] = node.meta.get("module_class")
         return new
 

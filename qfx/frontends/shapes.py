@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,8 +119,9 @@ class _MetaRecorder(_Recorder):
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(target)
-        tensors = {name: _to_meta(tensor) for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-        return torch.func.functional_call(module, tensors, args, kwargs)
+        tensors = (*module.parameters(), *module.buffers())
+        # A copy, because what a module keeps from one call to the next must not be a tensor without data.
+        return copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})(*args, **kwargs)
 
 
 def _run(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import os
+import re
 import sys
 import traceback
 from types import CodeType, FrameType, TracebackType
@@ -15,6 +16,8 @@ _INTERNAL = tuple(
     os.path.dirname(os.path.abspath(path)) + os.sep for path in (torch.__file__, os.path.dirname(__file__))
 )
 _NOT_FILES = ("<frozen", "<string")
+_SPELLED_FOR_USERS = (f"{os.sep}einops{os.sep}",)
+"""Packages whose lines say nothing about the model: the caller's does."""
 
 
 def user_source() -> str | None:
@@ -28,8 +31,10 @@ def user_source() -> str | None:
 
 
 def error_source(error: BaseException) -> str | None:
-    """The innermost line of user code that ``error`` passed through."""
-    found = None
+    """The innermost line of user code that ``error`` passed through, or that its message quotes."""
+    found = _quoted(str(error))
+    if found is not None:
+        return found
     trace: TracebackType | None = error.__traceback__
     for frame, line in traceback.walk_tb(trace):
         if _is_user_code(frame.f_code) and not _is_driver(frame):
@@ -37,20 +42,35 @@ def error_source(error: BaseException) -> str | None:
     return found
 
 
+def _quoted(message: str) -> str | None:
+    """The innermost line of user code in the stack that TorchDynamo writes into its messages; it runs no such frame."""
+    _, told, stack = message.partition("from user code:")
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', stack) if told else []
+    own = [(file, int(line), function) for file, line, function in frames if not is_internal(file)]
+    return _described(*own[-1]) if own else None
+
+
 def describe_line(code: CodeType, line: int) -> str:
     """``file.py:12, in forward: y = self.conv(x)``."""
-    text = linecache.getline(code.co_filename, line).strip()
-    place = f"{os.path.basename(code.co_filename)}:{line}, in {code.co_name}"
+    return _described(code.co_filename, line, code.co_name)
+
+
+def _described(file: str, line: int, function: str) -> str:
+    text = linecache.getline(file, line).strip()
+    folder, name = os.path.split(file)
+    cell = os.path.basename(folder).startswith("ipykernel_")  # such files are named by the hash of what they hold
+    place = f"{'notebook cell' if cell else name}:{line}, in {function}"
     return f"{place}: {text}" if text else place
+
+
+def is_internal(file: str) -> bool:
+    """Whether a source file is torch's, this package's, or one that only spells torch operations in its own way."""
+    return os.path.abspath(file).startswith(_INTERNAL) or any(name in file for name in _SPELLED_FOR_USERS)
 
 
 def _is_user_code(code: CodeType) -> bool:
     name = code.co_filename
-    return (
-        not name.startswith(_NOT_FILES)
-        and not os.path.abspath(name).startswith(_INTERNAL)
-        and name != contextlib.__file__
-    )
+    return not name.startswith(_NOT_FILES) and not is_internal(name) and name != contextlib.__file__
 
 
 def _is_driver(frame: FrameType) -> bool:

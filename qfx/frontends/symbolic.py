@@ -18,7 +18,7 @@ from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.leaves import SCALARS, bake_weights, builtin_class, capture_whole, run_leaf
 from qfx.frontends.mutation import mutation_hazards
-from qfx.frontends.obstacles import explain
+from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.source import error_source, user_source
 
 _FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
@@ -50,9 +50,9 @@ def capture(
     Raises:
         CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
     """
-    root = _private_copy(model)
+    root = private_copy(model)
     if builtin_class(root) is not None:
-        whole = capture_whole(root, inputs, _of_class(root, tuple(non_traceable_module_class)))
+        whole = capture_whole(root, inputs, of_class(root, tuple(non_traceable_module_class)))
         whole.meta["training"] = model.training
         return whole.eval()
     islands: dict[str, str] = {}
@@ -62,7 +62,7 @@ def capture(
         if failure is None:
             break
         if failure.path in ("", *islands) or strict:
-            raise _capture_error(root, failure)
+            raise capture_error(root, failure)
         islands[failure.path] = failure.why
     graph_module = fx.GraphModule(root, tracer.graph, type(model).__name__)
     graph_module.meta["training"] = model.training
@@ -79,12 +79,19 @@ class Failure:
     construct: str
     remedy: str
     source: str | None
+    exports: bool = False
 
     @classmethod
     def of(cls, path: str, error: BaseException, fallback: str | None = None) -> Failure:
-        construct, remedy = explain(error)
         source = error_source(error) or fallback
-        return cls(path, f"{construct} at {source}" if source else construct, construct, remedy, source)
+        construct, rewrite, row = explain(error, source)
+        return cls(path, f"{construct} at {source}" if source else construct, construct, rewrite, source, row.exports)
+
+    @classmethod
+    def of_mutation(cls, node: fx.Node, why: str) -> Failure:
+        source = node.meta["source"]
+        row = obstacle_of(why, source)
+        return cls(node.meta["module_path"], why, why, rewriting(row), source, row.exports)
 
 
 class TracedProxy(fx.Proxy):
@@ -133,7 +140,7 @@ class Tracer(fx.Tracer):
             node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
         mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
-            return Failure(node.meta["module_path"], why, why, "Use the out-of-place form, or", node.meta["source"])
+            return Failure.of_mutation(node, why)
         return None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -182,10 +189,10 @@ class Tracer(fx.Tracer):
             return self.islands[path]
         if path in self.names:
             return "named in non_traceable_module_name"
-        return _of_class(module, self.classes)
+        return of_class(module, self.classes)
 
 
-def _of_class(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> str | None:
+def of_class(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> str | None:
     """Why a module of one of ``classes`` stays float."""
     return f"{type(module).__name__} is in non_traceable_module_class" if isinstance(module, classes) else None
 
@@ -227,7 +234,12 @@ def _is_shape(node: fx.Node) -> bool:
     return owner in ("_operator", "math") and all(_is_shape(operand) for operand in node.all_input_nodes)
 
 
-def _private_copy(model: nn.Module) -> nn.Module:
+def private_copy(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in eval mode, whose weights are plain tensors.
+
+    Raises:
+        CaptureError: It is no module, or can't be copied.
+    """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"{type(model).__name__} is not an nn.Module.", remedy="Wrap the function in an nn.Module.")
     try:
@@ -248,18 +260,14 @@ def _has_graph(value: object) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and not value.is_leaf
 
 
-def _capture_error(root: nn.Module, failure: Failure) -> CaptureError:
+def capture_error(root: nn.Module, failure: Failure, done: str = "traced") -> CaptureError:
+    """``failure`` of a part of ``root`` that can't be ``done``."""
     name = type(root.get_submodule(failure.path) if failure.path else root).__name__
     where = failure.path or "the model itself"
-    keep = (
-        f"name {failure.path!r} in non_traceable_module_name."
-        if failure.path
-        else "move it to a submodule, which then stays float."
-    )
     return CaptureError(
-        f"{name} can't be traced.",
+        f"{name} can't be {done}.",
         where=where,
         source=failure.source,
         why=failure.construct,
-        remedy=f"{failure.remedy} {keep}",
+        remedy=remedies(failure.remedy, failure.path, exports=failure.exports and done == "traced"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from qfx.inline import Inline
 from qfx.lowering.compile import Compiled, CompiledSegment
 from qfx.runtime import Explanation, StepRecord, peaks
 
@@ -16,7 +17,7 @@ _WEIGHTED = ("conv", "linear", "linear_dynamic")
 
 
 @dataclass(frozen=True)
-class ModelExplanation:
+class ModelExplanation(Inline):
     """One entry a segment: a program's explanation, or the names of nodes that torch runs.
 
     Attributes:

@@ -54,8 +54,9 @@ def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRu
 
 
 def _is_glue(op: Op) -> bool:
-    """Whether the runtime has the op on floats, where it is defined in float64, rounded once."""
-    defined = op.pointwise is not None or (op.integer is not None and op.qparams in ("float", "fixed"))
+    """Whether the runtime has the op on floats, and its integer reference defines what it computes there."""
+    glue = op.qparams in ("float", "fixed") or op.name == "matmul"
+    defined = op.pointwise is not None or (op.integer is not None and glue)
     return defined and emittable(op.name, coded=False)
 
 

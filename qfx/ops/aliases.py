@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from qfx.errors import UnsupportedError
-from qfx.ops import aliases_compute, aliases_pointwise, aliases_pool, aliases_shape, aliases_transposed
+from qfx.ops import (
+    aliases_aten,
+    aliases_aten_shape,
+    aliases_compute,
+    aliases_pointwise,
+    aliases_pool,
+    aliases_shape,
+    aliases_transposed,
+)
 from qfx.ops.aliases_record import Alias, Spelling
 
 ALIASES: dict[Spelling, Alias] = {}
@@ -41,7 +49,15 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _module in (aliases_compute, aliases_transposed, aliases_pointwise, aliases_pool, aliases_shape):
+for _module in (
+    aliases_compute,
+    aliases_transposed,
+    aliases_pointwise,
+    aliases_pool,
+    aliases_shape,
+    aliases_aten,
+    aliases_aten_shape,
+):
     for _alias in _module.ALIASES:
         register_alias(_alias)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
-from qfx.ops.extents import is_dim, rank_of
+from qfx.ops.extents import is_dim
 from qfx.ops.terms import Attr, Folded, NotNormal, Term, term
 
 
@@ -46,15 +46,13 @@ def prelu_module(module: Any, input: Any) -> Term:
 
 
 def prelu(input: Any, weight: Any) -> Term:
-    """``F.prelu``."""
+    """``F.prelu``: as ``nn.PReLU``, or with the slope as a tensor where there is one for all channels."""
     require_tensor(input, weight)
     require(isinstance(weight, fx.Node) and weight.op == "get_attr", "its slopes are computed from activations")
     negative = term("clamp", input, min=None, max=0.0)
-    shape = (1, -1, *[1] * ((rank_of(input) or 2) - 2))
-    if weight.meta["shape"].count(1) == len(weight.meta["shape"]):
-        shape = ()
-    require(shape == () or rank_of(input) is not None, "the rank of its operand is unknown")
-    slope = Folded("slope", partial(torch.reshape, shape=shape), (weight,))
+    if weight.meta["shape"].count(1) != len(weight.meta["shape"]):
+        return term("add", term("relu", input), term("channel_affine", negative, weight, None))
+    slope = Folded("slope", partial(torch.reshape, shape=()), (weight,))
     return term("add", term("relu", input), term("mul", negative, slope))
 
 
@@ -177,6 +175,13 @@ def mul(input: Any, other: Any) -> Any:
     return term("mul", input, other)
 
 
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Term:
+    """``torch.addcmul``: ``input + value * tensor1 * tensor2``."""
+    require_tensor(input)
+    product = mul(tensor1, tensor2)
+    return term("add", input, product if value == 1 else term("mul_scalar", product, value=finite(value)))
+
+
 def _reciprocal(x: torch.Tensor) -> torch.Tensor:
     return (1.0 / x.double()).to(x.dtype)
 
@@ -289,6 +294,7 @@ ALIASES: tuple[Alias, ...] = (
              methods="mul mul_ multiply multiply_ __mul__ __rmul__ __imul__"),
     *aliases("div", div, functions=[torch.div, torch.divide, torch.true_divide, operator.truediv, operator.itruediv],
              methods="div div_ divide divide_ true_divide __truediv__"),
+    *aliases("add", addcmul, functions=[torch.addcmul], methods="addcmul addcmul_"),
     *aliases("size", floordiv, functions=[operator.floordiv]),
     *aliases("neg", neg, functions=[torch.neg, torch.negative, operator.neg], methods="neg neg_ negative __neg__"),
     *aliases("pow_scalar", power, functions=[torch.pow, operator.pow], methods="pow pow_ __pow__"),

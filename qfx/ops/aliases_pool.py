@@ -140,7 +140,8 @@ def interpolate(
         scale_factor = tuple(float(factor) for factor in ntuple(factors, spatial or len(factors)))
     if mode == "area" and size is not None and all(isinstance(entry, int) for entry in size):
         return term("adaptive_avg_pool", input, output_size=size)
-    return term("interpolate", input, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners)
+    align = bool(align_corners) if mode in _SPATIAL_OF_MODE else None
+    return term("interpolate", input, size=size, scale_factor=scale_factor, mode=mode, align_corners=align)
 
 
 def upsample_module(module: Any, input: Any) -> Term:

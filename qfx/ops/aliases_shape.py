@@ -228,7 +228,11 @@ def getitem(value: Any, index: Any) -> Any:
 
 
 def _index(x: Any, items: tuple[Any, ...]) -> Any:
-    """Items before an ellipsis from the left, those after it from the right."""
+    """Items before an ellipsis from the left, those after it from the right where the rank is unknown."""
+    rank = rank_of(x)
+    if rank is not None and Ellipsis in items:
+        at, indexed = items.index(Ellipsis), sum(item is not None for item in items) - 1
+        items = (*items[:at], *[slice(None)] * (rank - indexed), *items[at + 1 :])
     at = next((position for position, item in enumerate(items) if item is Ellipsis), len(items))
     dim = 0
     for item in items[:at]:
@@ -361,14 +365,16 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
 
 def drops(alias: Alias) -> bool:
     """Whether the alias spells a dropout, which disappears in evaluation only."""
-    return alias.spelling in _DROPOUTS or alias.spelling in _DROPOUTS.values()
+    return alias.rule is dropout or alias.spelling in _DROPOUTS.values()
 
 
 def dropout_module(
     function: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> nn.Module:
     """The module that does in training what this call of a functional dropout does."""
-    return _DROPOUTS[function](p)
+    by_name = {known.__name__: module for known, module in _DROPOUTS.items()}
+    name = str(getattr(function, "overloadpacket", function).__name__).removesuffix("_")
+    return by_name["dropout2d" if name == "feature_dropout" else name](p)
 
 
 def _fixed(module: Any, input: Any) -> Any:

@@ -42,9 +42,9 @@ def requantize(v: Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
     return (torch.round(v.clamp(-65536.0, 65536.0)).to(torch.int64) + zero_point).clamp(qmin, qmax)
 
 
-def multiplier(s_x: Tensor, s_w: Tensor, s_y: Tensor) -> Tensor:
-    """``float32(s_x * s_w / s_y)`` evaluated in float64 from float32 scales."""
-    return (s_x.double() * s_w.double() / s_y.double()).float()
+def multiplier(s_x: Tensor, s_w: Tensor, s_y: Tensor, factor: float = 1.0) -> Tensor:
+    """``float32(s_x * s_w * factor / s_y)`` evaluated in float64 from float32 scales."""
+    return (s_x.double() * s_w.double() * factor / s_y.double()).float()
 
 
 def ratio(s_x: Tensor, s_y: Tensor) -> Tensor:

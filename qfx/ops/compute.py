@@ -1,4 +1,4 @@
-"""Float references of the ops that multiply and add: conv, linear, channel affine, tensor arithmetic."""
+"""Float references of the ops that multiply and add: conv, linear, channel affine, matmul, tensor arithmetic."""
 
 from __future__ import annotations
 
@@ -108,6 +108,19 @@ def channel_affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, act
     shape = [1, -1] + [1] * (x.dim() - 2)
     y = x * weight.reshape(shape)
     return activate(y if bias is None else y + bias.reshape(shape), activation)
+
+
+def matmul(x: Tensor, y: Tensor, *, factor: float = 1.0, activation: Activation = None) -> Tensor:
+    """``x @ y * factor``, then the activation.
+
+    Args:
+        x: ``[..., m, k]`` or ``[k]``.
+        y: ``[..., k, n]`` or ``[k]``; batch dims broadcast, as in ``torch.matmul``.
+        factor: Of the product, such as an attention's ``1 / sqrt(k)``.
+        activation: The clamp epilogue.
+    """
+    product = torch.matmul(x, y)
+    return activate(product if factor == 1.0 else product * factor, activation)
 
 
 def add(x: Tensor, y: Tensor, *, activation: Activation = None) -> Tensor:

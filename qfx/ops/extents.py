@@ -50,6 +50,55 @@ def extent_of(value: Any, dim: int) -> int | None:
     return _length(value, dim, {})
 
 
+def origin_of(value: Any, dim: int) -> tuple[Any, int]:
+    """The earliest value, with its dim, whose length is that of ``dim`` of ``value`` because ops in between keep it."""
+    while (before := _before(value, dim)) is not None:
+        value, dim = before
+    rank = rank_of(value)
+    return value, dim if dim >= 0 or rank is None else dim + rank
+
+
+def _before(value: Any, dim: int) -> tuple[Any, int] | None:
+    """The operand, with its dim, whose length is that of ``dim`` of ``value``; None where no rule says so."""
+    op, rank = op_of(value) if isinstance(value, fx.Node) else None, rank_of(value)
+    if op is None or rank is None:
+        return None
+    x, kwargs, dim = value.args[0], value.kwargs, dim % rank
+    if op.pointwise is not None or op.name in _KEEPS_SHAPE - {"pad"}:
+        return x, dim
+    if op.name in _WINDOWED:
+        return (x, dim) if dim < rank - _window(op.name, value, rank) else None
+    if op.name == "linear":
+        return (x, dim) if dim < rank - 1 else None
+    if op.name == "transpose":
+        first, second = kwargs["dim0"] % rank, kwargs["dim1"] % rank
+        return x, {first: second, second: first}.get(dim, dim)
+    if op.name == "permute":
+        return x, kwargs["dims"][dim]
+    if op.name == "slice":
+        return (x, dim) if dim != kwargs["dim"] % rank else None
+    if op.name == "flatten":
+        return (x, dim) if dim < kwargs["start_dim"] and kwargs["start_dim"] >= 0 else None
+    if op.name == "unsqueeze":
+        new = kwargs["dim"] % rank
+        return (x, dim - (dim > new)) if dim != new else None
+    if op.name == "select":
+        return x, dim + (dim >= kwargs["dim"] % (rank + 1))
+    return None
+
+
+_WINDOWED = _KEEPS_CHANNELS - _KEEPS_SHAPE | {"conv"}
+
+
+def _window(name: str, value: fx.Node, rank: int) -> int:
+    """How many of the last dims of a windowed op's result are not its operand's."""
+    if name == "conv":
+        return (rank_of(value.args[1]) or rank + 1) - 1
+    given = (value.kwargs.get(key) for key in ("kernel", "output_size", "size", "scale_factor"))
+    window = next(filter(None, given), None)
+    return len(window) if isinstance(window, (tuple, list)) else rank
+
+
 def _rank(value: Any, memo: _Memo) -> int | None:
     if not isinstance(value, fx.Node):
         return None

@@ -1,4 +1,4 @@
-"""Float references of the ops that stay float inside the program: normalizations, softmax, matmul, div."""
+"""Float references of the ops that stay float inside the program: normalizations, softmax, div."""
 
 from __future__ import annotations
 
@@ -41,11 +41,6 @@ def group_norm(
 def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float) -> Tensor:
     """Zero mean, unit variance per image and channel of ``[N, C, *spatial]``, then ``* weight[c] + bias[c]``."""
     return F.instance_norm(x, None, None, weight, bias, True, 0.0, eps)
-
-
-def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """``x @ y``, batched with broadcasting."""
-    return torch.matmul(x, y)
 
 
 def div(x: Tensor, y: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ _COMPUTE = (
     _binary("add", compute.add, integer_compute.add),
     _binary("sub", compute.sub, integer_compute.sub),
     _binary("mul", compute.mul, integer_compute.mul),
+    _binary("matmul", compute.matmul, integer_compute.matmul),
 )
 
 _POOLS = (
@@ -118,7 +119,6 @@ _GLUE = (
     _glue(glue.layer_norm, "layer_norm"),
     _glue(glue.group_norm, "group_norm"),
     _glue(glue.instance_norm, "group_norm"),
-    _glue(glue.matmul, "matmul_f32", ("x", "y"), integer_glue.matmul),
     _glue(glue.div, "div_f32", ("x", "y")),
 )
 

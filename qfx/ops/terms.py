@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from qfx.ops.extents import extent_of, rank_of
+from qfx.ops.extents import extent_of, origin_of, rank_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class Shape:
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, int):
-            extent = extent_of(self.of, index)
+            extent = extent_of(*origin_of(self.of, index))
             return Term("size", (self.of,), {"dim": index}) if extent is None else extent
         return tuple(self[dim] for dim in self._dims(index))
 

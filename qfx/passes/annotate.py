@@ -17,7 +17,7 @@ from qfx.ir.nodes import Decision, outputs, path
 from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of
-from qfx.ops.table import Op, op_of
+from qfx.ops.table import Op, is_op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.quantization.qconfig import QConfig
 
@@ -102,7 +102,7 @@ def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[f
 
 def _decide(nodes: list[fx.Node]) -> dict[fx.Node, Decision]:
     decisions: dict[fx.Node, Decision] = {}
-    ahead = _leads_to_weighted(nodes)
+    ahead, scores = _leads_to_products(nodes), _leads_to_softmax(nodes)
     for node in nodes:
         op = op_of(node)
         if is_opaque(node):
@@ -110,6 +110,8 @@ def _decide(nodes: list[fx.Node]) -> dict[fx.Node, Decision]:
             decisions[node] = decide_module(node) or kept
         elif op is not None and op.qparams != "none":
             decisions[node] = _decide_op(op, node, decisions, ahead)
+            if node in scores and decisions[node].kind == "int8" and _computes_scores(node, decisions):
+                decisions[node] = _SCORES
     return decisions
 
 
@@ -122,6 +124,8 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
         return decide_linear(op, qconfig)
     if op.weights:
         return Decision("int8", "weights and activations quantized")
+    if op.name == "matmul":
+        return Decision("int8", "both operands quantized")
     operands = list(activations(op, node))
     if any(_is_int8(n, decisions) for n in operands):
         return Decision("int8", "an operand is int8")
@@ -130,9 +134,23 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
     return Decision("float", "no operand is int8, so quantizing would only lose accuracy")
 
 
+_SCORES = Decision("float", "it is on the way from a matmul to a softmax; masks would use up the range of 8 bits")
+
+
+def _computes_scores(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    """Whether a node on the way to a softmax, not a matmul itself, computes from the result of a matmul."""
+    op = op_of(node)
+    assert op is not None
+    operands = activations(op, node)
+    return op.name != "matmul" and any(is_op(n, "matmul") or decisions.get(n) is _SCORES for n in operands)
+
+
 def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
     return node in decisions and decisions[node].kind == "int8"
 
+
+LONGEST_PRODUCT = (2**31 - 1) // 255**2
+"""Products of 8-bit integers, their zero points taken off, that 32 bits hold the sum of, whatever they are."""
 
 _CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 
@@ -145,6 +163,8 @@ def _blocked(op: Op, node: fx.Node) -> str | None:
         return f"{op.name} is computed in float between int8 values"
     if op.name == "interpolate" and node.kwargs["mode"] not in _CODED_MODES:
         return f"{node.kwargs['mode']} interpolation is computed in float"
+    if op.name == "matmul" and (extent_of(node.args[0], -1) or 0) > LONGEST_PRODUCT:
+        return f"it adds more than {LONGEST_PRODUCT} products, whose sum could leave 32 bits"
     if op.name == "sum" and not _has_fixed_count(node):
         return "it sums over a length that changes with the input, and int8 needs one scale for all (a mean has one)"
     dtype = node.meta.get("dtype")
@@ -179,21 +199,34 @@ def _unusable(qconfig: QConfig) -> str | None:
     return "its activation observer has dtype qint32" if kind is QDType.qint32 else None
 
 
-def _leads_to_weighted(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Sharing nodes whose every use is an int8 weighted layer or such a node again."""
+def _leads_to_products(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Sharing nodes whose every use is an int8 weighted layer, an int8 matmul, or such a node again."""
     ahead: set[fx.Node] = set()
     for node in reversed(nodes):
         op = op_of(node)
         if op is None or op.qparams != "share" or _blocked(op, node) or not node.users:
             continue
-        if all(user in ahead or _is_static_weighted(user) for user in node.users):
+        if all(user in ahead or _is_static_product(user) for user in node.users):
             ahead.add(node)
     return ahead
 
 
-def _is_static_weighted(node: fx.Node) -> bool:
+def _is_static_product(node: fx.Node) -> bool:
     op = op_of(node)
-    return op is not None and bool(op.weights) and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic
+    multiplies = op is not None and (bool(op.weights) or op.name == "matmul")
+    return multiplies and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic  # type: ignore[arg-type]
+
+
+def _leads_to_softmax(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Nodes without weights that nothing but softmax reads, directly or through nodes of the same kind."""
+    ahead: set[fx.Node] = set()
+    for node in reversed(nodes):
+        op = op_of(node)
+        if op is None or op.weights or not node.users:
+            continue
+        if all(user in ahead or is_op(user, "softmax", "log_softmax") for user in node.users):
+            ahead.add(node)
+    return ahead
 
 
 def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
@@ -235,7 +268,7 @@ def _reads_codes(user: fx.Node, node: fx.Node, decisions: dict[fx.Node, Decision
 
 
 def _can_return_float(op: Op) -> bool:
-    return op.name in ("conv", "linear")
+    return op.name in ("conv", "linear", "matmul")
 
 
 def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision]) -> list[Group]:

@@ -9,6 +9,7 @@ from typing import overload
 
 from torch import fx
 
+from qfx.inline import Inline
 from qfx.ir.attributes import read_qparams
 from qfx.ir.boundary import APART
 from qfx.ir.levels import is_opaque
@@ -48,11 +49,18 @@ class Record:
     apart: str = ""
 
 
-class Report(Sequence[Record]):
-    """The records in graph order; ``str()`` is a table."""
+class Report(Inline, Sequence[Record]):
+    """The records in graph order; ``str()`` is a table.
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    Attributes:
+        records: One a node.
+        frontend: The frontend that captured the model, "" if that is not known.
+        frontend_reason: Why that one, in words.
+    """
+
+    def __init__(self, records: Iterable[Record], frontend: str = "", frontend_reason: str = "") -> None:
         self.records = tuple(records)
+        self.frontend, self.frontend_reason = frontend, frontend_reason
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -71,10 +79,15 @@ class Report(Sequence[Record]):
         """The records with ``decision``."""
         return tuple(r for r in self.records if r.decision == decision)
 
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table: names of columns, then a row a record."""
+        return [_COLUMNS, *map(_row, self.records)]
+
     def __str__(self) -> str:
         counts = Counter(r.decision for r in self.records)
         total = ", ".join(f"{n} {d}" for d, n in sorted(counts.items(), reverse=True))
-        return "\n".join([*_table(self.records), f"{len(self.records)} nodes: {total}"])
+        captured = [f"captured by {self.frontend}: {self.frontend_reason}"] if self.frontend else []
+        return "\n".join([*_table(self.cells()), f"{len(self.records)} nodes: {total}", *captured])
 
     __repr__ = __str__
 
@@ -82,7 +95,8 @@ class Report(Sequence[Record]):
 def build_report(gm: fx.GraphModule) -> Report:
     """The report of a QDQ graph."""
     nodes = [n for n in gm.graph.nodes if n.op.startswith("call_") and _is_reported(n)]
-    return Report(_record(gm, n) for n in nodes)
+    facts = (str(gm.meta.get(key, "")) for key in ("frontend", "frontend_reason"))
+    return Report((_record(gm, n) for n in nodes), *facts)
 
 
 def _is_reported(node: fx.Node) -> bool:
@@ -125,8 +139,7 @@ def _has(node: fx.Node, key: str) -> bool:
 _COLUMNS = ("name", "op", "module", "decision", "scale", "zero", "reason", "source")
 
 
-def _table(records: Sequence[Record]) -> list[str]:
-    rows = [_COLUMNS, *(_row(r) for r in records)]
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

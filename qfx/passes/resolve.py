@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx
 
@@ -15,7 +16,9 @@ from qfx.ir.nodes import NO_ENTRY
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.qconfig_dict import ObjectType, QConfigRules, parse_qconfig_dict, type_name
 
-__all__ = ["QConfigRules", "Resolution", "Spelled", "parse_qconfig_dict", "resolve"]
+__all__ = [
+    "QConfigRules", "Resolution", "Spelled", "Spelling", "parse_qconfig_dict", "resolve", "spellings_of",
+]  # fmt: skip
 
 Resolution = tuple[QConfig | None, str]
 
@@ -58,6 +61,30 @@ class Spelled:
 
     modules: Mapping[str, type] = field(default_factory=dict)
     operations: frozenset[object] = frozenset()
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How an entry of a qconfig_dict names one op.
+
+    Attributes:
+        path: Its module path, for ``module_name``.
+        owner: Path of the module that calls it, for ``module_name_object_type_order``.
+        kind: The user's spelling: a module class, a function, or a method name.
+        order: How many calls of this spelling come before it in the owner.
+    """
+
+    path: str
+    owner: str
+    kind: ObjectType
+    order: int
+
+
+def spellings_of(graph: fx.Graph, spelled: Spelled | None = None) -> dict[str, Spelling]:
+    """The spelling of every op of a Normal graph in which nothing is fused yet, by node name."""
+    ops = _ops(graph, (spelled or Spelled()).modules)
+    kinds: dict[str, Any] = {op.node: op.spelling for op in ops}
+    return {op.node: Spelling(op.path, op.owner, kinds[op.node], op.order) for op in ops}
 
 
 def resolve(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled | None = None) -> dict[str, Resolution]:

@@ -11,9 +11,11 @@ from qfx.patterns.passes import (
     fuse_residuals,
     unify_pooling,
 )
+from qfx.patterns.registered import apply_registered_rules
 
 __all__ = [
     "RULES",
+    "apply_registered_rules",
     "eliminate_dead_code",
     "eliminate_identities",
     "fold_batch_norm",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from qfx.patterns.rewriter import Rule, rewrite
-from qfx.patterns.rules import activation, batch_norm, identity, padding, pool, residual, scale, shuffle, sink
+from qfx.patterns.rules import activation, batch_norm, identity, matmul, padding, pool, residual, scale, shuffle, sink
 from qfx.patterns.symbolic_shape import infer_extents
 
 RULES: tuple[Rule, ...] = (
@@ -14,6 +14,7 @@ RULES: tuple[Rule, ...] = (
     *pool.RULES,
     *batch_norm.RULES,
     *scale.RULES,
+    *matmul.RULES,
     *padding.RULES,
     *activation.RULES,
     *residual.RULES,
@@ -38,8 +39,8 @@ def fold_batch_norm(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 def fold_scales(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Folds products with constants into convolutions and linears, or makes them channel affines."""
-    return rewrite(graph_module, (*scale.RULES, *batch_norm.RULES))
+    """Folds products with constants into convolutions, linears and matmuls, or makes them channel affines."""
+    return rewrite(graph_module, (*scale.RULES, *matmul.RULES, *batch_norm.RULES))
 
 
 def fold_padding(graph_module: fx.GraphModule) -> fx.GraphModule:

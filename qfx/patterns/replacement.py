@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from qfx.ir.derivation import DERIVATION, Derived, derivation_of
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match
+
+RULES = "rules"
+"""Node metadata: the rules that made the node what it is, in order; of each its name and the nodes it took in."""
 
 _KEPT = ("module_path", "source", "alias", "module_class", "qconfig", "qconfig_rule")
 
@@ -28,13 +31,14 @@ class Replacer:
         self.graph_module, self.graph = graph_module, graph_module.graph
         self._folded: dict[int, Tensor] = {}
 
-    def replace(self, match: Match, replacement: Term | fx.Node) -> fx.Node:
-        """Puts ``replacement`` in the place of the match's root and erases what nothing reads any more."""
+    def replace(self, match: Match, replacement: Term | fx.Node, rule: str) -> fx.Node:
+        """Puts what ``rule`` says in the place of the match's root and erases what nothing reads any more."""
         self._folded = {id(folded): self._compute(folded) for folded in _folded_in(replacement)}
         with self.graph.inserting_before(match.root):
             new = replacement if isinstance(replacement, fx.Node) else self._write(replacement, match)
         if isinstance(replacement, Term):
             _describe(new, replacement.like or match.root, match)
+        record_rule(new, rule, match.interior, replacement.like or match.root if isinstance(replacement, Term) else new)
         match.root.replace_all_uses_with(new)
         self._erase(match.root)
         if isinstance(replacement, Term):
@@ -130,6 +134,13 @@ def _describe(new: fx.Node, like: fx.Node, match: Match) -> None:
         fused.update(dict.fromkeys((*node.meta.get("fused", ()), (node.meta.get("module_path", ""), node.name))))
     if fused:
         new.meta["fused"] = tuple(fused)
+
+
+def record_rule(new: fx.Node, rule: str, consumed: Iterable[fx.Node], like: fx.Node) -> None:
+    """Note on ``new``, which stands for ``like``, that ``rule`` made it from ``consumed``, and what made those."""
+    nodes = sorted(set(consumed) - {like, new}, key=lambda node: node.name)
+    made = dict.fromkeys(applied for node in (like, *nodes) for applied in node.meta.get(RULES, ()))
+    new.meta[RULES] = (*made, (rule, tuple(node.name for node in nodes)))
 
 
 def tensor_of(graph_module: nn.Module | None, node: fx.Node) -> Tensor:

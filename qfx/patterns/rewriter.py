@@ -127,7 +127,7 @@ def _apply(candidates: list[_Candidate], replacer: Replacer, reach: int) -> set[
             again.add(candidate.match.root)
             continue
         users = set(candidate.match.root.users)
-        new = replacer.replace(candidate.match, candidate.replacement)
+        new = replacer.replace(candidate.match, candidate.replacement, candidate.rule.name)
         touched |= candidate.match.interior | {new} | users
         again |= _reached({new, *(user for operand in operands for user in operand.users)}, reach)
     return {node for node in again if not _erased(node)}

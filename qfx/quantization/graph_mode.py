@@ -28,7 +28,7 @@ def quantize_jit(
     """``model`` captured as a graph, calibrated by ``run_fn`` and converted to int8: static quantization in one call.
 
     Args:
-        model: A float ``nn.Module``, not a ScriptModule.
+        model: A float ``nn.Module``; or a ScriptModule, scripted, traced, frozen or loaded from a file.
         qconfig_dict: Qconfigs by module name or class, ``""`` for all; or a qconfig_dict of :func:`qfx.quantize_fx`.
         run_fn: Called as ``run_fn(prepared, *run_args)``, without gradients; it runs the calibration data through
             ``prepared``.
@@ -61,7 +61,7 @@ def quantize_dynamic_jit(
     With float16 weights recurrent layers store them so; those of linear layers are rounded to float16 and kept float32.
 
     Args:
-        model: A float ``nn.Module``, not a ScriptModule.
+        model: A float ``nn.Module``; or a ScriptModule, scripted, traced, frozen or loaded from a file.
         qconfig_dict: Dynamic qconfigs by module name or class, ``""`` for all; ``per_channel_dynamic_qconfig`` for all
             when left out, as in :func:`quantize_dynamic`.
         inplace: As in :func:`quantize_jit`.

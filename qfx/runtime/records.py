@@ -75,8 +75,12 @@ class Explanation:
     views: tuple[str, ...]
     memory: MemoryRecord
 
+    def cells(self) -> list[list[str]]:
+        """The table: names of columns, then a row a step."""
+        return [_COLUMNS, *map(_row, self.steps)]
+
     def __str__(self) -> str:
-        return "\n".join([_table(self.steps), *self._footer()])
+        return "\n".join([_table(self.cells()), *self._footer()])
 
     def _footer(self) -> tuple[str, str]:
         m = self.memory
@@ -88,10 +92,11 @@ class Explanation:
         )
 
 
-def _table(steps: Sequence[StepRecord]) -> str:
-    header = ["step", "op", "shape", "bytes", "cost", "threads", "slices", "us", "GMAC/s", "of peak", "kernel"]
-    rows = [header, *(_row(s) for s in steps)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header) - 1)]
+_COLUMNS = ["step", "op", "shape", "bytes", "cost", "threads", "slices", "us", "GMAC/s", "of peak", "kernel"]
+
+
+def _table(rows: Sequence[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
 
 

@@ -120,7 +120,7 @@ BAD = {
     "no samples": (usual("o.pt", "empty.npz"), "empty"),
     "no config": (["cli_models:make", "--qconfig", "no.json", *usual("o.pt")[3:]], "no file 'no.json'"),
     "config kind": (["cli_models:make", "--qconfig", "cfg.ini", *usual("o.pt")[3:]], "no configuration file"),
-    "config text": (["cli_models:make", "--qconfig", "cut.json", *usual("o.pt")[3:]], "no valid json"),
+    "config text": (["cli_models:make", "--qconfig", "cut.json", *usual("o.pt")[3:]], "no valid JSON"),
     "config list": (["cli_models:make", "--qconfig", "list.json", *usual("o.pt")[3:]], "holds no table"),
     "config key": (["cli_models:make", "--qconfig", "key.json", *usual("o.pt")[3:]], "unknown key 'objct_type'"),
     "qconfig name": (["cli_models:make", "--qconfig", "name.json", *usual("o.pt")[3:]], "fbgem"),
@@ -162,15 +162,13 @@ def test_a_failed_run_leaves_an_earlier_result(folder: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["calibrate"], ["calibrat"], ["calibrate", "m:f", "--batch-size", "0"]])
 def test_arguments_that_do_not_parse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: qfx" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_an_interrupt_has_its_own_status(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: str) -> nn.Module:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qfx.cli.calibrate.load_model", interrupt)
+    monkeypatch.setattr("qfx.cli.ranks.load_float", interrupt)
     assert calibrate(*usual("out.pt")) == 130

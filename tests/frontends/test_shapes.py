@@ -56,6 +56,31 @@ def test_island_runs_without_its_values() -> None:
     assert facts(graph_module, "_1") == ((1, 2, 12, 12), torch.float32, 0)
 
 
+class Remembering(nn.Module):
+    """Control flow on a shape makes it an island; it keeps what it computed for the last shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), 2.0))
+        self.ramp = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.ramp.shape[0]:
+            self.ramp = self.scale * torch.arange(x.shape[-1], device=x.device)
+        return x * self.ramp
+
+
+def test_an_island_keeps_nothing_of_a_run_without_data() -> None:
+    graph_module = shaped(nn.Sequential(nn.Conv2d(3, 4, 3), Remembering()), torch.randn(1, 3, 8, 8))
+    assert facts(graph_module, "_1")[0] == (1, 4, 6, 6)
+    (island,) = [module for module in graph_module.modules() if isinstance(module, Remembering)]
+    assert island.ramp.device.type == "cpu"
+    x = torch.randn(2, 3, 8, 8)
+    weight, bias = graph_module.get_parameter("0.weight"), graph_module.get_parameter("0.bias")
+    expected = nn.functional.conv2d(x, weight, bias) * 2 * torch.arange(6)
+    assert torch.allclose(graph_module(x), expected, atol=1e-5)
+
+
 class FixedBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x).reshape(2, -1)

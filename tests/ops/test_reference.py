@@ -143,7 +143,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "sub": elementwise(lambda x, y: x - y),
     "mul": elementwise(lambda x, y: x * y),
     "div": lambda x, y: x / y,
-    "matmul": lambda x, y: x @ y,
+    "matmul": lambda x, y, factor=1.0, activation=None: activated(x @ y * factor, activation),
     "max_pool": pool("MaxPool", kernel="kernel_size"),
     "avg_pool": pool("AvgPool", kernel="kernel_size"),
     "adaptive_avg_pool": pool("AdaptiveAvgPool"),

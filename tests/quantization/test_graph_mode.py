@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -151,11 +153,59 @@ def test_dynamic_refuses_a_static_qconfig(net: nn.Module, entry: dict[Any, Any])
         quantize_dynamic_jit(net, entry)
 
 
-@pytest.mark.inventory("S088")
+def _reloaded(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(model), file)
+    file.seek(0)
+    loaded: nn.Module = torch.jit.load(file)
+    return loaded
+
+
+SCRIPTED: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
+    "scripted": lambda net, x: torch.jit.script(net),
+    "traced": torch.jit.trace,
+    "frozen": lambda net, x: torch.jit.freeze(torch.jit.script(net)),
+    "loaded": lambda net, x: _reloaded(net),
+}
+
+
+@pytest.mark.inventory("S088", "S209")
+@pytest.mark.parametrize("form", SCRIPTED)
+@pytest.mark.parametrize("entry", [{}, {"head": None}, {nn.Linear: None}])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_gives_what_the_module_gives(net: nn.Module, form: str, entry: dict[Any, Any]) -> None:
+    quantized = quantize_jit(SCRIPTED[form](net, X), {"": INT8, **entry}, run, ([X],))
+    expected = quantize_jit(net, {"": INT8, **entry}, run, ([X],))
+    assert isinstance(quantized, QuantizedModel)
+    assert decisions(quantized) == decisions(expected)
+    assert quantized.state_dict().keys() == expected.state_dict().keys()
+    assert torch.equal(quantized(X), expected(X))
+    assert torch.equal(pickle.loads(pickle.dumps(quantized))(X), expected(X))
+
+
+@pytest.mark.inventory("S089")
+@pytest.mark.parametrize("form", SCRIPTED)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_dynamic_on_torchscript(form: str) -> None:
+    model, x = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 5)).eval(), torch.randn(7, 12)
+    graph = quantize_dynamic_jit(SCRIPTED[form](model, x))
+    assert torch.equal(graph(x), quantize_dynamic_jit(model)(x))
+    assert not torch.equal(graph(x), model(x))
+
+
+@pytest.mark.inventory("S089")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_recurrent_layers_of_torchscript_are_dynamic_too() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.LSTM(8, 5)).eval(), torch.randn(9, 2, 6)
+    graph = quantize_dynamic_jit(_reloaded(model))
+    assert torch.equal(graph(x)[0], quantize_dynamic_jit(model)(x)[0])
+    assert graph.state_dict()["1.weight_ih_l0"].dtype is torch.int8
+
+
+@pytest.mark.inventory("S088")
 def test_what_is_no_float_module_or_dict_is_told(net: nn.Module) -> None:
-    with pytest.raises(InputError, match="TorchScript"):
-        quantize_jit(torch.jit.script(net), {"": INT8}, run, ([X],))
+    with pytest.raises(InputError, match=r"not an nn\.Module"):
+        quantize_jit(lambda x: x, {"": INT8}, run, ([X],))  # type: ignore[arg-type]
     with pytest.raises(QConfigError, match="is a dict"):
         quantize_jit(net, INT8, run, ([X],))  # type: ignore[arg-type]
     with pytest.raises(QConfigError, match="'tail'"):

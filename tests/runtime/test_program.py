@@ -98,6 +98,8 @@ def test_malformed_conv(mistake: str) -> None:
 BYTES, FLOATS = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.float32)
 AVERAGE = {"x_zero_point": 0, "zero_point": 0}
 BINARY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
+ZEROS = {"x_zero_point": 0, "y_zero_point": 0, "zero_point": 0}
+PRODUCT: dict[str, Any] = {"ints": ZEROS, "floats": {"multiplier": 1.0}}
 SCALES = {"a_multiplier": 1.0, "b_multiplier": 1.0}
 
 STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str, Any]]] = {
@@ -211,6 +213,32 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
     "pointwise function": ("pointwise_f32", [FLOATS], ("f32", 4), {"text": {"function": "frobnicate"}}),
     "pointwise without a function": ("pointwise_f32", [FLOATS], ("f32", 4), {}),
     "matmul ranks": ("matmul_f32", [FLOATS, FLOATS[0]], ("f32", 4), {}),
+    "matmul of two ranks": ("matmul", [BYTES, BYTES[0]], ("u8", 4), PRODUCT),
+    "matmul of vectors": ("matmul", [BYTES[0, 0, 0], BYTES[0, 0, 0]], ("u8", 1), PRODUCT),
+    "matmul order": ("matmul", [BYTES, BYTES], ("u8", 4), {**PRODUCT, "ints": ZEROS | {"y_perm": [0, 1, 2, 2]}}),
+    "matmul order length": ("matmul", [BYTES, BYTES], ("u8", 4), {**PRODUCT, "ints": ZEROS | {"perm": [0, 1]}}),
+    "matmul depth apart": ("matmul", [BYTES, BYTES], ("u8", 4), {**PRODUCT, "ints": ZEROS | {"x_perm": [0, 1, 3, 2]}}),
+    "matmul without a zero point": (
+        "matmul",
+        [BYTES, BYTES],
+        ("u8", 4),
+        {**PRODUCT, "ints": {"x_zero_point": 0, "y_zero_point": 0}},
+    ),
+    "matmul of floats": ("matmul", [FLOATS, FLOATS], ("u8", 4), PRODUCT),
+    "matmul to another dtype": ("matmul", [BYTES, BYTES], ("f32", 4), PRODUCT),
+    "matmul multiplier": ("matmul", [BYTES, BYTES], ("u8", 4), {"ints": ZEROS, "floats": {"multiplier": float("nan")}}),
+    "matmul clamp": (
+        "matmul",
+        [BYTES, BYTES],
+        ("f32", 4),
+        {"ints": ZEROS | {"f32_output": 1}, "floats": {"multiplier": 1.0, "f32_clamp": [float("nan"), 1.0]}},
+    ),
+    "matmul table": (
+        "matmul",
+        [BYTES, BYTES],
+        ("u8", 4),
+        {**PRODUCT, "constants": {"lut": np.zeros(3, np.uint8)}},
+    ),
     "linear_dynamic scale": (
         "linear_dynamic",
         [FLOATS],

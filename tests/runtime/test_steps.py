@@ -116,6 +116,39 @@ def linear_dynamic_case() -> Case:
     return Case("linear_dynamic", (f32(3, 4, 20),), expected, {"constants": constants})
 
 
+def matmul_cases() -> list[Case]:
+    """``[heads, rows, depth] @ [heads, depth, columns]``, also with operands and result in another order in memory."""
+    quant = {"x_zero_point": 7, "y_zero_point": 130}
+    table = RNG.integers(0, 256, 256, dtype=np.uint8)
+
+    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return ((x.astype(np.int64) - 7) @ (y.astype(np.int64) - 130)).astype(F) * F(2e-4)
+
+    def codes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return ref.requantize(product(x, y), 120, 20, 230)
+
+    ints = quant | {"zero_point": 120, "clamp": [20, 230]}
+    floats = {"multiplier": 2e-4}
+    orders = {"x_perm": [1, 0, 2], "y_perm": [1, 2, 0], "perm": [1, 0, 2]}
+    return [
+        Case("matmul", (u8(2, 5, 21), u8(2, 21, 9)), codes, {"ints": ints, "floats": floats}, label="codes"),
+        Case("matmul", (u8(3, 5, 21), u8(1, 21, 9)), codes, {"ints": ints, "floats": floats}, label="broadcast"),
+        Case(
+            "matmul", (u8(2, 5, 21), u8(2, 21, 9)), lambda x, y: table[codes(x, y)],
+            {"ints": ints, "floats": floats, "constants": {"lut": table}}, label="lut",
+        ),
+        Case(
+            "matmul", (u8(5, 2, 64), u8(9, 2, 64)),
+            lambda x, y: codes(x.transpose(1, 0, 2), y.transpose(1, 2, 0)).transpose(1, 0, 2),
+            {"ints": ints | orders, "floats": floats}, label="orders",
+        ),
+        Case(
+            "matmul", (u8(2, 5, 21), u8(2, 21, 9)), lambda x, y: np.clip(product(x, y), F(-2), F(3)),
+            {"ints": quant | {"f32_output": 1}, "floats": floats | {"f32_clamp": [-2.0, 3.0]}}, label="f32",
+        ),
+    ]  # fmt: skip
+
+
 def binary_case(op: str, a: np.ndarray, b: np.ndarray) -> Case:
     ints = {"a_zero_point": 3, "b_zero_point": 200, "zero_point": 50, "clamp": [10, 240]}
     floats = {"a_multiplier": 0.011 if op == "mul" else 0.7, "b_multiplier": 0.4}
@@ -420,6 +453,7 @@ CASES = [
     *pool_cases(),
     *move_cases(),
     *float_cases(),
+    *matmul_cases(),
 ]
 
 

@@ -28,6 +28,7 @@ struct Output {
   int64_t y_row = 0;                  // elements between rows
   const uint8_t* residual = nullptr;  // or null
   int64_t residual_row = 0;
+  const int32_t* row_bias = nullptr;  // added to all accumulators of a row, modulo 2^32; or null
   const float* multiplier = nullptr;
   int64_t columns = 0;
   const Epilogue* epilogue = nullptr;

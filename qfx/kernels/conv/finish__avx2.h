@@ -32,6 +32,7 @@ inline void store_bytes(uint8_t* to, __m128i bytes, int64_t n) noexcept {
 // The value before rounding of eight lanes, `first` onwards.
 inline __m256 value(const Output& out, int64_t row, int64_t first, __m256i acc) noexcept {
   const Epilogue& e = *out.epilogue;
+  if (out.row_bias != nullptr) acc = _mm256_add_epi32(acc, _mm256_set1_epi32(out.row_bias[row]));
   const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(out.multiplier + first));
   if (out.residual == nullptr) return v;
   const __m128i bytes = load_bytes(out.residual + row * out.residual_row + first, out.columns - first);

@@ -203,9 +203,11 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
 __attribute__((noinline)) void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
   const Epilogue& e = *out.epilogue;
   const Residual share(e);
+  const __m512i row_bias = _mm512_set1_epi32(out.row_bias != nullptr ? out.row_bias[row] : 0);
   for (int64_t first = 0; first < out.columns; first += 16) {
     const __mmask16 mask = first_floats(out.columns - first);
-    __m512 v = scaled(_mm512_loadu_si512(acc + first), _mm512_maskz_loadu_ps(mask, out.multiplier + first));
+    const __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(acc + first), row_bias);
+    __m512 v = scaled(sum, _mm512_maskz_loadu_ps(mask, out.multiplier + first));
     if (out.residual != nullptr) {
       v = _mm512_add_ps(v, share.share(_mm_maskz_loadu_epi8(mask, out.residual + row * out.residual_row + first)));
     }

@@ -11,7 +11,9 @@ enum class Ending { plain, residual, general };
 // Plain or with a residual: `width` whole columns of u8 from `first` on, without a table.
 inline Ending ending_of(const Output& out, int64_t first, int64_t width) noexcept {
   const Epilogue& e = *out.epilogue;
-  if (e.f32_output || e.lut != nullptr || out.columns < first + width) return Ending::general;
+  if (e.f32_output || e.lut != nullptr || out.row_bias != nullptr || out.columns < first + width) {
+    return Ending::general;
+  }
   return out.residual == nullptr ? Ending::plain : Ending::residual;
 }
 

@@ -67,7 +67,9 @@ inline void finish_eight(const Output& out, int64_t row, int64_t first, const Ei
   const Epilogue& e = *out.epilogue;
   const int64_t left = out.columns - first;
   if (left <= 0) return;
-  float32x4_t low = value(acc.low, out.multiplier + first), high = value(acc.high, out.multiplier + first + 4);
+  const int32x4_t row_bias = vdupq_n_s32(out.row_bias != nullptr ? out.row_bias[row] : 0);
+  float32x4_t low = value(vaddq_s32(acc.low, row_bias), out.multiplier + first);
+  float32x4_t high = value(vaddq_s32(acc.high, row_bias), out.multiplier + first + 4);
   if (out.residual != nullptr) {
     const uint8x8_t bytes = load_bytes(out.residual + row * out.residual_row + first, left);
     const int16x8_t r =

@@ -99,17 +99,6 @@ Reduction make_reduction(const Problem& p, const GemmKernel& kernel, const Bundl
           kernel.bytes == 1 ? weight_parts(p) : 1};
 }
 
-// The narrowest kernel of the same packing that covers what is left of a row of panels.
-const GemmKernel& kernel_for(const GemmKernel& main, std::span<const GemmKernel> kernels, int64_t columns) {
-  const GemmKernel* best = &main;
-  for (const GemmKernel& k : kernels) {
-    const bool same = k.isa == main.isa && k.depth == main.depth && k.bytes == main.bytes && k.shift == main.shift &&
-                      k.rows >= main.rows;
-    if (same && k.columns >= columns && k.columns < best->columns) best = &k;
-  }
-  return *best;
-}
-
 class PackedGemm final : public PackedConv {
  public:
   PackedGemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels);
@@ -523,6 +512,16 @@ std::string GemmWork::describe() const {
 
 std::span<const GemmKernel> gemm_kernels() noexcept {
   return {kKernels, std::size(kKernels) - 1};
+}
+
+const GemmKernel& kernel_for(const GemmKernel& main, std::span<const GemmKernel> kernels, int64_t columns) {
+  const GemmKernel* best = &main;
+  for (const GemmKernel& k : kernels) {
+    const bool same = k.isa == main.isa && k.depth == main.depth && k.bytes == main.bytes && k.shift == main.shift &&
+                      k.rows >= main.rows;
+    if (same && k.columns >= columns && k.columns < best->columns) best = &k;
+  }
+  return *best;
 }
 
 std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels) {

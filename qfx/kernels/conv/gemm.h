@@ -40,6 +40,9 @@ struct GemmKernel {
 // Every kernel of kernels.inc built for this architecture.
 std::span<const GemmKernel> gemm_kernels() noexcept;
 
+// The narrowest kernel of `kernels` with the packing of `main` that covers what is left of a row of panels.
+const GemmKernel& kernel_for(const GemmKernel& main, std::span<const GemmKernel> kernels, int64_t columns);
+
 // Steps that one TDPBUSD takes. The steps of every run are a multiple of that on level amx, the last ones with zero
 // weights.
 constexpr int64_t kTileSteps = 16;

@@ -114,7 +114,7 @@ void all_rows(const GemmTile& t, int64_t rows) noexcept {
 template <int M, int V>
 void gemm(const GemmTile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
-  if (e.f32_output || !e.bounded) return all_rows<M, V, Ending::general>(t, rows);
+  if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return all_rows<M, V, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return all_rows<M, V, Ending::residual>(t, rows);
   all_rows<M, V, Ending::plain>(t, rows);
 }

@@ -244,7 +244,7 @@ void gemm_to(const GemmTile& t, int64_t rows) noexcept {
 template <int R, int kColumns>
 void gemm(const GemmTile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
-  if (e.f32_output || !e.bounded) return gemm_to<R, kColumns, Ending::general>(t, rows);
+  if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);
   gemm_to<R, kColumns, Ending::plain>(t, rows);
 }

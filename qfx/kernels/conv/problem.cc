@@ -96,6 +96,8 @@ void fold(Problem& p) {
   if (p.quant.residual) p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
 }
 
+}  // namespace
+
 bool has_byte_permutes() noexcept {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx512vbmi") != 0;
@@ -104,7 +106,13 @@ bool has_byte_permutes() noexcept {
 #endif
 }
 
-}  // namespace
+void set_table(Problem& problem, std::span<const uint8_t> lut) {
+  problem.lut.assign(lut.begin(), lut.end());
+  problem.lut_pairs.clear();
+  for (size_t i = 0; i < problem.lut.size(); ++i) {
+    problem.lut_pairs.push_back(problem.lut[i / 128 * 128 + i % 128 / 2 + i % 2 * 64]);
+  }
+}
 
 bool Problem::padded() const noexcept {
   const auto any = [](const int64_t (&pad)[3]) { return pad[0] != 0 || pad[1] != 0 || pad[2] != 0; };
@@ -121,7 +129,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   {constants.weight_zero_point.begin(), constants.weight_zero_point.end()},
                   {constants.bias.begin(), constants.bias.end()},
                   {constants.multiplier.begin(), constants.multiplier.end()},
-                  {constants.lut.begin(), constants.lut.end()},
+                  {},
                   {},
                   {},
                   has_byte_permutes(),
@@ -129,9 +137,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
   auto& zero_points = problem.weight_zero_point;
   if (std::all_of(zero_points.begin(), zero_points.end(), [](int32_t z) { return z == 0; })) zero_points.clear();
   fold(problem);
-  for (size_t i = 0; i < problem.lut.size(); ++i) {
-    problem.lut_pairs.push_back(problem.lut[i / 128 * 128 + i % 128 / 2 + i % 2 * 64]);
-  }
+  set_table(problem, constants.lut);
   return problem;
 }
 

@@ -37,6 +37,11 @@ struct Problem {
 // Throws std::invalid_argument, naming the field, for anything that the kernels could not compute exactly.
 Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const ConvConstants& constants);
 
+// Gives the problem its lookup table, 256 entries or none.
+void set_table(Problem& problem, std::span<const uint8_t> lut);
+
+bool has_byte_permutes() noexcept;
+
 // Throws std::invalid_argument unless `shape` is what `geometry` makes of its input.
 void check_shape(const ConvGeometry& geometry, const ConvShape& shape);
 

@@ -1,5 +1,5 @@
 """The emitters, one file a family; importing this package fills :data:`qfx.lowering.emit.EMITTERS`."""
 
-from qfx.lowering.emitters import binary, compute, glue, move, pool
+from qfx.lowering.emitters import binary, compute, glue, matmul, move, pool
 
-__all__ = ["binary", "compute", "glue", "move", "pool"]
+__all__ = ["binary", "compute", "glue", "matmul", "move", "pool"]

@@ -99,7 +99,7 @@ def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, in
     inputs = [x]
     if given.get("residual") is not None:
         inputs.append(_residual(emission, node, x.order, out_q, ints, floats))
-    _output(node, out_q, ints, floats)
+    clamp_epilogue(given["activation"], out_q, ints, floats)
     if "table" in node.meta:
         constants["lut"] = emission.constant(node.meta["table"])
     dtype = "u8" if out_q else "f32"
@@ -133,8 +133,8 @@ def _residual(
     return emission.in_order(node, emission.value(residual), order)
 
 
-def _output(node: fx.Node, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:
-    activation = _arguments(node)["activation"]
+def clamp_epilogue(activation: Activation, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:
+    """Adds what a step needs to know about its result: codes of ``out`` or float32, within ``activation``'s bounds."""
     if out is None:
         ints["f32_output"] = 1
         if activation is not None:
@@ -212,7 +212,7 @@ def _wanted_order(node: fx.Node, rank: int) -> Order:
         seen.add(user)
         if op.name in IMAGE_OPS:
             return channels_last(rank) if rank >= 3 else identity(rank)
-        if op.name in ("linear", "layer_norm", "reshape", "flatten", "permute"):
+        if op.name in ("linear", "matmul", "layer_norm", "reshape", "flatten", "permute"):
             return identity(rank)
         queue.extend(user.users)
     return identity(rank)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from qfx.errors import QuantizationError
@@ -15,7 +16,7 @@ from qfx.ir.types import QArray, QParams
 from qfx.ops import arithmetic, compute
 from qfx.ops.compute import Activation, activate
 from qfx.ops.dynamic import dynamic_qparams
-from qfx.ops.integer.epilogue import Operand, float_glue, integers, out_scale, requantized, value
+from qfx.ops.integer.epilogue import Operand, float_glue, integers, out_scale, quantized, requantized, value
 
 
 def conv(
@@ -123,6 +124,32 @@ def mul(x: Operand, y: Operand, *, activation: Activation = None, out: QParams |
         return float_glue(partial(compute.mul, activation=activation), x, y, out=out)
     v = (integers(x) * integers(y)).float() * arithmetic.multiplier(x.scale, y.scale, out_scale(out))
     return requantized(v, out, activation)
+
+
+def matmul(
+    x: Operand, y: Operand, *, factor: float = 1.0, activation: Activation = None, out: QParams | None
+) -> Tensor:
+    """``x @ y * factor`` of integers per tensor; the sum of products is exact.
+
+    A float operand makes it float32 arithmetic, with products added in the order of the reduced dim.
+    """
+    if not (isinstance(x, QArray) and isinstance(y, QArray)):
+        product = _products_in_order(value(x), value(y))
+        scaled = product if factor == 1.0 else (product.double() * factor).float()
+        return quantized(activate(scaled, activation), out)
+    acc = torch.matmul(integers(x), integers(y)).float()
+    if out is None:
+        return activate(acc * arithmetic.multiplier(x.scale, y.scale, torch.tensor(1.0), factor), activation)
+    return requantized(acc * arithmetic.multiplier(x.scale, y.scale, out_scale(out), factor), out, activation)
+
+
+def _products_in_order(a: Tensor, b: Tensor) -> Tensor:
+    left, right = (a.unsqueeze(0) if a.dim() == 1 else a), (b.unsqueeze(1) if b.dim() == 1 else b)
+    total = torch.zeros_like(torch.matmul(left, right))
+    for k in range(left.shape[-1]):
+        total = total + left[..., k : k + 1] * right[..., k : k + 1, :]
+    total = total.squeeze(-1) if b.dim() == 1 else total
+    return total.squeeze(-1 if b.dim() == 1 else -2) if a.dim() == 1 else total
 
 
 def linear_dynamic(x: Tensor, weight: QArray, bias: Tensor | None = None, *, reduce_range: bool = False) -> Tensor:

@@ -115,6 +115,27 @@ def arithmetic_bad() -> list[Sample]:
     return [refused(RuntimeError, "size of tensor", normal(2, 3), normal(2, 4))]
 
 
+def matmul() -> list[Sample]:
+    return [
+        call(normal(4, 6), normal(6, 5, seed=1)),
+        call(normal(2, 3, 4, 6), normal(2, 3, 6, 5, seed=1), factor=0.125),
+        call(normal(2, 1, 4, 6), normal(3, 6, 5, seed=1) + 0.5, activation=RELU),
+        call(normal(6), normal(6, 5, seed=1)),
+        call(normal(2, 4, 6), normal(6, seed=1), factor=-2.0, activation=NARROW),
+        call(normal(6), normal(6, seed=1)),
+        call(normal(2, 4, 6), normal(6, 5, seed=1)),
+        call(normal(4, 6), normal(2, 6, 5, seed=1)),
+        call(normal(0, 4, 6), normal(6, 5, seed=1)),
+    ]
+
+
+def matmul_bad() -> list[Sample]:
+    return [
+        refused(RuntimeError, "cannot be multiplied", normal(4, 6), normal(5, 6)),
+        refused(InputError, "'relu' is not an activation", normal(4, 6), normal(6, 5), activation=("relu", None, None)),
+    ]
+
+
 GOOD: dict[str, Samples] = {
     "conv": conv,
     "linear": linear,
@@ -122,6 +143,7 @@ GOOD: dict[str, Samples] = {
     "add": arithmetic,
     "sub": arithmetic,
     "mul": arithmetic,
+    "matmul": matmul,
 }
 BAD: dict[str, Samples] = {
     "conv": conv_bad,
@@ -130,4 +152,5 @@ BAD: dict[str, Samples] = {
     "add": arithmetic_bad,
     "sub": arithmetic_bad,
     "mul": arithmetic_bad,
+    "matmul": matmul_bad,
 }

@@ -49,21 +49,6 @@ def instance_norm_bad() -> list[Sample]:
     return [refused(RuntimeError, "weight", normal(2, 6, 4), normal(5), eps=1e-5)]
 
 
-def matmul() -> list[Sample]:
-    return [
-        call(normal(4, 6), normal(6, 5, seed=1)),
-        call(normal(2, 3, 4, 6), normal(2, 3, 6, 5, seed=1)),
-        call(normal(2, 1, 4, 6), normal(3, 6, 5, seed=1)),
-        call(normal(6), normal(6, 5, seed=1)),
-        call(normal(2, 4, 6), normal(6, seed=1)),
-        call(normal(6), normal(6, seed=1)),
-    ]
-
-
-def matmul_bad() -> list[Sample]:
-    return [refused(RuntimeError, "cannot be multiplied", normal(4, 6), normal(5, 6))]
-
-
 def div() -> list[Sample]:
     return [
         call(normal(2, 3, 4), normal(2, 3, 4, seed=1).abs() + 0.5),
@@ -77,7 +62,6 @@ GOOD: dict[str, Samples] = {
     "layer_norm": layer_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
-    "matmul": matmul,
     "div": div,
 }
 BAD: dict[str, Samples] = {
@@ -86,6 +70,5 @@ BAD: dict[str, Samples] = {
     "layer_norm": layer_norm_bad,
     "group_norm": group_norm_bad,
     "instance_norm": instance_norm_bad,
-    "matmul": matmul_bad,
     "div": compute.arithmetic_bad,
 }

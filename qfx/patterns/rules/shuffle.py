@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qfx.ops.extents import extent_of, rank_of
+from qfx.ops.extents import extent_of, origin_of, rank_of
 from qfx.ops.table import is_op
 from qfx.ops.terms import Term
 from qfx.patterns.pattern import Match, op, single_user, value
@@ -18,7 +18,7 @@ from qfx.patterns.rules.identity import permutation
 def _reads_dim(entry: Any, x: Any, dim: int) -> bool:
     """Whether a shape's entry is certainly the length of ``dim`` of ``x``."""
     if is_op(entry, "size"):
-        return entry.args[0] is x and entry.kwargs["dim"] in (dim, dim - 4)
+        return origin_of(entry.args[0], entry.kwargs["dim"]) == origin_of(x, dim)
     known = x.meta["shape"][dim] if "shape" in x.meta else extent_of(x, dim)
     return isinstance(entry, int) and entry == known
 

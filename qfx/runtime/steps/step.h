@@ -173,6 +173,7 @@ void check_schema(const OpRow& row, const StepView& step);
 // The rows of each family.
 std::vector<OpRow> quantize_rows();
 std::vector<OpRow> conv_rows();
+std::vector<OpRow> matmul_rows();
 std::vector<OpRow> elementwise_rows();
 std::vector<OpRow> pool_rows();
 std::vector<OpRow> move_rows();

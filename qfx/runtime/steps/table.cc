@@ -13,7 +13,8 @@ constexpr int64_t kMaxInteger = int64_t{1} << 31;
 
 std::vector<OpRow> all_rows() {
   std::vector<OpRow> rows;
-  for (auto* family : {quantize_rows, conv_rows, elementwise_rows, pool_rows, move_rows, glue_rows, recurrent_rows}) {
+  for (auto* family :
+       {quantize_rows, conv_rows, matmul_rows, elementwise_rows, pool_rows, move_rows, glue_rows, recurrent_rows}) {
     for (OpRow& row : family()) rows.push_back(std::move(row));
   }
   return rows;

@@ -1,0 +1,91 @@
+"""What must be true of a model that a file describes, before any of it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.errors import RuntimeLoadError
+from qfx.file.malformed import MalformedError
+from qfx.ir.attributes import attribute, is_tensor, read_qparams
+from qfx.ir.levels import LEVELS, violations
+from qfx.ir.nodes import path
+from qfx.models import QuantizedModel
+from qfx.ops import qdq
+from qfx.ops.table import op_of
+
+
+def require_sound(model: QuantizedModel) -> None:
+    """Raise unless ``model`` is at the QDQ level, its qparams are numbers, and programs can be made of it.
+
+    Raises:
+        MalformedError: It is not.
+        RuntimeLoadError: Its instruction set is unknown or not available on this CPU.
+    """
+    if not isinstance(model.info, dict) or model.level != "qdq":
+        raise MalformedError(f"It is no model at the level 'qdq', but at {model.level!r}.")
+    for node in model.graph.find_nodes(op="get_attr"):
+        if not is_tensor(model, path(node)):
+            raise MalformedError(f"There is no tensor at {node.target!r}.")
+    for node in model.graph.find_nodes(op="call_module"):
+        model.get_submodule(path(node))
+    model.graph.lint()
+    rules: Any = model, LEVELS["qdq"], lambda target: getattr(op_of(target), "name", None)
+    wrong = next(violations(*rules), None)
+    if wrong is not None:
+        raise MalformedError(f"{wrong}.")
+    for node in model.graph.nodes:
+        if node.target in (qdq.quantize, qdq.dequantize):
+            _require_qparams(model, node)
+    _require_examples(model)
+    if model.info.get("example_inputs") is not None:
+        _require_programs(model)
+
+
+def _require_qparams(model: QuantizedModel, node: fx.Node) -> None:
+    """Raise unless scales are positive and finite, and zero points are as many integers in the dtype's range."""
+    if len(node.args) != 3 or not all(isinstance(a, fx.Node) for a in node.args):
+        raise MalformedError(f"{node.name} has no scale and zero point.")
+    named: Any = node.args[1:]
+    if any(n.op != "get_attr" for n in named):
+        raise MalformedError(f"{node.name} has a scale or zero point that is no constant.")
+    scale, zero = (attribute(model, path(n)) for n in named)
+    if not scale.is_floating_point() or zero.dtype != torch.int64 or scale.shape != zero.shape or scale.dim() > 1:
+        raise MalformedError(
+            f"{node.name} has a scale of {scale.dtype} and a zero point of {zero.dtype}, or their shapes."
+        )
+    if not _is_positive(scale):
+        raise MalformedError(f"{node.name} has a scale that is not positive and finite.")
+    if node.target is qdq.quantize:
+        qparams = read_qparams(model, node)
+        if not qparams.dtype.qmin <= qparams.qmin < qparams.qmax <= qparams.dtype.qmax:
+            raise MalformedError(f"{node.name} quantizes to {qparams.qmin}..{qparams.qmax}.")
+        if zero.numel() and not qparams.qmin <= int(zero.min()) <= int(zero.max()) <= qparams.qmax:
+            raise MalformedError(f"{node.name} has a zero point out of range.")
+
+
+def _is_positive(scale: Tensor) -> bool:
+    return bool((scale.isfinite() & (scale > 0)).all())
+
+
+def _require_examples(model: QuantizedModel) -> None:
+    described = model.info.get("example_inputs")
+    if described is None:
+        return
+    inputs = model.graph.find_nodes(op="placeholder")
+    if not isinstance(described, tuple) or len(described) != len(inputs):
+        raise MalformedError(f"It describes {described!r} as its inputs.")
+    for each in described:
+        if not isinstance(each, tuple) or each[:1] not in (("tensor",), ("value",)):
+            raise MalformedError(f"It describes {each!r} as an input.")
+
+
+def _require_programs(model: QuantizedModel) -> None:
+    try:
+        model.compiled  # noqa: B018
+    except RuntimeLoadError:
+        raise
+    except Exception as error:
+        raise MalformedError(f"No program can be made of it: {error}") from error

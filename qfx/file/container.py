@@ -1,0 +1,138 @@
+"""Sections in a file: magic, version, a table with a checksum a section, and contents aligned for mmap.
+
+All numbers are little-endian. The header is ``magic, version, sections, file size, 0, checksum``; the checksum is the
+CRC-32 of header and table, itself taken as 0. A row of the table is ``name, offset, size, checksum, flags``, the name
+in ASCII, filled up with zeros. Contents lie in the order of the table, each at the next multiple of 64 bytes, with
+zeros between; the file ends with the last one. So there is one file for given sections, and nothing in it is unchecked.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from qfx.errors import InputError
+
+MAGIC = b"\x89QFX\r\n\x1a\n"
+"""Not ASCII, and changed by whatever changes line ends."""
+VERSION = 1
+ALIGNMENT = 64
+OPTIONAL = 1
+"""Flag of a section that a reader who does not know it may skip."""
+MOST_SECTIONS = 64
+
+_HEADER = struct.Struct("<8sIIQII")
+_ROW = struct.Struct("<16sQQII")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a file.
+
+    Attributes:
+        name: At most 16 ASCII letters, digits and underscores.
+        content: Its bytes.
+        optional: Whether a reader who does not know the name may skip it.
+    """
+
+    name: str
+    content: bytes | memoryview
+    optional: bool = False
+
+
+def pack(sections: Sequence[Section]) -> bytes:
+    """The bytes of a file that holds ``sections``."""
+    assert 0 < len(sections) <= MOST_SECTIONS
+    rows, parts, end = [], [], _HEADER.size + len(sections) * _ROW.size
+    for section in sections:
+        name = section.name.encode("ascii")
+        assert len(name) <= 16
+        offset = aligned(end)
+        parts += [bytes(offset - end), section.content]
+        end = offset + len(section.content)
+        flags = OPTIONAL if section.optional else 0
+        rows.append(_ROW.pack(name, offset, len(section.content), zlib.crc32(section.content), flags))
+    table = b"".join(rows)
+    return b"".join([_header(len(sections), end, _checksum(len(sections), end, table)), table, *parts])
+
+
+def unpack(file: memoryview, where: str, known: Sequence[str]) -> dict[str, memoryview]:
+    """The sections ``known`` of a file by name, views of ``file``, after every byte of it is checked.
+
+    Args:
+        file: The whole file.
+        where: What errors call it.
+        known: Names of the sections that the caller reads.
+
+    Raises:
+        InputError: It is no such file, of a later version, damaged, or without a section that is needed.
+    """
+    if bytes(file[: len(MAGIC)]) != MAGIC:
+        raise InputError(f"{where} is no .qfx file.", remedy="Give a file that qfx.save wrote from a quantized model.")
+    if len(file) < _HEADER.size:
+        _damaged(where, f"it ends after {len(file)} bytes")
+    _, version, count, size, reserved, checksum = _HEADER.unpack_from(file)
+    if version != VERSION:
+        raise InputError(
+            f"{where} is of version {version} of the format.",
+            why=f"This qfx reads version {VERSION}.",
+            remedy="Update qfx, or save the model again with this one.",
+        )
+    if size != len(file):
+        _damaged(where, f"it has {len(file)} bytes where its header says {size}")
+    start = _HEADER.size + count * _ROW.size
+    if not 0 < count <= MOST_SECTIONS or start > size:
+        _damaged(where, f"its header names {count} sections")
+    if reserved or checksum != _checksum(count, size, bytes(file[_HEADER.size : start])):
+        _damaged(where, "the checksum of its header does not match")
+    found = _sections(file, where, count, start)
+    missing = [name for name in known if name not in found]
+    if missing:
+        _damaged(where, f"it has no section {missing[0]!r}")
+    unknown = [name for name, optional in found.items() if name not in known and not optional[1]]
+    if unknown:
+        raise InputError(
+            f"{where} has a section {unknown[0]!r} that this qfx does not know.",
+            why="It is not marked as one that a reader may skip.",
+            remedy="Update qfx.",
+        )
+    return {name: found[name][0] for name in known}
+
+
+def _sections(file: memoryview, where: str, count: int, end: int) -> dict[str, tuple[memoryview, bool]]:
+    found: dict[str, tuple[memoryview, bool]] = {}
+    for index in range(count):
+        raw, offset, size, checksum, flags = _ROW.unpack_from(file, _HEADER.size + index * _ROW.size)
+        name = raw.rstrip(b"\0").decode("latin-1")
+        if not name.isascii() or not name.isidentifier() or name in found or flags & ~OPTIONAL:
+            _damaged(where, f"row {index} of its table makes no sense")
+        if offset != aligned(end) or size > len(file) - offset or any(file[end:offset]):
+            _damaged(where, f"section {name!r} does not lie where it belongs")
+        end = offset + size
+        content = file[offset:end]
+        if zlib.crc32(content) != checksum:
+            _damaged(where, f"the checksum of section {name!r} does not match")
+        found[name] = content, bool(flags & OPTIONAL)
+    if end != len(file):
+        _damaged(where, f"{len(file) - end} bytes follow its last section")
+    return found
+
+
+def aligned(offset: int, to: int = ALIGNMENT) -> int:
+    """The next multiple of ``to``."""
+    return -(-offset // to) * to
+
+
+def _header(count: int, size: int, checksum: int) -> bytes:
+    return _HEADER.pack(MAGIC, VERSION, count, size, 0, checksum)
+
+
+def _checksum(count: int, size: int, table: bytes) -> int:
+    return zlib.crc32(table, zlib.crc32(_header(count, size, 0)))
+
+
+def _damaged(where: str, why: str) -> NoReturn:
+    raise InputError(f"{where} is damaged.", why=f"{why[0].upper()}{why[1:]}.", remedy="Copy or save it again.")

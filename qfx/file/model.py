@@ -1,0 +1,170 @@
+"""``qfx.save`` and ``qfx.load``."""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap as memory_map
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torch import nn
+
+from qfx.errors import InputError, QfxError
+from qfx.file.checks import require_sound
+from qfx.file.container import MAGIC, Section, pack, unpack
+from qfx.file.graph import read_graph, write_graph
+from qfx.file.malformed import MalformedError
+from qfx.file.modules import read_module, read_state, write_module, write_state
+from qfx.file.tensors import TensorWriter, read_tensors
+from qfx.file.values import Reader, Writer
+from qfx.file.whole import write_whole
+from qfx.models import QuantizedModel
+from qfx.tensor import files as tensor_files
+
+_MODEL, _TENSORS = "model", "tensors"
+_NODES = "_nodes"
+_NOT_STORED = (_NODES, "_graph", "_generated", "_compiled", "isa", "info")
+_INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
+"""Facts of calibration and training, which are over."""
+
+
+def save(obj: Any, file: Any) -> None:
+    """Write ``obj`` to a file, from which :func:`load` gives it back.
+
+    A :class:`~qfx.models.QuantizedModel` becomes a ``.qfx`` file: versioned, with checksums, without pickle, about as
+    large as its int8 weights. Anything else is written by ``torch.save``: QTensors (their integers in their own
+    dtype), state_dicts, modules, and containers of them.
+
+    Args:
+        obj: What to save.
+        file: A path, which is replaced in one step or left as it was, or a writable binary file.
+
+    Raises:
+        ConversionError: The quantized model holds what a file can't hold safely, such as a module of a user's own
+            class that could not be traced; it is named.
+        InputError: The path can't be written.
+    """
+    if not isinstance(obj, QuantizedModel):
+        tensor_files.save(obj, file)
+    elif isinstance(file, (str, os.PathLike)):
+        write_whole(Path(file), to_bytes(obj))
+    else:
+        file.write(to_bytes(obj))
+
+
+def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: bool = False) -> Any:
+    """What :func:`save` wrote.
+
+    A ``.qfx`` file is recognized by its first bytes, whatever its name. Every byte of it is checked before it is used,
+    and it can't make Python run anything but the ops of qfx and functions of torch.
+
+    Args:
+        file: A path or a readable binary file.
+        weights_only: For other files than ``.qfx``: accept tensors and plain containers only. False loads whole
+            modules, and runs whatever code the file brings: pass it for files that you trust.
+        isa: For a ``.qfx`` file: load for this instruction set instead of the best one here.
+        mmap: For a ``.qfx`` file at a path: map it instead of reading it. Nobody may cut the file short as long as the
+            model lives; replacing it, as :func:`save` does, is no problem.
+
+    Raises:
+        InputError: The file can't be read, or is damaged, of another version, or no model that makes sense.
+        RuntimeLoadError: ``isa`` is unknown or not available on this CPU.
+    """
+    at_path = isinstance(file, (str, os.PathLike))
+    where = repr(os.fspath(file)) if at_path else "The file"
+    with _opened(file, where) if at_path else _kept(file) as opened:
+        start = opened.read(len(MAGIC))
+        opened.seek(-len(start), io.SEEK_CUR)
+        if start != MAGIC:
+            return tensor_files.load(opened, weights_only=weights_only)
+        return from_memory(_contents(opened, mmap and at_path), where, isa)
+
+
+@contextmanager
+def _opened(path: Any, where: str) -> Iterator[Any]:
+    try:
+        with Path(path).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(
+            f"{where} can't be read.", why=f"{error.strerror or error}.", remedy="Check the path."
+        ) from error
+
+
+@contextmanager
+def _kept(file: Any) -> Iterator[Any]:
+    yield file
+
+
+def _contents(file: Any, mapped: bool) -> memoryview:
+    """Writable memory with what ``file`` holds; changes do not reach it."""
+    if mapped:
+        return memoryview(memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_COPY))
+    return memoryview(bytearray(file.read()))
+
+
+def to_bytes(model: QuantizedModel) -> bytes:
+    """The ``.qfx`` file of a model; equal for equal models.
+
+    Raises:
+        ConversionError: As :func:`save`.
+    """
+    writer = Writer(TensorWriter(), write_module)
+    state = write_state(writer, model, _NOT_STORED)
+    writer.what = "The model's info"
+    info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
+    graph = write_graph(writer, model.graph)
+    content = {"graph": graph, "info": info, "state": state, "tensors": writer.tensors.index}
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return pack([Section(_MODEL, text.encode("ascii")), Section(_TENSORS, writer.tensors.content())])
+
+
+def from_memory(file: memoryview, where: str, isa: str | None = None) -> QuantizedModel:
+    """The model of a ``.qfx`` file.
+
+    Args:
+        file: The whole file, in writable memory that the model keeps and does not write to.
+        where: What errors call it.
+        isa: As :func:`load`.
+
+    Raises:
+        InputError, RuntimeLoadError: As :func:`load`.
+    """
+    sections = unpack(file, where, (_MODEL, _TENSORS))
+    try:
+        content = json.loads(bytes(sections[_MODEL]), parse_constant=_no_constant)
+        reader = Reader(read_tensors(content["tensors"], sections[_TENSORS]), read_module)
+        model = _model(reader, content, isa)
+        require_sound(model)
+    except Exception as error:
+        if isinstance(error, QfxError) and not isinstance(error, InputError):
+            raise
+        raise _senseless(where, error) from error
+    return model
+
+
+def _model(reader: Reader, content: Any, isa: str | None) -> QuantizedModel:
+    model = QuantizedModel.__new__(QuantizedModel)
+    nn.Module.__init__(model)
+    state = read_state(reader, content["state"])
+    graph, info = read_graph(reader, content["graph"]), reader.decode(content["info"])
+    model.__setstate__({**state, _NODES: graph, "info": info, "isa": isa})
+    return model
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedError(f"{name} is no number of a file.")
+
+
+def _senseless(where: str, error: Exception) -> InputError:
+    """A file whose checksums match and that no version of qfx wrote, or one that this version does not understand."""
+    remedy = error.remedy if isinstance(error, QfxError) and error.remedy else "Save the model again with qfx.save."
+    if isinstance(error, (QfxError, MalformedError)):
+        known = error.what if isinstance(error, QfxError) else str(error)
+    else:
+        known = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+    return InputError(f"{where} holds no model that makes sense.", why=known, remedy=remedy)

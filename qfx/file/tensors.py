@@ -1,0 +1,151 @@
+"""The tensors of a model in one run of bytes: each once, aligned, and described by an index."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qfx.errors import ConversionError
+from qfx.file.container import ALIGNMENT, aligned
+from qfx.file.malformed import MalformedError
+
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
+        torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    )
+}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_SMALL_ALIGNMENT = 16
+_LARGEST_DIM = 1 << 40
+_MOST_DIMS = 32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype in the file.
+
+    Raises:
+        ConversionError: It is none of plain numbers.
+    """
+    if dtype not in _NAMES:
+        raise ConversionError(f"{dtype} can't be stored in a .qfx file.", remedy="Use a plain dtype such as float32.")
+    return _NAMES[dtype]
+
+
+def dtype_named(name: Any) -> torch.dtype:
+    """The dtype of a name.
+
+    Raises:
+        MalformedError: There is none.
+    """
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise MalformedError(f"There is no dtype {name!r}.")
+    return _DTYPES[name]
+
+
+class TensorWriter:
+    """Collects tensors; one object is stored once, so what is shared is shared again after loading."""
+
+    def __init__(self) -> None:
+        self.index: list[list[Any]] = []
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Tensor] = []
+        self._parts: list[bytes] = []
+        self._end = 0
+
+    def add(self, tensor: Tensor, what: str) -> int:
+        """The number of ``tensor`` in the index.
+
+        Args:
+            tensor: Dense, on the CPU.
+            what: What errors call it.
+
+        Raises:
+            ConversionError: It is on another device, of another layout, dtype or class.
+        """
+        known = self._numbers.get(id(tensor))
+        if known is not None:
+            return known
+        if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ConversionError(
+                f"{what} is {_sort(tensor)}, which can't be stored in a .qfx file.",
+                remedy="Keep plain dense tensors on the CPU in the model.",
+            )
+        entry = [dtype_name(tensor.dtype), list(tensor.shape), isinstance(tensor, nn.Parameter), tensor.requires_grad]
+        content = _content(tensor)
+        start = aligned(self._end, _alignment(len(content)))
+        self._parts += [bytes(start - self._end), content]
+        self._end = start + len(content)
+        self._numbers[id(tensor)] = len(self.index)
+        self.index.append(entry)
+        self._kept.append(tensor)  # an id is one object's as long as it lives
+        return len(self.index) - 1
+
+    def content(self) -> bytes:
+        """The bytes of every tensor so far."""
+        return b"".join(self._parts)
+
+
+def read_tensors(index: Any, content: memoryview) -> list[Tensor]:
+    """The tensors of an index, each over its part of ``content``.
+
+    Args:
+        index: As :attr:`TensorWriter.index`, read back; not trusted.
+        content: Writable memory.
+
+    Raises:
+        MalformedError: The index is malformed or does not describe ``content``.
+    """
+    if not isinstance(index, list):
+        raise MalformedError("The index of tensors is no list.")
+    tensors, end = [], 0
+    for entry in index:
+        dtype, shape, is_parameter, requires_grad = _checked(entry)
+        size = math.prod(shape) * dtype.itemsize
+        start = aligned(end, _alignment(size))
+        end = start + size
+        if end > len(content):
+            raise MalformedError(f"The tensors take {end} bytes or more where there are {len(content)}.")
+        tensor = _tensor(content[start:end], dtype, shape)
+        tensors.append(nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad))
+    if end != len(content):
+        raise MalformedError(f"The tensors take {end} bytes where there are {len(content)}.")
+    return tensors
+
+
+def _checked(entry: Any) -> tuple[torch.dtype, list[int], bool, bool]:
+    if not isinstance(entry, list) or len(entry) != 4:
+        raise MalformedError(f"{entry!r} describes no tensor.")
+    name, shape, is_parameter, requires_grad = entry
+    dtype = dtype_named(name)
+    sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < _LARGEST_DIM for size in shape)
+    if not sizes or len(shape) > _MOST_DIMS:
+        raise MalformedError("A tensor has no sensible shape.")
+    grad_allowed = dtype.is_floating_point or dtype.is_complex
+    if type(is_parameter) is not bool or type(requires_grad) is not bool or (requires_grad and not grad_allowed):
+        raise MalformedError(f"{entry!r} describes no tensor.")
+    return dtype, shape, is_parameter, requires_grad
+
+
+def _tensor(content: memoryview, dtype: torch.dtype, shape: list[int]) -> Tensor:
+    if not content:
+        return torch.empty(shape, dtype=dtype)
+    if dtype is torch.bool and int(torch.frombuffer(content, dtype=torch.uint8).max()) > 1:
+        raise MalformedError("A tensor of truth values holds something else.")
+    return torch.frombuffer(content, dtype=dtype).reshape(shape)
+
+
+def _content(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _alignment(size: int) -> int:
+    return ALIGNMENT if size >= ALIGNMENT else _SMALL_ALIGNMENT
+
+
+def _sort(tensor: Tensor) -> str:
+    return f"a {type(tensor).__name__} of layout {tensor.layout} on {tensor.device}"

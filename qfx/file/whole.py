@@ -1,0 +1,109 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qfx.errors import InputError
+
+_PART = ".part"
+"""What the name of an unfinished file holds, behind a leading dot and the name that it will have."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, in one step.
+
+    Raises:
+        InputError: The file can't be written; whatever was at ``path`` is as it was.
+    """
+    with whole(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path``, of its suffix, to write to; it becomes ``path`` if the block ends without an error.
+
+    Raises:
+        InputError: The file can't be written; whatever was at ``path`` is as it was.
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f"{_PART}{target.suffix}")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    part = Path(name)
+    try:
+        os.close(handle)
+        yield part
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+
+
+def remove_parts(path: Path) -> None:
+    """Take away what writers of ``path`` that were killed have left."""
+    for part in path.parent.glob(f".{_escaped(path.stem)}.*{_PART}{_escaped(path.suffix)}"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def require_writable(path: Path, *suffixes: str) -> None:
+    """Raise early what would be raised after minutes of work.
+
+    Raises:
+        InputError: ``path`` has another suffix than ``suffixes``, is no place for a file, or can't be written.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise InputError(f"OUT is {str(path)!r}.", remedy=f"Name it {' or '.join(suffixes)}.")
+    wrong = _wrong(path)
+    if wrong:
+        raise InputError(f"{str(path)!r} can't be written: {wrong}.", remedy="Give a file in a folder that exists.")
+
+
+def _wrong(path: Path) -> str | None:
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        if path.exists() and not path.is_file():
+            return "it is a device or a pipe, not a file"
+        if path.exists() and not os.access(path, os.W_OK):
+            return "it is read-only"
+        parent = Path(os.path.realpath(path)).parent
+        if not parent.exists():
+            return f"there is no folder {str(path.parent)!r}"
+        if not parent.is_dir():
+            return f"{str(path.parent)!r} is no folder"
+        return None if os.access(parent, os.W_OK | os.X_OK) else f"the folder {str(path.parent)!r} is read-only"
+    except (OSError, ValueError) as error:
+        return str(error).lower()
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{str(path)!r} can't be written.",
+        why=f"{error.strerror or error}.",
+        remedy="Give a path in a folder that exists and has room.",
+    )

@@ -1,0 +1,220 @@
+"""Captured level through ``torch.export``; what can't be exported becomes a named float island."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from traceback import walk_tb
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import Parameter
+from torch.utils import _pytree as pytree
+
+from qfx.errors import CaptureError
+from qfx.frontends.boundaries import mark_boundaries
+from qfx.frontends.export import program as exporter
+from qfx.frontends.export.graph import build
+from qfx.frontends.export.islands import Islands
+from qfx.frontends.leaves import SCALARS
+from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
+from qfx.ir.attributes import has_attribute
+from qfx.ir.boundary import Boundary, boundary_of
+from qfx.ir.module import adopt_attributes
+
+FIXED_BATCH = "fixed_batch"
+"""Key of ``meta``: the only batch size that the graph takes, None where it takes any."""
+
+Example = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""Positional and keyword inputs."""
+
+
+def capture(
+    model: Any,
+    *,
+    example: Example | None = None,
+    non_traceable_module_name: Collection[str] = (),
+    non_traceable_module_class: Collection[type[nn.Module]] = (),
+    inputs: Collection[str] = (),
+    strict: bool = False,
+) -> fx.GraphModule:
+    """Exports ``model`` as it computes in eval mode, with every dim free that the model allows to be.
+
+    Nodes and ``meta`` are as :func:`qfx.frontends.symbolic.capture` gives them; calls are of aten ops. ``meta`` has
+    ``"frontend_reason"`` too: what to know about this capture, "" if nothing.
+
+    Args:
+        model: A module, which is not changed, or a ``torch.export.ExportedProgram``, whose dims stay what they are.
+        example: Inputs of a module.
+        non_traceable_module_name: Paths of modules to keep whole, in float.
+        non_traceable_module_class: Classes of modules to keep whole, in float.
+        inputs: As for the symbolic frontend; an export has the inputs of ``example``.
+        strict: Raise for a part that can't be exported.
+
+    Raises:
+        CaptureError: The model, or with ``strict`` a part of it, can't be exported, or there are no example inputs.
+    """
+    if exporter.is_exported(model):
+        return _from_program(model)
+    if example is None:
+        raise CaptureError(
+            "torch.export needs example inputs.",
+            why="It runs the model.",
+            remedy="Pass example_inputs, or calibration data whose first batch serves as such.",
+        )
+    root = private_copy(model)
+    reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class))
+    while True:
+        attempt = _attempt(root, reasons, example)
+        if isinstance(attempt, fx.GraphModule):
+            break
+        if attempt.path in ("", *reasons) or strict:
+            raise capture_error(root, attempt, "exported")
+        reasons[attempt.path] = attempt.why
+    attempt.meta["training"] = model.training
+    attempt.meta["specialized"] = _specialized(model, example)
+    return attempt.eval()
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to export: with which inputs, by which of torch's two captures, and what is lost by it."""
+
+    example: Example
+    dynamic: bool
+    strict: bool
+    note: str
+
+
+def _ways(example: Example) -> Iterator[_Way]:
+    wide = _widened(example)
+    yield _Way(wide, True, False, "")
+    if wide is not example:
+        yield _Way(example, True, False, "")
+    yield _Way(example, False, False, "the sizes of its inputs are fixed")
+    yield _Way(wide, True, True, "captured by TorchDynamo")
+
+
+def _attempt(root: nn.Module, reasons: Mapping[str, str | None], example: Example) -> fx.GraphModule | Failure:
+    """The Captured graph, or why there is none: the failure of the plainest way, which says most."""
+    failure: Failure | None = None
+    for way in _ways(example):
+        if way.strict and (reasons or (failure is not None and failure.path)):
+            break
+        islands = Islands(root, reasons)
+        try:
+            with islands.kept_whole([example, *_wider(example)] if reasons else []):
+                exported = exporter.export(root, *way.example, strict=way.strict, dynamic=way.dynamic)
+        except Exception as error:
+            failure = Failure.of(_module_at_fault(root, error), error) if failure is None or not way.strict else failure
+            continue
+        captured = _captured(exported, root, islands)
+        hazard = next(iter(mutation_hazards(captured.graph, dict(captured.named_modules()))), None)
+        if hazard is not None:
+            node, why = hazard
+            return Failure.of_mutation(node, why)
+        fixed = captured.meta[FIXED_BATCH] = exporter.fixed_batch(exported)
+        size = "" if fixed is None or not way.dynamic else f"the batch size is fixed at {fixed}"
+        captured.meta["frontend_reason"] = "; ".join(filter(None, (way.note, size)))
+        return captured
+    assert failure is not None
+    return failure
+
+
+def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModule:
+    graph, tensors, _ = build(exporter.read(exported), root, islands)
+    mark_boundaries(graph, dict(root.named_modules(remove_duplicate=False)))
+    for path, tensor in tensors.items():
+        if not has_attribute(root, path):  # a number that the code makes a tensor of
+            owner, _, name = path.rpartition(".")
+            root.get_submodule(owner).register_buffer(name, tensor.detach().clone(), persistent=False)
+    captured = fx.GraphModule(root, graph, type(root).__name__)
+    adopt_attributes(captured, root)
+    return captured
+
+
+def _from_program(exported: Any) -> fx.GraphModule:
+    read = exporter.read(exported)
+    empty = nn.Module()
+    graph, tensors, training = build(read, None, Islands(empty, {}))
+    hazards = list(mutation_hazards(graph, {}))
+    if hazards:
+        graph, tensors, training = build(exporter.read(exporter.functional(exported)), None, Islands(empty, {}))
+        hazards = list(mutation_hazards(graph, {}))
+    if hazards:
+        node, why = hazards[0]
+        raise CaptureError(
+            "The exported program changes its own state.",
+            where=node.meta["module_path"], source=node.meta["source"], why=why,
+            remedy="Export the model without caches, or pass the nn.Module, whose part at fault then stays float.",
+        )  # fmt: skip
+    copies: dict[int, Tensor] = {}
+    for tensor in tensors.values():
+        copy = tensor.detach().clone()
+        copies.setdefault(id(tensor), Parameter(copy, False) if isinstance(tensor, Parameter) else copy)
+    attributes = {path: copies[id(tensor)] for path, tensor in tensors.items()}
+    captured = fx.GraphModule(attributes, graph, "ExportedProgram")
+    captured.meta.update(training=training, specialized={}, frontend_reason="")
+    return captured.eval()
+
+
+def _named(root: nn.Module, names: Collection[str], classes: tuple[type[nn.Module], ...]) -> dict[str, str | None]:
+    """The modules that stay whole from the beginning, outermost ones only, each with the reason."""
+    found: dict[str, str | None] = {}
+    for path, module in root.named_modules():
+        if any(path.startswith(f"{outer}.") for outer in found) or not path:
+            continue
+        reason = "named in non_traceable_module_name" if path in names else of_class(module, classes)
+        if reason is not None or _is_boundary(root, path, module):
+            found[path] = reason
+    return found
+
+
+def _is_boundary(root: nn.Module, path: str, module: nn.Module) -> bool:
+    """Whether ``module`` is a stub, or the observed result of a FloatFunctional."""
+    if boundary_of(module) not in (None, Boundary.RESULT):
+        return True
+    owner, _, name = path.rpartition(".")
+    return name == "activation_post_process" and boundary_of(root.get_submodule(owner)) is Boundary.RESULT
+
+
+def _specialized(model: nn.Module, example: Example) -> dict[str, Any]:
+    args, kwargs = example
+    parameters = list(inspect.signature(model.forward).parameters.values())[len(args) :]
+    return {p.name: p.default for p in parameters if p.name not in kwargs and isinstance(p.default, SCALARS)}
+
+
+def _module_at_fault(root: nn.Module, error: BaseException) -> str:
+    """Path of the innermost module whose code ``error`` passed through, "" for the model itself."""
+    paths = {id(module): path for path, module in root.named_modules()}
+    found = ""
+    for frame, _ in walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and id(owner) in paths:
+            found = paths[id(owner)]
+    return found
+
+
+def _widened(example: Example) -> Example:
+    """Inputs of a batch of one as a batch of two: the exporter takes a length of one for a constant."""
+    tensors = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor) and x.dim()]
+    if not tensors or tensors[0].shape[0] != 1:
+        return example
+    return _repeated(example, 1)
+
+
+def _wider(example: Example) -> list[Example]:
+    """The inputs with a batch larger by one."""
+    tensors = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor) and x.dim()]
+    return [_repeated(example, int(tensors[0].shape[0]))] if tensors else []
+
+
+def _repeated(example: Example, batch: int) -> Example:
+    def repeat(x: Tensor) -> Tensor:
+        return torch.cat([x, x[:1]]) if x.dim() and x.shape[0] == batch else x
+
+    repeated: Example = pytree.tree_map_only(Tensor, repeat, example)
+    return repeated

@@ -1,0 +1,163 @@
+"""The only file that calls ``torch.export``: a module to a program, and what a program holds, as plain values."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import torch
+import torch.export
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Program:
+    """An exported graph and how its flat inputs and outputs belong to a call.
+
+    Attributes:
+        graph_module: The flat graph; it is not to be changed.
+        tensors: Path of the parameter, buffer or constant behind each placeholder that stands for one, by name.
+        state: Those tensors by path.
+        persistent: Paths of the tensors that the model saves.
+        inputs: Placeholder names of the user's inputs, None for a value that was fixed, in flat order.
+        in_spec, out_spec: Structure of ``(args, kwargs)`` and of the result.
+        results: What is returned, flat: names of nodes, or plain values.
+        changed: Paths of the buffers that a call changes.
+        names: Names of the positional arguments, as far as known.
+    """
+
+    graph_module: fx.GraphModule
+    tensors: Mapping[str, str]
+    state: Mapping[str, Tensor]
+    persistent: frozenset[str]
+    inputs: tuple[str | None, ...]
+    in_spec: Any
+    out_spec: Any
+    results: tuple[Any, ...]
+    changed: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def is_exported(model: object) -> TypeGuard[torch.export.ExportedProgram]:
+    """Whether ``model`` is a ``torch.export.ExportedProgram``."""
+    return isinstance(model, torch.export.ExportedProgram)
+
+
+def export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool, dynamic: bool
+) -> torch.export.ExportedProgram:
+    """``torch.export.export`` in inference.
+
+    Args:
+        model: In evaluation mode.
+        args, kwargs: Example inputs.
+        strict: Capture with TorchDynamo instead of running the Python code.
+        dynamic: Leave every dim of every input free that the model allows to be.
+
+    Raises:
+        Exception: Whatever stopped it.
+    """
+    shapes = tuple(map(_free, args)), {name: _free(value) for name, value in kwargs.items()}
+    names = [*_positional_names(model, len(args)), *kwargs]
+    by_name = dict(zip(names, [*shapes[0], *shapes[1].values()], strict=True))
+    with _quiet(), torch.no_grad():
+        return torch.export.export(
+            model, args, dict(kwargs), dynamic_shapes=by_name if dynamic else None, strict=strict
+        )
+
+
+def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """``program`` without changes in place: each is a new value, and what was a view is computed from it."""
+    with _quiet(), torch.no_grad():
+        return program.run_decompositions({})
+
+
+def runnable(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """``program`` as a module to be called as the one that it was exported from."""
+    with _quiet():
+        module = program.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    return module
+
+
+def read(program: torch.export.ExportedProgram) -> Program:
+    """What ``program`` holds."""
+    signature, state = program.graph_signature, {**program.state_dict, **program.constants}
+    tensors = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    entry = program.module_call_graph[0].signature
+    assert entry is not None, "an exported program without a root signature"
+    given = [spec for spec in signature.input_specs if spec.kind.name == "USER_INPUT"]
+    inputs = tuple(_placeholder(spec.arg) for spec in given)
+    returned = [spec for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
+    changed = (*signature.buffers_to_mutate.values(), *signature.parameters_to_mutate.values())
+    names = tuple(entry.forward_arg_names or ())
+    return Program(
+        program.graph_module, tensors, {path: state[path] for path in tensors.values()},
+        frozenset(program.state_dict), inputs, entry.in_spec, entry.out_spec,
+        tuple(_result(spec.arg) for spec in returned), changed, names,
+    )  # fmt: skip
+
+
+def fixed_batch(program: torch.export.ExportedProgram) -> int | None:
+    """The length of the first tensor input's first dim, if the program takes no other."""
+    nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
+    values = (nodes[name].meta.get("val") for name in program.graph_signature.user_inputs if name in nodes)
+    first = next((value for value in values if isinstance(value, Tensor) and value.dim()), None)
+    extent = first.shape[0] if first is not None else None
+    if isinstance(extent, torch.SymInt):
+        return int(extent.node.expr) if extent.node.expr.is_number else None
+    return extent
+
+
+def _placeholder(argument: Any) -> str | None:
+    return str(argument.name)
+
+
+def _result(argument: Any) -> Any:
+    """The name of a node wrapped as :class:`Named`, or the constant that is returned."""
+    return argument.value if hasattr(argument, "value") else Named(str(argument.name))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A result that a node computes."""
+
+    name: str
+
+
+def _free(value: Any) -> Any:
+    """The dynamic dims of one input: every one of every tensor."""
+
+    def dims(item: Any) -> Any:
+        return dict.fromkeys(range(item.dim()), torch.export.Dim.AUTO) if isinstance(item, Tensor) else None
+
+    return pytree.tree_map(dims, value)
+
+
+def _positional_names(model: nn.Module, count: int) -> list[str]:
+    parameters = inspect.signature(model.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names[:count]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While active, the exporter's notes to its own developers are not shown."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,155 @@
+"""Which frontend captures a model, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+
+from qfx.errors import CaptureError, InputError
+from qfx.frontends import symbolic
+
+Frontend = Literal["auto", "symbolic", "export", "torchscript"]
+"""How to capture a model."""
+
+FRONTENDS: tuple[Frontend, ...] = ("auto", "symbolic", "export", "torchscript")
+FRONTEND, REASON = "frontend", "frontend_reason"
+"""Keys of a graph's ``meta``: the frontend that captured it, and why that one, in words."""
+
+_EXPORTED = "exported_program"
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
+Example = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+def as_module(model: Any) -> Any:
+    """An ExportedProgram as a module that :func:`capture` knows for one; anything else as it is."""
+    if not _is_exported(model):
+        return model
+    from qfx.frontends.export import program
+
+    module = program.runnable(model)
+    module.meta[_EXPORTED] = model
+    return module
+
+
+def example_inputs_of(model: Any) -> dict[str, Any] | tuple[Any, ...] | None:
+    """The example inputs that a model from :func:`as_module` was exported with, if it has any."""
+    exported = _program_of(model)
+    example = exported.example_inputs if exported is not None else None
+    if example is None:
+        return None
+    args, kwargs = example
+    names = [str(n.target) for n in model.graph.find_nodes(op="placeholder")]
+    return {**dict(zip(names, args, strict=False)), **kwargs} if kwargs else tuple(args)
+
+
+def capture(
+    model: nn.Module,
+    *,
+    frontend: str = "auto",
+    example: Example | None = None,
+    non_traceable_module_name: Collection[str] = (),
+    non_traceable_module_class: Collection[type[nn.Module]] = (),
+    inputs: Collection[str] = (),
+    strict: bool = False,
+) -> fx.GraphModule:
+    """``model`` at the Captured level; ``meta["frontend"]`` and ``meta["frontend_reason"]`` say by which and why.
+
+    ``"auto"`` is what the model is already, an exported program or TorchScript; for other modules symbolic tracing,
+    and export where tracing fails or leaves more layers in float islands than export does.
+
+    Args:
+        model: A module, possibly from :func:`as_module`.
+        frontend: One of :data:`FRONTENDS`.
+        example: Positional and keyword inputs; export needs them.
+        non_traceable_module_name, non_traceable_module_class, inputs, strict: As for the frontends.
+
+    Raises:
+        CaptureError: The frontend can't capture the model.
+        InputError: There is no such frontend.
+    """
+    if frontend not in FRONTENDS:
+        raise InputError(f"There is no frontend {frontend!r}.", remedy=f"Use one of {', '.join(map(repr, FRONTENDS))}.")
+    options: dict[str, Any] = {
+        "non_traceable_module_name": non_traceable_module_name,
+        "non_traceable_module_class": non_traceable_module_class,
+        "inputs": inputs,
+        "strict": strict,
+    }
+    native = "export" if _program_of(model) else "torchscript" if isinstance(model, torch.jit.ScriptModule) else None
+    if native is not None and frontend not in ("auto", native):
+        raise CaptureError(
+            f"The model can't be captured with frontend={frontend!r}.",
+            why="It is an ExportedProgram." if native == "export" else "It is TorchScript.",
+            remedy=f"Pass frontend={native!r} or 'auto', or the nn.Module that it was made from.",
+        )
+    if native is not None:
+        kind = "an ExportedProgram" if native == "export" else "TorchScript"
+        return _with(native, model, example, options, f"the model is {kind}")
+    if frontend != "auto":
+        return _with(frontend, model, example, options, "asked for")
+    return _auto(model, example, options)
+
+
+def _with(
+    frontend: str, model: nn.Module, example: Example | None, options: dict[str, Any], why: str
+) -> fx.GraphModule:
+    """Capture by one frontend; imports it first, since each takes its time."""
+    if frontend == "symbolic":
+        captured = symbolic.capture(model, **options)
+    elif frontend == "export":
+        from qfx.frontends import export
+
+        captured = export.capture(_program_of(model) or model, example=example, **options)
+    else:
+        from qfx.frontends import torchscript
+
+        captured = torchscript.capture(model, example=example, **options)
+    notes = (why, captured.meta.get(REASON, ""))
+    captured.meta.update({FRONTEND: frontend, REASON: "; ".join(filter(None, notes))})
+    return captured
+
+
+def _auto(model: nn.Module, example: Example | None, options: dict[str, Any]) -> fx.GraphModule:
+    try:
+        traced = _with("symbolic", model, example, options, "the default")
+        left, why = _in_islands(traced), ""
+    except CaptureError as error:
+        traced, failure = None, error
+        left, why = 1, f"symbolic tracing failed: {error.where or ''} {error.why or error.what}".replace("  ", " ")
+    if traced is not None and not left:
+        return traced
+    if example is None:
+        if traced is None:
+            raise failure
+        return traced
+    why = why or "symbolic tracing leaves layers in float islands"
+    try:
+        exported = _with("export", model, example, options, why)
+    except CaptureError as error:
+        if traced is None:
+            raise failure from error
+        traced.meta[REASON] += f"; export fails too: {error.why or error.what}"
+        return traced
+    if traced is None or (exported.meta.get("fixed_batch") is None and _in_islands(exported) < left):
+        return exported
+    traced.meta[REASON] += f"; export has no more of it: {exported.meta[REASON]}"
+    return traced
+
+
+def _in_islands(captured: fx.GraphModule) -> int:
+    """How many weights of layers are in modules that the frontend could not enter."""
+    paths = [str(n.target) for n in captured.graph.find_nodes(op="call_module") if "island_reason" in n.meta]
+    islands = [module for path in dict.fromkeys(paths) for module in captured.get_submodule(path).modules()]
+    return sum(p.numel() for m in islands if isinstance(m, _LAYERS) for p in m.parameters(recurse=False))
+
+
+def _program_of(model: Any) -> Any:
+    return model.meta.get(_EXPORTED) if isinstance(model, fx.GraphModule) else None
+
+
+def _is_exported(model: object) -> bool:
+    """Whether ``model`` is an ExportedProgram, without importing torch.export for a model that is none."""
+    return type(model).__module__.startswith("torch.export")

@@ -1,0 +1,62 @@
+"""Branches and loops: taken and unrolled where constants decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx
+
+from qfx.frontends.torchscript.obstacle import BRANCH, LOOP
+
+if TYPE_CHECKING:
+    from qfx.frontends.torchscript.translate import Translator
+
+_MOST_ITERATIONS = 10_000
+
+
+def branch(t: Translator, node: Any, env: dict[str, Any]) -> list[Any]:
+    """``if``: by its condition, and by that one side only raises where the condition is computed."""
+    condition = env[node.input().debugName()]
+    taken, other = node.blocks()
+    if isinstance(condition, (fx.Node, Tensor)):
+        live = [block for block in (taken, other) if not _raises(block)]
+        if len(live) != 1:
+            what = "a tensor's shape" if t.is_number(condition) else "a tensor's values"
+            raise t.obstacle(f"control flow that depends on {what}", BRANCH)
+        return t.run_block(live[0], env)
+    return t.run_block(taken if condition else other, env)
+
+
+def loop(t: Translator, node: Any, env: dict[str, Any]) -> list[Any]:
+    """``for`` and ``while``."""
+    most, proceed, *carried = (env[value.debugName()] for value in node.inputs())
+    (body,) = node.blocks()
+    names = [value.debugName() for value in body.inputs()]
+    done = 0
+    while _known(t, most, proceed) and proceed and done < most:
+        if done >= _MOST_ITERATIONS:
+            raise t.obstacle(f"a loop of more than {_MOST_ITERATIONS} iterations", LOOP)
+        env.update(zip(names, [done, *carried], strict=True))
+        proceed, *carried = t.run_block(body, env)
+        done += 1
+    return carried
+
+
+def _known(t: Translator, *values: Any) -> bool:
+    if any(isinstance(value, (fx.Node, Tensor)) for value in values):
+        raise t.obstacle("a loop whose number of iterations depends on a tensor", LOOP)
+    return True
+
+
+def _raises(block: Any) -> bool:
+    """Whether every way through a block ends in an exception."""
+    for node in block.nodes():
+        if node.kind() == "prim::RaiseException":
+            return True
+        if node.kind() == "prim::If" and all(map(_raises, node.blocks())):
+            return True
+    return False
+
+
+CONTROL: dict[str, Callable[[Translator, Any, dict[str, Any]], list[Any]]] = {"prim::If": branch, "prim::Loop": loop}

@@ -1,0 +1,318 @@
+"""Runs TorchScript code on fx nodes: what depends on constants alone is computed, the rest is written to a graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from qfx.frontends.constants import join
+from qfx.frontends.torchscript import functions, hierarchy, overloads
+from qfx.frontends.torchscript.aten import ATEN, compute
+from qfx.frontends.torchscript.control import CONTROL
+from qfx.frontends.torchscript.functions import FunctionValue
+from qfx.frontends.torchscript.layers import rebuilt_layer
+from qfx.frontends.torchscript.lines import user_line
+from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
+from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, Obstacle
+from qfx.frontends.torchscript.primitives import PRIMITIVES
+from qfx.frontends.torchscript.ranks import name_of
+from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
+
+Island = Callable[[str, nn.Module], "str | None"]
+"""Why the module at a path is to stay whole, or None."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The code that runs now.
+
+    Attributes:
+        path: Path of the module that it belongs to; inside a layer of ``torch.nn``, that of the layer.
+        function: Name of the method.
+        source: The user's line that called it.
+        layer: Class of the layer that it is inside of, if it is.
+    """
+
+    path: str
+    function: str
+    source: str | None = None
+    layer: type[nn.Module] | None = None
+
+
+class Translator:
+    """Writes ``graph``; ``attributes`` holds the tensors and modules that it names.
+
+    Args:
+        tree: The model.
+        island: Which modules not to enter.
+    """
+
+    def __init__(self, tree: ModuleTree, island: Island) -> None:
+        self.tree, self.island = tree, island
+        self.graph = fx.Graph()
+        self.attributes: dict[str, Any] = {}
+        self.frames: list[Frame] = []
+        self._nodes: dict[str, fx.Node] = {}
+        self._numbers: set[fx.Node] = set()
+        self._unnamed: dict[int, tuple[Tensor, str]] = {}
+        self._here: Any = None
+
+    def run(self, arguments: Sequence[Any]) -> None:
+        """Translates the model's ``forward``.
+
+        Raises:
+            Obstacle: What the graph can't hold.
+        """
+        result = self.call_method(self.tree.root, "forward", arguments)
+        self.graph.output(result)
+        for node in reversed(self.graph.nodes):
+            node.meta.pop(ORIGIN, None)
+            if node in self._numbers and not node.users:
+                self.graph.erase_node(node)
+
+    # Calls.
+
+    def call_method(self, owner: Any, name: str, arguments: Sequence[Any]) -> Any:
+        """The result of a module's method."""
+        if not isinstance(owner, ModuleValue):
+            raise self.obstacle("a method of a class that is no nn.Module", REWRITE)
+        forward = name.partition("__")[0] == "forward"  # forward__0 is the first overload
+        reason = self.island(owner.path, owner.module) if forward and self.frames else None
+        if reason is not None:
+            return self._whole(owner, arguments, owner.module, reason)
+        layer = layer_class(owner.module) if forward else None
+        twin = rebuilt_layer(owner.module, layer)
+        if twin is not None and not self._in_layer():
+            return self._whole(owner, arguments, twin, None)
+        if not owner.module._c._has_method(name):
+            raise self.obstacle(f"a call of {name}(), which the module does not have", REWRITE)
+        with self._entered(owner, name, layer):
+            result = self.run_graph(owner.module._c._get_method(name).graph, [owner, *arguments])
+        if layer is not None and not self._in_layer() and _made_in(result, owner.path):
+            result._rename(self.graph._target_to_str(owner.path or type(owner.module).__name__))
+        return result
+
+    def call_function(self, node: Any, function: Any, arguments: Sequence[Any]) -> Any:
+        """The result of a function that the node ``node`` calls."""
+        if not isinstance(function, FunctionValue):
+            raise self.obstacle("a call of a function that is computed", REWRITE)
+        known = functions.functional(function)
+        if known is not None:
+            args, kwargs = functions.bind(known, arguments)
+            return self.emit(known, self._operands(args), self._operands(kwargs))
+        frame = replace(self.frames[-1], function=function.last, source=self.source())
+        with self._pushed(frame):
+            return self.run_graph(functions.body(node, function), arguments)
+
+    def run_graph(self, graph: Any, arguments: Sequence[Any]) -> Any:
+        """The result of a method's or function's graph."""
+        env: dict[str, Any] = {v.debugName(): x for v, x in zip(graph.inputs(), arguments, strict=False)}
+        results = self.run_block(graph, env)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run_block(self, block: Any, env: dict[str, Any]) -> list[Any]:
+        """The values that a block of nodes returns."""
+        for node in block.nodes():
+            self._step(node, env)
+        return [env[value.debugName()] for value in block.outputs()]
+
+    def _step(self, node: Any, env: dict[str, Any]) -> None:
+        before, self._here = self._here, node
+        kind, outputs = node.kind(), [value.debugName() for value in node.outputs()]
+        if kind in CONTROL:
+            values: Sequence[Any] = CONTROL[kind](self, node, env)
+        else:
+            operands = [env[value.debugName()] for value in node.inputs()]
+            value = self._evaluate(node, kind, operands)
+            values = [value] if len(outputs) == 1 else self._unpacked(value, len(outputs))
+        env.update(zip(outputs, values, strict=True))
+        self._here = before
+
+    def _unpacked(self, value: Any, count: int) -> Sequence[Any]:
+        """The ``count`` values of an operator that returns several, or none."""
+        if isinstance(value, fx.Node) and count:
+            return [self.emit(operator.getitem, (value, index)) for index in range(count)]
+        return value if count else ()
+
+    def _evaluate(self, node: Any, kind: str, operands: list[Any]) -> Any:
+        if kind == "prim::CallMethod":
+            return self.call_method(operands[0], node.s("name"), operands[1:])
+        if kind == "prim::CallFunction":
+            return self.call_function(node, operands[0], operands[1:])
+        rule = PRIMITIVES.get(kind)
+        if rule is not None:
+            return rule(self, node, operands)
+        if kind.startswith("prim::"):
+            raise self.obstacle(f"TorchScript's {kind}", REWRITE)
+        special = ATEN.get(kind)
+        if special is not None:
+            result = special(self, operands)
+            if result is not NotImplemented:
+                return result
+        return self._operator(node, kind, operands)
+
+    def _operator(self, node: Any, kind: str, operands: list[Any]) -> Any:
+        overload = overloads.overload_of(node)
+        if overload is None:
+            raise self.obstacle(f"the operator {kind}, which torch has no function for", REWRITE)
+        if not any(isinstance(value, (fx.Node, Tensor)) for value in pytree.tree_leaves(operands)):
+            return compute(self, overload, operands)
+        values = [self._operand(overload, index, value) for index, value in enumerate(operands)]
+        self._require_evaluation(overload, operands)
+        args, kwargs = overloads.arguments(overload, values)
+        origin = node.sourceRange()
+        whole = written_in_one(overload, args, origin)
+        if whole is not None:
+            return self.emit(*whole)
+        made = self.emit(overload, args, kwargs)
+        made.meta.update({"alias": spelling(overload, origin), ORIGIN: origin})
+        return made
+
+    def _require_evaluation(self, overload: Any, operands: list[Any]) -> None:
+        if overload._opname == "batch_norm" and operands[5] is True and operands[3] is not None:
+            raise self.obstacle("a batch norm that was traced in training mode", EVAL)
+
+    def _whole(self, owner: ModuleValue, arguments: Sequence[Any], module: nn.Module, reason: str | None) -> fx.Node:
+        """A call of a module that is not entered."""
+        self.attributes[owner.path] = module
+        with self._entered(owner, "forward", class_of(owner.module) or type(module)):
+            node = self.graph.call_module(owner.path, self._operands(tuple(arguments)))
+            self._place(node)
+        if reason is not None:
+            node.meta["island_reason"] = reason
+        return node
+
+    # Writing nodes.
+
+    def emit(self, target: Any, args: Any, kwargs: Mapping[str, Any] | None = None, *, number: bool = False) -> fx.Node:
+        """A node that calls ``target``; a ``number`` is one that goes when nothing reads it."""
+        node = self.graph.create_node("call_function", target, args, dict(kwargs or {}), name=name_of(target))
+        if number:
+            self._numbers.add(node)
+        self._place(node)
+        return node
+
+    def method(self, name: str, *args: Any) -> fx.Node:
+        """A node with the number that a method of a tensor returns."""
+        node = self.graph.call_method(name, args)
+        self._numbers.add(node)
+        self._place(node)
+        return node
+
+    def is_number(self, value: object) -> bool:
+        """Whether ``value`` is a node that computes a number or a shape."""
+        return value in self._numbers if isinstance(value, fx.Node) else False
+
+    def attribute(self, owner: Any, name: str) -> Any:
+        """The value of ``owner.name``; tensors as ``get_attr`` nodes."""
+        if not isinstance(owner, ModuleValue):
+            raise self.obstacle(f"the attribute {name} of a class that is no nn.Module", REWRITE)
+        return self.wrap(self.tree.attribute(owner, name), join(owner.path, name))
+
+    def wrap(self, value: Any, path: str) -> Any:
+        """``value`` with every tensor in it as the ``get_attr`` node under ``path``, or beside it."""
+        if isinstance(value, Tensor):
+            return self._get_attr(value, path)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.wrap(item, f"{path}_{index}") for index, item in enumerate(value))
+        if isinstance(value, dict):
+            return {key: self.wrap(item, f"{path}_{key}") for key, item in value.items()}
+        return value
+
+    def _get_attr(self, tensor: Tensor, path: str) -> fx.Node:
+        base, suffix = path, 0
+        while self.attributes.setdefault(path, tensor) is not tensor:
+            suffix += 1
+            path = f"{base}_{suffix}"
+        if path not in self._nodes:
+            node = self._nodes[path] = self.graph.create_node("get_attr", path)
+            node.meta.update(module_path=path.rpartition(".")[0], source=None, rank=tensor.dim())
+        return self._nodes[path]
+
+    def _operand(self, overload: Any, index: int, value: Any) -> Any:
+        """An argument of an operator; a constant that nothing names gets the operator's name and its part in it."""
+        schema = overload._schema.arguments
+        argument = schema[min(index, len(schema) - 1)]
+        if isinstance(value, (bool, int, float)) and overloads.takes_tensor(argument):
+            value = value if overload._opname in overloads.NUMBERS_FOR_TENSORS else torch.tensor(value)
+        return self._named(value, overload._opname.strip("_"), argument.name)
+
+    def _operands(self, values: Any) -> Any:
+        return self._named(values, "constant", "value")
+
+    def _named(self, values: Any, owner: str, name: str) -> Any:
+        def named(value: Tensor) -> fx.Node:
+            if id(value) not in self._unnamed:
+                self._unnamed[id(value)] = (
+                    value,
+                    join(self.frames[-1].path, f"{owner}_{self._free(owner, name)}.{name}"),
+                )
+            return self._get_attr(*self._unnamed[id(value)])
+
+        return pytree.tree_map_only(Tensor, named, values)
+
+    def _free(self, owner: str, name: str) -> int:
+        """The first number of an unnamed constant's owner of which this part is not taken."""
+        path, index = self.frames[-1].path, 0
+        while join(path, f"{owner}_{index}.{name}") in self.attributes:
+            index += 1
+        return index
+
+    def _place(self, node: fx.Node) -> None:
+        frame = self.frames[-1]
+        path, layer = (frame.path, frame.layer) if self._here is None else hierarchy.place(self._here, frame)
+        node.meta.update(module_path=path, source=self.source())
+        if layer is not None:
+            node.meta["module_class"] = layer
+
+    # Where the code is.
+
+    def source(self) -> str | None:
+        """The innermost line of the user's that runs now."""
+        frame = self.frames[-1] if self.frames else None
+        if frame is None or self._here is None:
+            return None
+        nodes = [self._here, *(value.node() for value in reversed(list(self._here.inputs())))]
+        nodes = nodes if self._here.kind() == "prim::SetAttr" else nodes[:1]  # which has no place of its own
+        lines = (user_line(node, frame.function) for node in nodes)
+        return next((line for line in lines if line is not None), frame.source)
+
+    def obstacle(self, construct: str, remedy: str) -> Obstacle:
+        """An obstacle at the code that runs now."""
+        return Obstacle(construct, remedy, self.source())
+
+    @contextmanager
+    def _entered(self, owner: ModuleValue, name: str, layer: type[nn.Module] | None) -> Iterator[None]:
+        top = self.frames[-1] if self.frames else None
+        if top is not None and top.layer is not None:
+            frame = replace(top, function=name, source=self.source())
+        else:
+            frame = Frame(owner.path, name, self.source(), layer)
+        with self._pushed(frame):
+            try:
+                yield
+            except Obstacle as obstacle:
+                if obstacle.path is None and name.partition("__")[0] == "forward":
+                    obstacle.path = owner.path
+                raise
+
+    @contextmanager
+    def _pushed(self, frame: Frame) -> Iterator[None]:
+        self.frames.append(frame)
+        yield
+        self.frames.pop()
+
+    def _in_layer(self) -> bool:
+        return bool(self.frames) and self.frames[-1].layer is not None
+
+
+def _made_in(result: Any, path: str) -> bool:
+    is_call = isinstance(result, fx.Node) and result.op == "call_function"
+    return is_call and result.meta.get("module_path") == path

@@ -1,0 +1,386 @@
+#include "conv/matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "conv/problem.h"
+#include "conv/select.h"
+#include "core/nest.h"
+#include "core/requant.h"
+#include "core/split.h"
+
+namespace qfx {
+namespace conv {
+namespace {
+
+constexpr int64_t kSlabColumns = 64;       // of y, packed before x passes over them
+constexpr int64_t kCopyBytes = 32 * 1024;  // of x, widened at a time
+constexpr int64_t kSlack = 64;
+
+enum Operand { kX, kY, kOut };
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+int64_t align(int64_t bytes) {
+  return ceil_div(bytes, 64) * 64;
+}
+
+std::string shown(const MatmulShape& s, int64_t count) {
+  return std::to_string(count) + " x [" + std::to_string(s.m) + ", " + std::to_string(s.k) + "] @ [" +
+         std::to_string(s.k) + ", " + std::to_string(s.n) + "]";
+}
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw std::invalid_argument("matmul: " + what);
+}
+
+int64_t largest(int32_t zero_point) {
+  return std::max(zero_point, 255 - zero_point);
+}
+
+void check(const MatmulQuant& q, const MatmulShape& s) {
+  const auto is_code = [](int32_t v) { return v >= 0 && v <= 255; };
+  require(is_code(q.x_zero_point) && is_code(q.y_zero_point) && is_code(q.zero_point), "a zero point outside 0..255");
+  require(is_code(q.lo) && is_code(q.hi) && q.lo <= q.hi, "the clamp is not a range within 0..255");
+  require(q.lut.empty() || q.lut.size() == 256, "the table has not 256 entries");
+  require(s.m >= 0 && s.k >= 0 && s.n >= 0, "a negative dimension");
+  const size_t rank = s.batch.size();
+  require(s.x_batch.size() == rank && s.y_batch.size() == rank && s.out_batch.size() == rank,
+          "strides of another rank than the batch");
+  require(s.x_row >= (s.m > 1 ? s.k : 0) && s.out_row >= (s.m > 1 ? s.n : 0), "rows that overlap");
+  require(s.k <= std::numeric_limits<int32_t>::max() / (largest(q.x_zero_point) * largest(q.y_zero_point)),
+          "sums of " + std::to_string(s.k) + " products could leave s32");
+}
+
+// Matrices of one batch dim that lie below each other and share y are one matrix.
+void merge_rows(MatmulShape& s) {
+  while (!s.batch.empty()) {
+    const int64_t size = s.batch.back();
+    if (size != 1) {
+      if (s.m == 1) s.x_row = s.x_batch.back(), s.out_row = s.out_batch.back();
+      const bool below = s.x_batch.back() == s.m * s.x_row && s.out_batch.back() == s.m * s.out_row;
+      if (s.y_batch.back() != 0 || !below) return;
+    }
+    s.m *= size;
+    for (auto* list : {&s.batch, &s.x_batch, &s.y_batch, &s.out_batch}) list->pop_back();
+  }
+}
+
+class MatmulWork : public Work {
+ public:
+  MatmulWork(const MatmulQuant& quant, MatmulShape shape) : quant_(quant), shape_(std::move(shape)) {
+    check(quant_, shape_);
+    merge_rows(shape_);
+    batch_ = collapse<3>(shape_.batch, {shape_.x_batch, shape_.y_batch, shape_.out_batch});
+    count_ = batch_.count();
+  }
+
+  int64_t cost() const noexcept override {
+    const MatmulShape& s = shape_;
+    return count_ * (s.m * s.n * s.k + s.m * s.k + s.k * s.n + s.m * s.n);
+  }
+
+ protected:
+  size_t element() const noexcept { return quant_.f32_output ? sizeof(float) : 1; }
+
+  MatmulQuant quant_;
+  MatmulShape shape_;
+  Nest<3> batch_;
+  int64_t count_ = 0;
+};
+
+class ScalarMatmul final : public MatmulWork {
+ public:
+  using MatmulWork::MatmulWork;
+
+  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
+    const Range rows = split(count_ * shape_.m, tid, threads);
+    for_each_row(rows, batch_, shape_.m, [&](const int64_t (&offset)[3], int64_t, int64_t first, int64_t n) {
+      const auto* x = static_cast<const uint8_t*>(in[0]) + offset[kX];
+      const auto* y = static_cast<const uint8_t*>(in[1]) + offset[kY];
+      for (int64_t i = first; i < first + n; ++i) {
+        for (int64_t j = 0; j < shape_.n; ++j) {
+          const float v = static_cast<float>(sum(x + i * shape_.x_row, y + j * shape_.y_col)) * quant_.multiplier;
+          store(v, out[0], offset[kOut] + i * shape_.out_row + j);
+        }
+      }
+    });
+  }
+
+  std::string describe() const override { return "matmul_u8u8_1x1c1__scalar: " + shown(shape_, count_); }
+
+ private:
+  int32_t sum(const uint8_t* x, const uint8_t* y) const noexcept {
+    int32_t acc = 0;
+    for (int64_t i = 0; i < shape_.k; ++i)
+      acc += (x[i] - quant_.x_zero_point) * (y[i * shape_.y_row] - quant_.y_zero_point);
+    return acc;
+  }
+
+  void store(float v, void* y, int64_t at) const noexcept {
+    if (quant_.f32_output) {
+      static_cast<float*>(y)[at] = std::min(std::max(v, quant_.f32_lo), quant_.f32_hi);
+      return;
+    }
+    const uint8_t code = requantize(v, quant_.zero_point, quant_.lo, quant_.hi);
+    static_cast<uint8_t*>(y)[at] = quant_.lut.empty() ? code : quant_.lut[code];
+  }
+};
+
+Problem problem_of(const MatmulQuant& q, const MatmulShape& s) {
+  Problem p;
+  p.geometry.c_in = s.k;
+  p.geometry.c_out = s.n;
+  p.quant.x_zero_point = q.x_zero_point;
+  p.quant.f32_output = q.f32_output;
+  p.quant.zero_point = q.zero_point;
+  p.quant.lo = q.lo;
+  p.quant.hi = q.hi;
+  p.quant.f32_lo = q.f32_lo;
+  p.quant.f32_hi = q.f32_hi;
+  set_table(p, q.lut);
+  p.byte_permutes = has_byte_permutes();
+  p.bound = static_cast<double>(s.k * largest(q.x_zero_point) * largest(q.y_zero_point)) *
+            std::abs(static_cast<double>(q.multiplier));
+  return p;
+}
+
+struct Panel {
+  const GemmKernel* kernel;
+  int64_t first;    // column
+  int64_t columns;  // of y
+  int64_t weights;  // byte offset in the slab
+  int64_t vectors;  // offset into biases
+};
+
+// Panels that are packed together.
+struct Slab {
+  int64_t begin, end;  // panels
+  int64_t first, columns;
+};
+
+class GemmMatmul final : public MatmulWork {
+ public:
+  GemmMatmul(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+             std::span<const GemmKernel> kernels)
+      : MatmulWork(quant, shape), kernel_(kernel), problem_(problem_of(quant_, shape_)) {
+    epilogue_ = make_epilogue(problem_);
+    const int64_t multiple = kernel.isa == Isa::amx ? kTileSteps : 1;
+    steps_ = ceil_div(shape_.k, kernel.depth * multiple) * multiple;
+    lay_out(kernels);
+    multiplier_.assign(static_cast<size_t>(kernel.columns), quant_.multiplier);
+    // What y - 128 lacks of y - y_zero_point, as words have it: the sum of a row of x, so many times.
+    row_factor_ = kernel.bytes == 1 ? 128 - quant_.y_zero_point : 0;
+    if (kernel.bytes != 1) {
+      const int64_t rows = kCopyBytes / (shape_.k * kernel.bytes) / kernel.rows * kernel.rows;
+      copy_rows_ = std::clamp<int64_t>(rows, kernel.rows, std::max<int64_t>(kernel.rows, shape_.m));
+    }
+  }
+
+  void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
+
+  size_t scratch_bytes() const noexcept override {
+    return static_cast<size_t>(row_bias_at() + align(row_factor_ != 0 ? shape_.m * 4 : 0) + copy_bytes());
+  }
+
+  std::string describe() const override {
+    std::string text;
+    for (const Panel& panel : panels_) {
+      if (text.find(panel.kernel->name) != std::string::npos) continue;
+      text += (text.empty() ? "" : " + ") + std::string(panel.kernel->name);
+    }
+    text += ": " + shown(shape_, count_) + ", " + std::to_string(panels_.size()) + " panels";
+    if (copy_rows_ > 0) text += ", rows widened (" + std::to_string(copy_bytes()) + " bytes)";
+    return text;
+  }
+
+ private:
+  struct Place {
+    const uint8_t* x;
+    const uint8_t* y;
+    std::byte* out;
+  };
+
+  void lay_out(std::span<const GemmKernel> kernels);
+  int64_t bias_at() const noexcept { return align(slab_bytes_); }
+  int64_t row_bias_at() const noexcept { return bias_at() + align(slab_vectors_ * 4); }
+  int64_t copy_at() const noexcept { return row_bias_at() + align(row_factor_ != 0 ? shape_.m * 4 : 0); }
+  int64_t copy_bytes() const noexcept { return copy_rows_ == 0 ? 0 : copy_rows_ * shape_.k * kernel_.bytes + kSlack; }
+  Range rows_of(int64_t work_begin, int64_t work_end, int64_t start, int64_t columns) const noexcept;
+  void pack(const Slab& slab, const uint8_t* y, std::byte* scratch) const noexcept;
+  void sum_rows(const uint8_t* x, int32_t* to) const noexcept;
+  void multiply(const Slab& slab, const Place& at, Range rows, std::byte* scratch) const noexcept;
+
+  GemmKernel kernel_;
+  Problem problem_;
+  Epilogue epilogue_;
+  int64_t steps_ = 0;
+  std::vector<Panel> panels_;
+  std::vector<Slab> slabs_;
+  std::vector<float> multiplier_;
+  int64_t slab_bytes_ = 0, slab_vectors_ = 0;
+  int32_t row_factor_ = 0;
+  int64_t copy_rows_ = 0;
+};
+
+void GemmMatmul::lay_out(std::span<const GemmKernel> kernels) {
+  const int64_t width = std::max<int64_t>(1, kSlabColumns / kernel_.columns) * kernel_.columns;
+  for (int64_t first = 0; first < shape_.n; first += width) {
+    const int64_t columns = std::min(width, shape_.n - first);
+    const auto begin = static_cast<int64_t>(panels_.size());
+    int64_t weights = 0, vectors = 0;
+    for (int64_t done = 0; done < columns; done += kernel_.columns) {
+      const int64_t some = std::min<int64_t>(kernel_.columns, columns - done);
+      const GemmKernel& kernel = kernel_for(kernel_, kernels, some);
+      panels_.push_back({&kernel, first + done, some, weights, vectors});
+      weights += align(steps_ * kernel.columns * kernel.depth * kernel.bytes);
+      vectors += kernel.columns;
+    }
+    slabs_.push_back({begin, static_cast<int64_t>(panels_.size()), first, columns});
+    slab_bytes_ = std::max(slab_bytes_, weights);
+    slab_vectors_ = std::max(slab_vectors_, vectors);
+  }
+}
+
+// The rows of the columns from `start` on (of all columns of the batch) that fall into a share of the products.
+Range GemmMatmul::rows_of(int64_t work_begin, int64_t work_end, int64_t start, int64_t columns) const noexcept {
+  const auto row = [&](int64_t work) {
+    const int64_t rows = ceil_div(std::max<int64_t>(0, work - start * shape_.m), columns);
+    return std::min(shape_.m, ceil_div(rows, kernel_.rows) * kernel_.rows);
+  };
+  return {row(work_begin), row(work_end)};
+}
+
+void GemmMatmul::run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept {
+  const Range work = split(count_ * shape_.n * shape_.m, tid, threads);
+  if (work.begin == work.end) return;
+  const int64_t matrix = shape_.n * shape_.m;
+  const uint8_t* packed = nullptr;
+  const Slab* packed_slab = nullptr;
+  Cursor<3> cursor(batch_, work.begin / matrix);
+  for (int64_t b = work.begin / matrix; b * matrix < work.end; ++b, cursor.advance()) {
+    const Place at{static_cast<const uint8_t*>(in[0]) + cursor.offset[kX],
+                   static_cast<const uint8_t*>(in[1]) + cursor.offset[kY],
+                   static_cast<std::byte*>(out[0]) + cursor.offset[kOut] * static_cast<int64_t>(element())};
+    bool summed = false;
+    for (const Slab& slab : slabs_) {
+      const Range rows = rows_of(work.begin, work.end, b * shape_.n + slab.first, slab.columns);
+      if (rows.begin >= rows.end) continue;
+      if (row_factor_ != 0 && !summed) sum_rows(at.x, reinterpret_cast<int32_t*>(scratch + row_bias_at()));
+      summed = true;
+      if (at.y != packed || &slab != packed_slab) pack(slab, at.y, scratch);
+      packed = at.y, packed_slab = &slab;
+      multiply(slab, at, rows, scratch);
+    }
+  }
+}
+
+void GemmMatmul::pack(const Slab& slab, const uint8_t* y, std::byte* scratch) const noexcept {
+  auto* biases = reinterpret_cast<int32_t*>(scratch + bias_at());
+  const bool bytes = kernel_.bytes == 1;
+  const int32_t factor = (bytes ? kernel_.shift : 0) - quant_.x_zero_point;
+  const auto constant =
+      bytes ? static_cast<uint32_t>(shape_.k) * static_cast<uint32_t>(quant_.x_zero_point * (quant_.y_zero_point - 128))
+            : 0;
+  for (int64_t p = slab.begin; p < slab.end; ++p) {
+    const Panel& panel = panels_[static_cast<size_t>(p)];
+    int32_t* bias = biases + panel.vectors;
+    pack_columns(*panel.kernel, {y + panel.first * shape_.y_col, shape_.k, shape_.y_row, shape_.y_col, panel.columns},
+                 steps_, quant_.y_zero_point, scratch + panel.weights, bias);
+    for (int c = 0; c < panel.kernel->columns; ++c)
+      bias[c] = static_cast<int32_t>(static_cast<uint32_t>(factor) * static_cast<uint32_t>(bias[c]) + constant);
+  }
+}
+
+// Eight bytes at a time, as four sums of 16 bits that are emptied before they are full.
+int32_t sum_of(const uint8_t* x, int64_t n) noexcept {
+  constexpr uint64_t kLow = 0x00ff00ff00ff00ff;
+  uint32_t total = 0;
+  int64_t i = 0;
+  while (i + 8 <= n) {
+    uint64_t sums = 0;
+    for (int64_t end = std::min(n - 7, i + 8 * 128); i < end; i += 8) {
+      uint64_t eight;
+      std::memcpy(&eight, x + i, sizeof eight);
+      sums += (eight & kLow) + (eight >> 8 & kLow);
+    }
+    for (; sums != 0; sums >>= 16) total += static_cast<uint32_t>(sums & 0xffff);
+  }
+  for (; i < n; ++i) total += x[i];
+  return static_cast<int32_t>(total);
+}
+
+void GemmMatmul::sum_rows(const uint8_t* x, int32_t* to) const noexcept {
+  for (int64_t i = 0; i < shape_.m; ++i) to[i] = row_factor_ * sum_of(x + i * shape_.x_row, shape_.k);
+}
+
+void widen(const uint8_t* x, int64_t row, int64_t rows, int64_t k, int16_t* to) noexcept {
+  for (int64_t i = 0; i < rows; ++i, x += row, to += k)
+    for (int64_t c = 0; c < k; ++c) to[c] = x[c];
+}
+
+void GemmMatmul::multiply(const Slab& slab, const Place& at, Range rows, std::byte* scratch) const noexcept {
+  const int64_t taps[1] = {0};
+  const auto* row_bias = reinterpret_cast<const int32_t*>(scratch + row_bias_at());
+  const auto* biases = reinterpret_cast<const int32_t*>(scratch + bias_at());
+  const int64_t block = copy_rows_ > 0 ? copy_rows_ : rows.end - rows.begin;
+  for (int64_t first = rows.begin; first < rows.end; first += block) {
+    const int64_t count = std::min(block, rows.end - first);
+    const uint8_t* x = at.x + first * shape_.x_row;
+    GemmTile tile;
+    tile.a = reinterpret_cast<const std::byte*>(x);
+    tile.a_row = shape_.x_row;
+    if (copy_rows_ > 0) {
+      std::byte* copy = scratch + copy_at();
+      widen(x, shape_.x_row, count, shape_.k, reinterpret_cast<int16_t*>(copy));
+      tile.a = copy;
+      tile.a_row = shape_.k * kernel_.bytes;
+    }
+    tile.taps = taps;
+    tile.tap_count = 1;
+    tile.steps = steps_;
+    for (int64_t p = slab.begin; p < slab.end; ++p) {
+      const Panel& panel = panels_[static_cast<size_t>(p)];
+      tile.b = scratch + panel.weights;
+      tile.bias = biases + panel.vectors;
+      tile.out.y = at.out + (first * shape_.out_row + panel.first) * static_cast<int64_t>(element());
+      tile.out.y_row = shape_.out_row;
+      tile.out.row_bias = row_factor_ != 0 ? row_bias + first : nullptr;
+      tile.out.multiplier = multiplier_.data();
+      tile.out.columns = panel.columns;
+      tile.out.epilogue = &epilogue_;
+      panel.kernel->run(tile, count);
+    }
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Work> plan_matmul_gemm(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+                                       std::span<const GemmKernel> kernels) {
+  if (shape.k == 0) return plan_matmul_scalar(quant, shape);
+  return std::make_unique<GemmMatmul>(kernel, quant, shape, kernels);
+}
+
+std::unique_ptr<Work> plan_matmul_scalar(const MatmulQuant& quant, const MatmulShape& shape) {
+  return std::make_unique<ScalarMatmul>(quant, shape);
+}
+
+}  // namespace conv
+
+std::unique_ptr<Work> plan_matmul(const MatmulQuant& quant, const MatmulShape& shape, Isa isa) {
+  if (shape.k == 0 || shape.n == 0) return conv::plan_matmul_scalar(quant, shape);
+  conv::check(quant, shape);
+  const conv::Problem problem = conv::problem_of(quant, shape);
+  const auto* kernel = conv::select_gemm(conv::gemm_kernels(), problem, isa);
+  return kernel == nullptr ? conv::plan_matmul_scalar(quant, shape) : conv::plan_matmul_gemm(*kernel, quant, shape);
+}
+
+}  // namespace qfx

@@ -1,0 +1,68 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "conv/gemm.h"
+#include "core/isa.h"
+#include "core/work.h"
+
+namespace qfx {
+
+// acc = sum over k of (x - x_zero_point) * (y - y_zero_point)          exact, s32
+// v   = float(acc) * multiplier
+// u8 output:  lut[requantize(v, zero_point, lo, hi)]      (lut absent: the identity)
+// f32 output: min(max(v, f32_lo), f32_hi)
+struct MatmulQuant {
+  int32_t x_zero_point = 0;
+  int32_t y_zero_point = 0;
+  float multiplier = 0.0f;
+  bool f32_output = false;
+  int32_t zero_point = 0;
+  int32_t lo = 0;
+  int32_t hi = 255;
+  float f32_lo = -__builtin_inff();
+  float f32_hi = __builtin_inff();
+  std::vector<uint8_t> lut;  // 256 entries, or empty
+};
+
+// Distances between neighbours in elements. Those of k in x and of n in the result are 1.
+struct MatmulShape {
+  int64_t m = 0, k = 0, n = 0;
+  int64_t x_row = 0;             // >= k
+  int64_t y_row = 0, y_col = 0;  // between neighbours along k and along n
+  int64_t out_row = 0;           // >= n
+  std::vector<int64_t> batch;    // sizes of the batch dims; an operand that is broadcast along one has stride 0 there
+  std::vector<int64_t> x_batch, y_batch, out_batch;
+};
+
+// Matrix products of u8 operands. Work::run takes in = {x, y}, out = {result}; x may be read up to 64 bytes past its
+// last element. Throws std::invalid_argument for what could not be computed exactly.
+std::unique_ptr<Work> plan_matmul(const MatmulQuant& quant, const MatmulShape& shape, Isa isa);
+
+namespace conv {
+
+// The same with that kernel: x is its activations, and y is packed as its weights while it runs.
+std::unique_ptr<Work> plan_matmul_gemm(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+                                       std::span<const GemmKernel> kernels = gemm_kernels());
+
+// The simple loops that define the result.
+std::unique_ptr<Work> plan_matmul_scalar(const MatmulQuant& quant, const MatmulShape& shape);
+
+// A matrix of u8 values to be packed as weights.
+struct MatmulColumns {
+  const uint8_t* y;  // of the first column
+  int64_t k;
+  int64_t row;  // elements between neighbours along k
+  int64_t col;  // between columns
+  int64_t columns;
+};
+
+// Packs columns for `kernel` into `steps` steps: y - 128 as s8, or y - zero_point as s16. sums[i]: of column i as
+// packed. Columns and steps that are left over are zero.
+void pack_columns(const GemmKernel& kernel, const MatmulColumns& from, int64_t steps, int32_t zero_point, std::byte* to,
+                  int32_t* sums) noexcept;
+
+}  // namespace conv
+}  // namespace qfx

@@ -1,0 +1,132 @@
+#include "conv/matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+// Where each dim of [batch..., rows, columns] lies in memory; the identity where the attribute is absent.
+std::vector<size_t> places(const StepView& s, const char* name, size_t rank) {
+  Dims given = s.ints(name);
+  if (given.empty())
+    for (size_t i = 0; i < rank; ++i) given.push_back(static_cast<int64_t>(i));
+  std::vector<size_t> at;
+  for (const int64_t d : given) {
+    s.require(d >= 0 && d < static_cast<int64_t>(rank) && std::count(given.begin(), given.end(), d) == 1,
+              std::string("'") + name + "' is not a permutation");
+    at.push_back(static_cast<size_t>(d));
+  }
+  s.require(at.size() == rank, std::string("'") + name + "' has not one entry a dimension");
+  return at;
+}
+
+struct MatmulParams {
+  MatmulQuant quant;
+  std::vector<size_t> x, y, out;
+
+  explicit MatmulParams(const StepView& s) {
+    const size_t rank = s.input(0).rank();
+    s.require(rank >= 2 && s.input(1).rank() == rank && s.output().rank() == rank,
+              "operands and result are of one rank, 2 at least");
+    x = places(s, "x_perm", rank);
+    y = places(s, "y_perm", rank);
+    out = places(s, "perm", rank);
+    s.require(x.back() + 1 == rank && out.back() + 1 == rank, "the last dim of x and of the result is last in memory");
+    parse_quant(s);
+  }
+
+  void parse_quant(const StepView& s) {
+    quant.x_zero_point = s.zero_point("x_zero_point");
+    quant.y_zero_point = s.zero_point("y_zero_point");
+    quant.multiplier = s.multiplier("multiplier");
+    quant.f32_output = s.integer("f32_output", 0) != 0;
+    s.require(s.output().dtype == (quant.f32_output ? DType::f32 : DType::u8),
+              "the output's dtype does not fit 'f32_output'");
+    s.require(quant.f32_output || s.has_ints("zero_point"), "u8 output needs 'zero_point'");
+    quant.zero_point = s.zero_point("zero_point");
+    s.clamp(&quant.lo, &quant.hi);
+    const float infinity = std::numeric_limits<float>::infinity();
+    const std::vector<double> bounds = s.floats("f32_clamp", {-infinity, infinity});
+    s.require(!std::isnan(bounds[0]) && !std::isnan(bounds[1]), "'f32_clamp' is NaN");
+    quant.f32_lo = static_cast<float>(bounds[0]);
+    quant.f32_hi = static_cast<float>(bounds[1]);
+    const auto lut = s.data<uint8_t>("lut", 256);
+    s.require(lut.empty() || !quant.f32_output, "a 'lut' needs u8 output");
+    quant.lut.assign(lut.begin(), lut.end());
+  }
+};
+
+class CodedMatmulStep : public StepKernel {
+ public:
+  using Params = MatmulParams;
+  CodedMatmulStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    const Dims &a = in.inputs[0], &b = in.inputs[1];
+    const size_t rank = a.size();
+    Dims y(rank);
+    for (size_t i = 0; i < rank; ++i) {
+      const int64_t from_x = a[p_.x[i]], from_y = b[p_.y[i]];
+      const bool same = i + 2 >= rank || from_x == from_y || from_x == 1 || from_y == 1;
+      if (!same) fail(a, b);
+      y[p_.out[i]] = i + 1 == rank ? from_y : (i + 2 == rank || from_y == 1 ? from_x : from_y);
+    }
+    if (a[p_.x[rank - 1]] != b[p_.y[rank - 2]]) fail(a, b);
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims &a = in.inputs[0], &b = in.inputs[1];
+    const Dims sa = dense_strides(a), sb = dense_strides(b), sy = dense_strides(y);
+    const size_t rank = a.size(), row = rank - 2, column = rank - 1;
+    MatmulShape s;
+    s.m = a[p_.x[row]];
+    s.k = a[p_.x[column]];
+    s.n = b[p_.y[column]];
+    s.x_row = sa[p_.x[row]];
+    s.y_row = sb[p_.y[row]];
+    s.y_col = sb[p_.y[column]];
+    s.out_row = sy[p_.out[row]];
+    for (size_t i = 0; i < row; ++i) {
+      s.batch.push_back(y[p_.out[i]]);
+      s.x_batch.push_back(a[p_.x[i]] == 1 ? 0 : sa[p_.x[i]]);
+      s.y_batch.push_back(b[p_.y[i]] == 1 ? 0 : sb[p_.y[i]]);
+      s.out_batch.push_back(sy[p_.out[i]]);
+    }
+    return {plan_matmul(p_.quant, s, isa_), 0, nullptr};
+  }
+
+ private:
+  [[noreturn]] static void fail(const Dims& a, const Dims& b) {
+    throw std::invalid_argument("shapes " + to_string(a) + " and " + to_string(b) + " do not multiply");
+  }
+
+  Params p_;
+  Isa isa_;
+};
+
+}  // namespace
+
+std::vector<OpRow> matmul_rows() {
+  using K = AttributeKind;
+  return {op_row<CodedMatmulStep>("matmul", 2, 2, Types::u8_any,
+                                  {{"x_perm", K::integer, Attribute::kAny, false},
+                                   {"y_perm", K::integer, Attribute::kAny, false},
+                                   {"perm", K::integer, Attribute::kAny, false},
+                                   {"x_zero_point", K::integer},
+                                   {"y_zero_point", K::integer},
+                                   {"zero_point", K::integer, 1, false},
+                                   {"clamp", K::integer, 2, false},
+                                   {"f32_output", K::integer, 1, false},
+                                   {"f32_clamp", K::number, 2, false},
+                                   {"multiplier", K::number},
+                                   {"lut", K::constant, 1, false}})};
+}
+
+}  // namespace qfx

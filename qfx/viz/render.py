@@ -1,0 +1,80 @@
+"""Running Graphviz: pip's graphviz-pure or a system's dot, whichever is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from qfx.errors import QfxError
+
+_PROGRAMS = ("graphviz-pure", "dot")
+_SECONDS = 120
+FORMATS = ("svg", "png", "pdf")
+"""What a renderer makes; pdf only a system's dot."""
+
+
+def renderer(name: str | None = None) -> str:
+    """Path of the program that lays out and draws.
+
+    Args:
+        name: ``"graphviz-pure"`` or ``"dot"``; None: the first of them that is there.
+
+    Raises:
+        QfxError: There is none.
+    """
+    beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    for program in (name,) if name else _PROGRAMS:
+        found = shutil.which(program, path=beside)
+        if found:
+            return found
+    wanted = name or "Graphviz's program dot"
+    raise QfxError(
+        f"{wanted} is needed to draw, and is not on PATH.",
+        remedy="pip install graphviz-pure, or install Graphviz (Debian: apt install graphviz), or draw a .dot.",
+    )
+
+
+def render(source: str, form: str, program: str | None = None) -> bytes:
+    """A picture of ``source``.
+
+    Args:
+        source: In Graphviz's language.
+        form: ``"svg"``, ``"png"`` or ``"pdf"``.
+        program: As ``name`` of :func:`renderer`.
+
+    Raises:
+        QfxError: No program is there, it can't make this format, it fails, or it takes longer than two minutes.
+    """
+    if program is None and form == "pdf":
+        program = "dot"
+    command = [renderer(program), "-Kdot", f"-T{form}"]
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise QfxError(
+            f"{Path(command[0]).name} did not finish in {_SECONDS} seconds.",
+            why="Graphs whose values are read far from where they are made take long to lay out.",
+            remedy="Draw with clusters=True, at a level of fewer nodes (level='int8'), or only a part of the model.",
+        ) from error
+    except OSError as error:
+        raise _failed(command[0], form, str(error)) from error
+    if done.returncode or not done.stdout:
+        raise _failed(command[0], form, done.stderr.decode(errors="replace"))
+    return done.stdout
+
+
+def inline_svg(source: str) -> str:
+    """A picture as an element of a page: without the XML file's head, comments, and links."""
+    svg = render(source, "svg").decode()
+    svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r"\s*<title>[^<]*</title>", "", svg)
+
+
+def _failed(program: str, form: str, said: str) -> QfxError:
+    first, *_ = [*said.strip().splitlines(), "nothing"]
+    remedy = "Draw to .svg or .png, or install Graphviz (Debian: apt install graphviz)."
+    return QfxError(f"{Path(program).name} could not draw {form}.", why=f"It says: {first}", remedy=remedy)
