@@ -287,14 +287,20 @@ def _capture(
 
 
 def spellings(
-    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any = None, *, strict: bool = False
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any],
+    example_inputs: Any = None,
+    *,
+    strict: bool = False,
+    frontend: str = "auto",
 ) -> dict[str, Spelling]:
     """How entries of a qconfig_dict name each op of ``model``, by the op's name in the graph before anything is fused.
 
     Arguments and errors as in :func:`prepare_fx`.
     """
+    model = as_module(model)
     require_float_model(model)
-    captured = _capture(model, parse_qconfig_dict(qconfig_dict), example_inputs, strict)
+    captured = _capture(model, parse_qconfig_dict(qconfig_dict), example_inputs, strict, frontend)
     spelled = _spelled(model, captured.graph)
     return spellings_of(_normal(model, captured, example_inputs).graph, spelled)
 

@@ -71,6 +71,15 @@ def test_what_is_no_float_model_is_told(make: Callable[[], Any], call: Callable[
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "class"])
+def test_a_module_with_a_name_that_code_cannot_have_is_told(name: str) -> None:
+    model = nn.Sequential(nn.ModuleDict({name: nn.Linear(4, 4)}))
+    with pytest.raises(qfx.InputError) as caught:
+        qfx.prepare_fx(model, DEFAULT)
+    assert name in (caught.value.where or "")
+    assert caught.value.remedy
+
+
 def test_a_key_that_can_be_no_key_is_told() -> None:
     with pytest.raises(qfx.QConfigError, match="object_type"):
         qfx.prepare_fx(nn.Linear(4, 4), {"object_type": [([1], None)]})

@@ -37,6 +37,7 @@ def sensitivity(
     calibration: Calibration | None = None,
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
+    frontend: str = "auto",
 ) -> Sensitivity:
     """Rank the nodes of ``model`` by what quantizing each costs.
 
@@ -54,7 +55,7 @@ def sensitivity(
         nodes: Names of nodes, or paths of modules with all that is in them, to look at; everything when left out.
         calibration: What to calibrate with; ``data`` when left out.
         bias_correction: As for ``quantize_fx``.
-        adaptive_rounding: As for ``quantize_fx``.
+        adaptive_rounding, frontend: As for ``quantize_fx``.
 
     Returns:
         One record a quantized input, op, or group of values that share their range between several layers.
@@ -67,10 +68,15 @@ def sensitivity(
     if not batches:
         raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
     prepared = prepare_fx(
-        model, qconfig_dict, batches[0], bias_correction=bias_correction, adaptive_rounding=adaptive_rounding
+        model,
+        qconfig_dict,
+        batches[0],
+        bias_correction=bias_correction,
+        adaptive_rounding=adaptive_rounding,
+        frontend=frontend,
     )
     calibrate(prepared, batches if calibration is None else calibration)
-    study = Study.of(prepared, convert_fx(prepared), spellings(model, qconfig_dict, batches[0]))
+    study = Study.of(prepared, convert_fx(prepared), spellings(model, qconfig_dict, batches[0], frontend=frontend))
     records = study.measure(batches, study.chosen(nodes), metric)
     return Sensitivity(
         records,

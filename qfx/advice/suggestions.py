@@ -164,6 +164,7 @@ class _Trial:
     batches: Collection[Any]
     calibration: Calibration
     recovery: Recovery
+    frontend: str
     prepared: PreparedModel
     study: Study
     records: dict[str, NodeSensitivity]
@@ -187,23 +188,24 @@ class _Trial:
         batches = list(as_batches(data))
         if not batches:
             raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
-        spelled = spellings(model, _islands(quantized), batches[0])
+        frontend = quantized.info.get("frontend", "auto")
+        spelled = spellings(model, _islands(quantized), batches[0], frontend=frontend)
         rules = dict(qconfig_dict_of(quantized, spelled) if qconfig_dict is None else qconfig_dict)
         for border in ("input_quantized_idxs", "output_quantized_idxs"):  # floats go in and come out of every trial
             rules.pop(border, None)
         recovery = quantized.info.get("recovery", Recovery())
         fed: Calibration = batches if calibration is None else calibration
-        prepared = _prepared(model, rules, batches, fed, recovery)
+        prepared = _prepared(model, rules, batches, fed, recovery, frontend)
         study = Study.of(prepared, convert_fx(prepared), spelled)
         records = {r.name: r for r in study.measure(batches, study.units, None)}
         floats = study.simulation.run(study.inputs(batches[0], 0), ())
-        trial = cls(model, rules, batches, fed, recovery, prepared, study, records, floats, math.nan)
+        trial = cls(model, rules, batches, fed, recovery, frontend, prepared, study, records, floats, math.nan)
         return replace(trial, before=sqnr(trial.loss({})))
 
     def loss(self, entry: Entry) -> float:
         """Noise to signal of the model converted with ``entry``."""
         rules = merge_qconfig_dict(self.qconfig_dict, entry)
-        prepared = _prepared(self.model, rules, self.batches, self.calibration, self.recovery)
+        prepared = _prepared(self.model, rules, self.batches, self.calibration, self.recovery, self.frontend)
         model, score = convert_fx(prepared), Score()
         for index, batch in enumerate(self.batches):
             inputs = self.study.inputs(batch, index)
@@ -212,7 +214,12 @@ class _Trial:
 
 
 def _prepared(
-    model: nn.Module, rules: Mapping[str, Any], batches: Collection[Any], fed: Calibration, recovery: Recovery
+    model: nn.Module,
+    rules: Mapping[str, Any],
+    batches: Collection[Any],
+    fed: Calibration,
+    recovery: Recovery,
+    frontend: str,
 ) -> PreparedModel:
     prepared = prepare_fx(
         model,
@@ -220,6 +227,7 @@ def _prepared(
         next(iter(batches)),
         bias_correction=recovery.bias_correction,
         adaptive_rounding=recovery.adaptive_rounding,
+        frontend=frontend,
     )
     calibrate(prepared, fed)
     return prepared

@@ -25,8 +25,8 @@ from qfx.comparison.measure import Deviating
 from qfx.comparison.records import Comparison, NodeComparison
 from qfx.errors import InputError
 from qfx.frontends.accepted import require_float_model
+from qfx.frontends.select import as_module, capture
 from qfx.frontends.shapes import propagate_shapes, record_shapes
-from qfx.frontends.symbolic import capture
 from qfx.inputs import as_float32, is_foreign_array
 from qfx.ir.module import bind_placeholders
 from qfx.ir.types import QParams
@@ -172,9 +172,9 @@ class _Compared:
             if any(isinstance(m, FakeQuantizeBase) for m in reference.modules()):
                 rounded = fake_quantized_copy(reference)
         else:
-            require_float_model(reference)
-            assert isinstance(reference, nn.Module)
-            gm = _float_graph(reference, model, inputs)
+            module = as_module(reference)
+            require_float_model(module)
+            gm = _float_graph(module, model, inputs)
             root, graph, matched = gm, gm.graph, _matched(points, gm.graph)
         if not any(p.name in matched for p in points if p.op != "input"):
             raise InputError(
@@ -248,8 +248,14 @@ def _float_graph(reference: nn.Module, model: QuantizedModel, inputs: tuple[Any,
     placeholders = model.graph.find_nodes(op="placeholder")
     opaque = [str(n.target) for n in model.graph.find_nodes(op="call_module")]
     names = [str(n.target) for n in placeholders]
-    captured = capture(reference, non_traceable_module_name=opaque, inputs=names).float()
     named = dict(zip(names, inputs, strict=True))
+    captured = capture(
+        reference,
+        frontend=model.info.get("frontend", "auto"),
+        example=((), named),
+        non_traceable_module_name=opaque,
+        inputs=names,
+    ).float()
     gm = pipeline.run(pipeline.NORMALIZE, record_shapes(captured, (), named))
     _assign_qconfigs(gm.graph, model.graph)
     return pipeline.run(pipeline.FUSE, propagate_shapes(gm, bind_placeholders(gm.graph, (), named)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -32,9 +34,23 @@ def require_float_model(model: object) -> None:
             raise InputError(f"The model, {type(model).__name__}, {what}.", remedy=remedy)
     if hasattr(model, "_orig_mod"):  # torch.compile's class, whose import takes seconds
         raise InputError("The model was wrapped by torch.compile.", remedy="Pass the module before torch.compile.")
+    for path, _ in model.named_modules():
+        _require_path(path)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         where = name.rpartition(".")[0]
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise InputError(
                 f"The model's {name!r} has no shape yet.", where=where, remedy="Run the float model once on an input."
+            )
+
+
+def _require_path(path: str) -> None:
+    """Raise for a name that can't stand in the Python code that torch.fx writes for a graph."""
+    for name in path.split("."):
+        if keyword.iskeyword(name) or not name.isprintable() or any(c in name for c in '"\\'):
+            raise InputError(
+                f"There is a module named {name!r}.",
+                where=path,
+                why="Graphs become Python code, in which it can't be named so.",
+                remedy="Give it another name: one that is no Python keyword, without quotes and backslashes.",
             )

@@ -56,7 +56,7 @@ def write_report(
         float_model: What it was made from, float or prepared. With ``data``, the page tells the error of each node.
         data: Float inputs: batches as for calibration, or one batch that is a tensor or a dict. With them the page
             shows how values are distributed, and the time of each node for the first batch.
-        suggestions: Objects with ``text`` and ``entry``, shown in this order.
+        suggestions: What :func:`qfx.suggest` found, shown in this order: its ``text`` and ``code``.
         title: What the page is called; left out, the float model's class, or the file's name.
 
     Returns:
@@ -108,12 +108,8 @@ def _content(
         "heat": list(palette.HEAT),
         "cards": _cards(model, nodes, measured),
         "about": _about(model),
-        "suggestions": [{"text": str(s.text), "entry": _entry(getattr(s, "entry", None))} for s in suggestions],
+        "suggestions": [{"text": str(s.text), "entry": str(s.code)} for s in suggestions],
     }
-
-
-def _entry(entry: Any) -> str:
-    return "" if entry is None else entry if isinstance(entry, str) else repr(entry)
 
 
 def _cards(model: QuantizedModel, nodes: Sequence[dict[str, Any]], measured: Measured) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, _, qmodel = residual()
-    advice = SimpleNamespace(text="Keep <conv1> float.", entry='("module_name", [("conv1", None)])')
+    advice = SimpleNamespace(text="Keep <conv1> float.", code='("module_name", [("conv1", None)])')
     path = tmp_path_factory.mktemp("page") / "report.html"
     return qfx.write_report(path, qmodel, float_model=model, data=[images()], suggestions=[advice])
 
