@@ -6,9 +6,6 @@ import concurrent.futures
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ from qfx.cli.jobs import read_jobs
 from qfx.cli.workers import WorkerDied, Workers
 from qfx.errors import InputError
 from qfx.file.model import load
-
-ROOT = Path(__file__).parents[2]
+from tests.cli.processes import finished, start, wait_until_started
 
 GOOD = """
 [defaults]
@@ -199,22 +195,13 @@ def test_the_command_survives_killed_workers(folder: Path, capsys: pytest.Captur
 def test_after_ctrl_c_it_goes_on_where_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     waiting = '[[job]]\nmodel = "cli_models:waits"\noutput = "w.qfx"\n'
     Path("jobs.toml").write_text(GOOD + waiting)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
-    command = [sys.executable, "-m", "qfx", "batch", "jobs.toml", "--workers", "1"]
-    process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=folder
-    )
-    end = time.monotonic() + 60
-    while not Path("started").exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    process = start("batch", "jobs.toml", "--workers", "1", start_new_session=True)
+    wait_until_started()
     assert main(["batch", "jobs.toml"]) == 1
     assert "Another qfx batch" in capsys.readouterr().err
     os.killpg(process.pid, signal.SIGINT)
-    try:
-        _, told = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    code, told = finished(process)
+    assert code == 130
     assert told == "qfx batch: interrupted; 2 of 3 jobs are done; run it again to go on\n"
     assert not [p for p in folder.iterdir() if ".part" in p.name]
     Path("jobs.toml").write_text(GOOD)

@@ -7,40 +7,20 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qfx.cli import main
 from qfx.cli.main import COMMANDS
-
-ROOT = Path(__file__).parents[2]
-
-
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.getcwd()}"}
-    command = [sys.executable, "-m", "qfx", *arguments]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **options)
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Status and what went to stderr."""
-    try:
-        _, told = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return process.returncode, told
+from tests.cli.processes import ROOT, finished, start, wait_until_started
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_one_line_and_no_file(folder: Path, signum: int, status: int) -> None:
     before = {p.name for p in folder.iterdir()}
     process = start("quantize", "cli_models:waits", "--calibration", "data.npz", "-o", "out.qfx")
-    end = time.monotonic() + 60
-    while not Path("started").exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until_started()
     process.send_signal(signum)
     code, told = finished(process)
     assert code == status, told
