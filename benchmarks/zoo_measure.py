@@ -121,10 +121,17 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given: dict[str, Any] = kwargs or {}
         result = func(*args, **given)
-        count = flop_registry.get(getattr(func, "_overloadpacket", None))
-        if count is not None:
-            self.total += count(*args, **given, out_val=result) // 2
+        packet = getattr(func, "_overloadpacket", None)
+        if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:  # torch's registry has the GPU's only
+            self.total += _attention(*args[:3])
+        elif packet in flop_registry:
+            self.total += flop_registry[packet](*args, **given, out_val=result) // 2
         return result
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Multiply-accumulates of both products: ``[..., l, e] @ [..., e, s]`` and ``[..., l, s] @ [..., s, v]``."""
+    return query.numel() * key.shape[-2] + query.numel() // query.shape[-1] * key.shape[-2] * value.shape[-1]
 
 
 class _CountingInterpreter(fx.Interpreter):

@@ -60,7 +60,8 @@ def quantize_fx(
         strict: Raise instead of keeping a part float that can't be traced.
         frontend: How to capture the model: ``"symbolic"`` tracing, ``"export"`` by torch.export, which needs example
             inputs, ``"torchscript"``, or ``"auto"``: what the model is made for, and export where tracing fails or
-            leaves layers float. The report says which it was and why.
+            leaves layers float. The report says which it was and why. An export that ``"auto"`` chose takes images of
+            the examples' size only, in any number; ``"export"`` leaves the size free where the model does.
         isa: Load for this instruction set instead of the best one here.
 
     Raises:

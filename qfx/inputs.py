@@ -49,16 +49,31 @@ def require_no_foreign_array(what: str, value: object) -> None:
         )
 
 
+def _require_sizes(what: str, value: Any, fixed: tuple[int | None, ...] | None) -> None:
+    if fixed is None or not isinstance(value, Tensor) or value.dim() != len(fixed):
+        return
+    if any(size not in (None, given) for size, given in zip(fixed, value.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in fixed)
+        raise InputError(
+            f"{what} has shape {tuple(value.shape)}, but the model takes ({wanted}).",
+            why="It was captured by torch.export with these sizes.",
+            remedy='Pass inputs of that size, or quantize with example inputs of yours; frontend="export" keeps sizes '
+            "free where the model does, and so does an ExportedProgram with dynamic_shapes.",
+        )
+
+
 def checked(node: fx.Node, value: Any) -> Any:
     """``value`` as a program takes it for the placeholder ``node``.
 
     Raises:
-        InputError: It has the wrong type, device, rank or dtype; the input is named.
+        InputError: It has the wrong type, device, rank, dtype, or other sizes than the graph is fixed to; the input is
+            named.
     """
     shape, wanted = node.meta.get("shape"), node.meta.get("dtype", torch.float32)
     arrives = node.meta.get("arrives_as")
     what = f"Input {str(node.target)!r}"
     require_no_foreign_array(what, value)
+    _require_sizes(what, value, node.meta.get("fixed_sizes"))
     if shape is None or (wanted is not torch.float32 and arrives is None):
         return value
     if not isinstance(value, Tensor):

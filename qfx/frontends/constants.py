@@ -51,7 +51,7 @@ class Constants:
 
     def _claim(self, path: str, key: Hashable) -> str:
         base, suffix = path, 0
-        while self._keys.setdefault(path, key) != key:
+        while _is_of_modules(path) or self._keys.setdefault(path, key) != key:
             suffix += 1
             path = f"{base}_{suffix}"
         return path
@@ -109,6 +109,11 @@ def fold_tensor(compute: Callable[..., Any], operands: list[Any]) -> Tensor:
     if any(isinstance(operand, nn.Parameter) for operand in operands) and value.is_floating_point():
         return nn.Parameter(value.contiguous(), requires_grad=False)
     return value.contiguous()
+
+
+def _is_of_modules(path: str) -> bool:
+    """Whether the last name of ``path`` is one that every module has, such as ``to``."""
+    return hasattr(nn.Module, path.rpartition(".")[2])
 
 
 def constant_node(graph: fx.Graph, path: str, tensor: Tensor) -> fx.Node:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
+
+from qfx.frontends.constants import join
 
 _SAME = {"contiguous", "detach", "to", "float", "cpu", "type_as", "requires_grad_", "dropout", "dropout1d", "dropout2d"}
 _SAME |= {"dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "alias", "lift_fresh"}
@@ -19,6 +23,7 @@ _VIEWS |= {"expand_as", "view_as", "reshape_as", "unflatten", "getitem", "diagon
 _VIEWS |= {"slice", "split_with_sizes", "numpy_T", "mT"}
 _VIEW_MODULES = (nn.Flatten, nn.Unflatten)
 _AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
+_AUGMENTED_METHODS = {"__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,11 @@ def changes_operand(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         return getattr(modules[str(node.target)], "inplace", False) is True
     if node.op == "call_method":
         name = str(node.target)
-        return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+        in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+        return in_place or name in _AUGMENTED_METHODS
     if node.op == "call_function":
         name = _function_name(node.target)
-        in_place_name = name.endswith("_") and not name.endswith("__")
+        in_place_name = (name.endswith("_") and not name.endswith("__")) or name in _AUGMENTED_METHODS
         return node.target in _AUGMENTED or in_place_name or _argument(node, "inplace") is True
     return False
 
@@ -74,6 +80,39 @@ def mutation_hazards(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Itera
         views = [other for other in views if order[other] < order[node]]
         if any(order[user] > order[node] for view in views for user in view.users if not _is_size_query(view)):
             yield node, "a tensor is changed in place while a view of it is still in use"
+
+
+@contextmanager
+def watched_buffers(root: nn.Module) -> Iterator[list[str]]:
+    """While active, ``root`` may be run; then its buffers are put back, and the list has the paths of changed ones."""
+    changed: list[str] = []
+    before = [(join(path, name), module, name, tensor, tensor.detach().clone(), _version(tensor))
+              for path, module in root.named_modules()
+              for name, tensor in module._buffers.items() if tensor is not None]  # fmt: skip
+    try:
+        yield changed
+    finally:
+        for path, module, name, tensor, value, version in before:
+            now: Any = getattr(module, name, None)
+            if now is tensor and version is not None and _version(tensor) == version:
+                continue
+            if not _same_values(now, value):
+                changed.append(path)
+            with torch.no_grad():
+                tensor.copy_(value)
+            module.__dict__.pop(name, None)
+            module._buffers[name] = tensor
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Counts changes in place; an inference tensor counts none."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _same_values(now: Any, value: Tensor) -> bool:
+    if not isinstance(now, Tensor) or now.shape != value.shape or now.dtype != value.dtype:
+        return False
+    return bool(((now == value) | (torch.isnan(now) & torch.isnan(value))).all())
 
 
 def _first_operand(node: fx.Node) -> fx.Node | None:

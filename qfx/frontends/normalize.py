@@ -15,11 +15,11 @@ from qfx.frontends.mutation import changes_operand, storages
 from qfx.ir import boundary
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
-from qfx.ops.aliases_record import Alias
+from qfx.ops.aliases_record import Alias, finite
 from qfx.ops.aliases_shape import dropout_module, drops
 from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of
 from qfx.ops.table import TABLE
-from qfx.ops.terms import Attr, Folded, NotNormal, Pieces, Shape, Term
+from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term
 from qfx.patterns.symbolic_shape import input_ranks
 
 _ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
@@ -170,6 +170,8 @@ class _Writer:
             return self.constants.attribute(join(owner, value.name))
         if isinstance(value, Folded):
             return self.constants.fold(value, owner)
+        if isinstance(value, Item):
+            return finite(self.constants.tensor(value.of).item())
         if isinstance(value, (tuple, list)):
             return type(value)(self._term(item, node, alias) for item in value)
         if not isinstance(value, Term):
@@ -199,7 +201,7 @@ class _Writer:
         new.meta["module_path"] = node.meta.get("module_path", "")
         new.meta["source"] = node.meta.get("source")
         if name is not None:
-            new.meta.update({key: node.meta[key] for key in ("shape", "dtype") if key in node.meta})
+            new.meta.update({key: node.meta[key] for key in ("shape", "dtype", "fixed_sizes") if key in node.meta})
         new.meta.update(boundary.kept(node))
         if node.op.startswith("call"):
             new.meta["alias"] = node.meta.get("module_class") or node.meta.get("alias", node.target)

@@ -261,6 +261,11 @@ def obstacle_of(message: str, source: str | None = None) -> Obstacle:
     return next((o for o in OBSTACLES if re.search(o.message, message) and re.search(o.line, code)), OTHER)
 
 
+def row_named(name: str) -> Obstacle:
+    """The row of a name."""
+    return next(row for row in OBSTACLES if row.name == name)
+
+
 def rewriting(row: Obstacle) -> str:
     """The code of a row, before and after, as text of several lines."""
     if not row.before:
@@ -272,19 +277,22 @@ def rewriting(row: Obstacle) -> str:
     return f"{shown}\n{row.note}" if row.note else shown
 
 
-def remedies(rewrite: str, path: str, *, exports: bool) -> str:
+def remedies(rewrite: str, path: str, *, exports: bool, other: str = "") -> str:
     """What to do, numbered: rewrite the code, export the model, keep a part of it float.
 
     Args:
         rewrite: The first remedy.
         path: The module at fault; empty for the model itself.
         exports: Whether ``frontend="export"`` is one.
+        other: Another one.
     """
     found = [rewrite.removesuffix(", or").removesuffix(" or").rstrip(",")]
     if exports:
         found.append(
             'Capture it with torch.export:\n    quantize_fx(model, qconfig_dict, calibration, frontend="export")'
         )
+    if other:
+        found.append(other)
     if path:
         found.append(f'Keep {path} in float:\n    qconfig_dict["non_traceable_module_name"] = [{path!r}]')
     else:

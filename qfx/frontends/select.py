@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -19,7 +20,12 @@ FRONTEND, REASON = "frontend", "frontend_reason"
 """Keys of a graph's ``meta``: the frontend that captured it, and why that one, in words."""
 
 _EXPORTED = "exported_program"
-_LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention, nn.RNNBase)
+_COMPOSITE = (nn.MultiheadAttention,)
+"""Classes of torch that hold layers; symbolic tracing does not enter them, export does."""
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+"""Classes whose weights are looked up, not multiplied."""
+_ENTERED = ("", "None", "torch", "_operator", "math", "builtins", "qfx")
+"""Packages whose functions a graph calls anyway."""
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
@@ -58,7 +64,8 @@ def capture(
     """``model`` at the Captured level; ``meta["frontend"]`` and ``meta["frontend_reason"]`` say by which and why.
 
     ``"auto"`` is what the model is already, an exported program or TorchScript; for other modules symbolic tracing,
-    and export where tracing fails or leaves more layers in float islands than export does.
+    and export where tracing fails or leaves more layers in float islands than export does. That export fixes the sizes
+    of images (not of the batch); with ``"export"`` they are free.
 
     Args:
         model: A module, possibly from :func:`as_module`.
@@ -127,7 +134,7 @@ def _auto(model: nn.Module, example: Example | None, options: dict[str, Any]) ->
         return traced
     why = why or "symbolic tracing leaves layers in float islands"
     try:
-        exported = _with("export", model, example, options, why)
+        exported = _with("export", model, example, {**options, "free": "batch"}, why)
     except CaptureError as error:
         if traced is None:
             raise failure from error
@@ -140,10 +147,27 @@ def _auto(model: nn.Module, example: Example | None, options: dict[str, Any]) ->
 
 
 def _in_islands(captured: fx.GraphModule) -> int:
-    """How many weights of layers are in modules that the frontend could not enter."""
-    paths = [str(n.target) for n in captured.graph.find_nodes(op="call_module") if "island_reason" in n.meta]
-    islands = [module for path in dict.fromkeys(paths) for module in captured.get_submodule(path).modules()]
-    return sum(p.numel() for m in islands if isinstance(m, _LAYERS) for p in m.parameters(recurse=False))
+    """How many weights of layers are in modules and functions that the frontend did not enter."""
+    calls = captured.graph.find_nodes(op="call_module")
+    modules = {str(n.target): captured.get_submodule(str(n.target)) for n in calls}
+    whole = {str(n.target) for n in calls if "island_reason" in n.meta}
+    whole |= {path for path, m in modules.items() if any(isinstance(inner, _COMPOSITE) for inner in m.modules())}
+    inner = [module for path in whole for module in modules[path].modules() if not isinstance(module, _TABLES)]
+    foreign = [n for call in captured.graph.nodes if _is_foreign(call) for n in call.all_input_nodes]
+    given = [n for n in foreign if n.op == "get_attr"]
+    weights = [p for module in inner for p in module.parameters(recurse=False)]
+    weights += [value for value in (_attribute(captured, n) for n in given) if isinstance(value, nn.Parameter)]
+    return sum(p.numel() for p in weights if p.dim() > 1)
+
+
+def _is_foreign(node: fx.Node) -> bool:
+    """Whether ``node`` calls a function of somebody's own, which ``torch.fx.wrap`` keeps from being entered."""
+    package = str(getattr(node.target, "__module__", "")).partition(".")[0]
+    return node.op == "call_function" and package not in _ENTERED
+
+
+def _attribute(captured: fx.GraphModule, node: fx.Node) -> Any:
+    return functools.reduce(getattr, str(node.target).split("."), captured)
 
 
 def _program_of(model: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import fx, nn
 from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.leaves import SCALARS, bake_weights, builtin_class, capture_whole, run_leaf
-from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.mutation import mutation_hazards, watched_buffers
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.source import error_source, user_source
 
@@ -93,6 +93,15 @@ class Failure:
         row = obstacle_of(why, source)
         return cls(node.meta["module_path"], why, why, rewriting(row), source, row.exports)
 
+    @classmethod
+    def of_buffer(cls, path: str) -> Failure:
+        why = f"the buffer {path} is not the same after a call"
+        return cls(path.rpartition(".")[0], why, why, STATE, None)
+
+
+STATE = "Return the new value, and pass it to the next call: a graph keeps nothing between calls."
+"""What to do about a buffer that changes."""
+
 
 class TracedProxy(fx.Proxy):
     """A proxy that records augmented assignment, so that a tensor changed in place is known to be."""
@@ -131,7 +140,7 @@ class Tracer(fx.Tracer):
     def attempt(self) -> Failure | None:
         """Traces the model into ``self.graph``; the failure, if there is one."""
         try:
-            with torch.no_grad(), tensor_isinstance(self.model):
+            with torch.no_grad(), tensor_isinstance(self.model), watched_buffers(self.model) as changed:
                 self.trace(self.model)
         except Exception as error:
             path = self._failed[0] if self._failed[1] is error else ""
@@ -141,7 +150,7 @@ class Tracer(fx.Tracer):
         mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
             return Failure.of_mutation(node, why)
-        return None
+        return Failure.of_buffer(changed[0]) if changed else None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return TracedProxy(node, self)

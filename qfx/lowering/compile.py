@@ -78,8 +78,10 @@ class Compiled:
                     if visit:
                         visit(node, env[node])
                 continue
-            given = [env[n] for n in part.segment.inputs]
+            given = [_given(n, env[n]) for n in part.segment.inputs]
             results = observe(part, given) if observe else part.executable(*given)
+            if not given:  # numpy's, for want of a tensor to be like
+                results = [torch.from_numpy(array) for array in results]
             env.update(zip(part.segment.outputs, results, strict=True))
         return plain(self._result, lambda n: _returned(self.gm, n, env))
 
@@ -90,6 +92,12 @@ class Compiled:
     @cached_property
     def _result(self) -> Any:
         return self.gm.graph.output_node().args[0]
+
+
+def _given(node: fx.Node, value: Any) -> Any:
+    """The value of a program input: integers whose sizes it reads, or that it divides, as torch makes them floats."""
+    integers = isinstance(value, torch.Tensor) and not value.is_floating_point()
+    return value.to(torch.float32) if integers and node.meta["value_type"].kind != "code" else value
 
 
 def _returned(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.ir.attributes import attribute, read_qparams
+from qfx.ir.module import plain
 from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
@@ -49,7 +50,7 @@ def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRu
         for node in gm.graph.nodes:
             if node.op not in ("placeholder", "output"):
                 run.env[node] = run.evaluate(node)
-        output = fx.node.map_arg(gm.graph.output_node().args[0], run.as_float)
+        output = plain(gm.graph.output_node().args[0], run.as_float)
     return IntegerRun(output, run.codes)
 
 

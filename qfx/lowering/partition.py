@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from qfx.lowering.int8 import is_dim
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -43,17 +45,18 @@ def partition(graph: fx.Graph) -> list[Segment]:
         in_torch = not in_torch
     inputs = [_inputs(nodes) for _, nodes in parts]
     wanted = {n for needed in inputs for n in needed} | set(graph.output_node().all_input_nodes)
-    return [
+    segments = [
         Segment(in_torch, tuple(nodes), tuple(needed), tuple(n for n in nodes if n in wanted))
         for (in_torch, nodes), needed in zip(parts, inputs, strict=True)
     ]
+    return [s for s in segments if s.in_torch or not all(map(is_dim, s.outputs))]
 
 
 def _with_dims(nodes: list[fx.Node]) -> set[fx.Node]:
     """``nodes`` and the shape arithmetic that they need, which other segments may hold too."""
     found, queue = set(nodes), list(nodes)
     while queue:
-        needed = [i for i in queue.pop().all_input_nodes if i not in found and i.meta["value_type"].kind == "dim"]
+        needed = [i for i in queue.pop().all_input_nodes if i not in found and is_dim(i)]
         found.update(needed)
         queue.extend(needed)
     return found

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
 from qfx.ops.extents import is_dim
-from qfx.ops.terms import Attr, Folded, NotNormal, Term, term
+from qfx.ops.terms import Attr, Folded, Item, NotNormal, Term, term
 
 
 def plain(op: str, input: Any, inplace: bool = False) -> Term:
@@ -46,14 +46,13 @@ def prelu_module(module: Any, input: Any) -> Term:
 
 
 def prelu(input: Any, weight: Any) -> Term:
-    """``F.prelu``: as ``nn.PReLU``, or with the slope as a tensor where there is one for all channels."""
+    """``F.prelu``: as ``nn.PReLU``."""
     require_tensor(input, weight)
     require(isinstance(weight, fx.Node) and weight.op == "get_attr", "its slopes are computed from activations")
+    if weight.meta["shape"].count(1) == len(weight.meta["shape"]):
+        return term("leaky_relu", input, negative_slope=Item(weight))
     negative = term("clamp", input, min=None, max=0.0)
-    if weight.meta["shape"].count(1) != len(weight.meta["shape"]):
-        return term("add", term("relu", input), term("channel_affine", negative, weight, None))
-    slope = Folded("slope", partial(torch.reshape, shape=()), (weight,))
-    return term("add", term("relu", input), term("mul", negative, slope))
+    return term("add", term("relu", input), term("channel_affine", negative, weight, None))
 
 
 def with_alpha(op: str, input: Any, alpha: float = 1.0, inplace: bool = False) -> Term:

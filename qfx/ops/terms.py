@@ -52,6 +52,13 @@ class Folded:
     beside: fx.Node | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Item:
+    """The number in a constant of one element, as a ``get_attr`` node."""
+
+    of: fx.Node
+
+
 class NotNormal(Exception):
     """A call that the table's ops can't express; it stays as it is, and the message is the reason."""
 

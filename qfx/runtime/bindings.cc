@@ -391,6 +391,7 @@ void round_to_moments(const FloatArray& target, const FloatArray& moments, CodeA
 NB_MODULE(_C, m) {
   using namespace qfx;
   nb::register_exception_translator(translate);
+  nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
   bind_program(m);
   bind_executable(m);
   bind_fake_quant(m);

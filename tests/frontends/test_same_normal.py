@@ -143,6 +143,32 @@ def compare(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         torch.testing.assert_close(forms["torchscript"](*inputs), net(*inputs), rtol=1e-4, atol=1e-4)
 
 
+class Prelus(nn.Module):
+    """Every way to write a leaky ReLU with learned slopes, one for all channels or one for each."""
+
+    def __init__(self, slopes: int) -> None:
+        super().__init__()
+        self.layer = nn.PReLU(slopes, init=0.1)
+        self.slope = nn.Parameter(torch.linspace(0.2, 0.3, slopes))
+        self.register_buffer("fixed", torch.full((slopes,), 0.4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.prelu(F.prelu(self.layer(x), self.slope), self.fixed).prelu(self.slope)
+
+
+@pytest.mark.parametrize("slopes", [1, 3])
+@pytest.mark.parametrize("form", ["module", "program", "scripted", "traced"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_prelu_has_one_normal_form(slopes: int, form: str) -> None:
+    net, x = Prelus(slopes).eval(), torch.randn(IMAGE)
+    compare(net, (x,))
+    if form == "module":
+        return
+    makers: dict[str, Callable[..., Any]] = {"program": torch.export.export, "traced": torch.jit.trace}
+    model = torch.jit.script(net) if form == "scripted" else makers[form](net, (x,))
+    assert dump(api.capture_normal(model, (x,))) == dump(api.capture_normal(net, (x,), frontend="symbolic"))
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_networks_have_one_normal_form(name: str) -> None:
     compare(small_net(name), (torch.randn(2, 3, 32, 32),))

@@ -416,7 +416,9 @@ def test_a_plain_module_is_scripted_or_else_traced() -> None:
     with pytest.raises(CaptureError, match="can't be scripted"):
         capture(Untyped())
     traced = capture(Untyped(), example=((x,), {}))
-    assert traced.meta["frontend_reason"].startswith("traced by torch.jit.trace, because torch.jit.script refused it")
+    assert traced.meta["frontend_reason"].startswith(
+        "traced by torch.jit.trace, for inputs like the examples, because torch.jit.script refused it"
+    )
     torch.testing.assert_close(traced(x), x * 2)
 
 
@@ -425,6 +427,21 @@ class Untyped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return sum([x, x], start=torch.zeros(()))  # type: ignore[return-value]
+
+
+class Fixes(nn.Module):
+    """Code for which a trace warns that it fixes values, and that TorchScript can't script."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x = inputs[0]
+        return x * 2 if x.shape[0] > int(x.dim() > 3) and float(x.numel()) and len(x) else x
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_trace_of_ours_does_not_warn_of_what_it_fixes() -> None:
+    captured = capture(Fixes(), example=((X,), {}))
+    assert "for inputs like the examples" in captured.meta["frontend_reason"]
+    assert torch.equal(captured(X), X * 2)
 
 
 class Warns(nn.Module):

@@ -30,6 +30,7 @@ from qfx.quantization import (
     quantize_dynamic_jit,
     quantize_jit,
 )
+from tests.nets import small_net
 
 INT8 = QConfig(MinMaxObserver, default_weight_observer)
 
@@ -153,9 +154,10 @@ def test_dynamic_refuses_a_static_qconfig(net: nn.Module, entry: dict[Any, Any])
         quantize_dynamic_jit(net, entry)
 
 
-def _reloaded(model: nn.Module) -> nn.Module:
+def _reloaded(scripted: nn.Module) -> nn.Module:
+    """As another process without its Python source would load it."""
     file = io.BytesIO()
-    torch.jit.save(torch.jit.script(model), file)
+    torch.jit.save(scripted, file)
     file.seek(0)
     loaded: nn.Module = torch.jit.load(file)
     return loaded
@@ -165,7 +167,9 @@ SCRIPTED: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
     "scripted": lambda net, x: torch.jit.script(net),
     "traced": torch.jit.trace,
     "frozen": lambda net, x: torch.jit.freeze(torch.jit.script(net)),
-    "loaded": lambda net, x: _reloaded(net),
+    "frozen trace": lambda net, x: torch.jit.freeze(torch.jit.trace(net, x)),
+    "loaded": lambda net, x: _reloaded(torch.jit.script(net)),
+    "loaded trace": lambda net, x: _reloaded(torch.jit.trace(net, x)),
 }
 
 
@@ -183,6 +187,22 @@ def test_torchscript_gives_what_the_module_gives(net: nn.Module, form: str, entr
     assert torch.equal(pickle.loads(pickle.dumps(quantized))(X), expected(X))
 
 
+@pytest.mark.inventory("S088")
+@pytest.mark.parametrize("form", SCRIPTED)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_residual_network_of_torchscript_is_that_of_quantize_fx(form: str) -> None:
+    residual, x = small_net("ResidualNet"), torch.randn(2, 3, 32, 32)
+    scripted = SCRIPTED[form](residual, x)
+    quantized = quantize_jit(scripted, {"": INT8}, run, ([x],))
+    expected = qfx.quantize_fx(residual, {"": INT8}, [x])
+    assert isinstance(quantized, QuantizedModel)
+    assert decisions(quantized) == decisions(expected)
+    assert torch.equal(quantized(x), expected(x))
+    prepared = qfx.prepare_fx(scripted, {"": INT8})
+    prepared(x)
+    assert torch.equal(qfx.convert_fx(prepared)(x), quantized(x))
+
+
 @pytest.mark.inventory("S089")
 @pytest.mark.parametrize("form", SCRIPTED)
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -197,7 +217,7 @@ def test_dynamic_on_torchscript(form: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_recurrent_layers_of_torchscript_are_dynamic_too() -> None:
     model, x = nn.Sequential(nn.Linear(6, 8), nn.LSTM(8, 5)).eval(), torch.randn(9, 2, 6)
-    graph = quantize_dynamic_jit(_reloaded(model))
+    graph = quantize_dynamic_jit(_reloaded(torch.jit.script(model)))
     assert torch.equal(graph(x)[0], quantize_dynamic_jit(model)(x)[0])
     assert graph.state_dict()["1.weight_ih_l0"].dtype is torch.int8
 

@@ -19,7 +19,7 @@ from qfx.frontends.export import program as exporter
 from qfx.frontends.export.graph import build
 from qfx.frontends.export.islands import Islands
 from qfx.frontends.leaves import SCALARS
-from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.mutation import mutation_hazards, watched_buffers
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
 from qfx.ir.attributes import has_attribute
 from qfx.ir.boundary import Boundary, boundary_of
@@ -40,8 +40,9 @@ def capture(
     non_traceable_module_class: Collection[type[nn.Module]] = (),
     inputs: Collection[str] = (),
     strict: bool = False,
+    free: exporter.Free = "all",
 ) -> fx.GraphModule:
-    """Exports ``model`` as it computes in eval mode, with every dim free that the model allows to be.
+    """Exports ``model`` as it computes in eval mode, with every dim in ``free`` free that the model allows to be.
 
     Nodes and ``meta`` are as :func:`qfx.frontends.symbolic.capture` gives them; calls are of aten ops. ``meta`` has
     ``"frontend_reason"`` too: what to know about this capture, "" if nothing.
@@ -53,6 +54,8 @@ def capture(
         non_traceable_module_class: Classes of modules to keep whole, in float.
         inputs: As for the symbolic frontend; an export has the inputs of ``example``.
         strict: Raise for a part that can't be exported.
+        free: Which dims of the inputs of a module are to be free. ``"batch"`` fixes the sizes of images, with which
+            torch.export takes minutes where a network computes with them.
 
     Raises:
         CaptureError: The model, or with ``strict`` a part of it, can't be exported, or there are no example inputs.
@@ -68,9 +71,12 @@ def capture(
     root = private_copy(model)
     reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class))
     while True:
-        attempt = _attempt(root, reasons, example)
+        attempt = _attempt(root, reasons, example, free)
         if isinstance(attempt, fx.GraphModule):
-            break
+            state = _changed_by_a_call(root, example, reasons)
+            if state is None:
+                break
+            attempt = Failure.of_buffer(state)
         if attempt.path in ("", *reasons) or strict:
             raise capture_error(root, attempt, "exported")
         reasons[attempt.path] = attempt.why
@@ -79,35 +85,44 @@ def capture(
     return attempt.eval()
 
 
+def _changed_by_a_call(root: nn.Module, example: Example, reasons: Collection[str]) -> str | None:
+    """A buffer outside of what stays whole that is not the same after a call: an export does not show each of them."""
+    with torch.no_grad(), watched_buffers(root) as changed:
+        root(*example[0], **example[1])
+    return next((path for path in changed if not any(path.startswith(f"{outer}.") for outer in reasons)), None)
+
+
 @dataclass(frozen=True)
 class _Way:
     """One way to export: with which inputs, by which of torch's two captures, and what is lost by it."""
 
     example: Example
-    dynamic: bool
+    free: exporter.Free
     strict: bool
     note: str
 
 
-def _ways(example: Example) -> Iterator[_Way]:
-    wide = _widened(example)
-    yield _Way(wide, True, False, "")
+def _ways(example: Example, free: exporter.Free) -> Iterator[_Way]:
+    wide, note = _widened(example), "" if free == "all" else "the sizes of images are those of the examples"
+    yield _Way(wide, free, False, note)
     if wide is not example:
-        yield _Way(example, True, False, "")
-    yield _Way(example, False, False, "the sizes of its inputs are fixed")
-    yield _Way(wide, True, True, "captured by TorchDynamo")
+        yield _Way(example, free, False, note)
+    yield _Way(example, "none", False, "the sizes of its inputs are fixed")
+    yield _Way(wide, free, True, "; ".join(filter(None, ("captured by TorchDynamo", note))))
 
 
-def _attempt(root: nn.Module, reasons: Mapping[str, str | None], example: Example) -> fx.GraphModule | Failure:
+def _attempt(
+    root: nn.Module, reasons: Mapping[str, str | None], example: Example, free: exporter.Free
+) -> fx.GraphModule | Failure:
     """The Captured graph, or why there is none: the failure of the plainest way, which says most."""
     failure: Failure | None = None
-    for way in _ways(example):
+    for way in _ways(example, free):
         if way.strict and (reasons or (failure is not None and failure.path)):
             break
         islands = Islands(root, reasons)
         try:
             with islands.kept_whole([example, *_wider(example)] if reasons else []):
-                exported = exporter.export(root, *way.example, strict=way.strict, dynamic=way.dynamic)
+                exported = exporter.export(root, *way.example, strict=way.strict, free=way.free)
         except Exception as error:
             failure = Failure.of(_module_at_fault(root, error), error) if failure is None or not way.strict else failure
             continue
@@ -117,7 +132,7 @@ def _attempt(root: nn.Module, reasons: Mapping[str, str | None], example: Exampl
             node, why = hazard
             return Failure.of_mutation(node, why)
         fixed = captured.meta[FIXED_BATCH] = exporter.fixed_batch(exported)
-        size = "" if fixed is None or not way.dynamic else f"the batch size is fixed at {fixed}"
+        size = "" if fixed is None or way.free == "none" else f"the batch size is fixed at {fixed}"
         captured.meta["frontend_reason"] = "; ".join(filter(None, (way.note, size)))
         return captured
     assert failure is not None
@@ -125,12 +140,16 @@ def _attempt(root: nn.Module, reasons: Mapping[str, str | None], example: Exampl
 
 
 def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModule:
-    graph, tensors, _ = build(exporter.read(exported), root, islands)
+    built = build(exporter.read(exported), root, islands)
+    graph = built.graph
     mark_boundaries(graph, dict(root.named_modules(remove_duplicate=False)))
-    for path, tensor in tensors.items():
+    for path, tensor in built.tensors.items():
         if not has_attribute(root, path):  # a number that the code makes a tensor of
             owner, _, name = path.rpartition(".")
             root.get_submodule(owner).register_buffer(name, tensor.detach().clone(), persistent=False)
+    for path, part in built.parts.items():
+        owner, _, name = path.rpartition(".")
+        root.get_submodule(owner).add_module(name, part)
     captured = fx.GraphModule(root, graph, type(root).__name__)
     adopt_attributes(captured, root)
     return captured
@@ -139,25 +158,28 @@ def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModul
 def _from_program(exported: Any) -> fx.GraphModule:
     read = exporter.read(exported)
     empty = nn.Module()
-    graph, tensors, training = build(read, None, Islands(empty, {}))
-    hazards = list(mutation_hazards(graph, {}))
+    built = build(read, None, Islands(empty, {}))
+    hazards = list(mutation_hazards(built.graph, built.parts))
     if hazards:
-        graph, tensors, training = build(exporter.read(exporter.functional(exported)), None, Islands(empty, {}))
-        hazards = list(mutation_hazards(graph, {}))
-    if hazards:
-        node, why = hazards[0]
+        read = exporter.read(exporter.functional(exported))
+        built = build(read, None, Islands(empty, {}))
+    state = exporter.kept_state(read)
+    if state:
+        node, why = next((found for found in hazards if state[0] in found[1]), (None, None))
         raise CaptureError(
             "The exported program changes its own state.",
-            where=node.meta["module_path"], source=node.meta["source"], why=why,
+            where=state[0].rpartition(".")[0],
+            source=node.meta["source"] if node is not None else None,
+            why=why or f"The buffer {state[0]} is not the same after a call.",
             remedy="Export the model without caches, or pass the nn.Module, whose part at fault then stays float.",
-        )  # fmt: skip
+        )
     copies: dict[int, Tensor] = {}
-    for tensor in tensors.values():
+    for tensor in built.tensors.values():
         copy = tensor.detach().clone()
         copies.setdefault(id(tensor), Parameter(copy, False) if isinstance(tensor, Parameter) else copy)
-    attributes = {path: copies[id(tensor)] for path, tensor in tensors.items()}
-    captured = fx.GraphModule(attributes, graph, "ExportedProgram")
-    captured.meta.update(training=training, specialized={}, frontend_reason="")
+    attributes: dict[str, Any] = {path: copies[id(tensor)] for path, tensor in built.tensors.items()}
+    captured = fx.GraphModule({**attributes, **built.parts}, built.graph, "ExportedProgram")
+    captured.meta.update(training=built.training, specialized={}, frontend_reason="")
     return captured.eval()
 
 

@@ -17,11 +17,13 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import CaptureError
 from qfx.frontends.constants import join
+from qfx.frontends.export.control import control_flow
 from qfx.frontends.export.islands import Islands
 from qfx.frontends.export.origin import origin_of_node
-from qfx.frontends.export.program import Named, Program
+from qfx.frontends.export.program import Named, Program, counts, fixed_sizes
 from qfx.frontends.export.sizes import read_nearest_sizes
 from qfx.frontends.leaves import SCALARS
+from qfx.frontends.obstacles import remedies
 
 _aten = torch.ops.aten
 _ASSERTIONS = {"_assert_scalar", "_assert_async", "_assert_tensor_metadata", "_functional_assert_async"}
@@ -35,12 +37,15 @@ _TRAINING_FLAGS = {
 }  # fmt: skip
 """Ops that behave differently in training, and the position of the flag that says so."""
 
+_RUNNING_MEAN = 3
+"""Position of a batch norm's running mean among its arguments."""
+
 _COPIES = {"lift_fresh_copy", "lift_fresh", "detach", "detach_", "alias", "clone"}
 """What the exporter puts behind a constant of the code."""
 
 
-def build(program: Program, model: nn.Module | None, islands: Islands) -> tuple[fx.Graph, dict[str, Tensor], bool]:
-    """The graph, the tensors that it reads by path, and whether the program was exported in training mode.
+def build(program: Program, model: nn.Module | None, islands: Islands) -> Built:
+    """An exported program as a graph under the module paths of the model.
 
     Args:
         program: What was exported.
@@ -48,7 +53,7 @@ def build(program: Program, model: nn.Module | None, islands: Islands) -> tuple[
         islands: The modules that were left out of the export.
 
     Raises:
-        CaptureError: The result is of a class that a graph can't return.
+        CaptureError: The result is of a class that a graph can't return, or an op runs graphs in a way of its own.
     """
     writer = _Writer(program, model, islands)
     writer.inputs(None if model is None else inspect.signature(model.forward))
@@ -58,7 +63,24 @@ def build(program: Program, model: nn.Module | None, islands: Islands) -> tuple[
     for node in writer.graph.nodes:
         node.meta.pop("val", None)
     writer.graph.lint()
-    return writer.graph, writer.tensors, writer.training
+    return Built(writer.graph, writer.tensors, writer.parts, writer.training)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What :func:`build` made.
+
+    Attributes:
+        graph: The graph.
+        tensors: The tensors that it reads, by path.
+        parts: The modules that it calls besides those of the model, by path.
+        training: Whether the program was exported in training mode.
+    """
+
+    graph: fx.Graph
+    tensors: dict[str, Tensor]
+    parts: dict[str, nn.Module]
+    training: bool
 
 
 class _Writer:
@@ -68,6 +90,7 @@ class _Writer:
         self.graph, self.program, self.islands = fx.Graph(), program, islands
         self.modules = dict(model.named_modules(remove_duplicate=False)) if model is not None else {}
         self.tensors: dict[str, Tensor] = {}
+        self.parts: dict[str, nn.Module] = {}
         self.given: dict[str, Any] = {}
         self.env: dict[str, Any] = {}
         self.constants: list[_Constant] = []
@@ -89,6 +112,7 @@ class _Writer:
     def _take(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, Named):
             self.given[value.name] = node
+            node.meta["fixed_sizes"] = fixed_sizes(self.program, value.name)
             return
         items = value.items() if isinstance(value, Mapping) else enumerate(value) if _is_sequence(value) else ()
         for key, item in items:
@@ -122,6 +146,8 @@ class _Writer:
         args, kwargs = self._look_up(node.args), self._look_up(node.kwargs)
         if self.islands.is_call(node):
             return self._island(node, args)
+        if any(isinstance(value, fx.GraphModule) for value in args):
+            return self._control_flow(node, name, args)
         return self._call(node, name, args, kwargs, is_last)
 
     def _placeholder(self, node: fx.Node) -> Any:
@@ -163,12 +189,10 @@ class _Writer:
         if node.target is operator.getitem and not isinstance(args[0], fx.Node):
             return args[0][args[1]]
         first = args[0] if args else None
-        if isinstance(first, _Constant) and (name in _COPIES or _counts_batches(name, first)):
+        if isinstance(first, _Constant) and (name in _COPIES or _counts_batches(node, first)):
             return first
         if _is_factory(node, args, kwargs):
             return self._constant(node.target(*args, **kwargs))  # type: ignore[operator]
-        if name == "prelu" and isinstance(args[1], _Constant) and args[1].tensor.numel() == 1:
-            return self._create(node, _aten.leaky_relu.default, (first, float(args[1].tensor)), {}, is_last)
         divisor = _divided_by(node, args)
         if divisor is not None:
             return self._create(node, operator.truediv, (args[1], divisor), {}, is_last)
@@ -200,6 +224,29 @@ class _Writer:
             leaf.meta["val"] = value
         return leaves
 
+    def _control_flow(self, node: fx.Node, name: str, args: Any) -> fx.Node:
+        """A call of a module that runs the graphs among the arguments of an op."""
+        origin = origin_of_node(node, self.modules)
+        path, source = str(origin["module_path"]), origin["source"]
+        found = control_flow(name, args)
+        if found is None:
+            raise CaptureError(
+                f"{name} can't be captured.", where=path or "the model itself", source=source,
+                why="It runs functions of its own on parts of its operands.",
+                remedy=remedies("Write it with torch functions on tensors.", path, exports=False),
+            )  # fmt: skip
+        part, operands = found
+        target = join(path, node.name)
+        while target in {*self.parts, *self.modules, *self.program.state}:
+            target += "_"
+        self.parts[target] = part
+        made = self.graph.call_module(target, self._read(operands, path))
+        reason = f"control flow, {name}, at {source}" if source else f"control flow, {name}"
+        made.meta.update(module_path=path, source=source, module_class=type(part), island_reason=reason)
+        if "val" in node.meta:
+            made.meta["val"] = node.meta["val"]
+        return made
+
     def _item(self, made: fx.Node, keys: tuple[Any, ...]) -> fx.Node:
         for key in keys:
             made = self.graph.call_function(operator.getitem, (made, key))
@@ -209,6 +256,8 @@ class _Writer:
     def _in_evaluation(self, name: str, args: Any) -> Any:
         at = _TRAINING_FLAGS.get(name)
         if at is None or len(args) <= at or args[at] is not True:
+            return args
+        if "batch_norm" in name and args[_RUNNING_MEAN] is None:  # it has no other statistics than the input's
             return args
         self.training = True
         return (*args[:at], False, *args[at + 1 :])
@@ -299,9 +348,11 @@ def _name(target: Any) -> str:
     return str(getattr(getattr(target, "overloadpacket", target), "__name__", ""))
 
 
-def _counts_batches(name: str, constant: _Constant) -> bool:
+def _counts_batches(node: fx.Node, constant: _Constant) -> bool:
     """Whether a call is the counter of a batch norm, which only training needs."""
-    return name == "add_" and constant.path.endswith("num_batches_tracked")
+    buffer = node.args[0]
+    alone = isinstance(buffer, fx.Node) and len(buffer.users) == 1
+    return alone and constant.path.endswith("num_batches_tracked") and counts(node)
 
 
 def _attribute(owner: nn.Module, path: str) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import torch
 import torch.export
@@ -49,8 +49,12 @@ def is_exported(model: object) -> TypeGuard[torch.export.ExportedProgram]:
     return isinstance(model, torch.export.ExportedProgram)
 
 
+Free: TypeAlias = Literal["all", "batch", "none"]
+"""Every dim; every dim but those of images, tensors of rank 4 and more, of which the first is free; none."""
+
+
 def export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool, dynamic: bool
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool, free: Free
 ) -> torch.export.ExportedProgram:
     """``torch.export.export`` in inference.
 
@@ -58,18 +62,17 @@ def export(
         model: In evaluation mode.
         args, kwargs: Example inputs.
         strict: Capture with TorchDynamo instead of running the Python code.
-        dynamic: Leave every dim of every input free that the model allows to be.
+        free: Which dims of inputs to leave free, as far as the model allows.
 
     Raises:
         Exception: Whatever stopped it.
     """
-    shapes = tuple(map(_free, args)), {name: _free(value) for name, value in kwargs.items()}
     names = [*_positional_names(model, len(args)), *kwargs]
-    by_name = dict(zip(names, [*shapes[0], *shapes[1].values()], strict=True))
+    dims = None
+    if free != "none":
+        dims = dict(zip(names, pytree.tree_map(_DIMS[free], [*args, *kwargs.values()]), strict=True))
     with _quiet(), torch.no_grad():
-        return torch.export.export(
-            model, args, dict(kwargs), dynamic_shapes=by_name if dynamic else None, strict=strict
-        )
+        return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dims, strict=strict)
 
 
 def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -108,15 +111,46 @@ def read(program: torch.export.ExportedProgram) -> Program:
     )  # fmt: skip
 
 
+def kept_state(program: Program) -> list[str]:
+    """The paths of the buffers that a call changes, without those of batch norms, which only training does."""
+    places = {path: name for name, path in program.tensors.items()}
+    nodes = {node.name: node for node in program.graph_module.graph.find_nodes(op="placeholder")}
+    return [path for path in program.changed if not _of_batch_norm(path, nodes[places[path]])]
+
+
+def _of_batch_norm(path: str, buffer: fx.Node) -> bool:
+    if path.endswith("num_batches_tracked"):
+        return all(counts(user) for user in buffer.users)
+    return any("batch_norm" in str(user.target) for user in buffer.users)
+
+
+def counts(node: fx.Node) -> bool:
+    """Whether ``node`` only counts the batches that a batch norm has seen."""
+    if node.target not in (torch.ops.aten.add_.Tensor, torch.ops.aten.add.Tensor):
+        return False
+    copied = {torch.ops.aten.copy_.default}
+    return all(user.op == "output" or user.target in copied for user in node.users)
+
+
+def fixed_sizes(program: Program, name: str) -> tuple[int | None, ...] | None:
+    """Of each dim of the input ``name`` but the first its length, if the program takes no other; None for no tensor."""
+    node = next(n for n in program.graph_module.graph.find_nodes(op="placeholder") if n.name == name)
+    value = node.meta.get("val")
+    return (None, *map(_fixed, value.shape[1:])) if isinstance(value, Tensor) and value.dim() else None
+
+
+def _fixed(extent: Any) -> int | None:
+    if isinstance(extent, torch.SymInt):
+        return int(extent.node.expr) if extent.node.expr.is_number else None
+    return int(extent)
+
+
 def fixed_batch(program: torch.export.ExportedProgram) -> int | None:
     """The length of the first tensor input's first dim, if the program takes no other."""
     nodes = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
     values = (nodes[name].meta.get("val") for name in program.graph_signature.user_inputs if name in nodes)
     first = next((value for value in values if isinstance(value, Tensor) and value.dim()), None)
-    extent = first.shape[0] if first is not None else None
-    if isinstance(extent, torch.SymInt):
-        return int(extent.node.expr) if extent.node.expr.is_number else None
-    return extent
+    return _fixed(first.shape[0]) if first is not None else None
 
 
 def _placeholder(argument: Any) -> str | None:
@@ -135,13 +169,19 @@ class Named:
     name: str
 
 
-def _free(value: Any) -> Any:
-    """The dynamic dims of one input: every one of every tensor."""
+def _every_dim(value: Any) -> Any:
+    return dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO) if isinstance(value, Tensor) else None
 
-    def dims(item: Any) -> Any:
-        return dict.fromkeys(range(item.dim()), torch.export.Dim.AUTO) if isinstance(item, Tensor) else None
 
-    return pytree.tree_map(dims, value)
+def _no_image_size(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dim() >= _IMAGE_RANK:
+        return {0: torch.export.Dim.AUTO}
+    return _every_dim(value)
+
+
+_IMAGE_RANK = 4
+_DIMS: dict[Free, Callable[[Any], Any]] = {"all": _every_dim, "batch": _no_image_size}
+"""Dynamic dims of a value among the inputs, by which are to be free."""
 
 
 def _positional_names(model: nn.Module, count: int) -> list[str]:

@@ -130,7 +130,7 @@ def _arithmetic(function: Callable[..., Any], *, swapped: bool = False, scaled: 
             return NotImplemented
         values = values[::-1] if swapped else values
         if any(isinstance(leaf, fx.Node) for leaf in pytree.tree_leaves(values)):
-            lists = any(isinstance(value, list) for value in values)
+            lists = function in (operator.add, operator.mul) and any(isinstance(value, list) for value in values)
             return function(*values) if lists else t.emit(function, tuple(values), number=True)
         try:
             return function(*values)
@@ -240,7 +240,7 @@ ATEN: dict[str, Rule] = {
     "aten::update": _in_place("update"),
     "aten::_set_item": _assign,
     "aten::pop": _pop,
-    "aten::list": lambda t, operands: list(operands[0]),
+    "aten::list": lambda t, operands: operands[0] if t.is_number(operands[0]) else list(operands[0]),
     "aten::copy": lambda t, operands: operands[0].copy() if not isinstance(operands[0], fx.Node) else NotImplemented,
     "aten::keys": lambda t, operands: list(operands[0].keys()),
     "aten::values": lambda t, operands: list(operands[0].values()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 from qfx.errors import CaptureError
 from qfx.frontends.leaves import SCALARS
 from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
-from qfx.frontends.torchscript.obstacle import Obstacle
+from qfx.frontends.torchscript.obstacle import IN_PLACE, Obstacle
 from qfx.frontends.torchscript.script import Example, script
 from qfx.frontends.torchscript.translate import Translator
 
@@ -43,7 +44,8 @@ def capture(
         non_traceable_module_class: Classes of modules to keep whole, in float.
         inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph.
         strict: Raise for a part that a graph can't hold.
-        example: Positional and keyword inputs, to trace a plain module with that can't be scripted.
+        example: Positional and keyword inputs, to trace a plain module with that can't be scripted. Where code asks
+            how many dims an input has, it is as many as here.
 
     Raises:
         CaptureError: The model itself can't be captured, or with ``strict`` a part of it.
@@ -61,12 +63,12 @@ def capture(
     while True:
         translator = Translator(tree, island)
         try:
-            specialized = _translate(translator, root, inputs)
+            specialized = _translate(translator, root, inputs, example)
             break
         except Obstacle as obstacle:
             path = obstacle.path or ""
             if path == "" or path in islands.keys() - named or strict:
-                raise _capture_error(root, path, obstacle) from None
+                raise _capture_error(root, path, obstacle, scripted=root is model) from None
             islands[path] = obstacle.reason
     graph_module = fx.GraphModule(_copied(translator.attributes, root), translator.graph, root.original_name)
     graph_module.meta.update(
@@ -101,11 +103,15 @@ def _as_script(model: object, example: Example | None) -> tuple[torch.jit.Script
     return script(twin, example)
 
 
-def _translate(translator: Translator, root: torch.jit.ScriptModule, inputs: Collection[str]) -> dict[str, Any]:
+def _translate(
+    translator: Translator, root: torch.jit.ScriptModule, inputs: Collection[str], example: Example | None
+) -> dict[str, Any]:
     """Writes the graph of ``root``; the defaulted arguments that were fixed, by name."""
     arguments: list[Any] = []
     specialized: dict[str, Any] = {}
-    for argument in root._c._get_method("forward").schema.arguments[1:]:
+    schema = root._c._get_method("forward").schema.arguments[1:]
+    given = _by_name([argument.name for argument in schema], example)
+    for argument in schema:
         if argument.has_default_value() and argument.name not in inputs and isinstance(argument.default_value, SCALARS):
             specialized[argument.name] = argument.default_value
             arguments.append(argument.default_value)
@@ -113,14 +119,20 @@ def _translate(translator: Translator, root: torch.jit.ScriptModule, inputs: Col
         default = (argument.default_value,) if argument.has_default_value() else ()
         node = translator.graph.create_node("placeholder", argument.name, default)
         node.meta.update(module_path="", source=None)
+        if isinstance(given.get(argument.name), Tensor):
+            node.meta["rank"] = given[argument.name].dim()
         arguments.append(node)
     translator.run(arguments)
     output = translator.graph.output_node()
     output.meta.update(module_path="", source=None)
     modules = {path: value for path, value in translator.attributes.items() if isinstance(value, nn.Module)}
     for node, why in mutation_hazards(translator.graph, modules):
-        raise Obstacle(why, "Use the out-of-place form, or", node.meta["source"], node.meta["module_path"])
+        raise Obstacle(why, IN_PLACE, node.meta["source"], node.meta["module_path"])
     return specialized
+
+
+def _by_name(names: Sequence[str], example: Example | None) -> dict[str, Any]:
+    return {**dict(zip(names, example[0], strict=False)), **example[1]} if example is not None else {}
 
 
 def _copied(attributes: dict[str, Any], root: torch.jit.ScriptModule) -> dict[str, Any]:
@@ -139,13 +151,18 @@ def _copy(value: Any, trained: dict[int, bool], memo: dict[int, Any]) -> Any:
     return memo[id(value)]
 
 
-def _capture_error(root: torch.jit.ScriptModule, path: str, obstacle: Obstacle) -> CaptureError:
+def _capture_error(root: torch.jit.ScriptModule, path: str, obstacle: Obstacle, *, scripted: bool) -> CaptureError:
     module = reduce(getattr, path.split("."), root) if path else root
-    keep = f"name {path!r} in non_traceable_module_name." if path else "move it to a submodule, which then stays float."
     return CaptureError(
         f"{module.original_name} can't be captured.",
         where=path or "the model itself",
         source=obstacle.source,
         why=obstacle.construct,
-        remedy=f"{obstacle.remedy} {keep}",
+        remedy=remedies(obstacle.remedy, path, exports=not scripted, other=_ORIGINAL if scripted else ""),
     )
+
+
+_ORIGINAL = (
+    "Quantize the nn.Module that the TorchScript was made from:\n"
+    '    quantize_fx(module, qconfig_dict, calibration, frontend="export")'
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
-from qfx.frontends.torchscript.obstacle import BRANCH, LOOP
+from qfx.frontends.torchscript.obstacle import BRANCH, BRANCH_ON_SHAPE, LOOP
 
 if TYPE_CHECKING:
     from qfx.frontends.torchscript.translate import Translator
@@ -22,8 +22,9 @@ def branch(t: Translator, node: Any, env: dict[str, Any]) -> list[Any]:
     if isinstance(condition, (fx.Node, Tensor)):
         live = [block for block in (taken, other) if not _raises(block)]
         if len(live) != 1:
-            what = "a tensor's shape" if t.is_number(condition) else "a tensor's values"
-            raise t.obstacle(f"control flow that depends on {what}", BRANCH)
+            if t.is_number(condition):
+                raise t.obstacle("control flow that depends on a tensor's shape", BRANCH_ON_SHAPE)
+            raise t.obstacle("control flow that depends on a tensor's values", BRANCH)
         return t.run_block(live[0], env)
     return t.run_block(taken if condition else other, env)
 

@@ -8,22 +8,56 @@ from typing import Any
 import torch
 from torch import nn
 
+from qfx.frontends.torchscript.attention import rebuilt_attention
+
 _MODES: dict[type[nn.Module], str] = {nn.LSTM: "aten::lstm", nn.GRU: "aten::gru", nn.RNN: "aten::rnn_tanh"}
+_PARTS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "aten::lstm": ((0,), (1, 0), (1, 1)), "aten::gru": ((0,), (1,)), "aten::rnn_tanh": ((0,), (1,)),
+    "aten::rnn_relu": ((0,), (1,)),
+}  # fmt: skip
+"""The operators of whole sequences, and where each of their results is in what the layer returns."""
+
 _CELLS: tuple[type[nn.Module], ...] = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
 def rebuilt_layer(module: torch.jit.ScriptModule, kind: type[nn.Module] | None) -> nn.Module | None:
-    """A plain recurrent layer that computes what ``module``, of class ``kind``, does; None for other classes.
+    """A plain recurrent or attention layer that computes what ``module``, of class ``kind``, does; else None.
 
-    Sizes come from its weights, the rest from its code: TorchScript keeps no constructor arguments.
+    Sizes of recurrent layers come from the weights, the rest from the code: TorchScript keeps no constructor arguments.
     """
-    base = next((cls for cls in (*_MODES, *_CELLS) if kind is not None and issubclass(kind, cls)), None)
-    if base is None or not _returns_as_written(module, base):
+    if kind is None:
         return None
     tensors = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
-    made: nn.Module = _cell(base, module, tensors) if base in _CELLS else _layer(base, module, tensors)
+    base = next((cls for cls in (*_MODES, *_CELLS) if issubclass(kind, cls)), None)
+    if base is None or not (_returns_as_written(module, base) or traced_results(module)):
+        made = rebuilt_attention(module, kind)
+    else:
+        made = _cell(base, module, tensors) if base in _CELLS else _layer(base, module, tensors)
+    if made is None:
+        return None
     made.load_state_dict(tensors)
     return made.eval()
+
+
+def traced_results(module: torch.jit.ScriptModule) -> list[tuple[int, ...]] | None:
+    """The parts of a recurrent layer's result that a trace of it, from zeros, returns; None for what is no such trace.
+
+    A trace returns only what its caller used: each part by the keys that lead to it in what the layer returns.
+    """
+    graph = forward_of(module).graph
+    calls = [node for node in graph.nodes() if node.kind() in _PARTS]
+    inputs, (result,) = list(graph.inputs()), graph.outputs()
+    if len(calls) != 1 or len(inputs) != 2:
+        return None
+    given, state = list(calls[0].inputs())[:2]
+    states = list(state.node().inputs()) if state.node().kind() == "prim::ListConstruct" else [state]
+    parts = dict(zip([v.debugName() for v in calls[0].outputs()], _PARTS[calls[0].kind()], strict=True))
+    returned = list(result.node().inputs()) if result.node().kind() == "prim::TupleConstruct" else [result]
+    names = [value.debugName() for value in returned]
+    from_zeros = all(value.node().kind() == "aten::zeros" for value in states)
+    if not from_zeros or given.debugName() != inputs[1].debugName() or not set(names) <= parts.keys():
+        return None
+    return [parts[name] for name in names]
 
 
 def forward_of(module: torch.jit.ScriptModule) -> Any:

@@ -85,6 +85,9 @@ class ModuleTree:
         if name == "training":
             return False
         value = getattr(owner.module, name)
+        if isinstance(value, torch._C.ScriptModule) and not isinstance(value, torch.jit.ScriptModule):
+            wrap: Any = torch.jit._recursive.wrap_cpp_module  # parts of a frozen module are bare
+            value = wrap(value)
         if isinstance(value, torch.jit.ScriptModule):
             path = join(owner.path, name)
             return ModuleValue(self._modules.get(_identity(path, value), path), value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qfx.frontends.obstacles import rewriting, row_named
+
 
 @dataclass(eq=False)
 class Obstacle(Exception):
@@ -11,7 +13,7 @@ class Obstacle(Exception):
 
     Attributes:
         construct: What the code does.
-        remedy: The beginning of what to do instead; ends in "or".
+        remedy: What to do instead.
         source: The user's line.
         path: The innermost module whose ``forward`` runs it; None while that is not known.
         alone: Whether keeping a module around it in float does not help either.
@@ -32,8 +34,8 @@ class Obstacle(Exception):
         return f"{self.construct} at {self.source}" if self.source else self.construct
 
 
-BRANCH = "Move the decision to __init__, compute both sides and blend them with torch.where, or"
-LOOP = "Loop over a number that is known in __init__, or"
-NUMBER = "Compute it from constants known in __init__, or"
-REWRITE = "Rewrite this line with torch functions on tensors, or"
-EVAL = "Call model.eval() before torch.jit.trace, or"
+BRANCH, BRANCH_ON_SHAPE, LOOP, NUMBER, IN_PLACE = (
+    rewriting(row_named(name)) for name in ("branch", "branch-on-a-shape", "range", "number", "in-place")
+)
+REWRITE = "Rewrite this line with torch functions on tensors."
+EVAL = "Call model.eval() before torch.jit.trace."

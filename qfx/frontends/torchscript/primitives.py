@@ -115,12 +115,12 @@ def _isinstance(t: Translator, node: Any, operands: list[Any]) -> bool:
 
 def _python(t: Translator, node: Any, operands: list[Any]) -> Any:
     raise t.obstacle(
-        f"a call back into Python, {node.pyname()}", "Write the function so that torch.jit.script takes it, or"
+        f"a call back into Python, {node.pyname()}", "Write the function so that torch.jit.script takes it."
     )
 
 
 def _assign(t: Translator, node: Any, operands: list[Any]) -> Any:
-    raise t.obstacle(f"an assignment to the module's attribute {node.s('name')}", "Return the value instead, or")
+    raise t.obstacle(f"an assignment to the module's attribute {node.s('name')}", "Return the value instead.")
 
 
 PRIMITIVES: dict[str, Rule] = {
@@ -144,6 +144,7 @@ PRIMITIVES: dict[str, Rule] = {
     "prim::ImplicitTensorToNum": _number,
     "prim::Print": _nothing,
     "prim::device": _device,
+    "prim::type": lambda t, node, operands: operands[0].type,
     "prim::layout": lambda t, node, operands: torch.strided,
     "prim::dtype": _dtype,
     "prim::requires_grad": _false,

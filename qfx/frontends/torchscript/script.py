@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from qfx.errors import CaptureError
+from qfx.frontends.mutation import watched_buffers
 from qfx.frontends.source import error_source
 
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -38,7 +39,7 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
             ' use frontend="symbolic".',
         ) from refused
     try:
-        with _without_deprecations(tracing=True), torch.no_grad():
+        with _without_deprecations(tracing=True), torch.no_grad(), watched_buffers(model) as changed:
             trace: Any = torch.jit.trace
             traced: Any = trace(model, example[0], example_kwarg_inputs=dict(example[1]) or None, check_trace=False)
     except Exception as error:
@@ -48,6 +49,13 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
             why=f"script: {why}; trace: {_first_line(error)}",
             remedy='Use frontend="symbolic", which leaves in float what it is not able to capture.',
         ) from error
+    if changed:
+        raise CaptureError(
+            f"{type(model).__name__} can be neither scripted nor traced.",
+            where=changed[0].rpartition(".")[0] or "the model itself",
+            why=f"script: {why}; trace: the buffer {changed[0]} is not the same after a call, which a trace leaves out",
+            remedy='Use frontend="symbolic", which leaves in float what it is not able to capture.',
+        )
     return (
         traced,
         f"traced by torch.jit.trace, for inputs like the examples, because torch.jit.script refused it ({why})",

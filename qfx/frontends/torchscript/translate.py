@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from qfx.frontends.torchscript import functions, hierarchy, overloads
 from qfx.frontends.torchscript.aten import ATEN, compute
 from qfx.frontends.torchscript.control import CONTROL
 from qfx.frontends.torchscript.functions import FunctionValue
-from qfx.frontends.torchscript.layers import rebuilt_layer
+from qfx.frontends.torchscript.layers import rebuilt_layer, traced_results
 from qfx.frontends.torchscript.lines import user_line
 from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
 from qfx.frontends.torchscript.ranks import name_of
 from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
+from qfx.frontends.torchscript.whole import ScriptedPart
 
 Island = Callable[[str, nn.Module], "str | None"]
 """Why the module at a path is to stay whole, or None."""
@@ -86,11 +88,12 @@ class Translator:
         forward = name.partition("__")[0] == "forward"  # forward__0 is the first overload
         reason = self.island(owner.path, owner.module) if forward and self.frames else None
         if reason is not None:
-            return self._whole(owner, arguments, owner.module, reason)
+            return self._whole(owner, arguments, ScriptedPart(owner.module), reason)
         layer = layer_class(owner.module) if forward else None
         twin = rebuilt_layer(owner.module, layer)
-        if twin is not None and not self._in_layer():
-            return self._whole(owner, arguments, twin, None)
+        if twin is not None and (not self._in_layer() or isinstance(twin, nn.MultiheadAttention)):
+            made = self._whole(owner, functions.bind(twin.forward, arguments)[0], twin, None)
+            return self._parts(made, traced_results(owner.module) if isinstance(twin, nn.RNNBase) else None)
         if not owner.module._c._has_method(name):
             raise self.obstacle(f"a call of {name}(), which the module does not have", REWRITE)
         with self._entered(owner, name, layer):
@@ -146,16 +149,17 @@ class Translator:
             return self.call_method(operands[0], node.s("name"), operands[1:])
         if kind == "prim::CallFunction":
             return self.call_function(node, operands[0], operands[1:])
-        rule = PRIMITIVES.get(kind)
-        if rule is not None:
-            return rule(self, node, operands)
+        rule, special = PRIMITIVES.get(kind), ATEN.get(kind)
+        try:
+            if rule is not None:
+                return rule(self, node, operands)
+            result = special(self, operands) if special is not None else NotImplemented
+        except (TypeError, AttributeError, LookupError) as error:
+            raise self.obstacle(f"{kind} of a value that is computed ({error})", REWRITE) from error
         if kind.startswith("prim::"):
             raise self.obstacle(f"TorchScript's {kind}", REWRITE)
-        special = ATEN.get(kind)
-        if special is not None:
-            result = special(self, operands)
-            if result is not NotImplemented:
-                return result
+        if result is not NotImplemented:
+            return result
         return self._operator(node, kind, operands)
 
     def _operator(self, node: Any, kind: str, operands: list[Any]) -> Any:
@@ -188,6 +192,13 @@ class Translator:
         if reason is not None:
             node.meta["island_reason"] = reason
         return node
+
+    def _parts(self, made: fx.Node, parts: Sequence[Sequence[int]] | None) -> Any:
+        """The parts of a value, each by the keys that lead to it; without them the value."""
+        if parts is None:
+            return made
+        found = [reduce(lambda value, key: self.emit(operator.getitem, (value, key)), keys, made) for keys in parts]
+        return found[0] if len(found) == 1 else tuple(found)
 
     # Writing nodes.
 
