@@ -183,7 +183,10 @@ class _Writer:
         target = TABLE[value.op].fn if isinstance(value.op, str) else value.op
         if value.op == "size" or target in DIM_FUNCTIONS:
             return self._dim(target, args, kwargs, node)
-        return self._create("call_function", target, args, kwargs, node, name)
+        made = self._create("call_function", target, args, kwargs, node, name)
+        if not isinstance(value.op, str):
+            made.meta["opaque_reason"] = f"no table op for torch.{value.op.__name__}"
+        return made
 
     def _dim(self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], node: fx.Node) -> Any:
         if all(isinstance(arg, int) for arg in args):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
-from qfx.ops.extents import extent_of, is_floating
+from qfx.ops.extents import extent_of, is_boolean, is_floating
 from qfx.ops.terms import Attr, Folded, Term, term
 
 _COMPUTED = "its weight is computed from activations"
@@ -184,9 +184,21 @@ def attention(
     scores = term("matmul", term("mul_scalar", query, value=factor), term("transpose", key, dim0=-2, dim1=-1))
     if attn_mask is not None:
         require_tensor(attn_mask)
-        require(is_floating(attn_mask), "its mask is not of floating point")
-        scores = term("add", scores, attn_mask)
+        scores = term("add", scores, attn_mask if is_floating(attn_mask) else _penalty(attn_mask))
     return term("matmul", term("softmax", scores, dim=-1), value)
+
+
+_MASKED = torch.finfo(torch.float32).min
+"""What a masked score gets added: softmax makes zero of it. Infinity would make NaN of a row that is masked as a whole,
+of which torch makes zeros and this a mean."""
+
+
+def _penalty(mask: fx.Node) -> Term | Folded:
+    """Zero where ``mask`` is true, and so little elsewhere that nothing attends there."""
+    require(is_boolean(mask), "its mask is neither of floating point nor of truth values")
+    if mask.op == "get_attr":
+        return Folded("penalty", lambda constant: torch.where(constant, 0.0, _MASKED), (mask,))
+    return Term(torch.where, (mask, 0.0, _MASKED))
 
 
 def softmax(op: str, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Term:

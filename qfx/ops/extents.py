@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import fx
 
 from qfx.ops.table import TABLE, op_of
@@ -144,6 +145,16 @@ def _is_floating(value: Any, seen: set[fx.Node]) -> bool:
         operands = value.args[0] if isinstance(value.args[0], (tuple, list)) else value.args[: len(op.tensors)]
         return any(_is_floating(operand, seen) for operand in operands)
     return op.name != "size"
+
+
+def is_boolean(value: Any) -> bool:
+    """Whether a tensor certainly holds truth values."""
+    if not isinstance(value, fx.Node):
+        return False
+    if "dtype" in value.meta:
+        return bool(value.meta["dtype"] is torch.bool)
+    op = op_of(value)
+    return op is not None and op.qparams == "share" and is_boolean(value.args[0])
 
 
 def _window_rank(value: fx.Node) -> int | None:

@@ -16,7 +16,7 @@ class Term:
     """One call of a table op.
 
     Attributes:
-        op: The row's name, or a function of dim values (``operator.add`` ...).
+        op: The row's name, a function of dim values (``operator.add`` ...), or a function of torch that has no row.
         args: Operands: terms, graph nodes, :class:`Attr`, :class:`Folded`, plain values, and tuples or lists of them.
         kwargs: Attributes; integers among them may be terms or nodes too.
         like: The node whose name, path and source the result takes over; None: those of the rewritten node.
