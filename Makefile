@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp recurrent accuracy quantize-time memory fake-quant qat qat-recovery qat-step zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory fake-quant qat qat-recovery qat-step zoo lint format build clean help
 .PHONY: emulate emulators emulated-tests
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -187,6 +187,10 @@ bench-cpp: $(STAMPS)/tools
 
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+# int8 against float on the same threads; needs no peer.
+speed: $(STAMPS)/qfx $(STAMPS)/test
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 recurrent: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.recurrent $(ARGS)

@@ -86,7 +86,7 @@ OBSTACLES = (
         "unpacking", r"argument after \*\*? must be|cannot be iterated",
         "a call that unpacks a traced value",
         "return self.conv(**x)",
-        "return self.conv(x['input'])",
+        'return self.conv(x["input"])',
         line=r"[(,]\s*\*\*?[a-z]",
         exports=True,
         note="Pass the items one by one.",
@@ -150,7 +150,7 @@ OBSTACLES = (
         "assertion-on-a-shape", _BRANCH,
         "an assertion about a traced shape",
         "assert x.shape[1] == 3\nreturn self.conv(x)",
-        "torch._assert(x.shape[1] == 3, 'three channels')\nreturn self.conv(x)",
+        'torch._assert(x.shape[1] == 3, "three channels")\nreturn self.conv(x)',
         line=r"^assert\b.*(shape|size\(|\.ndim|dim\()",
         exports=True,
         note="Assertions are left out of the quantized model.",
@@ -210,8 +210,8 @@ OBSTACLES = (
     Obstacle(
         "format", r"__format__",
         "a traced value in a format string with a width or a type",
-        "name = f'{x.shape[2]:d}'\nreturn self.conv(x)",
-        "name = f'{x.shape[2]}'\nreturn self.conv(x)",
+        'name = f"{x.shape[2]:d}"\nreturn self.conv(x)',
+        'name = f"{x.shape[2]}"\nreturn self.conv(x)',
     ),
     Obstacle(
         "plain-list", r"not installed as a submodule",
@@ -225,7 +225,7 @@ OBSTACLES = (
         "output", r"argument of type: <class|not a known type|not a supported type|unsupported output|pytree",
         "an output that is no tensor, tuple, list or dict of them",
         "return types.SimpleNamespace(y=self.conv(x))",
-        "return {'y': self.conv(x)}",
+        'return {"y": self.conv(x)}',
         note="Wrap the model in a module that takes the result apart: return self.model(x).logits.",
     ),
     Obstacle(
