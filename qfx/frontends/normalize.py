@@ -17,7 +17,7 @@ from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias, finite
 from qfx.ops.aliases_shape import dropout_module, drops
-from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of
+from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of, record_rank
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term
 from qfx.patterns.symbolic_shape import input_ranks
@@ -129,6 +129,8 @@ class _Writer:
         try:
             alias, module = self._alias(node)
             value = alias.apply(module, args, kwargs)
+            if isinstance(value, Shape) and "unpacked" in node.meta:
+                record_rank(value.of, node.meta["unpacked"])
             kept = self.trainable and drops(alias)
             return self._dropout(value, node, alias) if kept else self._write(value, node, alias)
         except NotNormal as reason:

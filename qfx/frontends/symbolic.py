@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import copy
+import dis
 import operator
 import sys
 from collections.abc import Collection, Iterator
@@ -104,7 +105,10 @@ STATE = "Return the new value, and pass it to the next call: a graph keeps nothi
 
 
 class TracedProxy(fx.Proxy):
-    """A proxy that records augmented assignment, so that a tensor changed in place is known to be."""
+    """A proxy that records augmented assignment, so that a tensor changed in place is known to be, and unpacking."""
+
+    def __getattr__(self, name: str) -> _TracedAttribute:
+        return _TracedAttribute(self, name)
 
     def __iadd__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
@@ -117,6 +121,19 @@ class TracedProxy(fx.Proxy):
 
     def __itruediv__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items of ``a, b = x``, whose number the caller's bytecode tells and ``meta["unpacked"]`` keeps."""
+        caller = sys._getframe(1)
+        now = next((i for i in dis.get_instructions(caller.f_code) if i.offset == caller.f_lasti), None)
+        if now is None or now.opname != "UNPACK_SEQUENCE":
+            return self.tracer.iter(self)
+        self.node.meta["unpacked"] = now.argval
+        return iter([operator.getitem(self, index) for index in range(now.argval)])
+
+
+class _TracedAttribute(TracedProxy, fx.proxy.Attribute):
+    """``x.shape``, or a method to call."""
 
 
 class Tracer(fx.Tracer):

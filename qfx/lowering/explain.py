@@ -74,7 +74,9 @@ def _rated(part: CompiledSegment, record: StepRecord) -> StepRecord:
 
 
 def _multiply_accumulates(part: CompiledSegment, record: StepRecord) -> int:
-    """Of a step that multiplies by a weight [outputs, ...]: one for each output and each weight that makes it."""
+    """One for each element of the result and each product that it sums; a weight's are all of an output's."""
+    if record.op == "matmul":
+        return math.prod(record.shape) * record.operand[-1]
     node = part.steps.get(record.name)
     weight = node.meta.get("weights", {}).get("weight") if node is not None and record.op in _WEIGHTED else None
     if weight is None:

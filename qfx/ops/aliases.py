@@ -11,6 +11,7 @@ from qfx.ops import (
     aliases_compute,
     aliases_pointwise,
     aliases_pool,
+    aliases_products,
     aliases_shape,
     aliases_transposed,
 )
@@ -54,6 +55,7 @@ for _module in (
     aliases_transposed,
     aliases_pointwise,
     aliases_pool,
+    aliases_products,
     aliases_shape,
     aliases_aten,
     aliases_aten_shape,

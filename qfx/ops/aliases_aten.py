@@ -7,14 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import fx
 
 from qfx.ops import aliases_compute as compute
 from qfx.ops import aliases_pointwise as pointwise
-from qfx.ops.aliases_record import Alias, aliases, require, require_tensor
+from qfx.ops import aliases_products as products
+from qfx.ops.aliases_record import Alias, aliases, require
 from qfx.ops.aliases_transposed import conv_transpose
-from qfx.ops.extents import rank_of
-from qfx.ops.terms import Folded, Pieces, Term, term
+from qfx.ops.terms import Pieces, Term
 
 
 def overload(name: str) -> Callable[..., Any]:
@@ -52,16 +51,6 @@ def convolution(
     if transposed:
         return conv_transpose(spatial, input, weight, bias, stride, padding, output_padding, groups, dilation)
     return compute.conv(spatial, input, weight, bias, stride, padding, dilation, groups)
-
-
-def addmm(bias: Any, input: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Term:
-    """``aten.addmm``: a linear layer when the weight and the bias vector are constants."""
-    require_tensor(bias, input, weight)
-    require(beta == 1 and alpha == 1, "it scales its operands")
-    vector = isinstance(bias, fx.Node) and rank_of(bias) == 1
-    if vector and bias.op == "get_attr" and isinstance(weight, fx.Node) and weight.op == "get_attr":
-        return term("linear", input, Folded("weight", torch.t, (weight,)), bias)
-    return term("add", term("matmul", input, weight), bias)
 
 
 def layer_norm(input: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any) -> Term:
@@ -145,10 +134,11 @@ ALIASES: tuple[Alias, ...] = (
     *rows("conv", partial(conv_transpose, 3), "conv_transpose3d.input"),
     *rows("conv", convolution, "convolution _convolution _convolution.deprecated"),
     *rows("linear", compute.linear, "linear"),
-    *rows("linear", addmm, "addmm"),
-    *rows("matmul", compute.matmul, "matmul mm bmm"),
-    *rows("matmul", addmm, "baddbmm"),
-    *rows("matmul", compute.attention, "scaled_dot_product_attention"),
+    *rows("linear", products.addmm, "addmm"),
+    *rows("matmul", products.matmul, "matmul mm bmm"),
+    *rows("matmul", products.addmm, "baddbmm"),
+    *rows("matmul", products.einsum, "einsum"),
+    *rows("matmul", products.attention, "scaled_dot_product_attention"),
     *rows("channel_affine", compute.torch_batch_norm, "batch_norm"),
     *rows("channel_affine", first(_batch_norm_of_inference), "_native_batch_norm_legit_no_training"),
     *rows("channel_affine", first(compute.torch_batch_norm), "native_batch_norm"),

@@ -1,9 +1,7 @@
-"""Spellings of the ops that multiply and add: convolution, linear, normalization, matmul."""
+"""Spellings of the ops that multiply and add: convolution, linear, normalization, softmax."""
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
-from qfx.ops.extents import extent_of, is_boolean, is_floating
+from qfx.ops.extents import extent_of
 from qfx.ops.terms import Attr, Folded, Term, term
 
 _COMPUTED = "its weight is computed from activations"
@@ -158,49 +156,6 @@ def instance_norm_module(module: Any, input: Any) -> Term:
     return term("group_norm", input, weight, bias, groups=module.num_features, eps=module.eps)
 
 
-def matmul(input: Any, other: Any) -> Term:
-    """``input @ other``."""
-    require_tensor(input, other)
-    return term("matmul", input, other)
-
-
-def attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Term:
-    """``F.scaled_dot_product_attention``: ``softmax(query * scale @ key.T + mask) @ value``."""
-    require_tensor(query, key, value)
-    require(dropout_p == 0.0, "it draws a random mask at evaluation too")
-    require(not is_causal and not enable_gqa, "its causal mask or its grouped heads have no row")
-    width = extent_of(query, -1)
-    require(scale is not None or width is not None, "the width of its heads is unknown")
-    factor = float(scale) if scale is not None else 1.0 / math.sqrt(width or 1)
-    scores = term("matmul", term("mul_scalar", query, value=factor), term("transpose", key, dim0=-2, dim1=-1))
-    if attn_mask is not None:
-        require_tensor(attn_mask)
-        scores = term("add", scores, attn_mask if is_floating(attn_mask) else _penalty(attn_mask))
-    return term("matmul", term("softmax", scores, dim=-1), value)
-
-
-_MASKED = torch.finfo(torch.float32).min
-"""What a masked score gets added: softmax makes zero of it. Infinity would make NaN of a row that is masked as a whole,
-of which torch makes zeros and this a mean."""
-
-
-def _penalty(mask: fx.Node) -> Term | Folded:
-    """Zero where ``mask`` is true, and so little elsewhere that nothing attends there."""
-    require(is_boolean(mask), "its mask is neither of floating point nor of truth values")
-    if mask.op == "get_attr":
-        return Folded("penalty", lambda constant: torch.where(constant, 0.0, _MASKED), (mask,))
-    return Term(torch.where, (mask, 0.0, _MASKED))
-
-
 def softmax(op: str, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Term:
     """``F.softmax`` and ``F.log_softmax``."""
     require_tensor(input)
@@ -243,8 +198,6 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("group_norm", instance_norm, functions=[F.instance_norm]),
     *aliases("group_norm", instance_norm_module, modules=[nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d],
              takes_module=True),
-    *aliases("matmul", matmul, functions=[torch.matmul, torch.bmm, torch.mm, operator.matmul], methods="matmul bmm mm"),
-    *aliases("matmul", attention, functions=[F.scaled_dot_product_attention]),
     *aliases("softmax", partial(softmax, "softmax"), functions=[F.softmax], modules=[nn.Softmax], attributes="dim"),
     *aliases("softmax", partial(torch_softmax, "softmax"), functions=[torch.softmax], methods="softmax"),
     *aliases("softmax", softmax2d, modules=[nn.Softmax2d]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ DIM_FUNCTIONS = (operator.add, operator.sub, operator.mul, operator.floordiv, op
 """The arithmetic of dim values."""
 
 _KEEPS_SHAPE = {"channel_affine", "softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm", "pad"}
-_KEEPS_SHAPE |= {"channel_shuffle"}
+_KEEPS_SHAPE |= {"channel_shuffle", "causal_softmax"}
 _KEEPS_RANK = _KEEPS_SHAPE | {
     "max_pool",
     "avg_pool",
@@ -44,6 +45,16 @@ def is_dim(value: object) -> bool:
 def rank_of(value: Any) -> int | None:
     """The rank of a tensor node, or None when the graph alone does not determine it."""
     return _rank(value, {})
+
+
+def record_rank(value: Any, rank: int) -> None:
+    """Keeps what is known of the rank of ``value``, and so of what it has its rank from."""
+    while isinstance(value, fx.Node) and rank_of(value) is None:
+        value.meta["rank"] = rank
+        op = op_of(value)
+        if op is None or not (op.pointwise is not None or op.name in _KEEPS_RANK):
+            return
+        value = value.args[0]
 
 
 def extent_of(value: Any, dim: int) -> int | None:
@@ -198,8 +209,31 @@ def _find_length(value: fx.Node, dim: int, memo: _Memo) -> int | None:
         return int(value.meta["shape"][dim])
     rank = _rank(value, memo)
     if dim < 0 and rank is None:
-        return _length(value.args[1], 0, memo) if dim == -1 and op_of(value) is TABLE["linear"] else None
-    return _extent(value, dim if dim >= 0 or rank is None else dim + rank, rank, memo)
+        return _last_length(value, memo) if dim == -1 else None
+    dim = dim if dim >= 0 or rank is None else dim + rank
+    found = _extent(value, dim, rank, memo)
+    return _length_for_readers(value, memo) if found is None and rank is not None and dim == rank - 1 else found
+
+
+def _last_length(value: fx.Node, memo: _Memo) -> int | None:
+    """The length of the last dim of a tensor of unknown rank."""
+    op = op_of(value)
+    if op is TABLE["linear"]:
+        return _length(value.args[1], 0, memo)
+    if op is TABLE["layer_norm"]:
+        return int(value.kwargs["normalized_shape"][-1])  # type: ignore[index,arg-type]
+    return _length_for_readers(value, memo)
+
+
+def _length_for_readers(value: fx.Node, memo: _Memo) -> int | None:
+    """The length of the last dim that the linear layers and layer norms that read ``value`` take: no other works."""
+    for reader in value.users:
+        op = op_of(reader)
+        if op is TABLE["linear"] and reader.args[0] is value:
+            return _length(reader.args[1], 1, memo)
+        if op is TABLE["layer_norm"]:
+            return _last_length(reader, memo)
+    return None
 
 
 def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | None:
@@ -213,6 +247,8 @@ def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | No
         return _length(value.args[1], 0, memo) if rank is not None and dim == rank - 1 else None
     if op.name == "channel_affine" and dim == 1:
         return _length(value.args[1], 0, memo)
+    if op.name == "layer_norm" and rank is not None and dim == rank - 1:
+        return _last_length(value, memo)
     if op.pointwise is not None or (op.name in _KEEPS_SHAPE - {"pad"}):
         return _length(x, dim, memo)
     if op.name in _KEEPS_CHANNELS and dim == 1 and (op.name != "pad" or len(value.kwargs["pad"]) == 2 * _spatial(rank)):  # type: ignore[arg-type]
@@ -256,7 +292,9 @@ def _moved_extent(name: str, value: fx.Node, x: Any, dim: int, memo: _Memo) -> i
         return len(range(length)[slice(*bounds, kwargs["step"])])
     if name in ("reshape", "expand"):
         entry = value.args[1][dim]  # type: ignore[index]
-        return entry if isinstance(entry, int) and entry >= 0 else None
+        if entry == -1 and name == "reshape":
+            return _rest(x, value.args[1], memo)  # type: ignore[arg-type]
+        return _dim_value(entry, memo) if entry != -1 else None
     if name == "stack" and dim == kwargs["dim"]:
         return len(x)
     if name == "select" and kwargs["dim"] >= 0:
@@ -269,3 +307,38 @@ def _moved_extent(name: str, value: fx.Node, x: Any, dim: int, memo: _Memo) -> i
     if name == "permute":
         return _length(x, kwargs["dims"][dim], memo)
     return None
+
+
+def _dim_value(entry: Any, memo: _Memo) -> int | None:
+    """What a dim value is when constants alone determine it."""
+    if isinstance(entry, int):
+        return entry
+    if not is_dim(entry):
+        return None
+    if entry.target is TABLE["size"].fn:
+        return _length(entry.args[0], entry.kwargs["dim"], memo)
+    operands = [_dim_value(operand, memo) for operand in entry.args]
+    return None if None in operands else int(entry.target(*operands))
+
+
+def _rest(x: Any, shape: Sequence[Any], memo: _Memo) -> int | None:
+    """What the -1 of a reshape of ``x`` is when all that constants don't determine of ``x`` is in ``shape`` again."""
+    rank = _rank(x, memo)
+    if rank is None:
+        return None
+    have = [_length(x, dim, memo) or origin_of(x, dim) for dim in range(rank)]
+    need = [_dim_value(entry, memo) or _size_of(entry) for entry in shape if entry != -1]
+    for length in need:
+        if not isinstance(length, int):
+            if length not in have:
+                return None
+            have.remove(length)
+    known = math.prod(length for length in need if isinstance(length, int))
+    whole = math.prod(length for length in have if isinstance(length, int))
+    return whole // known if all(isinstance(length, int) for length in have) else None
+
+
+def _size_of(entry: Any) -> tuple[Any, Any] | None:
+    """The tensor, with its dim, whose length ``entry`` is."""
+    is_size = isinstance(entry, fx.Node) and entry.target is TABLE["size"].fn
+    return (entry.args[0], entry.kwargs["dim"]) if is_size else None

@@ -14,6 +14,12 @@ def softmax(x: Tensor, *, dim: int) -> Tensor:
     return torch.softmax(x, dim)
 
 
+def causal_softmax(x: Tensor) -> Tensor:
+    """Softmax along the last dim of what is on or below the diagonal of the last two dims; zero above it."""
+    above = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+    return torch.softmax(x.masked_fill(above, -torch.inf), -1)
+
+
 def log_softmax(x: Tensor, *, dim: int) -> Tensor:
     """``log(softmax(x))`` along ``dim``."""
     return torch.log_softmax(x, dim)

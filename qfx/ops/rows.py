@@ -115,6 +115,7 @@ _POINTWISE = (
 
 _GLUE = (
     replace(_glue(glue.softmax, "softmax"), qparams="fixed", fixed=_UNIT),
+    replace(_glue(glue.causal_softmax, "softmax"), qparams="fixed", fixed=_UNIT),
     _glue(glue.log_softmax, "log_softmax"),
     _glue(glue.layer_norm, "layer_norm"),
     _glue(glue.group_norm, "group_norm"),

@@ -224,7 +224,7 @@ def _leads_to_softmax(nodes: list[fx.Node]) -> set[fx.Node]:
         op = op_of(node)
         if op is None or op.weights or not node.users:
             continue
-        if all(user in ahead or is_op(user, "softmax", "log_softmax") for user in node.users):
+        if all(user in ahead or is_op(user, "softmax", "causal_softmax", "log_softmax") for user in node.users):
             ahead.add(node)
     return ahead
 

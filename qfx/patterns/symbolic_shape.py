@@ -223,7 +223,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("max_pool", "avg_pool"), _pool),
     **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), _adaptive),
     **dict.fromkeys(("softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm"), _same),
-    **dict.fromkeys(("channel_affine", "channel_shuffle"), _same),
+    **dict.fromkeys(("channel_affine", "channel_shuffle", "causal_softmax"), _same),
     "pad": _pad,
     **dict.fromkeys(("mean", "sum", "amax"), _mean),
     "permute": _permute,

@@ -117,11 +117,17 @@ nb::tuple to_tuples(const std::vector<Dims>& shapes) {
   return nb::tuple(items);
 }
 
-// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices) a kernel.
+// The shape of the first operand of the whole step; empty for a copy.
+nb::tuple operand(const Plan& plan, const PlannedWork& w) {
+  if (w.step < 0) return to_tuple({});
+  return to_tuple(plan.values[plan.loaded->program->steps()[w.step].inputs.at(0)].shape);
+}
+
+// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
 void describe_works_of(const Plan& plan, nb::list& records) {
   for (const PlannedWork& w : plan.works) {
     records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
-                                  w.max_threads, w.barrier, 1));
+                                  w.max_threads, w.barrier, 1, operand(plan, w)));
   }
 }
 
@@ -143,7 +149,7 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
       cost += slices.plans[slice.plan]->works[i].work->cost();
     }
     records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), bytes, cost,
-                                  std::max<int64_t>(count, w.max_threads), false, count));
+                                  std::max<int64_t>(count, w.max_threads), false, count, operand(plan, w)));
   }
 }
 

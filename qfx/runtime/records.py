@@ -22,8 +22,10 @@ class StepRecord:
         slices: How often it runs, each time on the next images of the batch, or on the next rows of one image, while
             they are in cache; 1: once for all. Shape, bytes and cost are those of all together; rows that two bands of
             an image both need count twice.
+        operand: Physical shape of the first operand; empty for the planner's copies.
         microseconds: Median time; None unless profiled.
-        macs: Multiply-accumulates of a convolution or linear layer; 0 for other steps, and unless profiled.
+        macs: Multiply-accumulates of a convolution, linear layer or int8 matrix product; 0 for other steps, and unless
+            profiled.
         share_of_peak: Of the dot products that ``threads`` threads can do in that time; None as ``gmacs``.
     """
 
@@ -36,6 +38,7 @@ class StepRecord:
     threads: int
     barrier: bool
     slices: int = 1
+    operand: tuple[int, ...] = ()
     microseconds: float | None = None
     macs: int = 0
     share_of_peak: float | None = None

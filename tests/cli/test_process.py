@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,32 @@ def test_a_reader_that_goes_away_is_no_error(quantized: Path) -> None:
         process = start(*arguments, stdout=write)
         os.close(write)
         assert finished(process) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("bar", "command"),
+    [("calibrating", ["quantize", "cli_models:make", "--calibration", "data.npz", "-o", "out.qfx"]),
+     ("running", ["run", "net.qfx", "--input", "data.npz"])],
+)  # fmt: skip
+def test_progress_shows_on_a_terminal_only(quantized: Path, bar: str, command: list[str]) -> None:
+    mine, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # else it has no columns
+    shown = start(*command, stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    drawn = b"".join(iter(lambda: _read(mine), b"")).decode()
+    os.close(mine)
+    assert shown.wait(60) == 0, drawn
+    assert f"{bar}:" in drawn
+    assert "\r" in drawn
+    assert finished(start(*command, stdout=subprocess.DEVNULL)) == (0, "")
+
+
+def _read(terminal: int) -> bytes:
+    """What the terminal shows next; nothing once no process has it open, which Linux tells as an error."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

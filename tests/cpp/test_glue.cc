@@ -70,6 +70,28 @@ TEST(glue_softmax_and_log_softmax) {
   }
 }
 
+TEST(glue_causal_softmax) {
+  Rng rng(66);
+  // Square, wide, tall, one row, one column, nothing; the matrices of a batch begin anew.
+  for (const Dims& shape : {Dims{3, 5, 5}, Dims{2, 3, 9}, Dims{2, 9, 4}, Dims{4, 1, 6}, Dims{2, 6, 1}, Dims{0, 3, 3},
+                            Dims{1, 200, 200}, Dims{2, 0, 3}, Dims{2, 3, 0}}) {
+    const int64_t rows = shape[0] * shape[1], period = shape[1], n = shape[2];
+    auto x = random_floats(rng, rows * n, -90, 90);
+    std::vector<float> y(x.size());
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t kept = std::min(n, row % period + 1);
+      long double sum = 0, most = -INFINITY;
+      const auto at = [&](int64_t k) { return static_cast<size_t>(row * n + k); };
+      for (int64_t k = 0; k < kept; ++k) most = std::max<long double>(most, x[at(k)]);
+      for (int64_t k = 0; k < kept; ++k) sum += std::exp(static_cast<long double>(x[at(k)]) - most);
+      for (int64_t k = 0; k < kept; ++k)
+        y[at(k)] = static_cast<float>(std::exp(static_cast<long double>(x[at(k)]) - most) / sum);
+      for (int64_t k = kept; k < n; ++k) x[at(k)] = k % 2 == 0 ? NAN : INFINITY;  // nobody reads it
+    }
+    check_glue([&](Isa) { return plan_causal_softmax(rows, period, n); }, {x}, y, "causal " + shown_dims(shape));
+  }
+}
+
 TEST(glue_layer_norm_of_every_length) {
   Rng rng(61);
   for (int64_t n : {1, 2, 7, 8, 9, 63, 96, 768})

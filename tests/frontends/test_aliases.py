@@ -35,6 +35,8 @@ ARGUMENTS: dict[str, Any] = {
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),
+    "addmm": (torch.randn(4, 3), torch.randn(3, 8)),
+    "baddbmm": (torch.randn(8, 4, 3), torch.randn(8, 3, 8)),
     "softmax": (1,),
     "log_softmax": (-1,),
     "threshold": (0.7, 0.1),
@@ -81,7 +83,7 @@ ARGUMENTS: dict[str, Any] = {
 ARITHMETIC = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "rsub", "truediv"}
 ARITHMETIC |= {"iadd", "isub", "imul", "itruediv", "radd", "rmul"}
 OF_OPERANDS = {"cat", "concat", "concatenate", "stack"}
-MATRICES = {"t", "mm", "bmm"}
+MATRICES = {"t": (4, 8), "mm": (4, 8), "addmm": (4, 8), "bmm": (8, 4, 8), "baddbmm": (8, 4, 8)}
 LIKE = {"reshape_as": (4, 2, 8, 8), "view_as": (8, 8, 8), "expand_as": (2, 4, 8, 8), "type_as": (1,)}
 
 MODULES: dict[type[nn.Module], Any] = {
@@ -136,6 +138,8 @@ class Spelled(nn.Module):
         name = bare_name(self.alias)
         if name == "floordiv":
             return x.reshape(x.shape[0], self.alias.spelling(x.shape[1] * 2, 2), -1)
+        if name == "einsum":
+            return self.alias.spelling("nchw,cnkw->nchk", x, torch.ones(4, 2, 5, 8))
         if name in OF_OPERANDS:
             return self.alias.spelling([x, x * 2], 1)
         if isinstance(self.alias.spelling, str):
@@ -194,8 +198,7 @@ WRITTEN = [alias for alias in ALIASES.values() if not isinstance(alias.spelling,
 
 @pytest.mark.parametrize("alias", WRITTEN, ids=lambda alias: alias.name)
 def test_alias_normalizes_to_its_row(alias: Alias) -> None:
-    shape = SHAPES[spatial_of(alias)]
-    shape = {"t": (4, 8), "mm": (4, 8), "bmm": (8, 4, 8)}.get(bare_name(alias), shape)
+    shape = MATRICES.get(bare_name(alias), SHAPES[spatial_of(alias)])
     model = Spelled(alias, shape).eval()
     x = torch.rand(math.prod(shape)) + 0.5
     normal = normalize(capture(model))
@@ -229,6 +232,7 @@ def test_every_alias_names_a_row() -> None:
 def test_every_row_has_an_alias() -> None:
     reachable = {alias.op for alias in ALIASES.values()}
     by_arguments = {"add_scalar", "rsub_scalar", "mul_scalar", "rdiv_scalar", "square", "instance_norm"}
+    by_arguments |= {"causal_softmax"}
     below_normal = {op.name for op in TABLE.values() if op.qparams == "none"}
     assert set(TABLE) - reachable - below_normal <= by_arguments | {"dropout"}  # only of models to be trained
 

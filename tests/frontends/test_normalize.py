@@ -443,7 +443,65 @@ def test_attention_in_one_call_is_products_and_a_softmax() -> None:
     normal = check(Function(lambda x: F.scaled_dot_product_attention(x, x * 2, x, mask, scale=0.25)))
     assert reasons(normal) == []
     assert rows(normal) == {"conv": 1, "mul_scalar": 2, "transpose": 1, "matmul": 2, "add": 1, "softmax": 1}
-    assert reasons(normal_of(Function(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True))))
+    causal = check(Function(lambda x: F.scaled_dot_product_attention(x, x * 2, x, is_causal=True, scale=0.25)))
+    assert rows(causal) == {"conv": 1, "mul_scalar": 2, "transpose": 1, "matmul": 2, "causal_softmax": 1}
+    assert reasons(normal_of(Function(lambda x: F.scaled_dot_product_attention(x, x, x, mask, is_causal=True))))
+
+
+@pytest.mark.parametrize(
+    ("equation", "moves"),
+    [("bhid,bhdj->bhij", 0), ("bhid,bhjd->bhij", 1), ("bihd, bjhd -> bhij", 2), ("bhid,bhjd->bhji", 2),
+     ("hbid,hbdj->hbij", 0), ("dabc,eabc->dabe", 3)],
+)  # fmt: skip
+def test_einsum_of_two_is_a_product(equation: str, moves: int) -> None:
+    normal = check(Function(lambda x: torch.einsum(equation, x, x * 2)), torch.randn(4, 4, 4, 4))
+    assert reasons(normal) == []
+    assert rows(normal)["matmul"] == 1
+    assert rows(normal)["permute"] == moves
+    check(Function(lambda x: torch.einsum(equation, [x, x * 2])), torch.randn(4, 4, 4, 4))
+
+
+def test_einsum_without_a_result_sums_what_both_have() -> None:
+    assert rows(check(Function(lambda x: torch.einsum("ij, kj", x[0, 0], x[0, 1]))))["matmul"] == 1
+
+
+@pytest.mark.parametrize(
+    "equation", ["nchw,nchw->nchw", "nchw,nchw->n", "nchh,nchk->nck", "...d,...d->...", "nchw,kwij->nchkij"]
+)
+def test_other_einsums_stay_float(equation: str) -> None:
+    (reason,) = reasons(normal_of(Function(lambda x: torch.einsum(equation, x, x))))
+    assert equation in reason
+    (reason,) = reasons(normal_of(Function(lambda x: torch.einsum("nchw->nc", x))))
+    assert reason == "it is not of two operands"
+
+
+def test_scaled_sums_with_a_product() -> None:
+    normal = check(Function(lambda x: torch.baddbmm(x[0], x[1], x[0], beta=0.5, alpha=2)))
+    assert rows(normal)["matmul"] == rows(normal)["add"] == 1
+    assert rows(normal)["mul_scalar"] == 2
+    assert rows(check(Function(lambda x: torch.addmm(x[0, 0], x[0, 1], x[1, 0], beta=0))))["add"] == 0
+
+
+def test_queries_share_heads_of_keys() -> None:
+    def attend(x: Tensor) -> Tensor:
+        keys = x.reshape(-1, 2, 16, 8)
+        return F.scaled_dot_product_attention(x.reshape(-1, 4, 8, 8), keys, keys * 2, enable_gqa=True)
+
+    normal = check(Function(attend))
+    assert reasons(normal) == []
+    assert rows(normal)["expand"] == 2
+    as_many = check(Function(lambda x: F.scaled_dot_product_attention(x, x, x, scale=0.25, enable_gqa=True)))
+    assert reasons(as_many) == []
+    assert rows(as_many)["expand"] == 0
+
+
+def test_heads_that_cannot_be_shared_say_so() -> None:
+    def attend(x: Tensor) -> Tensor:
+        keys = x.reshape(-1, 3, 16, 8)
+        return F.scaled_dot_product_attention(x.reshape(-1, 4, 8, 8), keys, keys, enable_gqa=True)
+
+    (reason,) = reasons(normal_of(Function(attend)))
+    assert "4 heads of queries don't share 3 of keys evenly" in reason
 
 
 def test_a_tensor_times_a_number_computed_from_shapes_is_a_tensor_to_what_follows() -> None:

@@ -99,6 +99,9 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
         (nn.Sequential(nn.ChannelShuffle(3)), (2, 12, 3, 5)),
         (Lambda(lambda m, x: F.channel_shuffle(x, 2)), (1, 6, 4, 4)),
     ],
+    "causal_softmax": [
+        (Lambda(lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.5)), (2, 3, 5, 8)),
+    ],
     "slice": [
         (Lambda(lambda m, x: x[:, 1:3]), IMAGE),
         (Lambda(lambda m, x: x[..., :-1:2]), IMAGE),

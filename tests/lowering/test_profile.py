@@ -31,6 +31,22 @@ def test_multiply_accumulates_are_those_of_the_layers() -> None:
         assert (step.gmacs is None) == (step.share_of_peak is None) == (step.macs == 0)
 
 
+def test_matrix_products_count_too() -> None:
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(6, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x) @ self.b(x).transpose(1, 2)
+
+    x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    model = qfx.quantize_fx(Products().eval(), {"": qfx.get_default_qconfig()}, calibration=[x])
+    steps = model.profile(x, repeats=2).parts[0].steps
+    assert [(s.op, s.macs) for s in steps if s.macs][-1] == ("matmul", 3 * 5 * 5 * 8)
+    assert all(s.share_of_peak for s in steps if s.macs)
+
+
 def test_rates_follow_from_the_times_and_stand_in_the_table() -> None:
     model, x = quantized()
     explanation = model.profile(x, repeats=2)

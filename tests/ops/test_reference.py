@@ -170,6 +170,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "expand": lambda x, shape: torch.Tensor.expand(x, *shape),
     "size": lambda x, dim: x.shape[dim],
     "softmax": lambda x, dim: nn.Softmax(dim)(x),
+    "causal_softmax": lambda x: (x + torch.full(x.shape[-2:], -torch.inf).triu(1)).softmax(-1),
     "log_softmax": lambda x, dim: nn.LogSoftmax(dim)(x),
     "layer_norm": layer_norm,
     "group_norm": group_norm,

@@ -332,6 +332,9 @@ def float_cases() -> list[Case]:
         e = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
         return e / e.sum(axis, keepdims=True)
 
+    def causal(x: np.ndarray) -> np.ndarray:
+        return softmax(np.where(np.tril(np.ones(x.shape[-2:])), x, -np.inf), x.ndim - 1)
+
     def norm(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         x = x.astype(np.float64)
         return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
@@ -344,6 +347,7 @@ def float_cases() -> list[Case]:
     affine = {"constants": {"weight": weight, "bias": bias}}
     cases = [
         Case("softmax", (f32(2, 5, 3),), lambda x: softmax(x, 1), {"ints": {"axis": 1}}, ulps=1),
+        Case("causal_softmax", (f32(2, 5, 3),), causal, {}, ulps=1),
         Case("log_softmax", (f32(2, 5, 3),), lambda x: np.log(softmax(x, 2)), {"ints": {"axis": 2}}, ulps=1),
         Case(
             "layer_norm",

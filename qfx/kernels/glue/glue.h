@@ -16,6 +16,9 @@ namespace qfx {
 // Over the middle dim of [outer][n][inner].
 std::unique_ptr<Work> plan_softmax(int64_t outer, int64_t n, int64_t inner, bool log);
 
+// softmax of the first row % period + 1 of the n numbers of each row; zeros after them.
+std::unique_ptr<Work> plan_causal_softmax(int64_t rows, int64_t period, int64_t n);
+
 // Normalizes each row of [rows][n] to zero mean and unit variance (population), then * weight + bias (may be empty).
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
                                       std::span<const float> bias, Isa isa = Isa::scalar);

@@ -27,6 +27,13 @@ def softmax(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(op.name, node, [x], x.order, "f32", ints={"axis": x.order.index(given["dim"] % x.rank)})
 
 
+@emits("causal_softmax", coded=False, floats=True)
+def causal_softmax(emission: Emission, node: fx.Node) -> Physical:
+    _, x = _given(emission, node)
+    x = emission.in_order(node, x, identity(x.rank))
+    return emission.step("causal_softmax", node, [x], x.order, "f32")
+
+
 def _affine(emission: Emission, given: dict[str, Any]) -> dict[str, int]:
     return {k: emission.constant(emission.tensor(given[k])) for k in ("weight", "bias") if given[k] is not None}
 

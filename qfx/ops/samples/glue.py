@@ -14,6 +14,14 @@ def softmax_bad() -> list[Sample]:
     return [refused(IndexError, "out of range", normal(2, 3), dim=2)]
 
 
+def causal_softmax() -> list[Sample]:
+    return [call(normal(2, 3, 5, 5) * 3.0), call(normal(4, 2, 7)), call(normal(6, 3))]
+
+
+def causal_softmax_bad() -> list[Sample]:
+    return [refused(RuntimeError, "at least 2 dim", normal(4))]
+
+
 def layer_norm() -> list[Sample]:
     return [
         call(normal(2, 5, 8) + 1.0, normal(8, seed=1), normal(8, seed=2), normalized_shape=(8,), eps=1e-5),
@@ -58,6 +66,7 @@ def div() -> list[Sample]:
 
 GOOD: dict[str, Samples] = {
     "softmax": softmax,
+    "causal_softmax": causal_softmax,
     "log_softmax": softmax,
     "layer_norm": layer_norm,
     "group_norm": group_norm,
@@ -66,6 +75,7 @@ GOOD: dict[str, Samples] = {
 }
 BAD: dict[str, Samples] = {
     "softmax": softmax_bad,
+    "causal_softmax": causal_softmax_bad,
     "log_softmax": softmax_bad,
     "layer_norm": layer_norm_bad,
     "group_norm": group_norm_bad,

@@ -48,6 +48,25 @@ class SoftmaxStep : public StepKernel {
   Params p_;
 };
 
+struct CausalSoftmaxParams {
+  explicit CausalSoftmaxParams(const StepView& s) {
+    require_same_rank(s);
+    s.require(s.input(0).rank() >= 2, "it takes rows and columns, two dims at least");
+  }
+};
+
+class CausalSoftmaxStep : public StepKernel {
+ public:
+  using Params = CausalSoftmaxParams;
+  CausalSoftmaxStep(Params, Isa) {}
+
+  Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    const size_t last = y.size() - 1;
+    return {plan_causal_softmax(product(y, 0, last), y[last - 1], y[last]), 0, nullptr};
+  }
+};
+
 struct AffineParams {
   std::span<const float> weight, bias;
 
@@ -235,6 +254,7 @@ std::vector<OpRow> glue_rows() {
     return all;
   };
   return {op_row<SoftmaxStep>("softmax", 1, 1, f32, {{"axis", K::integer}}),
+          op_row<CausalSoftmaxStep>("causal_softmax", 1, 1, f32, {}),
           op_row<SoftmaxStep>("log_softmax", 1, 1, f32, {{"axis", K::integer}}),
           op_row<LayerNormStep>("layer_norm", 1, 1, f32, normed({"ndim", K::integer})),
           op_row<GroupNormStep>("group_norm", 1, 1, f32, normed({"groups", K::integer})),
