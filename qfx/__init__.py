@@ -7,6 +7,7 @@ runs it in qfx's own C++ runtime. Names are imported on first use, so that ``imp
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -40,7 +41,6 @@ _MEMBERS = {
     "QDType": ("quint8", "qint8", "qint32"),
     "QScheme": ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric"),
 }
-_PACKAGES = ("backends", "distributed", "eager", "nn", "quantization", "rules", "tensor")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 _ENUM_OF = {member: enum for enum, members in _MEMBERS.items() for member in members}
 
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     elif name in _ENUM_OF:
         value = getattr(importlib.import_module("qfx.ir.types"), _ENUM_OF[name])[name]
-    elif name in _PACKAGES:
+    elif not name.startswith("_") and importlib.util.find_spec(f"qfx.{name}"):
         value = importlib.import_module(f"qfx.{name}")
     else:
         value = _from_quantization(name)

@@ -37,6 +37,11 @@ def test_every_name_that_dir_lists_exists():
     assert not missing
 
 
+@pytest.mark.parametrize("package", ["runtime", "advice", "viz", "nn", "errors"])
+def test_a_package_needs_no_import_of_its_own(package):
+    assert python(f"import qfx; print(qfx.{package}.__name__)") == f"qfx.{package}"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="quantise_fx"):
         _ = qfx.quantise_fx
