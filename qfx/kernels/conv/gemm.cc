@@ -113,6 +113,10 @@ class PackedGemm final : public PackedConv {
   const std::vector<Panel>& panels() const noexcept { return panels_; }
   const Epilogue& epilogue() const noexcept { return epilogue_; }
   const std::byte* weights(const Panel& panel) const noexcept { return weights_.data() + panel.weights; }
+  int64_t weight_bytes(const Panel& panel) const noexcept {
+    const GemmKernel& kernel = *panel.kernel;
+    return reduction_.parts * reduction_.runs * reduction_.steps * kernel.columns * kernel.depth * kernel.bytes;
+  }
   const int32_t* bias(const Panel& panel) const noexcept { return bias_.data() + panel.vectors; }
   const float* multiplier(const Panel& panel) const noexcept { return multiplier_.data() + panel.vectors; }
 
@@ -151,7 +155,7 @@ void PackedGemm::lay_out_panels(const Bundle& bundle, std::span<const GemmKernel
       const int64_t columns = std::min<int64_t>(kernel_.columns, bundle.out - done);
       const GemmKernel& kernel = kernel_for(kernel_, kernels, columns);
       panels_.push_back({&kernel, channel, column + done, columns, weights, vectors});
-      weights += reduction_.parts * reduction_.runs * reduction_.steps * kernel.columns * kernel.depth * kernel.bytes;
+      weights += weight_bytes(panels_.back());
       vectors += kernel.columns;
     }
   }
@@ -367,7 +371,7 @@ void GemmWork::run_block(const Operands& to, Range panels, const Block& block) c
   const ConvGeometry& g = packed_.problem().geometry;
   const int64_t bytes = packed_.kernel().bytes;
   const int64_t y_bytes = packed_.epilogue().f32_output ? 4 : 1;
-  const int64_t start = tile_start(block.begin);
+  const int64_t start = tile_start(block.begin), rows = tile_start(block.end) - start;
   if (copies_) fill_copy(to, block);
   GemmTile tile;
   const int64_t pixel = copies_ ? g.c_in * bytes : shape_.x_pixel_stride;
@@ -378,18 +382,25 @@ void GemmWork::run_block(const Operands& to, Range panels, const Block& block) c
   tile.out.y_row = shape_.y_pixel_stride;
   tile.out.residual_row = g.c_out;
   tile.out.epilogue = &packed_.epilogue();
+  const int64_t fetched = ceil_div(rows, packed_.kernel().rows) * tile.tap_count * tile.steps * kAheadBytes;
   for (int64_t index = panels.begin; index < panels.end; ++index) {
     const Panel& panel = packed_.panels()[static_cast<size_t>(index)];
     tile.b = packed_.weights(panel);
     tile.bias = packed_.bias(panel);
     tile.out.multiplier = packed_.multiplier(panel);
     tile.out.columns = panel.columns;
+    const Panel& next = packed_.panels()[static_cast<size_t>(index + 1 < panels.end ? index + 1 : panels.begin)];
+    tile.ahead = packed_.weights(next);
+    tile.ahead_bytes = &next == &panel ? 0 : packed_.weight_bytes(next);
     for (int64_t line = block.first; line < block.last; ++line) {
       const int64_t at = line * width_ + start;
       tile.a = source(to, block, line) + panel.first_channel * bytes;
       tile.out.y = to.y + (at * shape_.y_pixel_stride + panel.first_column) * y_bytes;
       tile.out.residual = to.residual == nullptr ? nullptr : to.residual + at * g.c_out + panel.first_column;
-      panel.kernel->run(tile, tile_start(block.end) - start);
+      panel.kernel->run(tile, rows);
+      const int64_t now = std::min(fetched, tile.ahead_bytes);
+      tile.ahead += now;
+      tile.ahead_bytes -= now;
     }
   }
 }

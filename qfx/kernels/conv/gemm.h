@@ -20,8 +20,14 @@ struct GemmTile {
   int64_t steps = 0;
   const std::byte* b = nullptr;   // packed weights of the panel
   const int32_t* bias = nullptr;  // [columns]
+  // The weights that are read after these, which a kernel may fetch into the caches, kAheadBytes a step, while it
+  // computes.
+  const std::byte* ahead = nullptr;
+  int64_t ahead_bytes = 0;
   Output out;
 };
+
+constexpr int64_t kAheadBytes = 64;
 
 // Any number of rows, at least one, in tiles of at most the kernel's.
 using GemmFn = void(const GemmTile& tile, int64_t rows) noexcept;

@@ -28,6 +28,25 @@ inline __m512i broadcast(const std::byte* p) noexcept {
 
 enum class Ending { plain, residual, general };
 
+// One step of one row. The products take their weights from memory: with fewer instructions for as many bytes, more
+// loads are in flight, and such a tile waits for little else.
+#define QFX_DOT_FROM(acc, x, b) \
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "m"(*reinterpret_cast<const __m512i_u*>(b)))
+template <int V>
+QFX_INLINE void row_step(const std::byte* a, const std::byte* b, __m512i& c0, __m512i& c1, __m512i& c2,
+                         __m512i& c3) noexcept {
+  const __m512i x = broadcast(a);
+  QFX_DOT_FROM(c0, x, b);
+  if constexpr (V > 1) QFX_DOT_FROM(c1, x, b + 64);
+  if constexpr (V > 2) QFX_DOT_FROM(c2, x, b + 128);
+  if constexpr (V > 3) QFX_DOT_FROM(c3, x, b + 192);
+}
+#undef QFX_DOT_FROM
+
+// Fetching ahead is another load a step, for which tiles of few products have no time.
+template <int R, int V>
+constexpr bool kFetches = R > 2 && V > 1;
+
 // `count` tiles of R rows by V vectors, from row `first` on.
 template <int R, int V, Ending kEnding>
 void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
@@ -41,14 +60,26 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
   const std::byte* a = t.a + first * s;
   uint8_t* y = static_cast<uint8_t*>(out.y) + first * y_row;
   const uint8_t* residual = kEnding == Ending::residual ? out.residual + first * residual_row : nullptr;
+  const int64_t ahead_of_tile = t.tap_count * t.steps * kAheadBytes;
   for (int64_t end = first + count * R; first < end; first += R, a += R * s) {
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
     QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
     const std::byte* b = t.b;
+    const int64_t fetched = first / R * ahead_of_tile;
+    const bool fetches = fetched < t.ahead_bytes;
+    [[maybe_unused]] const std::byte* ahead = fetches ? t.ahead + fetched : b;
+    [[maybe_unused]] const int64_t ahead_step = fetches ? kAheadBytes : 0;
     for (int64_t tap = 0; tap < t.tap_count; ++tap) {
       const std::byte* p0 = a + t.taps[tap];
       [[maybe_unused]] const std::byte *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;
+      if constexpr (R == 1) {
+#pragma GCC unroll 4
+        for (int64_t step = t.steps; step > 0; --step, b += 64 * V, p0 += 4) {
+          row_step<V>(p0, b, c0_0, c0_1, c0_2, c0_3);
+        }
+        continue;
+      }
       for (int64_t step = t.steps; step > 0; --step) {
         const __m512i b0 = _mm512_loadu_si512(b);
         [[maybe_unused]] __m512i b1, b2, b3;
@@ -65,6 +96,7 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
   }
         QFX_ROWS(QFX_STEP)
 #undef QFX_STEP
+        if constexpr (kFetches<R, V>) __builtin_prefetch(ahead, 0, 2), ahead += ahead_step;
         b += 64 * V;
         p0 += 4, p3 += 4, p6 += 4, p9 += 4, p12 += 4;
       }
