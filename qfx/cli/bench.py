@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> Facts:
     inputs = random_inputs(model, options.batch)
     calls: dict[str, Callable[[], object]] = {"int8": lambda: model(*inputs)}
     if options.float is not None:
-        module = load_float(options.float).module
-        calls["float"] = lambda: module(*inputs)
+        source = load_float(options.float)
+        calls["float"] = lambda: source(*inputs)
     with torch.inference_mode():
         for name, call in calls.items():
             try:

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -46,6 +46,24 @@ class FloatModel:
         """Names of its inputs."""
         return self.signature.names
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result for inputs by position or by name; an exported program gets each as it was exported with it.
+
+        Raises:
+            InputError: The model does not run on them.
+        """
+        try:
+            if isinstance(self.capture, torch.export.ExportedProgram):
+                args, kwargs = _as_exported(self.capture, dict(zip(self.inputs, args, strict=False)) | kwargs)
+            return self.module(*args, **kwargs)
+        except Exception as error:
+            shapes = ", ".join(f"{tuple(v.shape)}" for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor))
+            raise retold(
+                f"The float model does not run on inputs of shapes {shapes}.",
+                error,
+                "Give inputs of the shapes that the model was made for, as many at a time (--batch-size, or --batch).",
+            ) from error
+
 
 def load_float(spec: str) -> FloatModel:
     """The float model that ``spec`` names.
@@ -68,6 +86,17 @@ def float_model(capture: Any, spec: str) -> FloatModel:
     if isinstance(capture, nn.Module):
         module.eval()
     return FloatModel(capture, module, signature_of(module), parameter_bytes(module))
+
+
+def _as_exported(
+    program: torch.export.ExportedProgram, values: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``values`` by name as the positional and keyword arguments that ``program`` takes."""
+    entry = program.module_call_graph[0].signature
+    assert entry is not None, "an exported program without a root signature"
+    by_position, by_name = entry.in_spec.children()
+    names = list(values if entry.forward_arg_names is None else entry.forward_arg_names)
+    return tuple(values[n] for n in names[: by_position.num_children]), {n: values[n] for n in by_name.context}
 
 
 def load_quantized(spec: str) -> QuantizedModel:

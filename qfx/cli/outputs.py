@@ -50,7 +50,7 @@ def run_float(model: FloatModel, batch: Any, index: int) -> Any:
     """As :func:`run_quantized`, of the float model."""
     args, kwargs = split_batch(model.signature, batch, index)
     with torch.no_grad():
-        return model.module(*map(as_float32, args), **{k: as_float32(v) for k, v in kwargs.items()})
+        return model(*map(as_float32, args), **{k: as_float32(v) for k, v in kwargs.items()})
 
 
 def output_deviations(source: FloatModel, quantized: QuantizedModel, batches: Iterable[Any]) -> dict[str, float | None]:

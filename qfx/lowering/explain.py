@@ -45,23 +45,31 @@ def explain(compiled: Compiled) -> ModelExplanation:
 
 def _explain(part: CompiledSegment) -> Explanation | tuple[str, ...]:
     if part.executable is None:
-        return tuple(n.name for n in part.segment.nodes)
+        return _names(part)
     return part.executable.explain(*(tuple(n.meta["shape"]) for n in part.segment.inputs))
 
 
+def _names(part: CompiledSegment) -> tuple[str, ...]:
+    return tuple(n.name for n in part.segment.nodes)
+
+
 def profile(compiled: Compiled, inputs: tuple[Any, ...], repeats: int) -> ModelExplanation:
-    """The plans for ``inputs`` with the median microseconds, the rate and the share of the peak of every step."""
-    parts: list[Explanation | tuple[str, ...]] = []
+    """The plans for ``inputs`` with the median microseconds, the rate and the share of the peak of every step.
+
+    One entry a segment, as :func:`explain` gives them: names of nodes where torch runs it.
+    """
+    plans: list[Explanation] = []
 
     def observe(part: CompiledSegment, given: list[Tensor]) -> Any:
         assert part.executable is not None
         plan = part.executable.explain(*(tuple(t.shape) for t in given))
         timed = part.executable.profile(*given, repeats=repeats)
-        parts.append(replace(plan, steps=tuple(_rated(part, record) for record in timed)))
+        plans.append(replace(plan, steps=tuple(_rated(part, record) for record in timed)))
         return part.executable(*given)
 
     compiled.run(inputs, observe)
-    return ModelExplanation(tuple(parts))
+    timed = iter(plans)
+    return ModelExplanation(tuple(_names(p) if p.executable is None else next(timed) for p in compiled.segments))
 
 
 def _rated(part: CompiledSegment, record: StepRecord) -> StepRecord:
