@@ -51,7 +51,7 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
-	@$(PIP) pytest pytest-xdist hypothesis libcst playwright nbclient ipykernel distributed
+	@$(PIP) pytest pytest-xdist hypothesis libcst playwright nbclient ipykernel distributed pandas
 	@$(PIP) --no-deps torchvision
 	@touch $@
 

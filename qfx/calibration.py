@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from qfx.batches import Signature, split_batch
 from qfx.errors import CalibrationError, InputError
 from qfx.inputs import is_foreign_array
 from qfx.models import PreparedModel
+
+_log = logging.getLogger(__name__)
 
 Calibration = Iterable[Any] | Callable[[nn.Module], Any]
 
@@ -37,6 +40,7 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
             args, kwargs = split_batch(signature, batch, count)
             observe_batch(prepared, args, kwargs, count)
             count += 1
+    _log.info("calibrated on %d batches", count)
     if count == 0:
         raise CalibrationError(
             "The calibration data is empty.",

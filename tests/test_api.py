@@ -382,11 +382,12 @@ def test_the_report_has_a_record_for_each_node(quantized: QuantizedModel) -> Non
 
 
 def test_the_report_prints_as_a_table(quantized: QuantizedModel) -> None:
-    lines = str(quantized.report).splitlines()
-    assert lines[0].split() == ["name", "op", "module", "decision", "scale", "zero", "reason", "source"]
-    assert len(lines) == 2 + 7 + 2
-    assert "conv+residual+clamp" in lines[4]
-    assert lines[-2:] == ["7 nodes: 7 int8", "captured by symbolic: the default"]
+    lines = quantized.report.text().splitlines()
+    counts = ["7 nodes: 7 int8", "int8: 4 conv, 1 linear, 1 max_pool, 1 mean", "captured by symbolic: the default", ""]
+    assert lines[:4] == counts
+    assert lines[4].split() == ["name", "op", "module", "decision", "scale", "zero", "why", "source"]
+    assert "conv+residual+clamp" in lines[8]
+    assert len(lines) == 4 + 2 + 7 + 2 + len(quantized.report.reasons())
 
 
 def test_explain_and_profile_tell_what_runs(quantized: QuantizedModel) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from qfx.advice.entries import Entry, merge_qconfig_dict
+from qfx.columns import table, terminal_width
 from qfx.errors import InputError
 
 By = Literal["alone_loss", "gain_if_float"]
@@ -147,9 +148,7 @@ def _table(s: Sensitivity) -> list[str]:
     unit = "dB" if s.in_decibels else s.metric
     columns = ("name", "op", "module", f"alone {unit}", "weights", "value", f"gain {unit}", "MACs %", "source")
     rows = [columns, *(_row(s, r) for r in s)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+    return table(rows, width=terminal_width(), elastic=("name", "op", "module", "source"))
 
 
 def _row(s: Sensitivity, r: NodeSensitivity) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qfx.columns import table as lines_of_table
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -40,9 +42,7 @@ def finite(data: Any) -> Any:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width under their names."""
-    lines = [columns, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(lines_of_table([columns, *rows], ruled=False))
 
 
 def size(count: float) -> str:

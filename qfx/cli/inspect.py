@@ -47,8 +47,7 @@ def run(options: argparse.Namespace) -> Facts:
         "tensor_bytes": in_memory,
         "inputs": inputs,
         "outputs": outputs,
-        "frontend": getattr(report, "frontend", None),
-        "nodes": [_record(record) for record in report],
+        **report.to_dict(),
         "parts": parts,
     }
     return Facts("\n".join(lines), data)
@@ -75,17 +74,6 @@ def _value(name: str, node: Any) -> dict[str, Any]:
 def _row(value: dict[str, Any]) -> list[str]:
     shape = "?" if value["shape"] is None else "x".join(map(str, value["shape"])) or "scalar"
     return [value["name"], shape, value["dtype"] or ""]
-
-
-def _record(record: Any) -> dict[str, Any]:
-    q = record.qparams
-    return {
-        **{k: getattr(record, k) for k in ("name", "op", "module_path", "source", "decision", "reason")},
-        "fused": list(record.fused),
-        "recovery": list(record.recovery),
-        "scale": None if q is None else q.scale,
-        "zero_point": None if q is None else q.zero_point,
-    }
 
 
 def _part(part: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from qfx.columns import table, terminal_width
 from qfx.inline import Inline
 from qfx.ir.types import QParams
 
@@ -61,7 +62,7 @@ class NodeComparison:
 
 
 class Comparison(Inline, Sequence[NodeComparison]):
-    """The records in graph order; ``str()`` is a table."""
+    """The records in graph order; ``str()`` is a table that fits the terminal."""
 
     def __init__(self, records: Iterable[NodeComparison]) -> None:
         self.records = tuple(records)
@@ -102,7 +103,7 @@ class Comparison(Inline, Sequence[NodeComparison]):
         return [_COLUMNS, *map(_row, self.records)]
 
     def __str__(self) -> str:
-        return "\n".join([*_table(self.cells()), _summary(self)])
+        return "\n".join([*table(self.cells(), width=terminal_width(), elastic=_ELASTIC), _summary(self)])
 
     __repr__ = __str__
 
@@ -120,12 +121,7 @@ _COLUMNS = (
     "name", "op", "module", "decision", "float>QDQ dB", "cosine", "max error", "QDQ>int8 dB", "float>int8 dB",
     "quanta", "local", "source",
 )  # fmt: skip
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+_ELASTIC = ("name", "op", "module", "source")
 
 
 def _row(r: NodeComparison) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from torch import fx, nn
 
 from qfx.errors import CaptureError, InputError
 from qfx.frontends import symbolic
+
+_log = logging.getLogger(__name__)
 
 Frontend = Literal["auto", "symbolic", "export", "torchscript"]
 """How to capture a model."""
@@ -85,6 +88,12 @@ def capture(
         "inputs": inputs,
         "strict": strict,
     }
+    captured = _captured(model, frontend, example, options)
+    _log.info("%s captured by %s: %s", type(model).__name__, captured.meta[FRONTEND], captured.meta[REASON])
+    return captured
+
+
+def _captured(model: nn.Module, frontend: str, example: Example | None, options: dict[str, Any]) -> fx.GraphModule:
     native = "export" if _program_of(model) else "torchscript" if isinstance(model, torch.jit.ScriptModule) else None
     if native is not None and frontend not in ("auto", native):
         raise CaptureError(

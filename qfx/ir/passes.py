@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
@@ -15,6 +16,8 @@ from torch import fx
 from qfx.errors import QfxError
 from qfx.ir.levels import LEVELS, OpName, Violation, violations
 from qfx.ir.printer import print_graph, print_node
+
+_log = logging.getLogger(__name__)
 
 PassFunction = Callable[[fx.GraphModule], fx.GraphModule]
 
@@ -69,8 +72,10 @@ def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName) -> f
             raise PassError(_failure(item.title, error, gm.graph, text)) from error
         before, text = text, print_graph(gm.graph)
         problems = list(violations(gm, LEVELS[item.after], op_name))
+        seconds = time.perf_counter() - started
+        _log.debug("%s: %d nodes at level %s, %.1f ms", item.title, len(gm.graph.nodes), item.after, seconds * 1e3)
         if folder:
-            _dump(Path(folder), number, item.title, text if text != before else "", time.perf_counter() - started)
+            _dump(Path(folder), number, item.title, text if text != before else "", seconds)
         if problems:
             raise PassError(_broken(item, problems, gm.graph, before, text))
     return gm

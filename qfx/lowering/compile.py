@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,8 @@ from qfx.lowering.partition import Segment, partition
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.runtime import Executable, Program
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,13 @@ def compile_int8(gm: fx.GraphModule, isa: str | None = None) -> Compiled:
     Raises:
         RuntimeLoadError: ``isa`` is unknown or not available on this CPU.
     """
-    return Compiled(gm, tuple(_compile(gm, segment, isa) for segment in partition(gm.graph)))
+    started = time.perf_counter()
+    compiled = Compiled(gm, tuple(_compile(gm, segment, isa) for segment in partition(gm.graph)))
+    loaded = [part.executable for part in compiled.segments if part.executable is not None]
+    in_torch = sum(len(part.segment.nodes) for part in compiled.segments if part.executable is None)
+    kernels = f" for {loaded[0].isa}" if loaded else ""
+    _log.info("%d programs%s, %d nodes in torch, %.2f s", len(loaded), kernels, in_torch, time.perf_counter() - started)
+    return compiled
 
 
 def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledSegment:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 from torch import fx
 
+from qfx.columns import table, terminal_width
+from qfx.errors import QfxError
 from qfx.inline import Inline
 from qfx.ir.attributes import read_qparams
 from qfx.ir.boundary import APART
@@ -48,9 +51,25 @@ class Record:
     recovery: tuple[str, ...] = ()
     apart: str = ""
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Everything that is told of the decision: why, why not otherwise, what else was done."""
+        return tuple(filter(None, (self.reason, self.apart, *self.recovery)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as values that JSON can hold; of ``qparams`` scale, zero point, dtype and bounds, or None."""
+        q = self.qparams
+        made = None if q is None else (q.scale, q.zero_point, q.dtype.name, q.qmin, q.qmax)
+        facts = {name: getattr(self, name) for name in _FACTS} | dict(zip(_GRID, made or [None] * 5, strict=True))
+        return {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in facts.items()}
+
+
+_FACTS = ("name", "op", "module_path", "source", "decision", "reason", "fused", "recovery", "apart")
+_GRID = ("scale", "zero_point", "dtype", "qmin", "qmax")
+
 
 class Report(Inline, Sequence[Record]):
-    """The records in graph order; ``str()`` is a table.
+    """The records in graph order; ``str()`` is a summary and a table that fits the terminal.
 
     Attributes:
         records: One a node.
@@ -80,14 +99,61 @@ class Report(Inline, Sequence[Record]):
         return tuple(r for r in self.records if r.decision == decision)
 
     def cells(self) -> list[tuple[str, ...]]:
-        """The table: names of columns, then a row a record."""
-        return [_COLUMNS, *map(_row, self.records)]
+        """The table with every reason in words: names of columns, then a row a record."""
+        return [_COLUMNS, *(_row(record, "; ".join(record.reasons)) for record in self.records)]
+
+    def summary(self) -> list[str]:
+        """Lines that count the nodes by decision and op, and tell the frontend."""
+        lines = [f"{len(self.records)} nodes: {_counted(Counter(r.decision for r in self.records)) or 'none'}"]
+        for decision in sorted({r.decision for r in self.records}, reverse=True):
+            lines.append(f"{decision}: {_counted(Counter(r.op for r in self.decided(decision)))}")
+        if self.frontend:
+            lines.append(f"captured by {self.frontend}: {self.frontend_reason}")
+        return lines
+
+    def text(self, width: int | None = None) -> str:
+        """The summary, a row a node with the numbers of its reasons, and the reasons, each once.
+
+        Args:
+            width: The most characters of a line, for which names, modules and source lines lose their middle; None
+                leaves all of them whole.
+        """
+        numbers = {reason: str(i) for i, reason in enumerate(self.reasons(), 1)}
+        rows = [_row(record, ",".join(numbers[reason] for reason in record.reasons)) for record in self.records]
+        wrapped = (line for line in self.summary() for line in _wrapped(line, "", width))
+        reasons = (line for reason, number in numbers.items() for line in _wrapped(reason, f"{number:>3}  ", width))
+        shown = table([_COLUMNS, *rows], width=width, elastic=_ELASTIC)
+        return "\n".join([*wrapped, "", *shown, *(["", "why:", *reasons] if numbers else [])])
+
+    def reasons(self) -> dict[str, int]:
+        """How many nodes have each reason, in the order in which they are met."""
+        return dict(Counter(reason for record in self.records for reason in record.reasons))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as values that JSON can hold: ``frontend``, ``frontend_reason``, ``counts``, ``nodes``."""
+        return {
+            "frontend": self.frontend,
+            "frontend_reason": self.frontend_reason,
+            "counts": dict(Counter(r.decision for r in self.records)),
+            "nodes": [record.to_dict() for record in self.records],
+        }
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``: a row a node, with the columns of :meth:`Record.to_dict`.
+
+        Raises:
+            QfxError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as error:
+            raise QfxError(
+                "to_pandas() needs pandas, which is not installed.", remedy="pip install pandas, or use to_dict()."
+            ) from error
+        return pd.DataFrame([r.to_dict() for r in self.records], columns=[*_FACTS, *_GRID])
 
     def __str__(self) -> str:
-        counts = Counter(r.decision for r in self.records)
-        total = ", ".join(f"{n} {d}" for d, n in sorted(counts.items(), reverse=True))
-        captured = [f"captured by {self.frontend}: {self.frontend_reason}"] if self.frontend else []
-        return "\n".join([*_table(self.cells()), f"{len(self.records)} nodes: {total}", *captured])
+        return self.text(terminal_width())
 
     __repr__ = __str__
 
@@ -136,18 +202,28 @@ def _has(node: fx.Node, key: str) -> bool:
     return node.kwargs.get(key) is not None
 
 
-_COLUMNS = ("name", "op", "module", "decision", "scale", "zero", "reason", "source")
+_COLUMNS = ("name", "op", "module", "decision", "scale", "zero", "why", "source")
+_ELASTIC = ("name", "op", "module", "source")
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
-
-
-def _row(record: Record) -> tuple[str, ...]:
+def _row(record: Record, why: str) -> tuple[str, ...]:
     scale = f"{record.qparams.scale:.4g}" if record.qparams else ""
     zero = str(record.qparams.zero_point) if record.qparams else ""
     op = "+".join((record.op, *record.fused))
-    reason = "; ".join(filter(None, (record.reason, record.apart, *record.recovery)))
-    return record.name, op, record.module_path, record.decision, scale, zero, reason, record.source or ""
+    return record.name, op, record.module_path, record.decision, scale, zero, why, record.source or ""
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _wrapped(text: str, head: str, width: int | None) -> list[str]:
+    """``text`` behind ``head``, in lines of ``width``."""
+    if width is None:
+        return [head + text]
+    return textwrap.wrap(
+        text, max(width, _NARROWEST), initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    )
+
+
+_NARROWEST = 40

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from qfx.columns import table
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Explanation:
         return [_COLUMNS, *map(_row, self.steps)]
 
     def __str__(self) -> str:
-        return "\n".join([_table(self.cells()), *self._footer()])
+        return "\n".join([*table(self.cells(), ruled=False), *self._footer()])
 
     def _footer(self) -> tuple[str, str]:
         m = self.memory
@@ -96,11 +97,6 @@ class Explanation:
 
 
 _COLUMNS = ["step", "op", "shape", "bytes", "cost", "threads", "slices", "us", "GMAC/s", "of peak", "kernel"]
-
-
-def _table(rows: Sequence[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
-    return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
 
 
 def _row(s: StepRecord) -> list[str]:

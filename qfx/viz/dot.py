@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qfx.viz import palette
+from qfx.viz.columns import columns_of
 from qfx.viz.scene import Arrow, Box, Grove, Heat, Scene, Value, grouped
 
 _FONT = "Helvetica"
@@ -28,6 +29,7 @@ class Style:
         heat: A number a box, shown as its colour.
         clusters: Whether frames show the modules or programs that boxes lie in.
         legend: Whether a box explains the colours.
+        columns: Whether a long picture is cut into columns.
         prefix: Put before names, so that two scenes fit into one picture.
         marks: A line more for the labels of some boxes, by name.
     """
@@ -35,15 +37,20 @@ class Style:
     heat: Heat | None = None
     clusters: bool = True
     legend: bool = True
+    columns: bool = True
     prefix: str = ""
     marks: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_dot(scene: Scene, style: Style, title: str = "") -> str:
     """The picture of one scene."""
-    lines = [*header(title), *body(scene, style)]
+    columns = columns_of(scene) if style.columns else [scene]
+    lines = [*header(title)]
+    for index, column in enumerate(columns):
+        lines += body(column, style, f"{index}-") if len(columns) > 1 else body(column, style)
     if style.legend:
-        lines += legend(scene, style.heat)
+        boxes = tuple(box for column in columns for box in column.boxes)
+        lines += legend(Scene(scene.level, boxes, scene.arrows), style.heat)
     return "\n".join([*lines, "}\n"])
 
 
@@ -56,26 +63,28 @@ def header(title: str, newrank: str = "false") -> Iterator[str]:
     yield _row("edge", fontname=_FONT, fontsize="9", arrowsize="0.6", penwidth="1.2")
 
 
-def body(scene: Scene, style: Style) -> Iterator[str]:
-    """Boxes in their frames, and arrows."""
+def body(scene: Scene, style: Style, column: str = "") -> Iterator[str]:
+    """Boxes in their frames, and arrows; ``column`` stands before the names of frames, each of which is in one only."""
     grove = grouped(scene) if style.clusters else Grove(boxes=list(scene.boxes))
-    yield from _grove(grove, style)
+    yield from _grove(grove, style, column)
     short, labelled = len(scene.arrows) > _MANY, len(scene.arrows) <= _LABELLED
     told: set[tuple[str, Value]] = set()
-    for arrow in scene.arrows:
+    for index, arrow in enumerate(scene.arrows):
         first = (arrow.source, arrow.value) not in told
         told.add((arrow.source, arrow.value))
-        yield _arrow(arrow, style, _flow(arrow.value, short) if first and labelled else "")
+        label = _flow(arrow.value, short) if first and labelled else ""
+        yield _arrow(arrow, f"{style.prefix}{column}arrow-{index}", style, label)
 
 
-def _grove(grove: Grove, style: Style) -> Iterator[str]:
+def _grove(grove: Grove, style: Style, column: str) -> Iterator[str]:
     for box in grove.boxes:
         yield _box(box, style)
     for group in grove.groups.values():
-        yield f"subgraph {_quoted(f'cluster_{style.prefix}{group.path[-1]}')} {{"
+        yield f"subgraph {_quoted(f'cluster_{style.prefix}{column}{group.path[-1]}')} {{"
         yield _row("graph", label=_shortened(group.path[-1]), style="rounded", color="#b9b9c3", fontcolor="#55555f",
-                   fontsize="10", labeljust="l", tooltip=group.path[-1], margin="10")  # fmt: skip
-        yield from _grove(group, style)
+                   fontsize="10", labeljust="l", tooltip=group.path[-1], margin="10",
+                   id=f"{style.prefix}{column}frame-{group.path[-1]}")  # fmt: skip
+        yield from _grove(group, style, column)
         yield "}"
 
 
@@ -126,12 +135,13 @@ def tooltip(box: Box) -> str:
     return "\n".join(lines)
 
 
-def _arrow(arrow: Arrow, style: Style, label: str) -> str:
+def _arrow(arrow: Arrow, name: str, style: Style, label: str) -> str:
     colour = palette.EDGES[flow_kind(arrow.value)].line
     ends = f"{_quoted(style.prefix + arrow.source)} -> {_quoted(style.prefix + arrow.target)}"
     text = {"label": label} if label else {}
     about = " ".join(filter(None, (arrow.value.dtype, arrow.value.size, arrow.value.grid)))
-    return _row(ends, color=colour, fontcolor="#4a4a52", tooltip=f"{arrow.source} to {arrow.target}: {about}", **text)
+    told = f"{arrow.source} to {arrow.target}: {about}"
+    return _row(ends, color=colour, fontcolor="#4a4a52", id=name, tooltip=told, **text)
 
 
 def flow_kind(value: Value) -> str:

@@ -102,6 +102,7 @@ def _box(box: Box) -> dict[str, Any]:
         "title": box.title,
         "kind": box.kind,
         "module": box.module_path,
+        "group": list(box.group),
         "source": box.source,
         "reason": box.reason,
         "notes": list(box.notes),

@@ -49,7 +49,7 @@ def _(model: GraphCarrier) -> str:
 
 @as_html.register
 def _(report: Report) -> str:
-    return _table(report.cells(), str(report).splitlines()[-1])
+    return _table(report.cells(), "; ".join(report.summary()))
 
 
 @as_html.register

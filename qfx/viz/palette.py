@@ -38,6 +38,7 @@ KINDS = {
     "observer": Kind("observer", "#fffbe0", "#a39a00", "filled", "note"),
     "copy": Kind("copy at a border", "#f1f1f3", "#85858f", "filled"),
     "border": Kind("input, output", "#ffffff", "#55555f", "filled", "oval"),
+    "elsewhere": Kind("stands in another column", "#ffffff", "#85858f", "filled,dashed"),
 }
 
 EDGES = {

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from qfx.errors import QfxError
+from qfx.viz.fit import fit_labels
 
 _PROGRAMS = ("graphviz-pure", "dot")
 _SECONDS = 120
@@ -64,7 +65,7 @@ def render(source: str, form: str, program: str | None = None) -> bytes:
         raise _failed(command[0], form, str(error)) from error
     if done.returncode or not done.stdout:
         raise _failed(command[0], form, done.stderr.decode(errors="replace"))
-    return done.stdout
+    return fit_labels(done.stdout.decode()).encode() if form == "svg" else done.stdout
 
 
 def inline_svg(source: str) -> str:

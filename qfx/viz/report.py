@@ -32,7 +32,7 @@ from qfx.viz.read import read
 from qfx.viz.render import inline_svg
 from qfx.viz.scene import Scene
 
-_SCRIPTS = ("elements.js", "charts.js", "graph.js", "table.js", "details.js", "main.js")
+_SCRIPTS = ("elements.js", "charts.js", "frames.js", "graph.js", "table.js", "details.js", "main.js")
 _REPEATS = 10
 
 
@@ -104,6 +104,7 @@ def _content(
     return {
         "title": title,
         "nodes": nodes,
+        "arrows": [[arrow.source, arrow.target] for arrow in scene.arrows],
         "kinds": kinds(),
         "heat": list(palette.HEAT),
         "cards": _cards(model, nodes, measured),
@@ -160,7 +161,7 @@ def page(title: str, scene: Scene, content: dict[str, Any]) -> str:
         "version": html.escape(__version__),
         "title": html.escape(title),
         "style": style,
-        "graph": inline_svg(write_dot(scene, Style(legend=False))),
+        "graph": inline_svg(write_dot(scene, Style(legend=False, columns=False))),
         "data": _json(content),
         "script": script,
     }

@@ -1,4 +1,4 @@
-"""An exported program takes each input as it was exported with it; data and other models give it by name or by place."""
+"""An exported program takes each input as it was exported with it, whether data gives it by name or by place."""
 
 from __future__ import annotations
 

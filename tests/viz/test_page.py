@@ -147,6 +147,91 @@ def test_hostile_names_stay_text(browser: Any, tmp_path: Path) -> None:
         assert page.evaluate("document.scripts.length") == 2
 
 
+class Deep(torch.nn.Module):
+    """Twelve blocks in a row, each with a branch of modules of its own."""
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.back = torch.nn.Conv2d(4, 8, 1), torch.nn.Conv2d(8, 4, 1)
+            self.gate = torch.nn.Sequential(
+                torch.nn.AdaptiveAvgPool2d(1), torch.nn.Conv2d(8, 8, 1), torch.nn.SiLU(), torch.nn.Conv2d(8, 8, 1)
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(self.wide(x))
+            return x + self.back(y * torch.sigmoid(self.gate(y)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.blocks = torch.nn.Conv2d(3, 4, 1), torch.nn.Sequential(*(Deep.Block() for _ in range(12)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(x)).mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 8, 8)
+    return qfx.write_report(tmp_path_factory.mktemp("deep") / "deep.html", quantized(Deep(), x), data=[x])
+
+
+def shown(page: Any, of: str = ".node") -> set[str]:
+    visible = f"[...document.querySelectorAll('#graph {of}')].filter(e => e.getAttribute('display') !== 'none')"
+    return set(page.evaluate(f"{visible}.map(e => e.id || e.getAttribute('aria-label'))"))
+
+
+def test_modules_of_a_large_model_are_closed_and_open_by_mouse_and_key(browser: Any, deep: Path) -> None:
+    for page in opened(browser, deep):
+        whole = page.evaluate("document.querySelectorAll('#graph .node').length")
+        assert whole > 60
+        assert len(shown(page)) + len(shown(page, ".cover")) <= 60
+        page.click("#open-all")
+        assert len(shown(page)) == whole
+        assert shown(page, ".cover") == set()
+        page.click("#close-all")
+        assert shown(page, ".cover") == {"Module blocks"}
+        page.click(".cover[aria-label='Module blocks']")
+        closed = shown(page, ".cover")
+        assert closed == {f"Module blocks.{i}" for i in range(12)}
+        page.focus(".cover[aria-label='Module blocks.3']")
+        page.keyboard.press("Enter")
+        assert shown(page, ".cover") == closed - {"Module blocks.3"} | {"Module blocks.3.gate"}
+        assert "box-blocks_3_wide" in shown(page)
+        page.keyboard.press("Enter")
+        assert shown(page, ".cover") == closed
+
+
+def test_what_is_shown_lies_in_order_and_apart(browser: Any, deep: Path) -> None:
+    heights = """[...document.querySelectorAll('#graph .node, #graph .cover')]
+        .filter(e => e.getAttribute('display') !== 'none')
+        .map(e => e.querySelector('path, polygon, ellipse, rect').getBoundingClientRect())
+        .map(r => [r.x, r.y, r.right, r.bottom])"""
+    for page in opened(browser, deep):
+        covers = [f".cover[aria-label='Module {path}']" for path in ("blocks", "blocks.4", "blocks.4.gate")]
+        for press in ("#open-all", "#close-all", *covers):
+            page.dispatch_event(press, "click")
+            boxes = page.evaluate(heights)
+            for i, a in enumerate(boxes):
+                for b in boxes[:i]:
+                    assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] - 0.5 or b[1] >= a[3] - 0.5
+
+
+def test_a_node_has_an_address(browser: Any, deep: Path) -> None:
+    for page in opened(browser, deep):
+        page.goto(f"{deep.as_uri()}#node=blocks_7_back")
+        page.wait_for_function("document.querySelector('#details h2').textContent === 'conv + add'")
+        assert "box-blocks_7_back" in shown(page)
+        assert page.locator("#box-blocks_7_back.selected").count() == 1
+        page.fill("#search", "blocks_2_wide")
+        page.press("#search", "Enter")
+        assert page.url.endswith("#node=blocks_2_wide")
+        assert page.get_attribute("#details a", "href") == "#node=blocks_2_wide"
+        page.goto(f"{deep.as_uri()}#node=%E0%A4%A")
+        page.wait_for_function("document.querySelector('#details h2').textContent !== 'conv + relu'")
+
+
 def test_a_narrow_dark_page_scrolls_down_only(browser: Any, written: Path) -> None:
     options = {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}}
     for page in opened(browser, written, **options):

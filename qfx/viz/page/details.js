@@ -27,7 +27,7 @@ function nodeDetails(node, data, select) {
   return [
     make("button", { type: "button", class: "plain", click: () => select(null) }, "← Whole model"),
     make("h2", {}, node.title),
-    make("p", { class: "sub mono" }, node.name),
+    make("p", { class: "sub mono" }, make("a", { href: linkTo(node.name), title: "Link to this node" }, node.name)),
     make("span", { class: "chip" }, swatch(kind), kind.text),
     facts([
       ["Why", node.reason],

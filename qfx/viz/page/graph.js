@@ -1,6 +1,6 @@
-// The picture: pan and zoom by its viewBox, colours, selection.
+// The picture: pan and zoom by its viewBox, colours, selection, modules that close and open.
 class Graph {
-  constructor(host, nodes, heat, select) {
+  constructor(host, nodes, arrows, heat, select) {
     this.host = host;
     this.svg = host.querySelector("svg");
     this.heat = heat;
@@ -15,9 +15,18 @@ class Graph {
     this.svg.removeAttribute("width");
     this.svg.removeAttribute("height");
     const box = this.svg.viewBox.baseVal;
-    this.whole = { x: box.x, y: box.y, width: box.width, height: box.height };
+    this.open = { x: box.x, y: box.y, width: box.width, height: box.height };
+    this.whole = this.open;
+    this.frames = new Frames(this.svg, nodes, arrows, { moved: () => this.moved, about: aboutModule, arranged: () => this.arranged() });
+    this.arranged();
     this.listen();
     new ResizeObserver(() => this.view || this.start()).observe(host);
+  }
+
+  // Runs `then` once the picture has a size, so that it can be moved to a place in it.
+  whenShown(then) {
+    this.start();
+    then();
   }
 
   // At first the picture's top is shown at a size that can be read.
@@ -29,6 +38,13 @@ class Graph {
     const height = (readable * clientHeight) / clientWidth;
     const x = this.whole.x + this.whole.width / 2 - readable / 2;
     this.show({ x, y: this.whole.y, width: readable, height: Math.min(height, Math.max(this.whole.height, height)) });
+  }
+
+  // The picture is as high as what is left of it.
+  arranged() {
+    const frames = this.frames;
+    if (!frames) return;
+    this.whole = { ...this.open, height: this.open.height - frames.removed.reduce((sum, [from, to]) => sum + to - from, 0) };
   }
 
   show(view) {
@@ -105,6 +121,7 @@ class Graph {
 
   reveal(name) {
     const box = this.boxes.get(name);
+    this.frames.open(name);
     if (!box || !this.view) return;
     const place = box.group.getBBox();
     const shift = this.svg.querySelector(".graph").transform.baseVal.consolidate().matrix;
@@ -112,7 +129,7 @@ class Graph {
     const height = (width * this.view.height) / this.view.width;
     this.show({
       x: place.x + place.width / 2 + shift.e - width / 2,
-      y: place.y + place.height / 2 + shift.f - height / 2,
+      y: place.y + this.frames.shift(name) + place.height / 2 + shift.f - height / 2,
       width,
       height,
     });
@@ -120,7 +137,9 @@ class Graph {
 
   mark(names) {
     this.host.classList.toggle("searching", names !== null);
-    for (const [name, box] of this.boxes) box.group.classList.toggle("hit", names !== null && names.has(name));
+    const isHit = (name) => names !== null && names.has(name);
+    for (const [name, box] of this.boxes) box.group.classList.toggle("hit", isHit(name));
+    for (const frame of this.frames.frames.values()) frame.cover.classList.toggle("hit", frame.nodes.some((node) => isHit(node.name)));
   }
 
   // `shares` maps names to 0 .. 1, or is null for the colours of kinds.
@@ -131,6 +150,11 @@ class Graph {
       box.shape.setAttribute("fill", fill);
       const dark = shares && share !== undefined && share > 0.62;
       box.texts.forEach((text, i) => text.setAttribute("fill", dark ? "#ffffff" : i ? "#4a4a52" : "#000000"));
+    }
+    for (const frame of this.frames.frames.values()) {
+      const hottest = shares ? Math.max(...frame.nodes.map((node) => shares.get(node.name) ?? -1)) : -1;
+      put(frame.rect, { fill: hottest < 0 ? "#ffffff" : this.warm(hottest) }, []);
+      frame.cover.classList.toggle("dark", hottest > 0.62);
     }
   }
 
@@ -144,4 +168,15 @@ class Graph {
     });
     return `rgb(${mixed.join(",")})`;
   }
+}
+
+// What a closed module says of the nodes inside.
+function aboutModule(nodes) {
+  const ratios = nodes.map((node) => number(node.sqnr)).filter((value) => known(value) && Number.isFinite(value));
+  const share = nodes.reduce((sum, node) => sum + (node.share || 0), 0);
+  return [
+    `${nodes.length} nodes`,
+    ratios.length ? `≥ ${Math.min(...ratios).toFixed(1)} dB` : "",
+    share ? percent(share) : "",
+  ].filter(Boolean).join(" · ");
 }

@@ -14,18 +14,45 @@ function start() {
     byId("details").scrollTop = 0;
     graph.select(name);
     table.mark(name);
+    history.replaceState(null, "", node ? linkTo(name) : location.pathname + location.search);
     if (node && reveal) graph.reveal(name);
   };
-  const graph = new Graph(byId("graph"), data.nodes, data.heat, (name) => select(name, false));
+  const graph = new Graph(byId("graph"), data.nodes, data.arrows, data.heat, (name) => select(name, false));
   const table = new Table(byId("nodes"), byId("count"), data.nodes, (name) => select(name));
   byId("cards").append(...data.cards.map(([title, value]) => make("div", {}, make("dt", {}, title), make("dd", {}, value))));
   byId("zoom-in").addEventListener("click", () => graph.zoom(0.7));
   byId("zoom-out").addEventListener("click", () => graph.zoom(1 / 0.7));
   byId("zoom-fit").addEventListener("click", () => graph.fit());
+  byId("modules").hidden = graph.frames.frames.size === 0;
+  for (const [id, closed] of [["close-all", true], ["open-all", false]]) {
+    byId(id).addEventListener("click", () => {
+      graph.frames.setAll(closed);
+      graph.start();
+    });
+  }
   tabs(table);
   colours(data, graph);
   search(data, graph, select);
-  select(null);
+  const follow = () => {
+    const name = linked(location.hash);
+    select(data.byName.has(name) ? name : null);
+  };
+  window.addEventListener("hashchange", follow);
+  graph.whenShown(follow);
+}
+
+// The address of a node in this page.
+function linkTo(name) {
+  return `#node=${encodeURIComponent(name)}`;
+}
+
+function linked(hash) {
+  const given = /^#node=(.*)$/.exec(hash);
+  try {
+    return given ? decodeURIComponent(given[1]) : null;
+  } catch {
+    return null;
+  }
 }
 
 function tabs(table) {
