@@ -38,9 +38,7 @@ def _(model: GraphCarrier) -> str:
         scene = read(model)
         title = f"{type(model).__name__}: {LEVELS[scene.level].title}, {len(scene.boxes)} nodes"
         if len(scene.boxes) > _MOST:
-            return _note(
-                title, "Too large to show here: qfx.draw(model, 'graph.svg'), or qfx.write_report('page.html', model)."
-            )
+            return _note(title, _TOO_LARGE)
         picture = inline_svg(write_dot(scene, Style()))
     except QfxError as error:
         return _note(type(model).__name__, str(error))
