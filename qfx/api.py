@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -23,9 +23,13 @@ from qfx.ir.derivation import DERIVATION, TRAINABLE
 from qfx.ir.module import bind_placeholders
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
+from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
 from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.resolve import QConfigRules, Spelled, Spelling, parse_qconfig_dict, resolve, spellings_of
 from qfx.quantization.accepted import require_cpu
+from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
+from qfx.quantization.custom_rules import with_custom_config
+from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
 from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, trainable_batch_norms
 
@@ -42,12 +46,15 @@ def quantize_fx(
     strict: bool = False,
     frontend: str = "auto",
     isa: str | None = None,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
+    convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
 ) -> QuantizedModel:
     """Quantize ``model`` to int8 in one call: prepare, calibrate, convert.
 
     Args:
         model: A float model, a ``torch.export.ExportedProgram`` or a ``torch.jit.ScriptModule``; it is not changed.
-        qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it.
+        qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it. Or a
+            :class:`qfx.QConfigMapping`.
         calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
             when every qconfig is dynamic.
         train: Trains the model it is given, which comes from :func:`prepare_qat_fx`: the usual loop, with the
@@ -63,6 +70,8 @@ def quantize_fx(
             leaves layers float. The report says which it was and why. An export that ``"auto"`` chose takes images of
             the examples' size only, in any number; ``"export"`` leaves the size free where the model does.
         isa: Load for this instruction set instead of the best one here.
+        prepare_custom_config: As for :func:`prepare_fx`.
+        convert_custom_config: As for :func:`convert_fx`.
 
     Raises:
         QfxError: What is wrong, where, and what to do.
@@ -74,11 +83,15 @@ def quantize_fx(
         head, calibration = first_batch(calibration)
         example_inputs = head if example_inputs is None else example_inputs
     if train is not None:
-        return convert_fx(_trained(model, qconfig_dict, calibration, train, example_inputs, strict, frontend), isa=isa)
+        trainable = prepare_qat_fx(
+            model, qconfig_dict, example_inputs, prepare_custom_config, strict=strict, frontend=frontend
+        )
+        return convert_fx(_trained(trainable, calibration, train), convert_custom_config, isa=isa)
     prepared = prepare_fx(
         model,
         qconfig_dict,
         example_inputs,
+        prepare_custom_config,
         bias_correction=bias_correction,
         adaptive_rounding=adaptive_rounding,
         strict=strict,
@@ -86,19 +99,12 @@ def quantize_fx(
     )
     if calibration is not None:
         calibrate(prepared, calibration)
-    return convert_fx(prepared, isa=isa)
+    return convert_fx(prepared, convert_custom_config, isa=isa)
 
 
 def _trained(
-    model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
-    calibration: Calibration | None,
-    train: Callable[[TrainableModel], Any],
-    example_inputs: Any,
-    strict: bool,
-    frontend: str,
+    prepared: TrainableModel, calibration: Calibration | None, train: Callable[[TrainableModel], Any]
 ) -> TrainableModel:
-    prepared = prepare_qat_fx(model, qconfig_dict, example_inputs, strict=strict, frontend=frontend)
     if calibration is not None:
         prepared.eval()
         calibrate(prepared, calibration)
@@ -111,6 +117,9 @@ def prepare_fx(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any],
     example_inputs: Any = None,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
+    _equalization_config: Any = None,
+    backend_config: Any = None,
     *,
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
@@ -120,9 +129,24 @@ def prepare_fx(
     """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
 
     Arguments and errors as in :func:`quantize_fx`. The model is captured as it behaves in eval mode.
+
+    Args:
+        model: As there.
+        qconfig_dict: As there.
+        example_inputs: As there.
+        prepare_custom_config: A :class:`qfx.quantization.PrepareCustomConfig`, or a dict of the same: islands, custom
+            modules, attributes to preserve, inputs and outputs that are quantized. The qconfig_dict may say the same
+            but for the custom modules.
+        _equalization_config: None: qfx equalizes no ranges; anything else is an error.
+        backend_config: None: the op table says what runs in int8; anything else is an error.
+        bias_correction, adaptive_rounding: As there.
+        strict, frontend: As there.
     """
-    recovery = Recovery(bias_correction, adaptive_rounding)
-    gm, preserved, _ = _observed(as_module(model), qconfig_dict, example_inputs, strict, frontend, recovery=recovery)
+    require_no_equalization(_equalization_config)
+    require_no_backend_config(backend_config)
+    model, recovery = as_module(model), Recovery(bias_correction, adaptive_rounding)
+    config = as_config(PrepareCustomConfig, prepare_custom_config)
+    gm, preserved, _ = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=recovery)
     for node in gm.graph.nodes:
         node.meta.pop(DERIVATION, None)
     return PreparedModel(gm, preserved)
@@ -132,6 +156,8 @@ def prepare_qat_fx(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any],
     example_inputs: Any = None,
+    prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
+    backend_config: Any = None,
     *,
     strict: bool = False,
     frontend: str = "auto",
@@ -147,6 +173,8 @@ def prepare_qat_fx(
             result's parameters.
         qconfig_dict: ``{"": qfx.get_default_qat_qconfig()}`` for all of it.
         example_inputs: Inputs to learn shapes from.
+        prepare_custom_config: As for :func:`prepare_fx`.
+        backend_config: As for :func:`prepare_fx`.
         strict: Raise instead of keeping a part float that can't be traced.
 
     Returns:
@@ -155,13 +183,15 @@ def prepare_qat_fx(
     Raises:
         QfxError: What is wrong, where, and what to do; a QConfigError where a qconfig does not round.
     """
+    require_no_backend_config(backend_config)
     if not isinstance(as_module(model), nn.Module) or as_module(model) is not model or _is_script(model):
         raise CaptureError(
             f"{type(model).__name__} can't be trained.",
             why="Its batch norms and dropouts are operations of a graph, not modules with a training mode.",
             remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
         )
-    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, strict, frontend, recovery=None)
+    config = as_config(PrepareCustomConfig, prepare_custom_config)
+    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=None)
     return TrainableModel(gm, preserved, origin, model.state_dict().keys())
 
 
@@ -173,6 +203,7 @@ def _observed(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any],
     example_inputs: Any,
+    config: PrepareCustomConfig,
     strict: bool,
     frontend: str,
     *,
@@ -180,7 +211,8 @@ def _observed(
 ) -> tuple[fx.GraphModule, dict[str, Any], nn.Module]:
     """The Observed graph of ``model``, to be trained where there is no ``recovery``; what to preserve; its copy."""
     require_float_model(model)
-    rules = parse_qconfig_dict(qconfig_dict)
+    given = parse_qconfig_dict(qconfig_dict)
+    rules = with_custom_config(given, config, model)
     example_inputs = example_inputs_of(model) if example_inputs is None else example_inputs
     captured = _capture(model, rules, example_inputs, strict, frontend)
     training = recovery is None
@@ -195,6 +227,7 @@ def _observed(
         annotation = annotate(
             gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
         )
+        observe_custom_modules(gm, config.float_to_observed_mapping)
         return insert_observers(gm, annotation, recovery or Recovery(False, False), training=training)
 
     gm = pipeline.run(pipeline.insertion(insert), gm)
@@ -202,17 +235,36 @@ def _observed(
         rules.input_quantized_idxs,
         rules.output_quantized_idxs,
     )
-    preserved = _preserved(model, rules)
+    preserved = deepcopy(_named_attributes(model, rules.preserved_attributes))
+    gm.meta["qconfigs"] = given.described()
     gm.meta["preserved"] = tuple(preserved)
     _drop_foreign_metadata(gm)
     return gm, preserved, origin
 
 
-def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = None) -> QuantizedModel:
+def convert_fx(
+    prepared: PreparedModel,
+    convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
+    _remove_qconfig: bool = True,
+    qconfig_mapping: Mapping[str, Any] | None = None,
+    backend_config: Any = None,
+    keep_original_weights: bool = False,
+    *,
+    is_reference: bool = False,
+    isa: str | None = None,
+    check: Any = None,
+) -> QuantizedModel:
     """The int8 model of a calibrated or trained ``prepared`` model, which is not changed.
 
     Args:
         prepared: What ``prepare_fx`` or ``prepare_qat_fx`` returned; the latter in evaluation mode.
+        convert_custom_config: A :class:`qfx.quantization.ConvertCustomConfig`, or a dict of the same: what takes the
+            place of observed custom modules, attributes to preserve. What the preparation preserves stays.
+        _remove_qconfig: Makes no difference: a program has no modules with qconfigs.
+        qconfig_mapping: The qconfig_dict that the model was prepared with, or None; another one is an error.
+        backend_config: As for :func:`prepare_fx`.
+        keep_original_weights: False; the int8 model has no float weights.
+        is_reference: False; the reference form is the QDQ graph that every int8 model has, ``result.graph_module()``.
         isa: As in :func:`quantize_fx`.
         check: A batch of inputs to compare both models with: every integer value of the int8 model must be within one
             quantum of what the fake-quantized model makes of the same operands.
@@ -221,12 +273,17 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = 
         CalibrationError: A part of the model never saw data.
         ConversionError: ``prepared`` is not a prepared model, or a layer can't be quantized as asked.
         InputError: The model is not on the CPU.
+        QConfigError: ``qconfig_mapping`` or an option that has no meaning here says something else.
     """
     if not isinstance(prepared, PreparedModel):
         raise ConversionError(
             f"convert_fx takes what prepare_fx returned, not {type(prepared).__name__}.",
             remedy="prepared = qfx.prepare_fx(model, qconfig_dict); calibrate it; qfx.convert_fx(prepared).",
         )
+    require_plain(is_reference, keep_original_weights)
+    require_no_backend_config(backend_config)
+    _require_same(prepared, qconfig_mapping)
+    config = as_config(ConvertCustomConfig, convert_custom_config)
     require_cpu(prepared)
     if isinstance(prepared, TrainableModel) and prepared.training:
         raise ConversionError(
@@ -234,8 +291,10 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = 
             why="Batch norms would be frozen with the statistics of a mode in which they still change.",
             remedy="Call model.eval() first.",
         )
-    preserved = {name: getattr(prepared, name) for name in prepared.info.get("preserved", ())}
-    gm = pipeline.run(pipeline.CONVERT, prepared.graph_module())
+    preserved = _named_attributes(prepared, (*prepared.info.get("preserved", ()), *config.preserved_attributes))
+    gm = prepared.graph_module()
+    convert_custom_modules(gm, config.observed_to_quantized_mapping)
+    gm = pipeline.run(pipeline.CONVERT, gm)
     described = prepared.info.get("example_inputs")
     if described is not None:
         gm = propagate_shapes(gm, tuple(map(example, described)))
@@ -247,13 +306,34 @@ def convert_fx(prepared: PreparedModel, *, isa: str | None = None, check: Any = 
     return quantized
 
 
-def fuse_fx(model: nn.Module, example_inputs: Any = None, *, frontend: str = "auto") -> fx.GraphModule:
+def fuse_fx(
+    model: nn.Module,
+    example_inputs: Any = None,
+    fuse_custom_config: FuseCustomConfig | Mapping[str, Any] | None = None,
+    backend_config: Any = None,
+    *,
+    frontend: str = "auto",
+) -> fx.GraphModule:
     """``model`` captured, normalized and fused, still float: what prepare_fx puts observers into.
 
     It is captured as it behaves in eval mode, whatever ``model.training`` says: batch norms fold with their running
     statistics. :func:`qfx.quantization.fuse_modules` keeps those of a model in training.
+
+    Args:
+        model: A float model.
+        example_inputs: Inputs to learn shapes from.
+        fuse_custom_config: Attributes of the model that the result is to have too.
+        backend_config: As for :func:`prepare_fx`.
+        frontend: As for :func:`quantize_fx`.
     """
-    return pipeline.run(pipeline.FUSE, capture_normal(model, example_inputs, frontend=frontend))
+    require_no_backend_config(backend_config)
+    if isinstance(example_inputs, FuseCustomConfig):
+        example_inputs, fuse_custom_config = None, example_inputs  # where torch has it
+    config = as_config(FuseCustomConfig, fuse_custom_config)
+    fused = pipeline.run(pipeline.FUSE, capture_normal(model, example_inputs, frontend=frontend))
+    for name, value in _named_attributes(model, config.preserved_attributes).items():
+        setattr(fused, name, value)
+    return fused
 
 
 def capture_normal(model: nn.Module, example_inputs: Any = None, *, frontend: str = "auto") -> fx.GraphModule:
@@ -353,11 +433,25 @@ def _drop_foreign_metadata(gm: fx.GraphModule) -> None:
             node.meta.pop(key, None)
 
 
-def _preserved(model: nn.Module, rules: QConfigRules) -> dict[str, Any]:
-    missing = [name for name in rules.preserved_attributes if not hasattr(model, name)]
+def _named_attributes(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
+    """The attributes of ``model`` that preserved_attributes names."""
+    names = list(dict.fromkeys(names))
+    missing = [name for name in names if not hasattr(model, name)]
     if missing:
         raise QConfigError(
             f"preserved_attributes names {', '.join(map(repr, missing))}, which the model does not have.",
             remedy=f"Its attributes: {', '.join(n for n in vars(model) if not n.startswith('_')) or 'none'}.",
         )
-    return {name: deepcopy(getattr(model, name)) for name in rules.preserved_attributes}
+    return {name: getattr(model, name) for name in names}
+
+
+def _require_same(prepared: PreparedModel, qconfig_mapping: Mapping[str, Any] | None) -> None:
+    """Raise unless the model was prepared with ``qconfig_mapping``."""
+    if qconfig_mapping is None:
+        return
+    if prepared.info.get("qconfigs") != parse_qconfig_dict(qconfig_mapping).described():
+        raise QConfigError(
+            "convert_fx was given another qconfig_mapping than prepare_fx.",
+            why="Which values are observed, and what is fused, was decided when the model was prepared.",
+            remedy="Leave it out, or give it to prepare_fx and calibrate again: with None for what is to stay float.",
+        )

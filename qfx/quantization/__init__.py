@@ -2,6 +2,7 @@
 
 from qfx.quantization.batch_norm import freeze_bn_stats, update_bn_stats
 from qfx.quantization.control import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
+from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, QuantType
 from qfx.quantization.eager import (
     add_observer_,
     add_quant_dequant,
@@ -32,9 +33,14 @@ from qfx.quantization.fake_quantize import (
     default_per_channel_weight_fake_quant,
     default_weight_fake_quant,
 )
-from qfx.quantization.fuse_modules import fuse_known_modules, fuse_modules
+from qfx.quantization.fuse_modules import fuse_known_modules, fuse_modules, fuse_modules_qat
 from qfx.quantization.graph_mode import quantize_dynamic_jit, quantize_jit
-from qfx.quantization.mappings import default_dynamic_mapping, default_qat_mapping, default_static_mapping
+from qfx.quantization.mappings import (
+    default_dynamic_mapping,
+    default_qat_mapping,
+    default_static_mapping,
+    get_default_qconfig_propagation_list,
+)
 from qfx.quantization.observer import (
     ChannelMean,
     FixedQParamsObserver,
@@ -79,16 +85,23 @@ from qfx.quantization.qconfig import (
     get_default_qconfig_dict,
     per_channel_dynamic_qconfig,
 )
+from qfx.quantization.qconfig_mapping import (
+    QConfigMapping,
+    get_default_qat_qconfig_mapping,
+    get_default_qconfig_mapping,
+)
 from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
 
 __all__ = [
     "ChannelMean",
+    "ConvertCustomConfig",
     "DeQuantStub",
     "Factory",
     "FakeQuantize",
     "FakeQuantizeBase",
     "FixedQParamsFakeQuantize",
     "FixedQParamsObserver",
+    "FuseCustomConfig",
     "HistogramObserver",
     "LearnableFakeQuantize",
     "MinMaxObserver",
@@ -100,9 +113,12 @@ __all__ = [
     "PACTFakeQuantize",
     "PerChannelMinMaxObserver",
     "PlaceholderObserver",
+    "PrepareCustomConfig",
     "QConfig",
     "QConfigDynamic",
+    "QConfigMapping",
     "QuantStub",
+    "QuantType",
     "QuantWrapper",
     "QuantileHistogramObserver",
     "RecordingObserver",
@@ -146,10 +162,14 @@ __all__ = [
     "freeze_bn_stats",
     "fuse_known_modules",
     "fuse_modules",
+    "fuse_modules_qat",
     "get_default_qat_qconfig",
     "get_default_qat_qconfig_dict",
+    "get_default_qat_qconfig_mapping",
     "get_default_qconfig",
     "get_default_qconfig_dict",
+    "get_default_qconfig_mapping",
+    "get_default_qconfig_propagation_list",
     "get_observer_dict",
     "per_channel_dynamic_qconfig",
     "per_channel_weight_observer_range_neg_127_to_127",

@@ -47,12 +47,40 @@ def fuse_modules(
     Raises:
         ConversionError: A list that can't be fused, or a path that the model does not have; ``model`` is unchanged.
     """
+    return _fuse(model, modules_to_fuse, inplace, fuser_func, fuse_custom_config_dict)
+
+
+def fuse_modules_qat(
+    model: nn.Module,
+    modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
+    inplace: bool = False,
+    fuser_func: Fuser | None = None,
+    fuse_custom_config_dict: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """As :func:`fuse_modules`, for ``prepare_qat``: batch norms stay, whatever mode the layers are in.
+
+    Raises:
+        ConversionError: As of :func:`fuse_modules`.
+    """
+    return _fuse(model, modules_to_fuse, inplace, fuser_func, fuse_custom_config_dict, is_qat=True)
+
+
+def _fuse(
+    model: nn.Module,
+    modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
+    inplace: bool,
+    fuser_func: Fuser | None,
+    fuse_custom_config_dict: Mapping[str, Any] | None,
+    *,
+    is_qat: bool | None = None,
+) -> nn.Module:
+    """``fuse_modules`` for training or not; by the layers' own mode where ``is_qat`` does not say."""
     custom = dict(fuse_custom_config_dict or {}).get("additional_fuser_method_mapping", {})
     model = model if inplace else deepcopy(model)
     with all_or_nothing(list(model.modules())):
         for names in _lists(modules_to_fuse):
             found = [_find(model, name) for name in names]
-            made = _fused(found, custom, names, fuser_func)
+            made = _fused(found, custom, names, fuser_func, found[0].training if is_qat is None else is_qat)
             if len(made) != len(found):
                 raise ConversionError(
                     f"fuser_func returned {len(made)} modules for {len(found)}.",
@@ -72,19 +100,18 @@ def fuse_known_modules(
 
     Args:
         modules: The layers, in order.
-        is_qat: Passed on to the functions of ``additional``; the rules here go by the modules' own mode.
+        is_qat: Whether batch norms stay, as they do for modules in training anyway.
         additional: Functions that fuse further sequences of classes, called as ``function(is_qat, *modules)``.
 
     Raises:
         ConversionError: No rule fits.
     """
-    return _fuse_known(modules, is_qat, additional or {}, None)
+    return _fuse_known(modules, is_qat or modules[0].training, additional or {}, None)
 
 
 def _fused(
-    modules: list[nn.Module], additional: FuserMethods, names: Sequence[str], fuser: Fuser | None
+    modules: list[nn.Module], additional: FuserMethods, names: Sequence[str], fuser: Fuser | None, is_qat: bool
 ) -> list[nn.Module | None]:
-    is_qat = modules[0].training
     if fuser is None or fuser is fuse_known_modules:
         return [*_fuse_known(modules, is_qat, additional, names[0])]
     return list(fuser(modules, is_qat, additional))
@@ -98,7 +125,7 @@ def _fuse_known(modules: list[nn.Module], is_qat: bool, additional: FuserMethods
             where=where,
             remedy="Call .eval() on the model to fold batch norms, or .train() to keep them.",
         )
-    build = partial(additional[kinds], is_qat) if kinds in additional else _rule(modules, kinds, where)
+    build = partial(additional[kinds], is_qat) if kinds in additional else _rule(kinds, where, is_qat)
     with all_or_nothing(modules):
         moved = take_pre_hooks(modules[0]), take_hooks(modules[-1])
         fused = build(*modules)
@@ -120,8 +147,7 @@ _RULES: dict[tuple[type[nn.Module], ...], str] = {
 """Classes in order, and the container of :mod:`qfx.nn.intrinsic` that keeps them in training; "" for none."""
 
 
-def _rule(modules: list[nn.Module], kinds: tuple[type[nn.Module], ...], where: str | None) -> Callable[..., nn.Module]:
-    training = modules[0].training
+def _rule(kinds: tuple[type[nn.Module], ...], where: str | None, training: bool) -> Callable[..., nn.Module]:
     if kinds not in _RULES or (training and not _RULES[kinds]):
         raise ConversionError(
             f"{_shown(kinds)} can't be fused{' in training' if kinds in _RULES else ''}.",

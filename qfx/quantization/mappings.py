@@ -69,6 +69,11 @@ def default_dynamic_mapping() -> dict[type[nn.Module], Any]:
     return _resolved(_DYNAMIC_ROWS)
 
 
+def get_default_qconfig_propagation_list() -> set[type[nn.Module]]:
+    """The classes of modules that a qconfig does something to: those of all three mappings. A new set."""
+    return {*default_static_mapping(), *default_qat_mapping(), *default_dynamic_mapping()}
+
+
 def named(module: str, name: str) -> Any:
     """``name`` of the module ``module``, imported now."""
     return getattr(importlib.import_module(module), name)

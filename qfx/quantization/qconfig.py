@@ -186,7 +186,7 @@ _TRAINING: dict[str | None, QConfig] = {
 }
 
 
-def get_default_qconfig(backend: str | None = None) -> QConfig:
+def get_default_qconfig(backend: str | None = None, version: int = 0) -> QConfig:
     """The qconfig for post-training quantization.
 
     Args:
@@ -195,30 +195,45 @@ def get_default_qconfig(backend: str | None = None) -> QConfig:
             weights, scales as small as the values need), or a name whose meaning, to the last bit of the qparams, is
             kept: "x86" and "fbgemm" (activations in 0..127, per-channel weights), "onednn" (0..255, per-channel
             weights), "qnnpack" (0..255, per-tensor weights).
+        version: As torch numbered them: 0.
 
     Raises:
-        QConfigError: Another name.
+        QConfigError: Another name or version.
     """
+    _check_version(version, (0,))
     return _named(_POST_TRAINING, backend)
 
 
-def get_default_qat_qconfig(backend: str | None = None) -> QConfig:
+def get_default_qat_qconfig(backend: str | None = None, version: int = 1) -> QConfig:
     """The qconfig for quantization-aware training; ``backend`` as in :func:`get_default_qconfig`.
 
+    Args:
+        backend: As there.
+        version: As torch numbered them, 0 or 1: two implementations of the same numbers there, one here.
+
     Raises:
-        QConfigError: Another name.
+        QConfigError: Another name or version.
     """
+    _check_version(version, (0, 1))
     return _named(_TRAINING, backend)
 
 
-def get_default_qconfig_dict(backend: str | None = None) -> dict[str, QConfig]:
-    """A qconfig_dict that quantizes the whole model with ``get_default_qconfig(backend)``."""
-    return {"": get_default_qconfig(backend)}
+def get_default_qconfig_dict(backend: str | None = None, version: int = 0) -> dict[str, QConfig]:
+    """A qconfig_dict that quantizes the whole model with ``get_default_qconfig(backend, version)``."""
+    return {"": get_default_qconfig(backend, version)}
 
 
-def get_default_qat_qconfig_dict(backend: str | None = None) -> dict[str, QConfig]:
-    """A qconfig_dict that trains the whole model with ``get_default_qat_qconfig(backend)``."""
-    return {"": get_default_qat_qconfig(backend)}
+def get_default_qat_qconfig_dict(backend: str | None = None, version: int = 1) -> dict[str, QConfig]:
+    """A qconfig_dict that trains the whole model with ``get_default_qat_qconfig(backend, version)``."""
+    return {"": get_default_qat_qconfig(backend, version)}
+
+
+def _check_version(version: object, known: tuple[int, ...]) -> None:
+    if isinstance(version, bool) or version not in known:
+        numbers = " or ".join(map(str, known))
+        raise QConfigError(
+            f"There is no version {version!r} of the default qconfigs.", remedy=f"Use {numbers}, or leave it out."
+        )
 
 
 def _named(table: dict[str | None, QConfig], backend: str | None) -> QConfig:

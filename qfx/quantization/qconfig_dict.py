@@ -44,6 +44,21 @@ class QConfigRules:
     input_quantized_idxs: tuple[int, ...] = ()
     output_quantized_idxs: tuple[int, ...] = ()
 
+    def described(self) -> tuple[tuple[str, ...], ...]:
+        """Section, key and qconfig of each entry as text, which pickles whatever the key is."""
+        sections = (
+            ("", () if self.default is None else (("", self.default),)),
+            ("object_type", self.object_type),
+            ("module_name_regex", self.module_name_regex),
+            ("module_name", self.module_name),
+            ("module_name_object_type_order", self.module_name_object_type_order),
+        )
+        rows: list[tuple[str, ...]] = []
+        for section, entries in sections:
+            keys = [(key if isinstance(key, tuple) else (key,), qconfig) for key, qconfig in entries]
+            rows += [(section, *map(_full_name, key), repr(qconfig)) for key, qconfig in keys]
+        return tuple(rows)
+
 
 def parse_qconfig_dict(qconfig_dict: Mapping[str, Any]) -> QConfigRules:
     """``qconfig_dict`` checked and made immutable.
@@ -228,6 +243,11 @@ def type_name(kind: object) -> str:
         return kind
     name = getattr(kind, "__name__", repr(kind))
     return name if isinstance(kind, type) else str(name)
+
+
+def _full_name(key: object) -> str:
+    module = getattr(key, "__module__", None) if not isinstance(key, (str, int)) else None
+    return f"{module}.{getattr(key, '__qualname__', type_name(key))}" if module else str(key)
 
 
 def _kind(value: object) -> str:
