@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from qfx.migrate.mapping import as_dict
 from qfx.migrate.plan import Plan, Target
 from qfx.migrate.scopes import Chain, Statement
 
@@ -33,11 +32,6 @@ class Edit(cst.CSTTransformer):
         if original_node not in self.plan.keywords:
             return updated_node
         return updated_node.with_changes(keyword=cst.Name(self.plan.keywords[original_node]))
-
-    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
-        if original_node not in self.plan.mappings:
-            return updated_node
-        return as_dict(updated_node, *self.plan.mappings[original_node])
 
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine

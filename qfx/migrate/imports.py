@@ -7,13 +7,12 @@ import re
 import libcst as cst
 from libcst.metadata import Scope
 
-from qfx.migrate import mapping
 from qfx.migrate.names import Names, below
 from qfx.migrate.plan import Plan, Target, remedy_of
 from qfx.migrate.scopes import Analysis, Source, Statement, Variable, dotted
 from qfx.migrate.uses import Uses
 
-DOTTED = re.compile(r"torch(\.\w+)+")
+DOTTED = re.compile(r"torch(ao)?(\.\w+)+")
 
 
 def plan_of(analysis: Analysis, names: Names) -> Plan:
@@ -50,9 +49,7 @@ class Imports:
     def _rewrite_alias(self, source: Source, variable: Variable) -> None:
         assert source.alias is not None
         row = self.uses.own(source)
-        if row is not None and row.old == mapping.EMPTY and self._only_mapped(variable):
-            self.plan.imports[source.alias] = []
-        elif row is None or row.kind == "hand":
+        if row is None or row.kind == "hand":
             hit = self.names.longest(source.parts)
             if hit is not None:
                 self.uses.tell(source.alias, ".".join(source.parts), remedy_of(hit[1], source.parts, hit[0]))
@@ -68,9 +65,6 @@ class Imports:
                 self.uses.tell(source.alias, ".".join(source.parts), f"write {row.new[0]}")
             else:
                 self.plan.imports[source.alias] = [Target(module, leaf, variable.name)]
-
-    def _only_mapped(self, variable: Variable) -> bool:
-        return bool(variable.uses) and not variable.foreign and self.uses.mapped.issuperset(variable.uses)
 
     def _drops(self, source: Source, variable: Variable) -> bool:
         """Whether ``import torch.quantization`` is no longer needed by anything that stays."""

@@ -39,8 +39,6 @@ class Plan:
         keywords: New names of arguments.
         imports: What each part of an import becomes; parts that are not here stay.
         added: Modules to import after a statement.
-        mappings: The last call of a chain that builds a QConfigMapping, with the number of its setters and whether
-            it starts from an empty one.
         findings: What is left for a hand.
     """
 
@@ -48,7 +46,6 @@ class Plan:
     keywords: dict[cst.Arg, str] = field(default_factory=dict)
     imports: dict[cst.ImportAlias, list[Target]] = field(default_factory=dict)
     added: dict[Statement, list[str]] = field(default_factory=dict)
-    mappings: dict[cst.Call, tuple[int, bool]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 

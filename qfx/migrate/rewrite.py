@@ -12,6 +12,7 @@ from qfx.migrate.imports import plan_of
 from qfx.migrate.names import Names, names
 from qfx.migrate.plan import Finding
 from qfx.migrate.scopes import Analysis
+from qfx.migrate.stars import with_names
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def migrate(text: bytes, table: Names | None = None) -> Migrated:
     Raises:
         libcst.ParserSyntaxError: ``text`` is not Python.
     """
-    wrapper = MetadataWrapper(cst.parse_module(text))
-    plan = plan_of(Analysis(wrapper), table or names())
+    table = table or names()
+    wrapper = MetadataWrapper(with_names(cst.parse_module(text), table))
+    plan = plan_of(Analysis(wrapper), table)
     return Migrated(wrapper.module.visit(Edit(plan)).bytes, tuple(plan.findings))

@@ -104,7 +104,6 @@ class Analysis(cst.CSTVisitor):
         strings: String literals.
         lookups: Calls of getattr and its kind with a literal name.
         stars: ``from a import *``.
-        attributes: Expressions ``a.b`` whose ``a`` is no dotted name, and those that read a variable.
     """
 
     def __init__(self, wrapper: MetadataWrapper) -> None:
@@ -118,7 +117,6 @@ class Analysis(cst.CSTVisitor):
         self.strings: list[cst.SimpleString] = []
         self.lookups: list[tuple[cst.Call, Chain, str]] = []
         self.stars: list[cst.ImportFrom] = []
-        self.attributes: list[cst.Attribute] = []
         self._collect_imports()
         wrapper.module.visit(self)
 
@@ -205,7 +203,6 @@ class Analysis(cst.CSTVisitor):
                     self.lookups.append((node, values[0], name))
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
-        self.attributes.append(node)
         return not self._use(node)
 
     def visit_Name(self, node: cst.Name) -> None:

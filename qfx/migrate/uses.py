@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import libcst as cst
 from libcst.metadata import Scope
 
-from qfx.migrate import mapping
 from qfx.migrate.names import Names, Row, below
 from qfx.migrate.plan import Finding, Plan, remedy_of
 from qfx.migrate.scopes import Analysis, Chain, Source, Use, Variable
@@ -28,7 +27,6 @@ class Uses:
         plan: The edits so far.
         moves: Uses that have a new name.
         left: Uses that need a hand, and why.
-        mapped: Uses that become part of a dict.
         stuck: Names of old modules that keep their meaning.
         needed: For each variable the modules of qfx to import where it is imported.
     """
@@ -38,10 +36,7 @@ class Uses:
         self.plan = Plan()
         self.moves: dict[Use, Move] = {}
         self.left: dict[Use, str] = {}
-        self.mapped: set[Use] = set()
         self.needed: dict[Variable, list[str]] = {}
-        self._setters: set[cst.CSTNode] = set()
-        self._maps = False
         self._followers = {s.value: v for v in analysis.variables for s in v.sources if s.value is not None}
         for variable in analysis.variables:
             for use in variable.uses:
@@ -49,7 +44,6 @@ class Uses:
         self.stuck = self._stuck_variables()
         for variable in analysis.variables:
             self._rewrite_uses(variable)
-        self._tell_setters()
 
     def _classify(self, use: Use) -> None:
         found = [(parts, self.names.longest(parts)) for parts in use.meanings()]
@@ -61,8 +55,6 @@ class Uses:
             return
         moves = set()
         for parts, (count, row) in hits:
-            if self._is_mapping(use, row, exact=count == len(parts)):
-                return
             if row.kind == "hand" or (row.kind == "module" and count < len(parts)):
                 self.left[use] = remedy_of(row, parts, count)
                 return
@@ -72,20 +64,6 @@ class Uses:
             return
         _, depth, row = moves.pop()
         self.moves[use] = Move(row, depth)
-
-    def _is_mapping(self, use: Use, row: Row, exact: bool) -> bool:
-        """Whether the use becomes part of a dict; if it starts one from a call, that call still moves."""
-        if row.old != mapping.EMPTY and row.old not in mapping.DEFAULTS:
-            return False
-        self._maps = True
-        calls = mapping.setter_calls(use.call, self.analysis.parents) if use.call is not None and exact else []
-        if not calls or (row.old == mapping.EMPTY and use.call is not None and use.call.args):
-            return False
-        self.plan.mappings[calls[-1]] = len(calls), row.old == mapping.EMPTY
-        self._setters |= {call.func for call in calls}
-        if row.old == mapping.EMPTY:
-            self.mapped.add(use)
-        return row.old == mapping.EMPTY
 
     def own(self, source: Source) -> Row | None:
         """The row of the variable itself, where an import or assignment makes it one."""
@@ -201,14 +179,6 @@ class Uses:
         needed = self.needed.setdefault(variable, [])
         if module not in needed:
             needed.append(module)
-
-    def _tell_setters(self) -> None:
-        """Methods of what is a dict now."""
-        for attribute in self.analysis.attributes if self._maps else ():
-            if attribute.attr.value in mapping.SETTERS and attribute not in self._setters:
-                key = mapping.SETTERS[attribute.attr.value][0]
-                remedy = f"a qconfig_dict is a plain dict: write this as its entry {key!r}; docs/qconfig_dict.md"
-                self.tell(attribute, f".{attribute.attr.value}", remedy)
 
     def tell(self, node: cst.CSTNode, name: str, remedy: str) -> None:
         self.plan.findings.append(Finding(*self.analysis.position(node), name, remedy))

@@ -17,6 +17,7 @@ from qfx.quantization.fake_quantize import (
     FakeQuantize,
     FakeQuantizeBase,
     default_fake_quant,
+    default_fused_act_fake_quant,
     default_per_channel_weight_fake_quant,
     default_weight_fake_quant,
 )
@@ -135,6 +136,8 @@ default_per_channel_qconfig = QConfig(activation=default_observer, weight=defaul
 """``default_observer`` for activations, ``default_per_channel_weight_observer`` for weights."""
 default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weight_fake_quant)
 """``default_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
+default_qat_qconfig_v2 = QConfig(activation=default_fused_act_fake_quant, weight=default_weight_fake_quant)
+"""``default_fused_act_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
 
 default_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
 """Activations quantized at run time, weights by ``default_weight_observer``."""

@@ -26,6 +26,8 @@ GONE = {
     "torch.quantization.quantize_pt2e": "moved out of torch",
     "torch.quantization.observer._with_args": "an alias of a method",
     "torch.ao.ns": "not imported by torch itself",
+    "torchao.quantization": "a package of its own",
+    "torchao.quantization.pt2e": "a package of its own",
 }
 
 
@@ -133,3 +135,66 @@ def test_arguments_that_qfx_names_otherwise_or_not_are_listed(row: Any) -> None:
     unknown = {row.renamed.get(name, name) for name in theirs - row.refused} - ours
     assert not unknown, f"{row.new[0]} takes no {', '.join(sorted(unknown))}: say so in the row's keywords"
     assert not row.refused & ours, f"{row.new[0]} takes {', '.join(sorted(row.refused & ours))} after all"
+
+
+MODULES = [row for row in rows() if row.kind == "module"]
+
+
+def public(module: Any) -> set[str]:
+    return {name for name in getattr(module, "__all__", dir(module)) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("row", MODULES, ids=lambda row: row.old)
+def test_what_both_have_under_one_name_is_rewritten(row: Any) -> None:
+    """Of a module of torch and its counterpart; graph mode's counterpart is qfx itself."""
+    old, new = old_object(row.old), importlib.import_module(row.new[0])
+    shared = {n for n in public(old) if n in public(new) or (row.new[0] == "qfx" and hasattr(new, n))}
+    for name in sorted(name for name in shared if not inspect.ismodule(getattr(old, name, None))):
+        found = names().find(f"{row.old}.{name}")
+        if row.old == "torch.quantization.quantize_fx" and found is None:
+            continue  # what that file imports for itself
+        assert found is not None, f"{row.old}.{name}"
+        assert found.kind in ("name", "same"), f"{found.old} is by hand, but {row.new[0]}.{name} is here"
+
+
+def test_everything_that_torch_exports_is_in_the_table() -> None:
+    import torch.ao.quantization as theirs
+
+    here = [name for name in theirs.__all__ if hasattr(theirs, name)]
+    missing = [name for name in here if names().find(f"torch.quantization.{name}") is None]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["torch.nn.quantized", "torch.nn.quantized.dynamic", "torch.nn.intrinsic", "torch.nn.intrinsic.qat", "torch.nn.qat",
+     "torch.nn.intrinsic.quantized"],
+)  # fmt: skip
+def test_every_layer_that_torch_has_is_in_the_table(package: str) -> None:
+    theirs = old_object(package)
+    layers = [name for name in public(theirs) if isinstance(getattr(theirs, name), type)]
+    assert not [name for name in sorted(layers) if names().find(f"{package}.{name}") is None]
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.kind == "hand"], ids=lambda row: row.old)
+def test_what_needs_a_hand_names_only_what_is_there(row: Any) -> None:
+    """The remedy's own names resolve, so that following it works."""
+    for name in re.findall(r"qfx(?:\.\w+)+", row.what):
+        new_object(name)
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    [
+        ("training in graph mode", "qfx.prepare_qat_fx"),
+        ("exported programs", "qfx.quantize_fx"),
+        ("comparison of every node", "qfx.compare"),
+        ("a ranking of the nodes", "qfx.sensitivity"),
+        ("mappings", "qfx.QConfigMapping"),
+        ("custom configurations", "qfx.PrepareCustomConfig"),
+    ],
+)
+def test_what_the_page_must_not_call_absent(capability: str, name: str) -> None:
+    new_object(name)
+    page = (TABLE.parents[2] / "docs" / "migrating.md").read_text()
+    assert name.rpartition(".")[2] in page, capability

@@ -104,7 +104,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         prepared = quantize_fx.prepare_fx(model, qconfig_mapping=get_default_qconfig_mapping("x86"), example_inputs=x)
         """,
         """
-        from qfx.quantization import get_default_qconfig_dict as get_default_qconfig_mapping
+        from qfx.quantization import get_default_qconfig_mapping
         import qfx as quantize_fx
         prepared = quantize_fx.prepare_fx(model, qconfig_dict=get_default_qconfig_mapping("x86"), example_inputs=x)
         """,
@@ -139,7 +139,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         layer = qfx.nn.quantized.Linear(nn.Linear(2, 3).in_features, 3)
         """,
     ),
-    "a chain that builds a mapping": (
+    "a mapping built by a chain of calls and by statements": (
         """
         import torch
         from torch.ao.quantization import QConfigMapping
@@ -147,34 +147,59 @@ PAIRS: dict[str, tuple[str, str]] = {
         a = QConfigMapping().set_global(torch.ao.quantization.default_qconfig)
         b = (
             Map()
-            .set_module_name("head", None)
+            .set_module_name("head", None)  # stays float
             .set_object_type(torch.nn.Linear, q)
-            .set_module_name("tail", q)
         )
-        c = get_default_qconfig_mapping("x86").set_module_name_object_type_order("b", torch.add, 1, None)
+        c = get_default_qconfig_mapping("x86")
+        c.set_object_type("add", None)
         """,
         """
         import torch
         import qfx.quantization
-        from qfx.quantization import get_default_qconfig_dict as get_default_qconfig_mapping
-        a = {"": qfx.quantization.default_qconfig}
+        from qfx.quantization import QConfigMapping
+        from qfx.quantization import QConfigMapping as Map, get_default_qconfig_mapping
+        a = QConfigMapping().set_global(qfx.quantization.default_qconfig)
         b = (
-            {"object_type": [(torch.nn.Linear, q)], "module_name": [("head", None), ("tail", q)]}
+            Map()
+            .set_module_name("head", None)  # stays float
+            .set_object_type(torch.nn.Linear, q)
         )
-        c = {**get_default_qconfig_mapping("x86"), "module_name_object_type_order": [("b", torch.add, 1, None)]}
+        c = get_default_qconfig_mapping("x86")
+        c.set_object_type("add", None)
         """,
     ),
-    "a chain that builds a mapping, of a module's name": (
+    "custom configurations": (
         """
-        def f():
-            from torch.ao.quantization import QConfigMapping
-            import torch.ao.quantization as tq
-            return QConfigMapping().set_global(tq.default_qconfig), tq.QConfigMapping().set_global(None)
+        from torch.ao.quantization.fx.custom_config import PrepareCustomConfig, ConvertCustomConfig as C
+        import torch.ao.quantization.fx.custom_config as cc
+        from torch.ao.quantization.quantize_fx import prepare_qat_fx, convert_fx
+        p = prepare_qat_fx(model, qconfig_mapping=m, example_inputs=x, prepare_custom_config=PrepareCustomConfig())
+        q = convert_fx(graph_module=p, convert_custom_config_dict=C().to_dict()), cc.FuseCustomConfig()
         """,
         """
-        def f():
-            import qfx.quantization as tq
-            return {"": tq.default_qconfig}, {"": None}
+        from qfx.quantization import PrepareCustomConfig, ConvertCustomConfig as C
+        import qfx.quantization as cc
+        from qfx import prepare_qat_fx, convert_fx
+        p = prepare_qat_fx(model, qconfig_dict=m, example_inputs=x, prepare_custom_config=PrepareCustomConfig())
+        q = convert_fx(prepared=p, convert_custom_config=C().to_dict()), cc.FuseCustomConfig()
+        """,
+    ),
+    "everything of a module that is used": (
+        """
+        from torch.quantization import *  # all
+        from torch.ao.quantization.quantize_fx import *
+        model.qconfig = get_default_qconfig("x86")
+        p = prepare(model) or prepare_fx(model, qconfig_mapping=QConfigMapping(), example_inputs=model)
+        for model in sorted(p):
+            pass
+        """,
+        """
+        from qfx.quantization import QConfigMapping, get_default_qconfig, prepare  # all
+        from qfx import prepare_fx
+        model.qconfig = get_default_qconfig("x86")
+        p = prepare(model) or prepare_fx(model, qconfig_dict=QConfigMapping(), example_inputs=model)
+        for model in sorted(p):
+            pass
         """,
     ),
     "the engine": (
@@ -328,40 +353,36 @@ PAIRS: dict[str, tuple[str, str]] = {
 LEFT: dict[str, tuple[str, str, list[str]]] = {
     "no counterpart": (
         """
-        from torch.ao.quantization import QConfigMapping, QConfig
+        from torch.ao.quantization import get_fuser_method, QConfig
         import torch
         y = torch.ops.quantized.add(a, b, 1.0, 0)
         """,
         """
-        from torch.ao.quantization import QConfigMapping
+        from torch.ao.quantization import get_fuser_method
         from qfx.quantization import QConfig
         import torch
         y = torch.ops.quantized.add(a, b, 1.0, 0)
         """,
-        ["2:35: torch.ao.quantization.QConfigMapping: write the dict", "4:5: torch.ops.quantized.add: call"],
+        ["2:35: torch.ao.quantization.get_fuser_method: call qfx", "4:5: torch.ops.quantized.add: call"],
     ),
-    "a mapping built in steps": (
+    "exported programs and torchao": (
         """
-        from torch.ao.quantization import QConfigMapping, get_default_qconfig_mapping
-        a = QConfigMapping()
-        a.set_global(None)
-        b = QConfigMapping().set_global(None)
-        c = get_default_qconfig_mapping()
-        c.set_object_type("add", None)
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, convert_pt2e
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+        from torch.ao.quantization.quantize_pt2e import prepare_qat_pt2e
+        quantizer = xiq.X86InductorQuantizer()
         """,
         """
-        from torch.ao.quantization import QConfigMapping
-        from qfx.quantization import get_default_qconfig_dict as get_default_qconfig_mapping
-        a = QConfigMapping()
-        a.set_global(None)
-        b = {"": None}
-        c = get_default_qconfig_mapping()
-        c.set_object_type("add", None)
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, convert_pt2e
+        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as xiq
+        from torch.ao.quantization.quantize_pt2e import prepare_qat_pt2e
+        quantizer = xiq.X86InductorQuantizer()
         """,
         [
-            "2:35: torch.ao.quantization.QConfigMapping: write the dict",
-            "4:1: .set_global: a qconfig_dict is a plain dict: write this as its entry ''",
-            "7:1: .set_object_type: a qconfig_dict is a plain dict: write this as its entry 'object_type'",
+            "2:53: torchao.quantization.pt2e.quantize_pt2e.prepare_pt2e: call qfx.quantize_fx",
+            "2:67: torchao.quantization.pt2e.quantize_pt2e.convert_pt2e: call qfx.quantize_fx",
+            "3:8: torchao.quantization.pt2e.quantizer.x86_inductor_quantizer: call qfx.quantize_fx",
+            "4:49: torch.ao.quantization.quantize_pt2e.prepare_qat_pt2e: call qfx.quantize_fx",
         ],
     ),
     "a module of which something has no counterpart keeps its name": (
@@ -392,14 +413,14 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
     ),
     "an argument that there is not": (
         """
-        from torch.ao.quantization.quantize_fx import prepare_fx
-        prepare_fx(model, qconfigs, backend_config=None)
+        from torch.ao.quantization import MinMaxObserver
+        MinMaxObserver(dtype, factory_kwargs=None)
         """,
         """
-        from qfx import prepare_fx
-        prepare_fx(model, qconfigs, backend_config=None)
+        from qfx.quantization import MinMaxObserver
+        MinMaxObserver(dtype, factory_kwargs=None)
         """,
-        ["3:29: prepare_fx(backend_config=...): qfx.prepare_fx has no such argument"],
+        ["3:23: MinMaxObserver(factory_kwargs=...): qfx.quantization.MinMaxObserver has no such argument"],
     ),
     "a name that is bound twice": (
         """
@@ -435,11 +456,18 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
     "everything of a module": (
         """
         from torch.quantization import *
+        from torch.ao.nn.quantized import *
+        layers = Linear, DTypeConfig
         """,
         """
         from torch.quantization import *
+        from torch.ao.nn.quantized import *; from qfx.nn.quantized import Linear
+        layers = Linear, DTypeConfig
         """,
-        ["2:1: from torch.quantization import *: name what is imported"],
+        [
+            "2:1: from torch.quantization import *: name what is imported",
+            "3:1: from torch.ao.nn.quantized import *: name what is imported",
+        ],
     ),
     "names in strings": (
         """

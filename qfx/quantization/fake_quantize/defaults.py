@@ -6,6 +6,7 @@ from qfx.ir.types import QDType, QScheme
 from qfx.quantization.fake_quantize.learnable import LearnableFakeQuantize, PACTFakeQuantize
 from qfx.quantization.fake_quantize.module import FakeQuantize, FixedQParamsFakeQuantize
 from qfx.quantization.observer import (
+    HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
@@ -18,6 +19,14 @@ default_fake_quant = FakeQuantize.with_args(
     observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255, dtype=QDType.quint8, reduce_range=True
 )
 """Activations: quint8 by a moving average of minimum and maximum."""
+default_fused_act_fake_quant = FakeQuantize.with_args(
+    observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255, dtype=QDType.quint8
+)
+"""Activations: quint8 in 0..255 by a moving average of minimum and maximum."""
+default_histogram_fake_quant = FakeQuantize.with_args(
+    observer=HistogramObserver, quant_min=0, quant_max=255, dtype=QDType.quint8, reduce_range=True
+)
+"""Activations: quint8 by a histogram."""
 default_weight_fake_quant = FakeQuantize.with_args(
     observer=MovingAverageMinMaxObserver,
     quant_min=-128,
