@@ -56,6 +56,8 @@ class Edit(cst.CSTTransformer):
     ) -> list[cst.BaseSmallStatement]:
         body: list[cst.BaseSmallStatement] = []
         for before, after in zip(original, updated, strict=True):
+            if before in self.plan.dropped:
+                continue
             if isinstance(before, (cst.Import, cst.ImportFrom)) and self._changes(before):
                 new = self._import(before) if isinstance(before, cst.Import) else self._import_from(before)
                 new += [cst.Import([cst.ImportAlias(chain(module))]) for module in self.plan.added.get(before, ())]

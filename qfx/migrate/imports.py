@@ -10,6 +10,7 @@ from libcst.metadata import Scope
 from qfx.migrate.names import Names, below
 from qfx.migrate.plan import Plan, Target, remedy_of
 from qfx.migrate.scopes import Analysis, Source, Statement, Variable, dotted
+from qfx.migrate.stars import is_needed
 from qfx.migrate.uses import Uses
 
 DOTTED = re.compile(r"torch(ao)?(\.\w+)+")
@@ -156,9 +157,12 @@ def tell_literals(uses: Uses) -> None:
         for parts in use.meanings() if use is not None else ():
             if uses.names.longest((*parts, name)) is not None:
                 uses.tell(call, f"{'.'.join(parts)}, {name!r}", "an attribute by its name: write it out")
+    needed = is_needed(uses.analysis.module, uses.analysis.scopes.values())
     for star in uses.analysis.stars:
         module = ".".join(_absolute(star))
-        if uses.names.concerns(module):
+        if uses.names.concerns(module) and not needed:
+            uses.plan.dropped.append(star)
+        elif uses.names.concerns(module):
             uses.tell(star, f"from {module} import *", "name what is imported, and run this again")
 
 

@@ -39,6 +39,7 @@ class Plan:
         keywords: New names of arguments.
         imports: What each part of an import becomes; parts that are not here stay.
         added: Modules to import after a statement.
+        dropped: Star imports of which nothing is used.
         findings: What is left for a hand.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     keywords: dict[cst.Arg, str] = field(default_factory=dict)
     imports: dict[cst.ImportAlias, list[Target]] = field(default_factory=dict)
     added: dict[Statement, list[str]] = field(default_factory=dict)
+    dropped: list[cst.ImportFrom] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 

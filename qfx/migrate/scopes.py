@@ -99,6 +99,7 @@ class Analysis(cst.CSTVisitor):
     """Every variable and use of a module.
 
     Attributes:
+        module: The module itself.
         variables: In the order of their first use or import.
         by_value: The use that each followed assignment reads.
         strings: String literals.
@@ -108,6 +109,7 @@ class Analysis(cst.CSTVisitor):
 
     def __init__(self, wrapper: MetadataWrapper) -> None:
         super().__init__()
+        self.module = wrapper.module
         self.scopes: Mapping[cst.CSTNode, Scope | None] = wrapper.resolve(ScopeProvider)
         self.parents: Mapping[cst.CSTNode, cst.CSTNode] = wrapper.resolve(ParentNodeProvider)
         self._positions: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)

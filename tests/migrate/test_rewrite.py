@@ -188,6 +188,7 @@ PAIRS: dict[str, tuple[str, str]] = {
         """
         from torch.quantization import *  # all
         from torch.ao.quantization.quantize_fx import *
+        from torch.ao.quantization.observer import *
         model.qconfig = get_default_qconfig("x86")
         p = prepare(model) or prepare_fx(model, qconfig_mapping=QConfigMapping(), example_inputs=model)
         for model in sorted(p):
@@ -468,6 +469,17 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
             "2:1: from torch.quantization import *: name what is imported",
             "3:1: from torch.ao.nn.quantized import *: name what is imported",
         ],
+    ),
+    "everything of a module, for others": (
+        """
+        'What the package offers.'
+        from torch.quantization import *
+        """,
+        """
+        'What the package offers.'
+        from torch.quantization import *
+        """,
+        ["3:1: from torch.quantization import *: name what is imported"],
     ),
     "names in strings": (
         """
