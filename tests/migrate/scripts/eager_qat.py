@@ -19,7 +19,7 @@ class Classifier(nn.Module):
         self.bn2 = nn.BatchNorm2d(8)
         self.relu2 = nn.ReLU()
         self.add = torch.ao.nn.quantized.FloatFunctional()
-        self.fc = nn.Linear(8, 5)
+        self.fc = nn.Linear(8, 3)
 
     def forward(self, x):
         x = self.quant(x)
@@ -33,15 +33,15 @@ class Classifier(nn.Module):
 
 
 torch.manual_seed(2)
-target = torch.arange(40) % 5
-image = 0.3 * torch.randn(40, 3, 8, 8) + target[:, None, None, None] - 2.0
+target = torch.arange(48) % 3
+image = 0.5 * torch.randn(48, 3, 8, 8) + 2.0 * nn.functional.one_hot(target, 3)[:, :, None, None]
 
 qat_model = Classifier().train()
 qat_model.fuse_model()
 qat_model.qconfig = quantization.get_default_qat_qconfig("x86")
 quantization.prepare_qat(qat_model, inplace=True)
 print("Inverted Residual Block: After preparation for QAT\n", qat_model.conv1)
-optimizer = torch.optim.SGD(qat_model.parameters(), lr=0.1, momentum=0.9)
+optimizer = torch.optim.SGD(qat_model.parameters(), lr=0.1)
 for nepoch in range(16):
     qat_model.train()
     for x, y in zip(image.split(8), target.split(8)):

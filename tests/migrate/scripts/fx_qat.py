@@ -16,7 +16,7 @@ class Net(nn.Module):
         self.bn = nn.BatchNorm2d(8)
         self.relu = nn.ReLU()
         self.drop = nn.Dropout(0.0)
-        self.fc = nn.Linear(8 * 4 * 4, 5)
+        self.fc = nn.Linear(8 * 4 * 4, 3)
 
     def forward(self, x):
         x = self.relu(self.bn(self.conv(x)))
@@ -36,15 +36,15 @@ def train_one_epoch(model, criterion, optimizer, batches):
 
 def main():
     torch.manual_seed(1)
-    target = torch.arange(40) % 5
-    image = 0.3 * torch.randn(40, 3, 8, 8) + target[:, None, None, None] - 2.0
+    target = torch.arange(48) % 3
+    image = 0.5 * torch.randn(48, 3, 8, 8) + 2.0 * nn.functional.one_hot(target, 3)[:, :, None, None]
     batches = list(zip(image.split(8), target.split(8)))
 
     float_model = Net()
     example_inputs = (image[:1],)
     model = prepare_qat_fx(float_model.train(), get_default_qat_qconfig_mapping("fbgemm"), example_inputs)
     criterion = nn.CrossEntropyLoss()
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
     for epoch in range(16):
         loss = train_one_epoch(model, criterion, optimizer, batches)
         if epoch > 11:
