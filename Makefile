@@ -25,11 +25,11 @@ NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory fake-quant qat qat-recovery qat-step zoo lint format build clean help
-.PHONY: emulate emulators emulated-tests
+.PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -160,6 +160,13 @@ $(RUNS:%=emulate-%): emulate-%:
 	@echo "== testing on $*"
 	@$(RUN_$*) --ledger build/ledger/$*.tsv >build/ledger/$*.log 2>&1 || \
 		{ grep -A1 FAILED build/ledger/$*.log || tail -5 build/ledger/$*.log; exit 1; } >&2
+
+# Random networks, programs, files and calls, each for a minute; what fails says how to repeat it.
+FUZZERS := networks programs files inputs
+
+fuzz: $(STAMPS)/qfx $(STAMPS)/test
+	@failed=0; for name in $(FUZZERS); do \
+		$(BIN)/python -m tests.fuzz.$$name --seconds 60 $(ARGS) || failed=1; done; exit $$failed
 
 lint: $(STAMPS)/dev $(STAMPS)/qfx
 	$(BIN)/ruff check
