@@ -6,7 +6,7 @@ changes the order; a step is written when an op needs another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,15 +83,17 @@ class Emission:
         root: Where parameters are.
         builder: The runtime's builder.
         values: Results so far by node.
-        produced: Value id of every int8 result by the name of its node, for inspection.
+        dims: Expression ids of dim values by node.
+        permuted: Value id by the value and the permutation of its physical dims that gives it. (Not by orders: views
+            are one value in several orders.)
+        nodes: The node behind each step name.
     """
 
     root: torch.nn.Module
     builder: ProgramBuilder = field(default_factory=ProgramBuilder)
     values: dict[fx.Node, Physical] = field(default_factory=dict)
     dims: dict[fx.Node, int] = field(default_factory=dict)
-    orders: dict[tuple[int, Order], Physical] = field(default_factory=dict)
-    produced: dict[str, int] = field(default_factory=dict)
+    permuted: dict[tuple[int, Order], int] = field(default_factory=dict)
     nodes: dict[str, fx.Node] = field(default_factory=dict)
 
     # ------------------------------------------------------------ values
@@ -159,11 +161,12 @@ class Emission:
         """``value`` with physical dims in ``order``."""
         if value.order == order:
             return value
-        key = (value.id, order)
-        if key not in self.orders:
-            perm = [value.order.index(d) for d in order]
-            self.orders[key] = self.step("permute", node, [value], order, value.dtype, ints={"perm": perm})
-        return self.orders[key]
+        perm = tuple(value.order.index(d) for d in order)
+        key = (value.id, perm)
+        if key not in self.permuted:
+            made = self.step("permute", node, [value], order, value.dtype, ints={"perm": list(perm)})
+            self.permuted[key] = made.id
+        return Physical(self.permuted[key], value.dtype, order)
 
     # ------------------------------------------------------------ shape expressions
 
@@ -183,6 +186,27 @@ class Emission:
     def reshape(self, node: fx.Node, value: Physical, shape: list[int], order: Order) -> Physical:
         """Reshape to expression ids ``shape`` (physical)."""
         return self.step("reshape", node, [value], order, value.dtype, exprs={"shape": shape})
+
+    def with_rank(self, node: fx.Node, value: Physical, rank: int) -> Physical:
+        """``value`` with leading dims of length 1 up to ``rank``, as broadcasting adds them."""
+        more = rank - value.rank
+        if more <= 0:
+            return value
+        sizes = [self.builder.expr_dim(value.id, i) for i in range(value.rank)]
+        order = (*range(more), *(d + more for d in value.order))
+        return self.reshape(node, value, [self.expr(1)] * more + sizes, order)
+
+    def without(self, node: fx.Node, value: Physical, gone: Collection[int]) -> Physical:
+        """``value`` without its logical dims ``gone``, all of length 1."""
+        if not gone:
+            return value
+        left = [d for d in range(value.rank) if d not in gone]
+        shape = [self.builder.expr_dim(value.id, i) for i, d in enumerate(value.order) if d not in gone]
+        return self.reshape(node, value, shape, tuple(left.index(d) for d in value.order if d not in gone))
+
+    def to_rank(self, node: fx.Node, value: Physical, rank: int) -> Physical:
+        """``value`` without leading dims of length 1 down to ``rank``: what :meth:`with_rank` added."""
+        return self.without(node, value, range(max(value.rank - rank, 0)))
 
     def build(self, inputs: Sequence[fx.Node], outputs: Sequence[Physical]) -> Program:
         return self.builder.build([self.values[n].id for n in inputs], [v.id for v in outputs])

@@ -24,6 +24,8 @@ from typing import Any
 
 _WORKER = "--worker"
 _SHOWN = 20
+MOST_FAILURES = 50
+"""After so many, what is wrong is plain enough."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def fuzz(fuzzer: Fuzzer, seconds: float, seed: int, show: Callable[[Failure], No
     """
     failures, count, end = [], 0, time.monotonic() + seconds
     with _Apart(fuzzer) if fuzzer.apart else _Here(fuzzer) as run:
-        while count == 0 or time.monotonic() < end:
+        while count == 0 or (time.monotonic() < end and len(failures) < MOST_FAILURES):
             text = run(seed + count)
             if text is not None:
                 failures.append(Failure(seed + count, text))
@@ -96,8 +98,7 @@ def main(fuzzer: Fuzzer, arguments: Sequence[str] | None = None) -> int:
         print(f"    again: python -m {fuzzer.module} --seconds 0 --seed {failure.seed}", flush=True)
 
     outcome = fuzz(fuzzer, options.seconds, options.seed, show)
-    seeds = ", ".join(str(f.seed) for f in outcome.failures)
-    print(f"{fuzzer.module}: {outcome.cases} cases, {len(outcome.failures)} failed{seeds and f': {seeds}'}")
+    print(f"{fuzzer.module}: {outcome.cases} cases, {len(outcome.failures)} failed")
     return 1 if outcome.failures else 0
 
 
