@@ -16,6 +16,7 @@ from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.explain import ModelExplanation, explain, profile
+from qfx.ops.extents import assumed_rank
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
 
@@ -117,6 +118,8 @@ class QuantizedModel(GraphCarrier):
         known = propagate_shapes(self.graph_module(), tuple(map(example, described)))
         for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
+        for node in self.graph.nodes:
+            _require_assumed_rank(node)
         self.info["example_inputs"] = described
 
     def explain(self) -> ModelExplanation:
@@ -141,6 +144,21 @@ class QuantizedModel(GraphCarrier):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._compiled = None
+
+
+def _require_assumed_rank(node: fx.Node) -> None:
+    """Raise where a model that was prepared without inputs turns out to take no batches, as it was understood to."""
+    assumed = assumed_rank(node)
+    source = node.args[0] if assumed is not None else None
+    shape = source.meta.get("shape") if isinstance(source, fx.Node) else None
+    if shape is not None and len(shape) != assumed:
+        raise InputError(
+            f"{node.name} got a value of shape {shape}, without a batch dimension.",
+            where=node.meta.get("module_path"),
+            source=node.meta.get("source"),
+            why=f"The model was prepared without example inputs, and values taken to have {assumed} dimensions.",
+            remedy="Prepare it with example_inputs of the shapes that it will get, or add a batch dimension of 1.",
+        )
 
 
 def _require_in_place(probe: Tensor) -> None:

@@ -44,9 +44,6 @@ def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: 
         UnsupportedError: No row has this name.
         ConversionError: A bias that is not finite, or sums that do not fit 32 bits.
     """
-    if _is_unbatched(name, operands, attributes):
-        operands = tuple(v.unsqueeze(0) if i == 0 or _is_residual(i, v) else v for i, v in enumerate(operands))
-        return run_op(name, *operands, out=out, **attributes).squeeze(0)
     if name in _REDUCTIONS and operands and isinstance(operands[0], QTensor) and operands[0].dim() == 0:
         operands, attributes = (operands[0].reshape(1),), {"dims": None, "keepdim": False}
     bound = bind(name, operands, out, attributes)
@@ -65,22 +62,6 @@ def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: 
 
 
 _REDUCTIONS = ("mean", "sum", "amax")
-_WINDOW = ("kernel", "output_size", "stride")
-
-
-def _is_unbatched(name: str, operands: tuple[Any, ...], attributes: dict[str, Any]) -> bool:
-    """Whether an op over windows got one image without a batch dim."""
-    spatial = next((len(attributes[k]) for k in _WINDOW if k in attributes), 2 if name.startswith("pixel_") else None)
-    return (
-        spatial is not None
-        and bool(operands)
-        and isinstance(operands[0], QTensor)
-        and operands[0].codes.dim() == spatial + 1
-    )
-
-
-def _is_residual(index: int, value: Any) -> bool:
-    return index == 3 and isinstance(value, QTensor)
 
 
 def _codes(x: QTensor, what: Activation) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
-from qfx.ops.extents import extent_of
+from qfx.ops.extents import extent_of, rank_of
 from qfx.ops.terms import Attr, Folded, Term, term
 
 _COMPUTED = "its weight is computed from activations"
@@ -100,9 +100,14 @@ def batch_norm(
     require(running_mean is not None and running_var is not None and not training, "it normalizes by batch statistics")
     operands = (running_mean, running_var, weight, bias)
     require(all(_is_constant(operand) for operand in operands), "its statistics are computed from activations")
-    scale = Folded("weight", affine_scale, (weight, running_var, eps))
-    shift = Folded("bias", _affine_shift, (bias, weight, running_mean, running_var, eps))
-    return term("channel_affine", input, scale, shift)
+    return _normalized(input, weight, bias, running_mean, running_var, eps)
+
+
+def _normalized(x: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float) -> Term:
+    """``x`` normalized by constants, a channel of dim 1 each."""
+    scale = Folded("weight", affine_scale, (weight, var, eps))
+    shift = Folded("bias", _affine_shift, (bias, weight, mean, var, eps))
+    return term("channel_affine", x, scale, shift)
 
 
 def torch_batch_norm(
@@ -148,12 +153,22 @@ def instance_norm(
 
 
 def instance_norm_module(module: Any, input: Any) -> Term:
-    """``nn.InstanceNorm{1,2,3}d``."""
-    weight, bias = (Attr(name) if getattr(module, name) is not None else None for name in ("weight", "bias"))
-    if module.track_running_stats:
-        return batch_norm(input, Attr("running_mean"), Attr("running_var"), weight, bias, eps=module.eps)
+    """``nn.InstanceNorm{1,2,3}d``, of a batch or of one input without a batch dim."""
     require_tensor(input)
-    return term("group_norm", input, weight, bias, groups=module.num_features, eps=module.eps)
+    spatial = next(n for n, cls in _INSTANCE_NORMS.items() if isinstance(module, cls))
+    if rank_of(input) == spatial + 1:
+        return term("squeeze", _instance_norm_of_batch(module, term("unsqueeze", input, dim=0)), dim=0)
+    return _instance_norm_of_batch(module, input)
+
+
+def _instance_norm_of_batch(module: Any, x: Any) -> Term:
+    weight, bias = (Attr(name) if getattr(module, name) is not None else None for name in ("weight", "bias"))
+    if not module.track_running_stats:
+        return term("group_norm", x, weight, bias, groups=module.num_features, eps=module.eps)
+    return _normalized(x, weight, bias, Attr("running_mean"), Attr("running_var"), module.eps)
+
+
+_INSTANCE_NORMS = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def softmax(op: str, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Term:
@@ -196,7 +211,7 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("group_norm", group_norm, functions=[F.group_norm, torch.group_norm], modules=[nn.GroupNorm],
              attributes="num_groups weight bias eps"),
     *aliases("group_norm", instance_norm, functions=[F.instance_norm]),
-    *aliases("group_norm", instance_norm_module, modules=[nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d],
+    *aliases("group_norm", instance_norm_module, modules=_INSTANCE_NORMS.values(),
              takes_module=True),
     *aliases("softmax", partial(softmax, "softmax"), functions=[F.softmax], modules=[nn.Softmax], attributes="dim"),
     *aliases("softmax", partial(torch_softmax, "softmax"), functions=[torch.softmax], methods="softmax"),

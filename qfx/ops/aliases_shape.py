@@ -132,20 +132,25 @@ def select(input: Any, dim: int, index: Any) -> Term:
 
 
 def chunk(input: Any, chunks: int, dim: int = 0) -> Pieces:
-    """``torch.chunk``."""
+    """``torch.chunk``: of fewer pieces than asked for, where pieces of that length are enough."""
     require_tensor(input)
     length = extent_of(input, dim)
     if length is not None:
         return split(input, -(-length // chunks), dim)
-    total = term(operator.add, term("size", input, dim=dim), chunks - 1)
-    step = term(operator.floordiv, total, chunks)
+    size = term("size", input, dim=dim)
+    step = term(operator.floordiv, term(operator.add, size, chunks - 1), chunks)
 
     def piece(index: int) -> Any:
         start = term(operator.mul, step, index) if index else 0
         end = term(operator.mul, step, index + 1) if index + 1 < chunks else None
         return term("slice", input, dim=dim, start=start, end=end, step=1)
 
-    return Pieces(piece, chunks)
+    def from_end(index: int) -> Any:
+        whole = term(operator.floordiv, term(operator.sub, size, 1), step)  # pieces before the last
+        start = term(operator.mul, step, term(operator.sub, whole, index) if index else whole)
+        return term("slice", input, dim=dim, start=start, end=term(operator.add, start, step), step=1)
+
+    return Pieces(piece, chunks, from_end=from_end)
 
 
 def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Pieces:

@@ -104,7 +104,10 @@ def _transposed(
     groups: int,
     dilation: tuple[int, ...],
 ) -> Term:
-    require(rank_of(input) in (None, len(stride) + 2), "its input has no batch dimension")
+    if rank_of(input) == len(stride) + 1:
+        one = term("unsqueeze", input, dim=0)
+        y = _transposed(one, weight, bias, shape, stride, padding, output_padding, groups, dilation)
+        return term("squeeze", y, dim=0)
     fits = all(o < max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=True))
     require(fits, "its output_padding is neither smaller than the stride nor than the dilation")
     given = zip(shape[2:], stride, padding, output_padding, dilation, strict=True)

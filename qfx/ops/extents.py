@@ -47,6 +47,17 @@ def rank_of(value: Any) -> int | None:
     return _rank(value, {})
 
 
+def assumed_rank(value: fx.Node) -> int | None:
+    """The rank of the operand of a convolution, a pool or a norm where nothing but the op itself says it: a batch."""
+    op = op_of(value)
+    if op is None or op.name not in _WINDOWED - {"interpolate"}:
+        return None
+    if op.name == "conv":
+        return rank_of(value.args[1])
+    window = value.kwargs.get("kernel") or value.kwargs.get("output_size")
+    return len(window) + 2 if isinstance(window, (tuple, list)) else None
+
+
 def record_rank(value: Any, rank: int) -> None:
     """Keeps what is known of the rank of ``value``, and so of what it has its rank from."""
     while isinstance(value, fx.Node) and rank_of(value) is None:
@@ -129,7 +140,7 @@ def _find_rank(value: fx.Node, memo: _Memo) -> int | None:
         return None
     x = value.args[0]
     if op.name == "conv":
-        return _rank(value.args[1], memo)
+        return _rank(value.args[1], memo) if _rank(x, memo) is None else _rank(x, memo)
     if op.pointwise is not None or op.name in _KEEPS_RANK:
         return _window_rank(value) if _rank(x, memo) is None else _rank(x, memo)
     if op.name in _BROADCASTS:
@@ -242,7 +253,7 @@ def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | No
         return None
     x: Any = value.args[0]
     if op.name == "conv":
-        return _length(value.args[1], 0, memo) if dim == 1 else None
+        return _length(value.args[1], 0, memo) if dim == _channel_dim(value, rank) else None
     if op.name == "linear":
         return _length(value.args[1], 0, memo) if rank is not None and dim == rank - 1 else None
     if op.name == "channel_affine" and dim == 1:
@@ -251,7 +262,7 @@ def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | No
         return _last_length(value, memo)
     if op.pointwise is not None or (op.name in _KEEPS_SHAPE - {"pad"}):
         return _length(x, dim, memo)
-    if op.name in _KEEPS_CHANNELS and dim == 1 and (op.name != "pad" or len(value.kwargs["pad"]) == 2 * _spatial(rank)):  # type: ignore[arg-type]
+    if op.name in _KEEPS_CHANNELS and 0 < dim < _kept(op.name, value, rank):
         return _length(x, dim, memo)
     if op.name in _BROADCASTS - {"matmul"}:
         return _broadcast_extent(value, dim, memo)
@@ -260,8 +271,23 @@ def _extent(value: fx.Node, dim: int, rank: int | None, memo: _Memo) -> int | No
     return _moved_extent(op.name, value, x, dim, memo)
 
 
-def _spatial(rank: int | None) -> int:
-    return -1 if rank is None else rank - 2
+def _kept(name: str, value: fx.Node, rank: int | None) -> int:
+    """How many leading dims a windowed op or a padding keeps; batch and channels where the rank is not known."""
+    if rank is None or name == "interpolate":
+        return 2
+    if name == "pad":
+        return rank - len(value.kwargs["pad"]) // 2  # type: ignore[arg-type]
+    return rank - _window(name, value, rank)
+
+
+def channel_dim(conv: fx.Node) -> int:
+    """The dim of a convolution's result that its weight's first dim is: 1, or 0 where there is no batch."""
+    return _channel_dim(conv, rank_of(conv))
+
+
+def _channel_dim(conv: fx.Node, rank: int | None) -> int:
+    of_weight = rank_of(conv.args[1])
+    return 1 if rank is None or of_weight is None else rank - of_weight + 1
 
 
 def _broadcast_extent(value: fx.Node, dim: int, memo: _Memo) -> int | None:

@@ -114,15 +114,19 @@ class Pieces:
         make: The term of piece ``i``.
         count: How many pieces, None when that is unknown.
         fields: Names of the pieces, when it is a named tuple.
+        from_end: The term of the last piece but ``i``, where ``count`` pieces are not certain.
     """
 
     make: Callable[[int], Any]
     count: int | None
     fields: tuple[str, ...] = ()
+    from_end: Callable[[int], Any] | None = None
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, int):
             return self.all()[index]
+        if index < 0 and self.from_end is not None:
+            return self.from_end(-1 - index)
         if index < 0 and self.count is None:
             raise NotNormal("the number of pieces is unknown")
         return self.make(index if index >= 0 or self.count is None else index + self.count)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+import qfx
 from qfx.errors import InputError
 from qfx.frontends import capture, normalize, propagate_shapes
 
@@ -113,3 +114,24 @@ def test_inputs_that_do_not_fit_name_the_line() -> None:
     assert caught.value.where == "conv"
     assert caught.value.source is not None
     assert "y = self.conv(x)" in caught.value.source
+
+
+@pytest.mark.parametrize(("chunks", "index"), [(1, -1), (2, -1), (3, -1), (3, -2), (5, -1), (5, -4), (3, 0)])
+def test_the_last_chunks_are_counted_as_torch_does(chunks: int, index: int) -> None:
+    """torch makes fewer chunks than asked for where pieces of that length are enough."""
+
+    class Chunked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).chunk(chunks, 2)[index]
+
+    net = Chunked().eval()
+    model = qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, [torch.randn(2, 3, 8, 4)])
+    for height in (4, 5, 7, 8, 9, 13):
+        x = torch.randn(2, 3, height, 4)
+        want = net(x)
+        assert model(x).shape == want.shape
+        assert torch.allclose(model(x), want, atol=0.1)

@@ -50,17 +50,6 @@ def _aligned(emission: Emission, node: fx.Node, x: object, y: object) -> tuple[P
     assert isinstance(y, fx.Node)
     a, b = emission.value(x), emission.value(y)
     rank = max(a.rank, b.rank)
-    a, b = with_rank(emission, node, a, rank), with_rank(emission, node, b, rank)
+    a, b = emission.with_rank(node, a, rank), emission.with_rank(node, b, rank)
     order: Order = b.order if a.order == identity(rank) else a.order
     return emission.in_order(node, a, order), emission.in_order(node, b, order)
-
-
-def with_rank(emission: Emission, node: fx.Node, value: Physical, rank: int) -> Physical:
-    """``value`` with leading dims of length 1, as broadcasting adds them."""
-    more = rank - value.rank
-    if more == 0:
-        return value
-    one = emission.expr(1)
-    shape = [one] * more + [emission.builder.expr_dim(value.id, i) for i in range(value.rank)]
-    order = (*range(more), *(d + more for d in value.order))
-    return emission.reshape(node, value, shape, order)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.errors import ConversionError
 from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, code_shift, emits, identity
@@ -23,14 +22,7 @@ def conv(emission: Emission, node: fx.Node) -> Physical:
     given = _arguments(node)
     weight = node.meta["weights"]["weight"].array
     rank = weight.values.dim()
-    x = emission.value(given["x"])
-    if x.rank != rank:
-        raise ConversionError(
-            f"{node.name} convolves a tensor of rank {x.rank}; qfx runs batches (rank {rank}).",
-            where=node.meta.get("module_path"),
-            source=node.meta.get("source"),
-            remedy="Call the model with a batch dimension.",
-        )
+    x = emission.with_rank(node, emission.value(given["x"]), rank)
     x = emission.in_order(node, x, channels_last(rank))
     kernel = weight.values.permute(0, *range(2, rank), 1)
     ints = {
@@ -40,7 +32,8 @@ def conv(emission: Emission, node: fx.Node) -> Physical:
         "dilation": list(given["dilation"]),
         "groups": given["groups"],
     }
-    return _weighted(emission, node, x, kernel, ints)
+    made = _weighted(emission, node, x, kernel, ints)
+    return emission.to_rank(node, made, emission.value(given["x"]).rank)
 
 
 @emits("linear")
@@ -130,7 +123,7 @@ def _residual(
     s_y = torch.tensor(1.0 if out is None else out.scale, dtype=torch.float32)
     ints["residual_zero_point"] = zero
     floats["residual_multiplier"] = float(arithmetic.ratio(torch.tensor(scale, dtype=torch.float32), s_y))
-    return emission.in_order(node, emission.value(residual), order)
+    return emission.in_order(node, emission.with_rank(node, emission.value(residual), len(order)), order)
 
 
 def clamp_epilogue(activation: Activation, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from torch import fx
 
 from qfx.ir.nodes import operand
 from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identity
-from qfx.lowering.emitters.binary import with_rank
 from qfx.lowering.emitters.compute import before_table, clamp_epilogue, clamped_f32, numbers
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
@@ -44,7 +43,7 @@ def _as_matrix(emission: Emission, node: fx.Node, value: Physical, axis: int) ->
 
 def _coded(emission: Emission, node: fx.Node, a: Physical, b: Physical) -> Physical:
     rank = max(a.rank, b.rank)
-    a, b = (with_rank(emission, node, v, rank) for v in (a, b))
+    a, b = (emission.with_rank(node, v, rank) for v in (a, b))
     if a.order[-1] != rank - 1:
         a = emission.in_order(node, a, identity(rank))
     if b.order[-1] < rank - 2:
@@ -107,7 +106,7 @@ def _broadcast_batches(emission: Emission, node: fx.Node, a: Physical, b: Physic
     """Both operands with the same batch dims."""
     rank = max(a.rank, b.rank)
     lengths = [_batch_lengths(operand(node, i), v, rank) for i, v in enumerate((a, b))]
-    a, b = (with_rank(emission, node, v, rank) for v in (a, b))
+    a, b = (emission.with_rank(node, v, rank) for v in (a, b))
     # An operand has the length of an axis when the other's is 1, for every batch size.
     wider = [x == y or (y[0] == 1 and not y[1]) for x, y in zip(*lengths, strict=True)]
     narrow = [x == y or (x[0] == 1 and not x[1]) for x, y in zip(*lengths, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -59,10 +60,8 @@ def flatten(emission: Emission, node: fx.Node) -> Physical:
 
 
 def _product(emission: Emission, dims: list[int]) -> int:
-    total = dims[0]
-    for dim in dims[1:]:
-        total = emission.builder.expr("mul", total, dim)
-    return total
+    """The expression of a product, 1 of nothing."""
+    return functools.reduce(lambda a, b: emission.builder.expr("mul", a, b), dims or [emission.expr(1)])
 
 
 @emits("squeeze", floats=True)
@@ -72,14 +71,7 @@ def squeeze(emission: Emission, node: fx.Node) -> Physical:
     wanted = range(x.rank) if given["dim"] is None else given["dim"]
     wanted = [wanted] if isinstance(wanted, int) else wanted
     gone = {d % x.rank for d in wanted if shape[d % x.rank] == 1}
-    return _without(emission, node, x, gone)
-
-
-def _without(emission: Emission, node: fx.Node, x: Physical, gone: set[int]) -> Physical:
-    """``x`` without its logical dims ``gone``, all of length 1."""
-    left = [d for d in range(x.rank) if d not in gone]
-    shape = [emission.builder.expr_dim(x.id, i) for i, d in enumerate(x.order) if d not in gone]
-    return emission.reshape(node, x, shape, tuple(left.index(d) for d in x.order if d not in gone))
+    return emission.without(node, x, gone)
 
 
 def _shape(node: object) -> tuple[int, ...]:
@@ -128,7 +120,7 @@ def select(emission: Emission, node: fx.Node) -> Physical:
         part = emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": 1}, exprs=exprs)
     else:
         part = _sliced(emission, node, x, dim, index, end, 1)
-    return _without(emission, node, part, {dim})
+    return emission.without(node, part, {dim})
 
 
 @emits("expand", floats=True)
@@ -186,28 +178,31 @@ def pad(emission: Emission, node: fx.Node) -> Physical:
 @emits("pixel_shuffle", floats=True)
 def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
-    r, x = given["factor"], emission.in_order(node, x, channels_last(x.rank))
-    n, h, w, c = _dims(emission, x)
-    factor = emission.expr(r)
-    parts = emission.builder.expr("floordiv", c, emission.expr(r * r))
-    split = emission.reshape(node, x, [n, h, w, parts, factor, factor], identity(6))
+    r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
+    *images, h, w, c = _dims(emission, x)
+    factor, multiply = emission.expr(r), emission.builder.expr
+    parts = multiply("floordiv", c, emission.expr(r * r))
+    split = emission.reshape(node, x, [_product(emission, images), h, w, parts, factor, factor], identity(6))
     moved = emission.in_order(node, split, (0, 1, 4, 2, 5, 3))
-    multiply = emission.builder.expr
-    shape = [n, multiply("mul", h, factor), multiply("mul", w, factor), parts]
-    return emission.reshape(node, moved, shape, channels_last(4))
+    shape = [*images, multiply("mul", h, factor), multiply("mul", w, factor), parts]
+    return emission.reshape(node, moved, shape, x.order)
 
 
 @emits("pixel_unshuffle", floats=True)
 def pixel_unshuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
-    r, x = given["factor"], emission.in_order(node, x, channels_last(x.rank))
-    n, h, w, c = _dims(emission, x)
+    r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
+    *images, h, w, c = _dims(emission, x)
     factor, divide = emission.expr(r), emission.builder.expr
     h, w = divide("floordiv", h, factor), divide("floordiv", w, factor)
-    split = emission.reshape(node, x, [n, h, factor, w, factor, c], identity(6))
+    split = emission.reshape(node, x, [_product(emission, images), h, factor, w, factor, c], identity(6))
     moved = emission.in_order(node, split, (0, 1, 3, 5, 2, 4))
-    shape = [n, h, w, divide("mul", c, emission.expr(r * r))]
-    return emission.reshape(node, moved, shape, channels_last(4))
+    return emission.reshape(node, moved, [*images, h, w, divide("mul", c, emission.expr(r * r))], x.order)
+
+
+def _pixels(rank: int) -> Order:
+    """The order of images ``[..., C, H, W]`` with channels last."""
+    return (*range(rank - 3), rank - 2, rank - 1, rank - 3)
 
 
 @emits("channel_shuffle", floats=True)

@@ -10,15 +10,34 @@ from torch import fx
 
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import is_op, op_of
 
 
-def _image(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
+def _image(emission: Emission, node: fx.Node, window: str | None = None) -> tuple[dict[str, Any], Physical]:
+    """The arguments, and the operand as ``[N, *spatial, C]``: one image is a batch of one.
+
+    Args:
+        emission: The program.
+        node: The op.
+        window: The argument with one entry a spatial dim; None where the operand always has a batch.
+    """
     op = op_of(node)
     assert op is not None
     given = arguments(op, node)
     value = emission.value(given["x"])
+    if window is not None:
+        value = emission.with_rank(node, value, len(given[window]) + 2)
     return given, emission.in_order(node, value, channels_last(value.rank))
+
+
+def _windowed(emission: Emission, node: fx.Node, x: Physical, **attributes: Any) -> Physical:
+    """The step of a pool, its result with a batch dim if the op's operand has one."""
+    op = op_of(node)
+    assert op is not None
+    made = emission.step(op.name, node, [x], x.order, **attributes)
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return emission.to_rank(node, made, emission.value(source).rank)
 
 
 def _average(node: fx.Node) -> dict[str, Any]:
@@ -32,7 +51,7 @@ def _average(node: fx.Node) -> dict[str, Any]:
 
 @emits("max_pool")
 def max_pool(emission: Emission, node: fx.Node) -> Physical:
-    given, x = _image(emission, node)
+    given, x = _image(emission, node, "kernel")
     ints = {
         "kernel": list(given["kernel"]),
         "stride": list(given["stride"]),
@@ -41,12 +60,12 @@ def max_pool(emission: Emission, node: fx.Node) -> Physical:
         "dilation": list(given["dilation"]),
         "ceil_mode": int(given["ceil_mode"]),
     }
-    return emission.step("max_pool", node, [x], x.order, ints=ints)
+    return _windowed(emission, node, x, ints=ints)
 
 
 @emits("avg_pool")
 def avg_pool(emission: Emission, node: fx.Node) -> Physical:
-    given, x = _image(emission, node)
+    given, x = _image(emission, node, "kernel")
     average = _average(node)
     average["ints"] |= {
         "kernel": list(given["kernel"]),
@@ -57,17 +76,15 @@ def avg_pool(emission: Emission, node: fx.Node) -> Physical:
         "count_include_pad": int(given["count_include_pad"]),
         "divisor": int(given["divisor_override"] or 0),
     }
-    return emission.step("avg_pool", node, [x], x.order, **average)
+    return _windowed(emission, node, x, **average)
 
 
 @emits("adaptive_avg_pool", "adaptive_max_pool")
 def adaptive_pool(emission: Emission, node: fx.Node) -> Physical:
-    op = op_of(node)
-    assert op is not None
-    given, x = _image(emission, node)
-    attributes = _average(node) if op.name == "adaptive_avg_pool" else {"ints": {}}
+    given, x = _image(emission, node, "output_size")
+    attributes = _average(node) if is_op(node, "adaptive_avg_pool") else {"ints": {}}
     attributes["ints"]["output_size"] = [0 if s is None else s for s in given["output_size"]]
-    return emission.step(op.name, node, [x], x.order, **attributes)
+    return _windowed(emission, node, x, **attributes)
 
 
 @emits("mean", "sum")

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 
 from qfx.ir.derivation import Derived, derivation_of, is_trainable
 from qfx.ops.calls import arguments
-from qfx.ops.extents import rank_of
-from qfx.ops.table import op_of
+from qfx.ops.extents import channel_dim, rank_of
+from qfx.ops.table import is_op, op_of
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, constant, op, single_user, value
 from qfx.patterns.rewriter import Rule
@@ -89,7 +89,7 @@ def with_scale(node: fx.Node, scale: Any, shift: Any, activation: Any) -> Term |
 
 def _fold(match: Match) -> Term | None:
     conv, affine = match["conv"], arguments_of(match.root)
-    if op_of(conv).name == "linear" and rank_of(conv) != 2:  # type: ignore[union-attr]
+    if (rank_of(conv) != 2) if is_op(conv, "linear") else (channel_dim(conv) != 1):
         return None
     if affine["weight"].op != "get_attr" or (affine["bias"] is not None and affine["bias"].op != "get_attr"):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.ops.extents import rank_of
 from qfx.ops.table import is_op, op_of
 from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, constant, op, single_user, value
@@ -42,6 +43,8 @@ def _affine(match: Match) -> Term | None:
     if any(t is not None and t.op != "get_attr" for t in operands):
         return None
     if is_op(move, "pixel_shuffle"):
+        if rank_of(move) not in (None, 4):  # whose channels are not along dim 1
+            return None
         spread = partial(repeated, times=moved["factor"] ** 2)
         operands = [t and Folded(name_of(t), spread, (t,), beside=t) for t in operands]
     kwargs = dict(match.root.kwargs)

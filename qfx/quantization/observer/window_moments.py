@@ -73,7 +73,11 @@ class WindowMoments(ChannelMean):
         self.register_buffer("samples", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add ``x`` (float ``[batch, channels, *spatial]`` or ``[..., channels]``; empty is ignored) and return it."""
+        """Add ``x`` (float; empty is ignored) and return it.
+
+        Args:
+            x: ``[batch, channels, *spatial]``, ``[channels, *spatial]`` or, for a linear layer, ``[..., channels]``.
+        """
         super().forward(x)
         if self.enabled and x.numel() > 0:
             self._add_windows(sample_windows(x.detach(), self.window, int(self.samples)).to(self.total.device))
@@ -113,13 +117,16 @@ def sample_windows(x: Tensor, window: Window, seen: int) -> Tensor:
     """Windows of ``x``, float32 ``[groups, samples, length]``; at most ``window.positions`` of each input.
 
     Args:
-        x: ``[batch, channels, *spatial]``, or ``[..., channels]`` for a window of no dimensions.
+        x: ``[batch, channels, *spatial]``, one input without its batch dimension, or ``[..., channels]`` for a window
+            of no dimensions.
         window: The geometry; outside of ``x`` is zero.
         seen: Windows sampled before, from which the choice goes on.
     """
     if not window.kernel:
         rows = x.reshape(-1, x.shape[-1])
         return rows[_spread(rows.shape[0], window.positions * x.shape[0], seen)].float().unsqueeze(0)
+    if x.dim() == len(window.kernel) + 1:
+        x = x.unsqueeze(0)
     spatial = x.shape[2:]
     geometry = list(zip(spatial, window.kernel, window.stride, window.dilation, window.padding, strict=True))
     out = [(n + lo + hi - (k - 1) * d - 1) // s + 1 for n, k, s, d, (lo, hi) in geometry]

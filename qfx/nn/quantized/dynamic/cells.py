@@ -74,20 +74,24 @@ class RecurrentCell(DynamicModule):
             hx: State before, shaped as the result; zeros where it is left out.
 
         Raises:
-            InputError: Shapes or dtypes that do not fit, or an empty batch.
+            InputError: Shapes or dtypes that do not fit.
         """
         states = self._checked(input, hx)
         x, batched = input, input.dim() == 2
         if not batched:
             x, states = x.unsqueeze(0), tuple(h.unsqueeze(0) for h in states)
-        sizes = torch.tensor([len(x)], dtype=torch.float32, device="cpu")
-        (flat,) = self.program((), self._build)(x.detach(), *(h.detach().unsqueeze(0) for h in states), sizes)
-        n = len(x) * self.hidden_size
-        after = [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1) for i in range(len(states))]
+        after = self._step(x, states) if len(x) else list(states)
         if not batched:
             after = [h.squeeze(0) for h in after]
         after = [without_gradient(f"{self.kind}Cell", h, input, *states) for h in after]
         return tuple(after) if len(after) > 1 else after[0]
+
+    def _step(self, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+        """The states after a step of a batch that is not empty."""
+        sizes = torch.tensor([len(x)], dtype=torch.float32, device="cpu")
+        (flat,) = self.program((), self._build)(x.detach(), *(h.detach().unsqueeze(0) for h in states), sizes)
+        n = len(x) * self.hidden_size
+        return [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1) for i in range(len(states))]
 
     def extra_repr(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
@@ -114,9 +118,9 @@ class RecurrentCell(DynamicModule):
     def _checked(self, x: Any, hx: Any) -> tuple[Tensor, ...]:
         """The states, each of the shape that fits ``x``."""
         name, wanted = f"{self.kind}Cell", CELLS[self.kind].states
-        if not isinstance(x, Tensor) or x.dim() not in (1, 2) or x.shape[-1] != self.input_size or x.numel() == 0:
+        if not isinstance(x, Tensor) or x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            remedy = f"Pass a float32 tensor of shape [batch, {self.input_size}] or [{self.input_size}], batch not 0."
+            remedy = f"Pass a float32 tensor of shape [batch, {self.input_size}] or [{self.input_size}]."
             raise InputError(f"{name} got an input of {given}.", remedy=remedy)
         shape = (*x.shape[:-1], self.hidden_size)
         if hx is None:

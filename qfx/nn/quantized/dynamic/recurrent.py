@@ -137,7 +137,7 @@ class Recurrent(DynamicModule):
             ``(output, states)`` as the float layer's.
 
         Raises:
-            InputError: Shapes or dtypes that do not fit, an empty batch, or no time step.
+            InputError: Shapes or dtypes that do not fit, or no time step.
         """
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
@@ -209,7 +209,7 @@ class Recurrent(DynamicModule):
         time, batch, features = x.shape
         sizes = torch.full((time,), float(batch), dtype=torch.float32, device="cpu")
         y, after = self._run(x.reshape(time * batch, features), sizes, batch, states)
-        y = y.view(time, batch, -1)
+        y = y.view(time, batch, y.shape[1])
         return (y.transpose(0, 1) if self.batch_first else y), after
 
     def _packed(self, x: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
@@ -228,15 +228,17 @@ class Recurrent(DynamicModule):
 
     def _run(self, x: Tensor, sizes: Tensor, batch: int, states: State | None) -> tuple[Tensor, State]:
         """``x`` holds all sequences, one time step after the other; ``sizes`` how many have each."""
-        if batch == 0 or len(sizes) == 0:
+        if len(sizes) == 0:
             raise InputError(
-                f"{type(self).__name__} got {'an empty batch' if batch == 0 else 'sequences without a time step'}.",
-                remedy="Pass at least one sequence with at least one time step.",
+                f"{type(self).__name__} got sequences without a time step.",
+                remedy="Pass sequences of at least one time step.",
             )
         if states is None:
             count = self.num_layers * self._directions
             states = tuple(x.new_zeros(count, batch, size) for size in self._state_sizes)
         self._check_states(states, batch)
+        if batch == 0:
+            return x.new_zeros(0, self._directions * self._state_sizes[0]), states
         if self.training and self.dropout > 0.0 and self.num_layers > 1:
             y, after = self._run_dropping(x, sizes, states)
         else:

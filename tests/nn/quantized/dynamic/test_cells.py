@@ -94,7 +94,6 @@ def test_mistakes(name: str) -> None:
     bad = [
         (torch.randn(2, 29),),
         (torch.randn(1, 2, 30),),
-        (torch.zeros(0, 30),),
         (x.double(),),
         (x, states_for(mod, 3)),
     ]
@@ -112,3 +111,12 @@ def test_an_rnn_cell_has_two_nonlinearities() -> None:
     assert repr(dynamic.RNNCell(3, 4, False, "relu")) == "RNNCell(3, 4, bias=False, nonlinearity=relu, dtype=qfx.qint8)"
     with pytest.raises(ConversionError, match="sigmoid"):
         dynamic.RNNCell(3, 4, nonlinearity="sigmoid")
+
+
+@pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_an_empty_batch_has_an_empty_state(cls: type[nn.Module]) -> None:
+    cell = cls(6, 5)
+    quantized = getattr(dynamic, cls.__name__).from_float(cell)
+    want, got = (made(torch.randn(0, 6)) for made in (cell, quantized))
+    want, got = (made if isinstance(made, tuple) else (made,) for made in (want, got))
+    assert [h.shape for h in got] == [h.shape for h in want]

@@ -298,7 +298,7 @@ def test_mistakes_of_a_call() -> None:
         (x, h),
         (x, (h, h[:, :1])),
     ]
-    bad += [(torch.zeros(4, 0, 10),), (torch.zeros(0, 2, 10),), ([1.0],), (x[:, 0], (h, h)), (x, (h, h.double()))]
+    bad += [(torch.zeros(0, 2, 10),), ([1.0],), (x[:, 0], (h, h)), (x, (h, h.double()))]
     for arguments in bad:
         with pytest.raises(InputError):
             q(*arguments)
@@ -324,3 +324,14 @@ def test_mistakes_of_a_module() -> None:
     with pytest.raises(UnsupportedError):
         q.half()
     assert q.float() is q
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_empty_batch_has_empty_results(setting: str, batch_first: bool) -> None:
+    mod = layer(setting, batch_first=batch_first)
+    x = torch.randn((0, 5, 10) if batch_first else (5, 0, 10))
+    want, states = run_float(mod, x)
+    got, after = quantized(mod)(x)
+    assert got.shape == want.shape
+    assert [h.shape for h in listed(after)] == [h.shape for h in listed(states)]
