@@ -17,7 +17,7 @@ from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.select import as_module, capture, example_inputs_of
-from qfx.frontends.shapes import propagate_shapes, record_shapes
+from qfx.frontends.shapes import learn_shapes, propagate_shapes, record_shapes
 from qfx.inputs import as_float32, describe, example
 from qfx.ir.derivation import DERIVATION, TRAINABLE
 from qfx.ir.module import bind_placeholders
@@ -297,7 +297,7 @@ def convert_fx(
     gm = pipeline.run(pipeline.CONVERT, gm)
     described = prepared.info.get("example_inputs")
     if described is not None:
-        gm = propagate_shapes(gm, tuple(map(example, described)))
+        gm = learn_shapes(gm, tuple(map(example, described)))
     quantized = QuantizedModel(gm, preserved, isa)
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)

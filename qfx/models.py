@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
-from qfx.frontends.shapes import propagate_shapes
+from qfx.frontends.shapes import learn_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.lowering.compile import Compiled, compile_int8
+from qfx.lowering.emit import TOO_LONG
 from qfx.lowering.explain import ModelExplanation, explain, profile
-from qfx.ops.extents import assumed_rank
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
 
@@ -40,9 +40,15 @@ class PreparedModel(GraphCarrier):
         for node, value in zip(self.graph.find_nodes(op="placeholder"), given, strict=True):
             require_no_foreign_array(f"Input {str(node.target)!r}", value)
         inputs = tuple(map(as_float32, given))
-        result = self.run_graph(*inputs)
-        if self.info.get("example_inputs") is None:
-            self.info["example_inputs"] = tuple(map(describe, inputs))
+        if self.info.get("example_inputs") is not None:
+            return self.run_graph(*inputs)
+        try:
+            result = self.run_graph(*inputs)
+        except InputError as error:
+            remedy = f"{error.remedy} If it takes these, prepare it with them as example_inputs."
+            details = {"where": error.where, "source": error.source, "why": error.why}
+            raise InputError(error.what, **details, remedy=remedy) from error
+        self.info["example_inputs"] = tuple(map(describe, inputs))
         return result
 
     def observing(self) -> AbstractContextManager[None]:
@@ -115,11 +121,9 @@ class QuantizedModel(GraphCarrier):
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
         described = tuple(map(describe, map(as_float32, given)))
-        known = propagate_shapes(self.graph_module(), tuple(map(example, described)))
+        known = learn_shapes(self.graph_module(), tuple(map(example, described)))
         for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
-        for node in self.graph.nodes:
-            _require_assumed_rank(node)
         self.info["example_inputs"] = described
 
     def explain(self) -> ModelExplanation:
@@ -146,21 +150,6 @@ class QuantizedModel(GraphCarrier):
         self._compiled = None
 
 
-def _require_assumed_rank(node: fx.Node) -> None:
-    """Raise where a model that was prepared without inputs turns out to take no batches, as it was understood to."""
-    assumed = assumed_rank(node)
-    source = node.args[0] if assumed is not None else None
-    shape = source.meta.get("shape") if isinstance(source, fx.Node) else None
-    if shape is not None and len(shape) != assumed:
-        raise InputError(
-            f"{node.name} got a value of shape {shape}, without a batch dimension.",
-            where=node.meta.get("module_path"),
-            source=node.meta.get("source"),
-            why=f"The model was prepared without example inputs, and values taken to have {assumed} dimensions.",
-            remedy="Prepare it with example_inputs of the shapes that it will get, or add a batch dimension of 1.",
-        )
-
-
 def _require_in_place(probe: Tensor) -> None:
     """Raise unless a tensor that went through a module-wide conversion is still float32 on the CPU."""
     if probe.device.type != "cpu":
@@ -183,9 +172,19 @@ def _preserve(target: nn.Module, preserved: Mapping[str, Any]) -> None:
             setattr(target, name, value)
 
 
+def _remedy(error: QfxError) -> str:
+    """What to do about a step that refuses its shapes: torch refuses them too, but for sums that are too long."""
+    if TOO_LONG in error.what:
+        return (
+            "Quantize the model with example_inputs of these shapes: a product of so many elements stays float then. "
+            'Or give what calls it the qconfig None: by its path in "module_name", or its function in "object_type".'
+        )
+    return "Pass inputs of the shapes that the float model takes."
+
+
 def _located(error: QfxError, compiled: Compiled) -> InputError:
     """A runtime error with the module path and source line of the step it names."""
-    remedy = error.remedy or "Pass inputs of the shapes that the float model takes."
+    remedy = error.remedy or _remedy(error)
     for part in compiled.segments:
         for name, node in part.steps.items():
             if f"'{name}'" in error.what or f'"{name}"' in error.what:

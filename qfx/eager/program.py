@@ -14,7 +14,7 @@ from qfx.frontends.shapes import propagate_shapes
 from qfx.ir.nodes import Decision, decide
 from qfx.ir.types import QParams
 from qfx.lowering.compile import Compiled, compile_int8
-from qfx.lowering.emit import channels_last, identity
+from qfx.lowering.emit import TOO_LONG, channels_last, identity
 from qfx.ops import qdq, shape
 from qfx.ops.table import Op
 from qfx.passes.weights import QuantizedWeight
@@ -64,8 +64,14 @@ def misfit(bound: Bound, error: QfxError) -> InputError:
     return InputError(
         f"{bound.call.name} does not run on operands of shapes {shapes}.",
         why=error.why or error.what,
-        remedy="Pass operands of the shapes that the float function takes.",
+        remedy=_remedy(error),
     )
+
+
+def _remedy(error: QfxError) -> str:
+    if TOO_LONG in error.what:
+        return "Compute it in float: call the float function on x.dequantize(), and quantize the result."
+    return "Pass operands of the shapes that the float function takes."
 
 
 class _Writer:

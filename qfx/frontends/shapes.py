@@ -12,6 +12,8 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import InputError
 from qfx.ir.module import bind_nodes
+from qfx.ops.extents import assumed_rank
+from qfx.ops.table import op_of
 
 
 def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
@@ -40,6 +42,45 @@ def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.Gr
             if len(changes) == 1 and changes[0][1:] == (batch, batch + 1):  # type: ignore[operator]
                 node.meta["batch_dim"] = changes[0][0]
     return graph_module
+
+
+def learn_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
+    """As :func:`propagate_shapes`, for a graph that passes have changed, perhaps before any shape was known.
+
+    Raises:
+        InputError: The inputs do not fit the model; or they have no batch where the passes took them to have one, and
+            that makes a difference.
+    """
+    unknown = [node for node in graph_module.graph.nodes if "shape" not in node.meta]
+    propagate_shapes(graph_module, example_inputs)
+    plain = all(map(_works_without_batch, graph_module.graph.nodes))
+    for node in unknown:
+        assumed = assumed_rank(node)
+        shape = None if assumed is None else node.args[0].meta.get("shape")
+        if shape is not None and len(shape) != assumed and not plain:
+            raise InputError(
+                f"{node.name} got a value of shape {shape}, without a batch dimension.",
+                where=node.meta.get("module_path"),
+                source=node.meta.get("source"),
+                why=f"The model was prepared without example inputs, so this value was taken to be of rank {assumed}.",
+                remedy="Prepare it with example_inputs of the shapes that it will get, or add a batch dimension of 1.",
+            )
+    return graph_module
+
+
+_WHATEVER_RANK = frozenset(
+    ("conv", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "add", "sub", "mul", "div", "pad",
+     "quantize", "dequantize", "linear", "mean")
+)  # fmt: skip
+
+
+def _works_without_batch(node: fx.Node) -> bool:
+    """Whether no rank was needed to make the node what it is."""
+    if node.op != "call_function":
+        return node.op != "call_module"
+    op = op_of(node)
+    folded = any("affine" in rule for rule, _ in node.meta.get("rules", ()))
+    return op is not None and not folded and (op.pointwise is not None or op.name in _WHATEVER_RANK)
 
 
 def record_shapes(

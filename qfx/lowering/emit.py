@@ -23,6 +23,9 @@ from qfx.runtime import Program, ProgramBuilder
 Order = tuple[int, ...]
 _END = 2**62
 
+TOO_LONG = "could leave s32"
+"""What the runtime says of a product whose sums 32 bits may not hold."""
+
 
 @dataclass(frozen=True)
 class Physical:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from torch import fx
 
+from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import decision_of, keyword, operand, path, place
@@ -16,6 +18,8 @@ from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
+from qfx.passes.limits import dims_in_program
+from qfx.runtime.limits import MOST_DIMS
 
 
 @dataclass(frozen=True)
@@ -167,12 +171,23 @@ class _Lowering:
         """Whether the runtime has this op on these types; torch runs it otherwise."""
         if op is None or op.qparams == "none":
             return False
+        if dims_in_program(op, node) > MOST_DIMS:
+            return self._outside(node) if coded or decision_of(node).kind == "dynamic" else False
         if coded:
             return emittable(op.name, coded=True)
         if decision_of(node).kind == "dynamic":
             return True
         kinds = {self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
         return emittable(op.name, coded=False) and _float_type(node).kind == "float" and kinds <= {"float", "constant"}
+
+    def _outside(self, node: fx.Node) -> NoReturn:
+        raise ConversionError(
+            f"{node.name} is quantized, and needs values of more than {MOST_DIMS} dimensions.",
+            where=node.meta.get("module_path"),
+            source=node.meta.get("source"),
+            why=f"Programs have values of {MOST_DIMS} dimensions at most, and no shapes were known at preparation.",
+            remedy="Prepare the model with example_inputs: it stays float then. Or give it the qconfig None.",
+        )
 
     def _finish(self, made: fx.Node, node: fx.Node, value_type: ValueType) -> None:
         own = {k: made.meta[k] for k in ("weights", "in_torch") if k in made.meta}

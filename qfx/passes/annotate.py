@@ -19,6 +19,7 @@ from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, is_op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
+from qfx.passes.limits import beyond_runtime
 from qfx.quantization.qconfig import QConfig
 
 
@@ -149,9 +150,6 @@ def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
     return node in decisions and decisions[node].kind == "int8"
 
 
-LONGEST_PRODUCT = (2**31 - 1) // 255**2
-"""Products of 8-bit integers, their zero points taken off, that 32 bits hold the sum of, whatever they are."""
-
 _CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 
 
@@ -163,8 +161,9 @@ def _blocked(op: Op, node: fx.Node) -> str | None:
         return f"{op.name} is computed in float between int8 values"
     if op.name == "interpolate" and node.kwargs["mode"] not in _CODED_MODES:
         return f"{node.kwargs['mode']} interpolation is computed in float"
-    if op.name == "matmul" and (extent_of(node.args[0], -1) or 0) > LONGEST_PRODUCT:
-        return f"it adds more than {LONGEST_PRODUCT} products, whose sum could leave 32 bits"
+    beyond = beyond_runtime(op, node)
+    if beyond:
+        return beyond
     if op.name == "sum" and not _has_fixed_count(node):
         return "it sums over a length that changes with the input, and int8 needs one scale for all (a mean has one)"
     dtype = node.meta.get("dtype")

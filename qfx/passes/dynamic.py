@@ -18,6 +18,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
 from qfx.quantization.mappings import default_dynamic_mapping
 from qfx.quantization.qconfig import QConfig
+from qfx.runtime.limits import MOST_FEATURES
 
 _PER_CALL = Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
 _LARGEST = torch.finfo(torch.float16).max
@@ -37,7 +38,19 @@ def decide_module(node: fx.Node) -> Decision | None:
         return None
     if not qconfig.is_dynamic or node.meta.get("module_class") not in default_dynamic_mapping():
         return None
+    widest = _most_features(node)
+    if widest > MOST_FEATURES:
+        return Decision(
+            "float", f"it has {widest} features, and a dynamic recurrent layer takes {MOST_FEATURES} at most"
+        )
     return _decided(qconfig, "weights stored as float16, arithmetic in float32")
+
+
+def _most_features(node: fx.Node) -> int:
+    """The most columns of a weight of the module that ``node`` calls."""
+    root = node.graph.owning_module
+    assert root is not None
+    return max((t.shape[1] for t in root.get_submodule(path(node)).parameters() if t.dim() == 2), default=0)
 
 
 def _decided(qconfig: QConfig, of_half: str) -> Decision:

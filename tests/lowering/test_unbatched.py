@@ -240,14 +240,32 @@ def test_what_torch_refuses_is_an_input_error(shape: tuple[int, ...]) -> None:
         model(torch.randn(shape))
 
 
-def test_a_model_prepared_without_inputs_says_that_it_takes_batches() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2)).eval()
+def test_a_model_prepared_without_inputs_takes_values_without_a_batch() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2)).eval()
     prepared = qfx.prepare_fx(net, DEFAULT)
     prepared(torch.randn(3, 7, 6))
-    model = qfx.convert_fx(prepared)
-    with pytest.raises(InputError, match="without a batch dimension") as error:
-        model(torch.randn(3, 7, 6))
-    assert "example_inputs" in str(error.value.remedy)
-    prepared = qfx.prepare_fx(net, DEFAULT, torch.randn(3, 7, 6))
-    prepared(torch.randn(3, 7, 6))
     assert qfx.convert_fx(prepared)(torch.randn(3, 7, 6)).shape == (8, 2, 2)
+
+
+def calibrated(prepared: qfx.PreparedModel, x: Tensor) -> qfx.PreparedModel:
+    prepared(x)
+    return prepared
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.InstanceNorm2d(8)),
+        nn.Sequential(nn.Conv2d(3, 7, 1), nn.BatchNorm1d(7)),
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 4, 2, (2, 1))),
+    ],
+)
+def test_where_a_batch_makes_a_difference_it_is_told_and_the_remedy_works(net: nn.Module) -> None:
+    prepared = qfx.prepare_fx(net.eval(), DEFAULT)
+    x = torch.randn(3, 7, 7)
+    with pytest.raises(InputError, match=r"without a batch dimension|does not run") as error:
+        qfx.convert_fx(calibrated(prepared, x))
+    assert "example_inputs" in str(error.value.remedy)
+    prepared = qfx.prepare_fx(net, DEFAULT, x)
+    prepared(x)
+    assert qfx.convert_fx(prepared)(x).shape == net(x).shape

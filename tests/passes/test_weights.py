@@ -110,9 +110,12 @@ def test_bias_and_zero_point_count_in_the_sum() -> None:
             weights.check_accumulator(rounded, more, "fc", None)
 
 
-def test_a_long_layer_is_refused_by_name() -> None:
+def test_a_layer_that_got_too_long_after_it_was_prepared_is_refused_by_name() -> None:
+    """Before that, annotation keeps such a layer float."""
     model = nn.Sequential(nn.Linear(70000, 1, bias=False))
-    nn.init.constant_(model[0].weight, 1.0)
+    prepared = qfx.prepare_fx(model, {"": qfx.get_default_qconfig()}, torch.rand(1, 70000))
+    prepared(torch.rand(1, 70000))
+    nn.init.constant_(prepared.get_parameter("0.weight"), 1.0)
     with pytest.raises(qfx.ConversionError) as caught:
-        qfx.quantize_fx(model, {"": qfx.get_default_qconfig()}, [torch.rand(1, 70000)])
+        qfx.convert_fx(prepared)
     assert caught.value.where == "0"

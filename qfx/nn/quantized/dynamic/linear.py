@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
-from qfx.nn.quantized.dynamic.weights import MOST_FEATURES, SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
 from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime.limits import MOST_FEATURES
 from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="Linear")

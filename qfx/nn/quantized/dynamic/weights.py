@@ -17,9 +17,9 @@ from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.whole import KeepsPrecision
 from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime.limits import MOST_FEATURES
 
 SCALE, ZERO_POINT = "_scale", "_zero_point"
-MOST_FEATURES = 1 << 15
 
 
 def weight_dtype(dtype: Any) -> QDType | torch.dtype:
