@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,7 +67,7 @@ class QuantizedModel(GraphCarrier):
 
     def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], isa: str | None = None) -> None:
         super().__init__(gm, "qdq")
-        self._compiled: Compiled | None = None
+        self._compiled: _Loaded | None = None
         self.isa = isa
         self.requires_grad_(False)
         self.eval()
@@ -78,15 +80,19 @@ class QuantizedModel(GraphCarrier):
 
     @property
     def compiled(self) -> Compiled:
-        """The executables, made from the current state on first use."""
-        if self._compiled is None:
+        """The executables, made from the state on first use, and again where a tensor of it has changed."""
+        if self._compiled is None or self._compiled.is_stale():
             if self.info.get("example_inputs") is None:
                 raise ConversionError(
                     "The shapes of this model's inputs are not known yet.",
                     remedy="Call it once, or pass example_inputs to prepare_fx.",
                 )
-            self._compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
-        return self._compiled
+            members = [module._buffers for module in self.modules() if module._buffers]
+            tensors = _tensors_of(members)
+            versions = _versions_of(tensors)
+            compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
+            self._compiled = _Loaded(compiled, members, tensors, versions)
+        return self._compiled.compiled
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module.load_state_dict``, for the state_dict of an int8 model.
@@ -148,6 +154,40 @@ class QuantizedModel(GraphCarrier):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._compiled = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """Executables, and the tensors that they were made from.
+
+    Attributes:
+        compiled: The executables.
+        members: Where the modules hold their tensors.
+        tensors: What was there.
+        versions: How often each had been written to.
+    """
+
+    compiled: Compiled
+    members: list[dict[str, Tensor | None]]
+    tensors: list[Tensor]
+    versions: list[int]
+
+    def is_stale(self) -> bool:
+        """Whether a tensor has been replaced, or written to by an operation that torch counts."""
+        now = _tensors_of(self.members)
+        same = len(now) == len(self.tensors) and all(map(operator.is_, now, self.tensors))
+        return not same or _versions_of(now) != self.versions
+
+
+def _tensors_of(members: list[dict[str, Tensor | None]]) -> list[Tensor]:
+    return [tensor for own in members for tensor in own.values() if tensor is not None]
+
+
+def _versions_of(tensors: list[Tensor]) -> list[int]:
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # of an inference tensor, which counts nothing
+        return [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _require_in_place(probe: Tensor) -> None:

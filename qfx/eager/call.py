@@ -55,12 +55,14 @@ class Call:
         operands: For each parameter: an Activation, a tuple of them, ``"constant"``, a Plain value, or None.
         attributes: The keyword arguments, sorted.
         out: The result's parameters; None for a float result.
+        written: The arguments that are no tensors as they are written: 1, 1.0 and True are equal, as 0.0 and -0.0 are.
     """
 
     name: str
     operands: tuple[tuple[str, Any], ...]
     attributes: tuple[tuple[str, Any], ...]
     out: QParams | None
+    written: str = ""
 
     @property
     def op(self) -> Op:
@@ -144,7 +146,8 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
     if not activations:
         raise InputError(f"{name} got no operand.", remedy="Pass at least one QTensor.")
     given = tuple(sorted((k, _frozen(v) if isinstance(v, (list, tuple)) else v) for k, v in attributes.items()))
-    call = Call(name, tuple(described), given, _result(op, activations, out))
+    written = repr((given, [what for _, what in described if isinstance(what, Plain)]))
+    call = Call(name, tuple(described), given, _result(op, activations, out), written)
     return Bound(call, tuple(activations), tuple(layouts), constants)
 
 

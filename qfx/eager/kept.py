@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 from qfx.lowering.compile import Compiled
@@ -22,6 +23,7 @@ class KeptPrograms:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._entries: OrderedDict[Any, tuple[Compiled, int, Any]] = OrderedDict()
+        self._lock = RLock()
         self._bytes = 0
 
     def get(self, key: Any, make: Callable[[], Compiled], alive: Any = None) -> Compiled:
@@ -32,16 +34,17 @@ class KeptPrograms:
             make: Makes it.
             alive: What has to live as long as the entry, such as objects whose ids are in the key.
         """
-        found = self._entries.get(key)
-        if found is None:
-            made = make()
-            found = self._entries[key] = made, size_of(made), alive
-            self._bytes += found[1]
-        self._entries.move_to_end(key)
-        while self._bytes - found[1] > self.limit:
-            _, (_, size, _) = self._entries.popitem(last=False)
-            self._bytes -= size
-        return found[0]
+        with self._lock:
+            found = self._entries.get(key)
+            if found is None:
+                made = make()
+                found = self._entries[key] = made, size_of(made), alive
+                self._bytes += found[1]
+            self._entries.move_to_end(key)
+            while self._bytes - found[1] > self.limit:
+                _, (_, size, _) = self._entries.popitem(last=False)
+                self._bytes -= size
+            return found[0]
 
     def clear(self) -> None:
         """Forget all."""

@@ -13,6 +13,7 @@ from qfx.eager.call import Activation, Bound, bind, in_layout
 from qfx.eager.kept import KeptPrograms
 from qfx.eager.program import compile_call, misfit
 from qfx.errors import InputError
+from qfx.ir.snapshot import mark_of
 from qfx.ir.types import QDType, QParams
 from qfx.lowering.compile import Compiled
 from qfx.tensor import QTensor
@@ -102,7 +103,7 @@ def _compiled(bound: Bound) -> Compiled:
 
 def _version(value: Tensor) -> Any:
     """What changes when the values do."""
-    return (value.qparams, value.codes._version) if isinstance(value, QTensor) else value._version
+    return (value.qparams, mark_of(value.codes)) if isinstance(value, QTensor) else mark_of(value)
 
 
 def _codes_of(value: Tensor) -> Tensor:

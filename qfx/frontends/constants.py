@@ -27,6 +27,7 @@ class Constants:
         self._nodes: dict[str, fx.Node] = {}
         self._values: dict[fx.Node, Tensor] = {}
         self._released: list[fx.Node] = []
+        self._keyed: list[Tensor] = []  # kept alive
 
     def tensor(self, node: fx.Node) -> Tensor:
         """The tensor behind a ``get_attr`` node of the new graph."""
@@ -74,13 +75,20 @@ class Constants:
         """The node of a folded constant, named beside its first constant operand (else under ``owner``)."""
         operands = [self._operand(operand, owner) for operand in folded.operands]
         home = next((parent(path) for path, _ in operands if path is not None), owner)
-        key = (folded.compute, tuple(path if path is not None else _key(value) for path, value in operands))
+        key = (folded.compute, tuple(path if path is not None else self._key(value) for path, value in operands))
         path = join(home, folded.name)
         for operand in folded.operands:
             if isinstance(operand, fx.Node):
                 self._release(operand)
         derivation = Derived(folded.compute, tuple(self._derivation(operand, owner) for operand in folded.operands))
         return self.add(path, fold_tensor(folded.compute, [value for _, value in operands]), key, derivation)
+
+    def _key(self, value: Any) -> Hashable:
+        """What tells ``value`` from others: a tensor's id, which stays its own; a number with its type and sign."""
+        if isinstance(value, Tensor):
+            self._keyed.append(value)
+            return id(value)
+        return type(value), repr(value)
 
     def _derivation(self, operand: Any, owner: str) -> Any:
         return Source(join(owner, operand.name)) if isinstance(operand, Attr) else derivation_of(operand)
@@ -96,10 +104,6 @@ class Constants:
             path = derivation.path if isinstance(derivation, Source) else str(operand.target)
             return path, self.tensor(operand)
         return None, operand
-
-
-def _key(value: Any) -> Hashable:
-    return id(value) if isinstance(value, Tensor) else value
 
 
 def fold_tensor(compute: Callable[..., Any], operands: list[Any]) -> Tensor:

@@ -196,7 +196,7 @@ class _Writer:
         if target is TABLE["size"].fn:
             origin, dim = origin_of(args[0], kwargs["dim"])
             args, kwargs = (origin,), {"dim": dim}
-        key = (target, args, tuple(kwargs.items()))
+        key = (target, args, tuple(map(type, args)), tuple(kwargs.items()))
         if key not in self._dims:
             self._dims[key] = self._create("call_function", target, args, kwargs, node, None)
         return self._dims[key]

@@ -6,7 +6,6 @@ Views and moves run on the integers, comparisons on the exact values, and anythi
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ def dispatch(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     Raises:
         UnsupportedError: No rule covers the function, or the rule not these arguments.
     """
-    rule = RULES.get(func) or _numeric(func)
+    rule = RULES.get(func) or _NUMERIC.get(func) or _numeric(func)
     if rule is None:
         raise UnsupportedError(
             f"{name_of(func)} is not defined on a QTensor.",
@@ -34,10 +33,15 @@ def dispatch(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     return rule(func, args, kwargs)
 
 
-@functools.lru_cache(maxsize=1024)
+_NUMERIC: dict[Callable[..., Any], Rule] = {}
+"""Rules found so far; not that there is none, for one may be registered."""
+
+
 def _numeric(func: Callable[..., Any]) -> Rule | None:
     """The rule of a function that computes new values: those rules live above this package, and load on first use."""
     found: Rule | None = importlib.import_module("qfx.eager.functions").rule_of(func)
+    if found is not None:
+        _NUMERIC[func] = found
     return found
 
 

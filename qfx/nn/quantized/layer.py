@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from qfx.eager import run_op
 from qfx.errors import CalibrationError, ConversionError, QuantizationError
+from qfx.ir.snapshot import Snapshot
 from qfx.ir.types import QDType, QParams
 from qfx.nn.intrinsic import Fused
 from qfx.nn.qat import RoundedWeight
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
-from qfx.nn.quantized.snapshot import Snapshot
 from qfx.nn.recast import require_kind, settings
 from qfx.ops import arithmetic
 from qfx.ops.aliases import alias_of
@@ -171,12 +171,13 @@ class QuantizedLayer(QuantizedModule):
         """A constant made from the layer's tensors, the same object until one of them changes."""
         operands = [self._constant(o.name) if isinstance(o, Attr) else o for o in folded.operands]
         now = Snapshot.of(o for o in operands if isinstance(o, Tensor))
-        made: dict[str, tuple[Snapshot, Tensor]] = self.__dict__.setdefault("_made", {})
-        if folded.name not in made or not made[folded.name][0].matches(now):
+        made: dict[Any, tuple[Snapshot, Tensor]] = self.__dict__.setdefault("_made", {})
+        key = (folded.name, folded.compute, *(repr(o) for o in operands if not isinstance(o, Tensor)))
+        if key not in made or not made[key][0].matches(now):
             with torch.inference_mode(False), torch.no_grad():
                 value = folded.compute(*operands)
-                made[folded.name] = now, quantized_factor(value) if folded.name == "weight" else value
-        return made[folded.name][1]
+                made[key] = now, quantized_factor(value) if folded.name == "weight" else value
+        return made[key][1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_made"}

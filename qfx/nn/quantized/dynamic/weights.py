@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import ConversionError, QuantizationError, UnsupportedError
+from qfx.ir.snapshot import Snapshot
 from qfx.ir.types import QDType
-from qfx.nn.quantized.snapshot import Snapshot
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.whole import KeepsPrecision

@@ -7,26 +7,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+Mark = tuple["int | None", int]
+"""A tensor's count of changes (None: an inference tensor, which counts none) and where its memory is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Tensors and their versions; keeps them alive, so that no other object is mistaken for one of them."""
+    """Tensors and their marks; keeps them alive, so that no other object is mistaken for one of them."""
 
     tensors: tuple[Tensor, ...]
-    versions: tuple[int | None, ...]
+    marks: tuple[Mark, ...]
 
     @classmethod
     def of(cls, tensors: Iterable[Tensor]) -> Snapshot:
         """The tensors as they are now."""
         kept = tuple(tensors)
-        return cls(kept, tuple(map(_version, kept)))
+        return cls(kept, tuple(map(mark_of, kept)))
 
     def matches(self, now: Snapshot) -> bool:
         """Whether the same tensors are unchanged in ``now``; never with inference tensors, which count no changes."""
         same = len(self.tensors) == len(now.tensors)
         same = same and all(a is b for a, b in zip(self.tensors, now.tensors, strict=True))
-        return same and self.versions == now.versions and None not in now.versions
+        return same and self.marks == now.marks and all(version is not None for version, _ in now.marks)
 
 
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+def mark_of(tensor: Tensor) -> Mark:
+    """What changes when the values do: by an operation in place, or by ``tensor.data = other``."""
+    return None if tensor.is_inference() else tensor._version, tensor.data_ptr()
