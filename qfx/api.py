@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -146,10 +147,22 @@ def prepare_fx(
     require_no_backend_config(backend_config)
     model, recovery = as_module(model), Recovery(bias_correction, adaptive_rounding)
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    gm, preserved, _ = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=recovery)
-    for node in gm.graph.nodes:
-        node.meta.pop(DERIVATION, None)
-    return PreparedModel(gm, preserved)
+    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=recovery)
+    return made.prepared()
+
+
+def prepare_spelled(
+    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any, *, recovery: Recovery, frontend: str
+) -> tuple[PreparedModel, dict[str, Spelling]]:
+    """What :func:`prepare_fx` and :func:`spellings` return, for one capture.
+
+    Arguments and errors as in :func:`prepare_fx`.
+    """
+    config = PrepareCustomConfig()
+    made = _observed(
+        as_module(model), qconfig_dict, example_inputs, config, strict=False, frontend=frontend, recovery=recovery
+    )
+    return made.prepared(), made.spellings
 
 
 def prepare_qat_fx(
@@ -191,12 +204,34 @@ def prepare_qat_fx(
             remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
         )
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    gm, preserved, origin = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=None)
-    return TrainableModel(gm, preserved, origin, model.state_dict().keys())
+    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=None)
+    return TrainableModel(made.gm, made.preserved, made.origin, model.state_dict().keys())
 
 
 def _is_script(model: object) -> bool:
     return isinstance(model, torch.jit.ScriptModule)
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """A model with observers.
+
+    Attributes:
+        gm: The Observed graph.
+        preserved: Attributes to carry over, by name.
+        origin: The copy of the model whose parameters it has.
+        spellings: How entries of a qconfig_dict name each op.
+    """
+
+    gm: fx.GraphModule
+    preserved: dict[str, Any]
+    origin: nn.Module
+    spellings: dict[str, Spelling]
+
+    def prepared(self) -> PreparedModel:
+        for node in self.gm.graph.nodes:
+            node.meta.pop(DERIVATION, None)
+        return PreparedModel(self.gm, self.preserved)
 
 
 def _observed(
@@ -208,8 +243,8 @@ def _observed(
     frontend: str,
     *,
     recovery: Recovery | None,
-) -> tuple[fx.GraphModule, dict[str, Any], nn.Module]:
-    """The Observed graph of ``model``, to be trained where there is no ``recovery``; what to preserve; its copy."""
+) -> _Observed:
+    """``model`` with observers, to be trained where there is no ``recovery``."""
     require_float_model(model)
     given = parse_qconfig_dict(qconfig_dict)
     rules = with_custom_config(given, config, model)
@@ -218,7 +253,9 @@ def _observed(
     training = recovery is None
     captured.meta[TRAINABLE] = training
     gm = _normal(model, captured, example_inputs)
-    _assign_qconfigs(gm, rules, _spelled(model, captured.graph))
+    spelled = _spelled(model, captured.graph)
+    _assign_qconfigs(gm, rules, spelled)
+    named = spellings_of(gm.graph, spelled)
     gm = pipeline.run(pipeline.FUSE, gm)
     origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
     gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
@@ -239,7 +276,7 @@ def _observed(
     gm.meta["qconfigs"] = given.described()
     gm.meta["preserved"] = tuple(preserved)
     _drop_foreign_metadata(gm)
-    return gm, preserved, origin
+    return _Observed(gm, preserved, origin, named)
 
 
 def convert_fx(

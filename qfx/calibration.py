@@ -8,25 +8,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from qfx.batches import Signature, split_batch
 from qfx.errors import CalibrationError, InputError
 from qfx.inputs import is_foreign_array
 from qfx.models import PreparedModel
+from qfx.progress import bar, length
 
 _log = logging.getLogger(__name__)
 
 Calibration = Iterable[Any] | Callable[[nn.Module], Any]
 
 
-def calibrate(prepared: PreparedModel, data: Calibration) -> None:
+def calibrate(prepared: PreparedModel, data: Calibration, *, progress: bool = True) -> None:
     """Run ``data`` through ``prepared`` without gradients.
 
     Args:
         prepared: The model to calibrate.
         data: A callable that takes the model, or an iterable of batches: tensors, tuples or lists of inputs, or dicts
             of inputs by name. What a batch holds beyond the model's inputs is taken for a label when it is last.
+        progress: Whether to show a bar where stderr is a terminal.
 
     Raises:
         CalibrationError: ``data`` is empty, is no iterable, or holds a batch that does not fit the model's inputs.
@@ -36,7 +37,7 @@ def calibrate(prepared: PreparedModel, data: Calibration) -> None:
             data(prepared)
             return
         count, signature = 0, Signature.of_graph(prepared.graph)
-        for batch in tqdm(iterate(data), desc="calibrating", unit="batch", disable=None, leave=False):
+        for batch in bar(iterate(data), "calibrating", "batch", shown=progress):
             args, kwargs = split_batch(signature, batch, count)
             observe_batch(prepared, args, kwargs, count)
             count += 1
@@ -75,7 +76,7 @@ def first_batch(data: Calibration) -> tuple[Any, Calibration]:
         return (data[0] if data else None), data
     iterator = iter(iterate(data))
     head = next(iterator, None)
-    return head, ([] if head is None else _Chain(head, iterator, _length(data)))
+    return head, ([] if head is None else _Chain(head, iterator, length(data)))
 
 
 class _Chain:
@@ -90,13 +91,6 @@ class _Chain:
 
     def __length_hint__(self) -> int:
         return self.length or 0
-
-
-def _length(data: Any) -> int | None:
-    try:
-        return len(data)
-    except TypeError:
-        return None
 
 
 def iterate(data: Any) -> Iterable[Any]:

@@ -54,6 +54,10 @@ class Score:
                 remedy="Check the data, and that the float model is finite on it.",
             )
 
+    def join(self, other: Score) -> None:
+        """Take in what ``other`` has summed up."""
+        self.sum, self.over = self.sum + other.sum, self.over + other.over
+
     def value(self) -> float:
         """The mean of all batches. A difference from outputs that are all zero counts as infinite."""
         if self.over == 0:

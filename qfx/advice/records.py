@@ -55,6 +55,7 @@ class Sensitivity(Sequence[NodeSensitivity]):
             model's; or the name of the user's metric.
         float_loss: The metric of the float model; 0 for noise to signal.
         int8_loss: The metric of the whole model in int8.
+        unreached: Names of the nodes for which there was no time.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class Sensitivity(Sequence[NodeSensitivity]):
         metric: str,
         float_loss: float,
         int8_loss: float,
+        unreached: Iterable[str] = (),
     ) -> None:
         self.records = tuple(sorted(records, key=lambda r: -r.alone_loss))
         self.metric, self.float_loss, self.int8_loss = metric, float_loss, int8_loss
+        self.unreached = tuple(unreached)
         self._qconfig_dict = dict(qconfig_dict)
 
     @overload
@@ -131,6 +134,10 @@ class Sensitivity(Sequence[NodeSensitivity]):
     __repr__ = __str__
 
     def _summary(self) -> str:
+        left = f"; no time for {len(self.unreached)} more: {', '.join(self.unreached)}" if self.unreached else ""
+        return self._measured() + left
+
+    def _measured(self) -> str:
         if self.in_decibels:
             return f"{len(self)} nodes; the int8 model has an SQNR of {sqnr(self.int8_loss):.1f} dB"
         return f"{len(self)} nodes; {self.metric} is {self.float_loss:.6g} in float, {self.int8_loss:.6g} in int8"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
+from qfx import pipeline
 from qfx.advice.metric import Metric, Score, name_of
 from qfx.advice.records import NodeSensitivity, Sensitivity
 from qfx.advice.simulation import Parts, Run, Simulation
 from qfx.advice.units import Plan, Unit, macs_of
-from qfx.api import convert_fx, prepare_fx, spellings
+from qfx.api import prepare_spelled
 from qfx.batches import Signature, split_batch
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
@@ -23,8 +23,11 @@ from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.ops.table import op_of
+from qfx.passes.annotate import one_graph
+from qfx.passes.insert import Recovery
 from qfx.passes.report import fused_names
 from qfx.passes.resolve import Spelling
+from qfx.progress import Budget, bar
 
 
 def sensitivity(
@@ -38,6 +41,8 @@ def sensitivity(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     frontend: str = "auto",
+    budget: float | None = None,
+    progress: bool = True,
 ) -> Sensitivity:
     """Rank the nodes of ``model`` by what quantizing each costs.
 
@@ -56,6 +61,9 @@ def sensitivity(
         calibration: What to calibrate with; ``data`` when left out.
         bias_correction: As for ``quantize_fx``.
         adaptive_rounding, frontend: As for ``quantize_fx``.
+        budget: Seconds after which it returns what it has; preparing and one node count, but are never cut short.
+            ``unreached`` of the result names the nodes that were not measured.
+        progress: Whether to show bars where stderr is a terminal.
 
     Returns:
         One record a quantized input, op, or group of values that share their range between several layers.
@@ -64,36 +72,47 @@ def sensitivity(
         InputError: There is no data, nothing is quantized, ``nodes`` names something else, or the metric fails.
         QfxError: As ``quantize_fx``.
     """
-    batches = list(as_batches(data))
+    seconds, batches = Budget(budget), list(as_batches(data))
     if not batches:
         raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
-    prepared = prepare_fx(
+    prepared, spelled = prepare_spelled(
         model,
         qconfig_dict,
         batches[0],
-        bias_correction=bias_correction,
-        adaptive_rounding=adaptive_rounding,
+        recovery=Recovery(bias_correction, adaptive_rounding),
         frontend=frontend,
     )
-    calibrate(prepared, batches if calibration is None else calibration)
-    study = Study.of(prepared, convert_fx(prepared), spellings(model, qconfig_dict, batches[0], frontend=frontend))
-    records = study.measure(batches, study.chosen(nodes), metric)
+    calibrate(prepared, batches if calibration is None else calibration, progress=progress)
+    study = Study.of(prepared, as_qdq(prepared), spelled)
+    units = study.chosen(nodes)
+    records = study.measure(batches, units, metric, seconds, progress=progress)
+    reached = {record.name for record in records}
     return Sensitivity(
         records,
         qconfig_dict,
         metric=name_of(metric),
         float_loss=study.float_loss.value(),
         int8_loss=study.int8_loss.value(),
+        unreached=[unit.node.name for unit in units if unit.node.name not in reached],
     )
+
+
+def as_qdq(prepared: PreparedModel) -> QuantizedModel:
+    """The quantized model of a calibrated one, without a program: a simulation runs its graph."""
+    return QuantizedModel(pipeline.run(pipeline.CONVERT, prepared.graph_module()), {})
 
 
 @dataclass
 class _Scores:
-    """What is known of one unit so far, by variant."""
+    """What is known of one unit so far, by variant; its ``gain`` waits for the rest where only one of two is needed."""
 
     unit: Unit
     variants: dict[str, Parts]
     scores: dict[str, Score] = field(default_factory=dict)
+
+    def join(self, others: Mapping[str, Score]) -> None:
+        for name, other in others.items():
+            self.scores.setdefault(name, Score()).join(other)
 
 
 @dataclass
@@ -155,19 +174,32 @@ class Study:
         wanted = {id(u) for units in found.values() for u in units}
         return [u for u in self.units if id(u) in wanted]
 
-    def measure(self, batches: Collection[Any], units: list[Unit], metric: Metric | None) -> list[NodeSensitivity]:
-        """The records of ``units``."""
+    def measure(
+        self,
+        batches: Sequence[Any],
+        units: list[Unit],
+        metric: Metric | None,
+        budget: Budget | None = None,
+        *,
+        progress: bool = True,
+    ) -> list[NodeSensitivity]:
+        """The records of ``units``.
+
+        With a budget that is spent within the first batch, those of the first units; within a later one, all of them,
+        by the batches before.
+        """
         scores = [_Scores(unit, self._variants(unit)) for unit in units]
-        total = len(batches) * sum(len(s.variants) for s in scores)
-        with tqdm(total=total, desc="sensitivity", unit="run", disable=None, leave=False) as bar:
+        total = len(batches) * len(units)
+        with one_graph(), bar(None, "sensitivity", "node", total=total, shown=progress) as shown:
             for index, batch in enumerate(batches):
-                self._add(batch, index, scores, metric, bar)
+                done = self._add(batch, index, scores, metric, budget or Budget(None), len(batches) == 1, shown)
+                if done < len(scores):
+                    return [self._record(s) for s in (scores if index else scores[:done])]
         return [self._record(s) for s in scores]
 
     def _variants(self, unit: Unit) -> dict[str, Parts]:
         both = unit.weights and unit.values
-        variants = {"alone": unit.parts} | ({"weights": unit.weights, "value": unit.values} if both else {})
-        return variants | {f"left{readers}": self._left(unit, readers) for readers in self._leaving(unit)}
+        return {"alone": unit.parts} | ({"weights": unit.weights, "value": unit.values} if both else {})
 
     @staticmethod
     def _leaving(unit: Unit) -> tuple[bool, ...]:
@@ -183,18 +215,40 @@ class Study:
         args, kwargs = split_batch(Signature.of_graph(graph), batch, index)
         return tuple(map(as_float32, bind_placeholders(graph, args, kwargs)))
 
-    def _add(self, batch: Any, index: int, scores: list[_Scores], metric: Metric | None, bar: Any) -> None:
-        inputs = self.inputs(batch, index)
-        without, whole = (self.simulation.run(inputs, on) for on in ((), self.simulation.parts))
-        self._count(without)
-        for score, run in ((self.float_loss, without), (self.int8_loss, whole)):
-            score.add(metric, run.output, without.output, batch)
+    def _add(
+        self,
+        batch: Any,
+        index: int,
+        scores: list[_Scores],
+        metric: Metric | None,
+        budget: Budget,
+        only: bool,
+        shown: Any,
+    ) -> int:
+        """Measure one batch: how many units it was done for; it counts if that is all of them, or it is the first.
+
+        Args:
+            only: Whether there are no others, so that it decides which of two variants is needed.
+        """
+        measured = _Measured(self, batch, self.inputs(batch, index), metric)
+        self._count(measured.without)
+        found: list[dict[str, Score]] = []
         for unit in scores:
-            for name, on in unit.variants.items():
-                base = whole if name.startswith("left") else without
-                run = self.simulation.run(inputs, on, base)
-                unit.scores.setdefault(name, Score()).add(metric, run.output, without.output, batch)
-                bar.update()
+            if budget.is_spent and (found or index):
+                break
+            of_unit = {name: measured.score(on, measured.without) for name, on in unit.variants.items()}
+            leaving = self._leaving(unit.unit)
+            if only and len(leaving) > 1:
+                leaving = (of_unit["value"].value() > of_unit["weights"].value(),)
+            of_unit |= {f"left{r}": measured.score(self._left(unit.unit, r), measured.whole) for r in leaving}
+            found.append(of_unit)
+            shown.update()
+        if len(found) == len(scores) or not index:
+            self.float_loss.join(measured.score(frozenset(), measured.without))
+            self.int8_loss.join(measured.score(measured.whole.on, measured.whole))
+            for unit, of_unit in zip(scores, found, strict=False):
+                unit.join(of_unit)
+        return len(found)
 
     def _count(self, run: Run) -> None:
         self.macs = {n.name: macs_of(n, self.simulation.reader(run)) for n in self.simulation.graph.nodes}
@@ -222,6 +276,32 @@ class Study:
             macs_share=self.macs.get(node.name, 0) / total if total else 0.0,
             entry=self.plan.entry(self.plan.ops_of(unit, with_readers=readers), None, self.spellings),
         )
+
+
+class _Measured:
+    """The scores of one batch, each set of switches once.
+
+    Attributes:
+        without: The run with everything off.
+        whole: The run with everything on.
+    """
+
+    def __init__(self, study: Study, batch: Any, inputs: tuple[Any, ...], metric: Metric | None) -> None:
+        self._simulation, self._batch, self._inputs, self._metric = study.simulation, batch, inputs, metric
+        self.without = study.simulation.run(inputs, ())
+        self.whole = study.simulation.run(inputs, study.simulation.parts)
+        self._scores = {run.on: self._scored(run) for run in (self.without, self.whole)}
+
+    def score(self, on: Parts, base: Run) -> Score:
+        """Of the switches ``on``, computed from ``base`` on."""
+        if on not in self._scores:
+            self._scores[on] = self._scored(self._simulation.run(self._inputs, on, base))
+        return self._scores[on]
+
+    def _scored(self, run: Run) -> Score:
+        score = Score()
+        score.add(self._metric, run.output, self.without.output, self._batch)
+        return score
 
 
 def _is_named(unit: Unit, name: str) -> bool:

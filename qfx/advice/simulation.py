@@ -105,12 +105,17 @@ class Simulation:
 
         if base is None:
             env.update(given)
-        for index, step in enumerate(self._steps):
-            if base is None or self._differs(step, wanted, base.on, env):
-                env[step.node] = _computed(step, step.part in wanted, _given(step, given, read))
-            if base is not None:
-                for node in self._dead[index]:
-                    env.pop(node, None)
+        with torch.no_grad():
+            for index, step in enumerate(self._steps):
+                if base is None:
+                    env[step.node] = _computed(step, step.part in wanted, _given(step, given, read))
+                elif self._differs(step, wanted, base.on, env):
+                    value = _computed(step, step.part in wanted, _given(step, given, read))
+                    if step.part is None or not _is_same(value, base.values[step.node]):
+                        env[step.node] = value  # else what reads it computes what it did before
+                if base is not None:
+                    for node in self._dead[index]:
+                        env.pop(node, None)
         output = plain(self.graph.output_node().args[0], read)
         return Run(wanted, env if base is None else {}, output)
 
@@ -212,12 +217,15 @@ def _last_uses(steps: list[_Step]) -> list[list[fx.Node]]:
 
 def _computed(step: _Step, on: bool, read: Read) -> Any:
     try:
-        with torch.no_grad():
-            return (step.on if on else step.off)(read)
+        return (step.on if on else step.off)(read)
     except QfxError:
         raise
     except Exception as error:
         raise node_failure(step.node, error, [read(n) for n in step.reads]) from error
+
+
+def _is_same(value: Any, before: Any) -> bool:
+    return isinstance(value, Tensor) and isinstance(before, Tensor) and torch.equal(value, before)
 
 
 def _called(root: torch.nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
-from tqdm import tqdm
 
 from qfx.advice.code import code_of
 from qfx.advice.entries import Entry, entry_for, merge_qconfig_dict, with_fused
 from qfx.advice.metric import Score
 from qfx.advice.records import NodeSensitivity, sqnr
 from qfx.advice.remedies import REMEDIES, Findings, Remedy, applicable
-from qfx.advice.sensitivity import Study
+from qfx.advice.sensitivity import Study, as_qdq
 from qfx.advice.simulation import Run, reading_ops
 from qfx.advice.units import Unit
 from qfx.api import convert_fx, prepare_fx, spellings
@@ -29,6 +28,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.insert import Recovery
 from qfx.passes.resolve import Spelling
+from qfx.progress import Budget, bar
 from qfx.quantization.qconfig import QConfig
 
 _LEAST_SHARE = 0.02
@@ -70,12 +70,22 @@ class Suggestion:
 
 
 class Suggestions(tuple[Suggestion, ...]):
-    """Suggestions, greatest gain first; ``str()`` lists them."""
+    """Suggestions, greatest gain first; ``str()`` lists them.
 
-    __slots__ = ()
+    Attributes:
+        untried: How many changes there was no time to try.
+    """
+
+    untried: int
+
+    def __new__(cls, found: Iterable[Suggestion] = (), untried: int = 0) -> Suggestions:
+        made = super().__new__(cls, found)
+        made.untried = untried
+        return made
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self)) or "Nothing that was tried is worth suggesting."
+        left = [f"There was no time to try {self.untried} more."] if self.untried else []
+        return "\n".join([*map(str, self), *left]) or "Nothing that was tried is worth suggesting."
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,8 @@ def suggest(
     calibration: Calibration | None = None,
     trials: int = 8,
     least_gain: float = 0.5,
+    budget: float | None = None,
+    progress: bool = True,
 ) -> Suggestions:
     """Find changes of the qconfig_dict that bring ``quantized`` closer to ``model``, and measure what each gains.
 
@@ -112,6 +124,9 @@ def suggest(
         calibration: What to calibrate with; ``data`` when left out.
         trials: How many changes to try; each takes as long as quantizing the model.
         least_gain: dB below which a change is not worth a suggestion.
+        budget: Seconds after which it returns what it has; ``untried`` of the result counts the changes that were left.
+            Half of it is for ranking the nodes, but preparing and one node are never cut short.
+        progress: Whether to show bars where stderr is a terminal.
 
     Returns:
         Suggestions, greatest gain first. Each was tried alone: gains do not add up.
@@ -120,14 +135,20 @@ def suggest(
         InputError: There is no data, nothing is quantized, or ``quantized`` is no quantized model.
         QfxError: As :func:`qfx.quantize_fx`.
     """
-    trial = _Trial.of(model, quantized, data, qconfig_dict, calibration)
-    tried = []
-    for candidate in tqdm(_candidates(trial)[: max(0, trials)], desc="trying", disable=None, leave=False):
+    seconds = Budget(budget)
+    ranking = Budget(None if budget is None else budget / 2)
+    trial = _Trial.of(model, quantized, data, qconfig_dict, calibration, ranking, progress)
+    tried, candidates = [], _candidates(trial)[: max(0, trials)]
+    untried = len(candidates)
+    for candidate in bar(candidates, "trying", "change", shown=progress):
+        if seconds.is_spent:
+            break
+        untried -= 1
         after = sqnr(trial.loss(candidate.entry))
         gain = after - trial.before if after != trial.before else 0.0
         if gain >= least_gain:
             tried.append(_suggestion(candidate, trial.before, after, gain))
-    return Suggestions(sorted(tried, key=lambda s: -s.gain))
+    return Suggestions(sorted(tried, key=lambda s: -s.gain), untried)
 
 
 def _suggestion(candidate: _Candidate, before: float, after: float, gain: float) -> Suggestion:
@@ -179,6 +200,8 @@ class _Trial:
         data: Any,
         qconfig_dict: Mapping[str, Any] | None,
         calibration: Calibration | None,
+        budget: Budget,
+        progress: bool,
     ) -> _Trial:
         if not isinstance(quantized, QuantizedModel):
             raise InputError(
@@ -195,9 +218,10 @@ class _Trial:
             rules.pop(border, None)
         recovery = quantized.info.get("recovery", Recovery())
         fed: Calibration = batches if calibration is None else calibration
-        prepared = _prepared(model, rules, batches, fed, recovery, frontend)
-        study = Study.of(prepared, convert_fx(prepared), spelled)
-        records = {r.name: r for r in study.measure(batches, study.units, None)}
+        prepared = _prepared(model, rules, batches, fed, recovery, frontend, progress)
+        study = Study.of(prepared, as_qdq(prepared), spelled)
+        measured = study.measure(batches, study.units, None, budget, progress=progress)
+        records = {r.name: r for r in measured}
         floats = study.simulation.run(study.inputs(batches[0], 0), ())
         trial = cls(model, rules, batches, fed, recovery, frontend, prepared, study, records, floats, math.nan)
         return replace(trial, before=sqnr(trial.loss({})))
@@ -205,7 +229,9 @@ class _Trial:
     def loss(self, entry: Entry) -> float:
         """Noise to signal of the model converted with ``entry``."""
         rules = merge_qconfig_dict(self.qconfig_dict, entry)
-        prepared = _prepared(self.model, rules, self.batches, self.calibration, self.recovery, self.frontend)
+        prepared = _prepared(
+            self.model, rules, self.batches, self.calibration, self.recovery, self.frontend, progress=False
+        )
         model, score = convert_fx(prepared), Score()
         for index, batch in enumerate(self.batches):
             inputs = self.study.inputs(batch, index)
@@ -220,6 +246,7 @@ def _prepared(
     fed: Calibration,
     recovery: Recovery,
     frontend: str,
+    progress: bool,
 ) -> PreparedModel:
     prepared = prepare_fx(
         model,
@@ -229,7 +256,7 @@ def _prepared(
         adaptive_rounding=recovery.adaptive_rounding,
         frontend=frontend,
     )
-    calibrate(prepared, fed)
+    calibrate(prepared, fed, progress=progress)
     return prepared
 
 
@@ -261,7 +288,8 @@ def qconfig_dict_of(quantized: QuantizedModel, spelled: Mapping[str, Spelling]) 
 
 def _candidates(trial: _Trial) -> list[_Candidate]:
     """Changes to try, those that can take away most of the noise first; equal ones once."""
-    found = [c for unit in trial.study.units for c in _of_unit(trial, unit)]
+    units = [unit for unit in trial.study.units if unit.node.name in trial.records]
+    found = [c for unit in units for c in _of_unit(trial, unit)]
     distinct: list[_Candidate] = []
     for candidate in sorted([*_of_whole(trial, found), *found], key=lambda c: -c.share):
         if not any(candidate.entry == other.entry for other in distinct):

@@ -58,6 +58,7 @@ class Plan:
         placeholders, returned = self.gm.graph.find_nodes(op="placeholder"), outputs(self.gm.graph)
         self._border = {placeholders[i].name for i in prepared.info.get("input_quantized_idxs", ())}
         self._border |= {returned[i].name for i in prepared.info.get("output_quantized_idxs", ())}
+        self._without: dict[frozenset[str], Parts] = {}
 
     def units(self) -> list[Unit]:
         """In graph order. A value whose range several layers share is a unit of its own, beside those layers."""
@@ -78,6 +79,12 @@ class Plan:
 
     def without(self, ops: Collection[fx.Node]) -> Parts:
         """The switches that stay on if ``ops`` get no qconfig; what arrives or leaves as integers is rounded anyway."""
+        key = frozenset(n.name for n in ops)
+        if key not in self._without:
+            self._without[key] = self._found_without(ops)
+        return self._without[key]
+
+    def _found_without(self, ops: Collection[fx.Node]) -> Parts:
         kept = {n: n.meta.get("qconfig") for n in ops}
         for node in kept:
             node.meta["qconfig"] = None

@@ -36,6 +36,7 @@ from qfx.models import PreparedModel, QuantizedModel
 from qfx.ops import arithmetic
 from qfx.ops.table import op_of
 from qfx.passes.report import Record, fused_names
+from qfx.progress import Budget, bar
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 
 
@@ -57,7 +58,13 @@ class NodeValues:
 
 
 def compare(
-    reference: nn.Module, model: QuantizedModel, data: Any, *, watch: Callable[[NodeValues], None] | None = None
+    reference: nn.Module,
+    model: QuantizedModel,
+    data: Any,
+    *,
+    watch: Callable[[NodeValues], None] | None = None,
+    budget: float | None = None,
+    progress: bool = True,
 ) -> Comparison:
     """Compare every node of ``model`` with ``reference``, from float over QDQ to the runtime's integers.
 
@@ -71,6 +78,9 @@ def compare(
         model: The quantized model.
         data: Float inputs: batches as for calibration, or one batch that is a tensor or a dict.
         watch: Called with the values of every node of every batch, as they are compared.
+        budget: Seconds after which no further batch is begun; the first is always compared. ``batches`` and
+            ``stopped`` of the result say what was reached.
+        progress: Whether to show a bar where stderr is a terminal.
 
     Returns:
         One record a quantized input, op and opaque part of ``model``, in graph order.
@@ -85,15 +95,19 @@ def compare(
             remedy="Call qfx.compare(reference, model, data) with what convert_fx or quantize_fx returned as model.",
         )
     points = _points(model)
-    compared, sums = None, {p.name: _Sums() for p in points}
-    for index, batch in enumerate(as_batches(data)):
+    compared, sums, count, stopped, seconds = None, {p.name: _Sums() for p in points}, 0, False, Budget(budget)
+    for index, batch in enumerate(bar(as_batches(data), "comparing", "batch", shown=progress)):
+        stopped = index > 0 and seconds.is_spent
+        if stopped:
+            break
         args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
         inputs = tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs)))
         compared = compared or _Compared.of(reference, model, points, inputs)
         compared.add(inputs, sums, watch)
+        count += 1
     if compared is None:
         raise InputError("There is no data to compare on.", remedy="Pass a batch, or a list of batches.")
-    return Comparison(_record(p, sums[p.name]) for p in points)
+    return Comparison((_record(p, sums[p.name]) for p in points), batches=count, stopped=stopped)
 
 
 def as_batches(data: Any) -> Iterable[Any]:

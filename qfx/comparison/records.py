@@ -62,10 +62,15 @@ class NodeComparison:
 
 
 class Comparison(Inline, Sequence[NodeComparison]):
-    """The records in graph order; ``str()`` is a table that fits the terminal."""
+    """The records in graph order; ``str()`` is a table that fits the terminal.
 
-    def __init__(self, records: Iterable[NodeComparison]) -> None:
-        self.records = tuple(records)
+    Attributes:
+        batches: How many batches they are of.
+        stopped: Whether there was no time for the others.
+    """
+
+    def __init__(self, records: Iterable[NodeComparison], *, batches: int | None = None, stopped: bool = False) -> None:
+        self.records, self.batches, self.stopped = tuple(records), batches, stopped
 
     @overload
     def __getitem__(self, index: int | str) -> NodeComparison: ...
@@ -112,6 +117,8 @@ def _summary(comparison: Comparison) -> str:
     integers = [r for r in comparison if r.quanta is not None]
     beyond = comparison.first_beyond()
     text = f"{len(comparison)} nodes, {len(integers)} of them integers"
+    if comparison.stopped:
+        text = f"no time for more than {comparison.batches} of the batches; {text}"
     if beyond is None:
         return f"{text}; on equal inputs none differs by more than one quantum"
     return f"{text}; the first to differ by more than one quantum on equal inputs is {beyond.name}"

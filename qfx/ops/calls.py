@@ -17,8 +17,30 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(fn)
 
 
+@functools.cache
+def _parameters(fn: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
+    """Names of what ``fn`` takes by position, and the default of every parameter in order; None if it takes any."""
+    parameters = _signature(fn).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD), {
+        p.name: p.default for p in parameters
+    }
+
+
 def arguments(op: Op, node: fx.Node) -> dict[str, Any]:
     """Every argument of the call by parameter name, defaults filled in."""
+    known = _parameters(op.fn)
+    if known is not None:  # what bind() does, without its cost: passes ask for this very often
+        positional, defaults = known
+        given = {**defaults, **dict(zip(positional, node.args, strict=False)), **node.kwargs}
+        unclear = len(node.args) > len(positional) or any(name in node.kwargs for name in positional[: len(node.args)])
+        if (
+            not unclear
+            and len(given) == len(defaults)
+            and all(v is not inspect.Parameter.empty for v in given.values())
+        ):
+            return given
     bound = _signature(op.fn).bind(*node.args, **node.kwargs)
     bound.apply_defaults()
     return bound.arguments

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, is_op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
+from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
 
 
@@ -153,8 +157,33 @@ def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
 _CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 
 
+_KNOWN: ContextVar[dict[Any, str | None] | None] = ContextVar("_KNOWN", default=None)
+
+
+@contextmanager
+def one_graph() -> Iterator[None]:
+    """Within it, one graph that has been annotated is annotated again and again, with other qconfigs for some nodes.
+
+    What does not depend on them is found once, and parameters are not checked again.
+    """
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
 def _blocked(op: Op, node: fx.Node) -> str | None:
     """Why the node can't be quantized at all, or None."""
+    known, key = _KNOWN.get(), (node, id(node.meta.get("qconfig")))
+    if known is None:
+        return _why_blocked(op, node)
+    if key not in known:
+        known[key] = _why_blocked(op, node)
+    return known[key]
+
+
+def _why_blocked(op: Op, node: fx.Node) -> str | None:
     if node.meta.get("qconfig") is None:
         return f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})"
     if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
@@ -189,7 +218,13 @@ def _has_fixed_count(node: fx.Node) -> bool:
 
 
 def _unusable(qconfig: QConfig) -> str | None:
-    observer = qconfig.activation()
+    make = qconfig.activation
+    return _unusable_observer(make) if isinstance(make, (Factory, type)) else _unusable_observer.__wrapped__(make)
+
+
+@functools.lru_cache(maxsize=64)
+def _unusable_observer(make: Callable[..., Any]) -> str | None:
+    observer = make()
     dtype = getattr(observer, "dtype", None)
     try:
         kind = QDType.parse(dtype)
@@ -230,6 +265,8 @@ def _leads_to_softmax(nodes: list[fx.Node]) -> set[fx.Node]:
 
 def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
     """Raise for a parameter of a layer to be quantized that is not finite, before calibration trips over it."""
+    if _KNOWN.get() is not None:  # it has been annotated before, and so checked
+        return
     op = op_of(node)
     given = arguments(op, node) if op is not None and op.weights else {}
     for role in ("weight", "bias"):

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qfx
+from qfx import api
+from qfx.advice.sensitivity import Study
 from qfx.advice.simulation import Simulation
+from qfx.calibration import calibrate
+from qfx.passes.insert import Recovery
 from tests.advice import faults
 from tests.nets import small_net
 
@@ -266,3 +270,105 @@ def test_merging_replaces_what_both_name() -> None:
 def test_a_quantized_model_is_left_alone() -> None:
     with pytest.raises(qfx.QfxError, match="made by qfx already"):
         qfx.sensitivity(qfx.quantize_fx(faults.with_outlier(), DEFAULT, faults.inputs()), DEFAULT, faults.inputs())
+
+
+# ---------------------------------------------------------------- the definition, spelled out
+
+
+def by_definition(net: nn.Module, batches: list[Any]) -> dict[str, tuple[float | None, ...]]:
+    """Losses of every node, each from a whole run of its own with nothing reused, all batches in one sum."""
+    prepared, spelled = api.prepare_spelled(net, DEFAULT, batches[0], recovery=Recovery(), frontend="auto")
+    calibrate(prepared, batches)
+    study = Study.of(prepared, qfx.convert_fx(prepared), spelled)
+
+    def loss(on: Any) -> float:
+        noise = signal = 0.0
+        for index, batch in enumerate(batches):
+            inputs = study.inputs(batch, index)
+            run, real = (study.simulation.run(inputs, switches).output.double() for switches in (on, ()))
+            noise, signal = noise + float((run - real).square().sum()), signal + float(real.square().sum())
+        return noise / signal
+
+    found: dict[str, tuple[float | None, ...]] = {}
+    whole = loss(study.simulation.parts)
+    for unit in study.units:
+        weights, values = (loss(parts) if parts else None for parts in (unit.weights, unit.values))
+        readers = values is not None and (weights is None or values > weights)
+        left = study.plan._found_without(study.plan.ops_of(unit, with_readers=readers))
+        found[unit.node.name] = (loss(unit.parts), weights, values, whole - loss(left))
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["ResidualNet", "DenseNet", "MobileNet"])
+def test_losses_are_those_of_the_definition(name: str, count: int) -> None:
+    net, batches = small_net(name), IMAGES[:count]
+    ranking = qfx.sensitivity(net, DEFAULT, batches)
+    expected = by_definition(net, batches)
+    assert {r.name for r in ranking} == expected.keys()
+    for r in ranking:
+        assert (r.alone_loss, r.weights_loss, r.value_loss, r.gain_if_float) == expected[r.name], r.name
+
+
+def test_a_set_of_switches_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Any] = []
+    plain = Simulation.run
+
+    def counted(self: Simulation, inputs: Any, on: Any, base: Any = None) -> Any:
+        runs.append(frozenset(on))
+        return plain(self, inputs, on, base)
+
+    monkeypatch.setattr(Simulation, "run", counted)
+    qfx.sensitivity(small_net("DenseNet"), DEFAULT, IMAGES[:1])
+    assert len(runs) == len(set(runs))
+
+
+# ---------------------------------------------------------------- time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that goes on by a second whenever a budget asks; its element is the time."""
+    now = [0.0]
+
+    def later() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr("qfx.progress.time.monotonic", later)
+    return now
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_spent_budget_returns_the_first_nodes_and_names_the_others() -> None:
+    net = small_net("ResidualNet")
+    whole = qfx.sensitivity(net, DEFAULT, IMAGES[:1])
+    some = qfx.sensitivity(net, DEFAULT, IMAGES[:1], budget=3)
+    assert 0 < len(some) < len(whole)
+    assert {r.name for r in some} | set(some.unreached) == {r.name for r in whole}
+    assert whole.unreached == ()
+    assert [whole[r.name] for r in some] == list(some)
+    assert (some.int8_loss, some.float_loss) == (whole.int8_loss, whole.float_loss)
+    assert f"no time for {len(some.unreached)} more: {some.unreached[0]}" in str(some)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_budget_spent_in_a_later_batch_leaves_that_batch_out() -> None:
+    net = small_net("ResidualNet")
+    calibration = IMAGES
+    first = qfx.sensitivity(net, DEFAULT, IMAGES[:1], calibration=calibration)
+    some = qfx.sensitivity(net, DEFAULT, IMAGES, calibration=calibration, budget=len(first) + 3)
+    assert some.unreached == ()
+    assert list(some) == list(first)
+
+
+@pytest.mark.usefixtures("clock")
+def test_no_budget_is_too_small_for_one_node() -> None:
+    ranking = qfx.sensitivity(small_net("ResidualNet"), DEFAULT, IMAGES[:1], budget=0)
+    assert len(ranking) == 1
+
+
+@pytest.mark.parametrize("budget", [-1, "60", True, math.nan])
+def test_what_is_no_budget(budget: Any) -> None:
+    with pytest.raises(qfx.InputError, match="is no number of seconds"):
+        qfx.sensitivity(small_net("ResidualNet"), DEFAULT, IMAGES[:1], budget=budget)

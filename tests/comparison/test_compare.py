@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import qfx
 from qfx.models import PreparedModel, QuantizedModel
 from tests.lowering.nets import CASES
+from tests.nets import small_net
 
 FLOAT = ("Excited", "Residual", "Normed", "Reductions", "Rows")
 DEFAULT = {"": qfx.get_default_qconfig()}
@@ -251,3 +252,17 @@ def test_bad_arguments_are_named(name: str) -> None:
     with pytest.raises(qfx.QfxError, match=message) as caught:
         qfx.compare(*spoil((prepared, model, CASES["Residual"].inputs(2))))
     assert caught.value.remedy
+
+
+def test_a_spent_budget_leaves_batches_out_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(1000))
+    monkeypatch.setattr("qfx.progress.time.monotonic", lambda: float(next(now)))
+    net, batches = small_net("ResidualNet"), [torch.randn(2, 3, 16, 16) for _ in range(4)]
+    model = qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, batches)
+    some = qfx.compare(net, model, batches, budget=2)
+    assert (some.batches, some.stopped) == (2, True)
+    assert "no time for more than 2 of the batches" in str(some)
+    whole = qfx.compare(net, model, batches[:2])
+    assert (whole.batches, whole.stopped) == (2, False)
+    assert list(some) == list(whole)
+    assert qfx.compare(net, model, batches, budget=0).batches == 1
