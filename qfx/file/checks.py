@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from qfx.errors import RuntimeLoadError
 from qfx.file.malformed import MalformedError
@@ -28,20 +28,34 @@ def require_sound(model: QuantizedModel) -> None:
         raise MalformedError(f"It is no model at the level 'qdq', but at {model.level!r}.")
     for node in model.graph.find_nodes(op="get_attr"):
         if not is_tensor(model, path(node)):
-            raise MalformedError(f"There is no tensor at {node.target!r}.")
+            raise MalformedError(f"There is no tensor at {node.target!r}.", node=node.name)
     for node in model.graph.find_nodes(op="call_module"):
-        model.get_submodule(path(node))
+        if not _is_module(model, path(node)):
+            raise MalformedError(f"There is no module at {node.target!r}.", node=node.name)
     model.graph.lint()
     rules: Any = model, LEVELS["qdq"], lambda target: getattr(op_of(target), "name", None)
     wrong = next(violations(*rules), None)
     if wrong is not None:
-        raise MalformedError(f"{wrong}.")
+        raise MalformedError(f"{wrong}.", node=wrong.node.name)
     for node in model.graph.nodes:
         if node.target in (qdq.quantize, qdq.dequantize):
-            _require_qparams(model, node)
+            try:
+                _require_qparams(model, node)
+            except MalformedError as error:
+                raise MalformedError(str(error), node=node.name) from error
     _require_examples(model)
     if model.info.get("example_inputs") is not None:
         _require_programs(model)
+
+
+def _is_module(model: nn.Module, at: str) -> bool:
+    """Whether a module is at a path of children."""
+    owner: Any = model
+    for name in at.split("."):
+        owner = owner._modules.get(name)
+        if owner is None:
+            return False
+    return True
 
 
 def _require_qparams(model: QuantizedModel, node: fx.Node) -> None:

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
+from qfx.errors import ConversionError
+from qfx.file.calls import require_call
+from qfx.file.functions import ATTRIBUTES
 from qfx.file.malformed import MalformedError
-from qfx.file.targets import ATTRIBUTES, function_name, function_named, is_method
+from qfx.file.targets import function_name, function_named, is_method
 from qfx.file.values import Reader, Writer, text
+from qfx.ir.names import stands_in_code
 from qfx.ir.nodes import Decision
 from qfx.ir.types import QParams
 from qfx.quantization.qconfig import QConfig
@@ -28,18 +32,28 @@ def write_graph(writer: Writer, graph: fx.Graph) -> list[Any]:
     """
     records: list[Any] = []
     for node in graph.nodes:
-        where = f"{node.meta.get('module_path') or node.name!r}"
-        writer.what = f"An argument of {where}"
-        args, kwargs = writer.encode(node.args), writer.encode(dict(node.kwargs))
-        target = function_name(node.target) if node.op == "call_function" else str(node.target)
-        meta = {}
-        for key, value in node.meta.items():
-            if key not in _NOT_STORED:
-                writer.what = f"The metadata {key!r} of {where}"
-                meta[key] = writer.encode(value)
-        writer.nodes[node] = len(records)
-        records.append([node.name, node.op, target, args, kwargs, meta])
+        try:
+            records.append(_write_node(writer, node))
+        except ConversionError as error:
+            where, source = node.meta.get("module_path") or node.name, node.meta.get("source")
+            raise ConversionError(
+                error.what, where=error.where or where, source=source, why=error.why, remedy=error.remedy
+            ) from error
+        writer.nodes[node] = len(records) - 1
     return records
+
+
+def _write_node(writer: Writer, node: fx.Node) -> list[Any]:
+    where = f"{node.meta.get('module_path') or node.name!r}"
+    writer.what = f"An argument of {where}"
+    args, kwargs = writer.encode(node.args), writer.encode(dict(node.kwargs))
+    target = function_name(node.target) if node.op == "call_function" else str(node.target)
+    meta = {}
+    for key, value in node.meta.items():
+        if key not in _NOT_STORED:
+            writer.what = f"The metadata {key!r} of {where}"
+            meta[key] = writer.encode(value)
+    return [node.name, node.op, target, args, kwargs, meta]
 
 
 def read_graph(reader: Reader, records: Any) -> fx.Graph:
@@ -58,10 +72,13 @@ def read_graph(reader: Reader, records: Any) -> fx.Graph:
         if ended or not _is_name(text(name)) or name in names:
             raise MalformedError(f"There can't be a node named {name!r} here.")
         names.add(name)
-        node = _node(reader, graph, name, text(op), text(target), reader.decode(args), reader.decode(kwargs))
-        if node.name != name:
-            raise MalformedError(f"There can't be a node named {name!r}.")
-        node.meta.update({key: _meta(key, reader.decode(value)) for key, value in meta.items()})
+        try:
+            node = _node(reader, graph, name, text(op), text(target), reader.decode(args), reader.decode(kwargs))
+            if node.name != name:
+                raise MalformedError(f"There can't be a node named {name!r}.")
+            node.meta.update({key: _meta(key, reader.decode(value)) for key, value in meta.items()})
+        except MalformedError as error:
+            raise MalformedError(str(error), node=name) from error
         reader.nodes.append(node)
     if not reader.nodes or reader.nodes[-1].op != "output":
         raise MalformedError("The graph has no output.")
@@ -73,7 +90,10 @@ def _node(reader: Reader, graph: fx.Graph, name: str, op: str, target: str, args
         raise MalformedError(f"The arguments of {name!r} are malformed.")
     if op not in _TARGETS:
         raise MalformedError(f"There is no kind of nodes {op!r}.")
-    return graph.create_node(op, _TARGETS[op](target, args), args, kwargs, name=name)
+    called = _TARGETS[op](target, args)
+    if op in ("call_function", "call_method"):
+        require_call(called, args, kwargs)
+    return graph.create_node(op, called, args, kwargs, name=name)
 
 
 def _placeholder(target: str, args: tuple[Any, ...]) -> str:
@@ -124,13 +144,13 @@ def _is_name(name: str) -> bool:
 
 def is_path(path: str) -> bool:
     """Whether ``path`` can be the dotted path of a member."""
-    return all(atom and is_member(atom) for atom in path.split("."))
+    return all(map(is_member, path.split(".")))
 
 
-def is_member(name: str) -> bool:
-    """Whether a member of a module in a file can have this name."""
-    plain = name.isprintable() and not any(c in "\"'\\{}()" for c in name)
-    return plain and bool(name) and not (name.startswith("__") and name.endswith("__"))
+def is_member(name: Any) -> bool:
+    """Whether a member of a module in a file can have this name: none that code can't have, none of Python's own."""
+    special = isinstance(name, str) and name.startswith("__") and name.endswith("__") and hasattr(nn.Module, name)
+    return isinstance(name, str) and stands_in_code(name) and not special
 
 
 # ---------------------------------------------------------------- metadata

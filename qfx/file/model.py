@@ -6,16 +6,17 @@ import io
 import json
 import mmap as memory_map
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import nn
 
-from qfx.errors import InputError, QfxError
+from qfx.errors import ConversionError, InputError, QfxError
 from qfx.file.checks import require_sound
 from qfx.file.container import MAGIC, Section, pack, unpack
+from qfx.file.foreign import load_other
 from qfx.file.graph import read_graph, write_graph
 from qfx.file.malformed import MalformedError
 from qfx.file.modules import read_module, read_state, write_module, write_state
@@ -80,7 +81,7 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
         start = opened.read(len(MAGIC))
         opened.seek(-len(start), io.SEEK_CUR)
         if start != MAGIC:
-            return tensor_files.load(opened, weights_only=weights_only)
+            return load_other(opened, where, start, weights_only=weights_only)
         return from_memory(_contents(opened, mmap and at_path), where, isa)
 
 
@@ -108,11 +109,20 @@ def _contents(file: Any, mapped: bool) -> memoryview:
 
 
 def to_bytes(model: QuantizedModel) -> bytes:
-    """The ``.qfx`` file of a model; equal for equal models.
+    """The ``.qfx`` file of a model; equal for equal models. It is read once, so what is written can be loaded.
 
     Raises:
         ConversionError: As :func:`save`.
     """
+    content = _written(model)
+    try:
+        _read(unpack(memoryview(bytearray(content)), "The file", (_MODEL, _TENSORS)), model.isa)
+    except Exception as error:
+        raise _unreadable(model, error) from error
+    return content
+
+
+def _written(model: QuantizedModel) -> bytes:
     writer = Writer(TensorWriter(), write_module)
     state = write_state(writer, model, _NOT_STORED)
     writer.what = "The model's info"
@@ -121,6 +131,23 @@ def to_bytes(model: QuantizedModel) -> bytes:
     content = {"graph": graph, "info": info, "state": state, "tensors": writer.tensors.index}
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return pack([Section(_MODEL, text.encode("ascii")), Section(_TENSORS, writer.tensors.content())])
+
+
+def _unreadable(model: QuantizedModel, error: Exception) -> ConversionError:
+    """A model whose file would be refused, told of the node or module that it would be refused for."""
+    named = error.node if isinstance(error, MalformedError) else None
+    node = next((n for n in model.graph.nodes if n.name == named), None)
+    where = error.path if isinstance(error, MalformedError) and error.path else getattr(error, "where", None)
+    if node is not None:
+        where = node.meta.get("module_path") or node.name
+    return ConversionError(
+        "The model can't be stored in a .qfx file: loading it would be refused.",
+        where=where or None,
+        source=node.meta.get("source") if node is not None else None,
+        why=_reason(error),
+        remedy="Write what is named in other functions of torch, and quantize again; or torch.save(model, path) the "
+        "whole model, and load that only where you trust the file.",
+    )
 
 
 def from_memory(file: memoryview, where: str, isa: str | None = None) -> QuantizedModel:
@@ -136,14 +163,19 @@ def from_memory(file: memoryview, where: str, isa: str | None = None) -> Quantiz
     """
     sections = unpack(file, where, (_MODEL, _TENSORS))
     try:
-        content = json.loads(bytes(sections[_MODEL]), parse_constant=_no_constant)
-        reader = Reader(read_tensors(content["tensors"], sections[_TENSORS]), read_module)
-        model = _model(reader, content, isa)
-        require_sound(model)
+        return _read(sections, isa)
     except Exception as error:
         if isinstance(error, QfxError) and not isinstance(error, InputError):
             raise
         raise _senseless(where, error) from error
+
+
+def _read(sections: Mapping[str, memoryview], isa: str | None) -> QuantizedModel:
+    """The model of a file's sections, checked."""
+    content = json.loads(bytes(sections[_MODEL]), parse_constant=_no_constant)
+    reader = Reader(read_tensors(content["tensors"], sections[_TENSORS]), read_module)
+    model = _model(reader, content, isa)
+    require_sound(model)
     return model
 
 
@@ -163,8 +195,10 @@ def _no_constant(name: str) -> NoReturn:
 def _senseless(where: str, error: Exception) -> InputError:
     """A file whose checksums match and that no version of qfx wrote, or one that this version does not understand."""
     remedy = error.remedy if isinstance(error, QfxError) and error.remedy else "Save the model again with qfx.save."
-    if isinstance(error, (QfxError, MalformedError)):
-        known = error.what if isinstance(error, QfxError) else str(error)
-    else:
-        known = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
-    return InputError(f"{where} holds no model that makes sense.", why=known, remedy=remedy)
+    return InputError(f"{where} holds no model that makes sense.", why=_reason(error), remedy=remedy)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, QfxError):
+        return error.what
+    return str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {str(error).splitlines()[:1]}"

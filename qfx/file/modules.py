@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from typing import Any
 
 from torch import Tensor, nn
 
 from qfx.errors import ConversionError
 from qfx.file.graph import is_member
+from qfx.file.layers import classes, require_layer
 from qfx.file.malformed import MalformedError
 from qfx.file.values import Reader, Writer, text
-from qfx.nn import quantized
-from qfx.nn.quantized import dynamic
 
 _STORED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
 _CONTAINER = "torch.nn.Module"
@@ -58,7 +55,7 @@ def read_state(reader: Reader, content: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or not all(is_member(name) for name in content):
         raise MalformedError("The members of a module are malformed.")
-    state = {name: reader.decode(value) for name, value in content.items()}
+    state = {name: _read_member(reader, name, value) for name, value in content.items()}
     holds = {
         "_parameters": (nn.Parameter, type(None)),
         "_buffers": (Tensor, type(None)),
@@ -67,14 +64,27 @@ def read_state(reader: Reader, content: Any) -> dict[str, Any]:
     for name, types in holds.items():
         members = state.setdefault(name, {})
         if not isinstance(members, dict) or not all(map(is_member, members)):
-            raise MalformedError(f"{name} of a module is malformed.")
+            raise MalformedError(f"{name} of a module is malformed: {list(members)!r}.", path=reader.path)
         if not all(isinstance(value, types) for value in members.values()):
-            raise MalformedError(f"{name} of a module holds something else.")
+            raise MalformedError(f"{name} of a module holds something else.", path=reader.path)
     fixed = [name for name in vars(nn.Module()) if name in state and name not in _STORED]
     non_persistent = state.setdefault("_non_persistent_buffers_set", set())
     if fixed or not isinstance(non_persistent, set) or type(state.setdefault("training", False)) is not bool:
-        raise MalformedError("The members of a module are malformed.")
+        raise MalformedError("The members of a module are malformed.", path=reader.path)
     return state
+
+
+def _read_member(reader: Reader, name: str, content: Any) -> Any:
+    """A member; children know their paths while they are read."""
+    pairs = content.get("dict") if name == "_modules" and isinstance(content, dict) else None
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        return reader.decode(content)
+    before, children = reader.path, {}
+    for key, child in pairs:
+        reader.path = f"{before}.{key}".lstrip(".")
+        children[text(key)] = reader.decode(child)
+    reader.path = before
+    return children
 
 
 def write_module(writer: Writer, module: nn.Module) -> list[Any]:
@@ -83,7 +93,7 @@ def write_module(writer: Writer, module: nn.Module) -> list[Any]:
     Raises:
         ConversionError: It is of a user's own class.
     """
-    name = next((name for name, cls in _classes().items() if type(module) is cls), None)
+    name = next((name for name, cls in classes().items() if type(module) is cls), None)
     if name is None:
         cls = type(module)
         raise ConversionError(
@@ -104,28 +114,14 @@ def read_module(reader: Reader, content: Any) -> Any:
         MalformedError: It is malformed, or of a class that no file may name.
     """
     name, state = content
-    cls = _classes().get(text(name))
+    cls = classes().get(text(name))
     if cls is None:
-        raise MalformedError(f"The file names {name!r}, which is no module that a model may hold.")
+        raise MalformedError(f"The file names {name!r}, which is no module that a model may hold.", path=reader.path)
     module: Any = cls.__new__(cls)
     nn.Module.__init__(module)
     members = read_state(reader, state)
     if cls is nn.Module and not all(isinstance(v, Tensor) for k, v in members.items() if k not in _STORED):
         raise MalformedError("A part of the module tree holds something else than tensors.")
     module.__setstate__(members)
+    require_layer(module, reader.path)
     return module
-
-
-@functools.cache
-def _classes() -> dict[str, type[nn.Module]]:
-    """The classes that a file may name."""
-    found = {_CONTAINER: nn.Module}
-    for space, prefix in ((nn, "torch.nn."), (quantized, "qfx."), (dynamic, "qfx.")):
-        found.update(
-            {
-                f"{space.__name__}.{name}": cls
-                for name, cls in inspect.getmembers(space, inspect.isclass)
-                if issubclass(cls, nn.Module) and cls.__module__.startswith(prefix)
-            }
-        )
-    return found

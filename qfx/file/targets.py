@@ -1,8 +1,8 @@
 """Names of the functions that a graph may call, and only of those: what a file names is looked up, never imported.
 
 A name says where it is looked up: ``op.conv`` in the op table, ``operator.mul``, ``math.sqrt`` and ``builtins.len`` in
-the sets here, ``torch.nn.functional.pad`` among the functions of tensors that :mod:`torch.overrides` lists,
-``aten.add.Tensor`` among PyTorch's operators. What reads files, runs code or skips torch's own checks is in none.
+Python, ``torch.nn.functional.pad`` in torch, ``aten.add.Tensor`` among PyTorch's operators. What is found there is
+listed in :mod:`qfx.file.functions`; a function that trusts its operands is behind a check (:mod:`qfx.file.checked`).
 """
 
 from __future__ import annotations
@@ -16,32 +16,18 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.overrides import get_overridable_functions
 
 from qfx.errors import ConversionError, InputError
+from qfx.file.checked import CHECKED
+from qfx.file.functions import BUILTINS, CHANGING, CONTAINER_METHODS, MADE, MATH, NAMES, OPERATORS
 from qfx.file.malformed import MalformedError
 from qfx.ops.table import TABLE, op_of
 
-_OPERATORS = (
-    "abs", "add", "and_", "concat", "contains", "eq", "floordiv", "ge", "getitem", "gt", "iadd", "iand", "ifloordiv",
-    "imod", "imul", "index", "invert", "ior", "ipow", "is_", "is_not", "isub", "itruediv", "ixor", "le", "lshift", "lt",
-    "matmul", "mod", "mul", "ne", "neg", "not_", "or_", "pos", "pow", "rshift", "sub", "truediv", "truth", "xor",
+_SPACES: tuple[Any, ...] = (
+    torch, torch.functional, torch.nn.functional, torch.linalg, torch.fft, torch.special,
 )  # fmt: skip
-_MATH = ("ceil", "cos", "exp", "floor", "isqrt", "log", "log2", "pow", "prod", "sin", "sqrt", "trunc")
-_BUILTINS = ("abs", "bool", "divmod", "float", "getattr", "int", "len", "max", "min", "pow", "round", "sum")
-_FACTORIES = (
-    "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
-    "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros", "complex", "polar",
-)  # fmt: skip
-_UNCHECKED = (
-    "autocast", "compressed", "cudnn", "fbgemm", "file", "hook", "map", "apply_", "miopen", "mkl", "numpy", "quantize",
-    "pickle", "resize", "save", "set_", "sparse", "storage", "strided", "unsafe", "dlpack", "sym_",
-)  # fmt: skip
-"""Parts of the names of functions that trust their operands, change memory under others, or leave tensors."""
-
-ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "real", "imag", "data", "is_cuda"})
-"""Attributes that ``getattr`` may read: of tensors."""
-_CONTAINER_METHODS = frozenset({"get", "items", "keys", "values"})
+_PREFIXES = ("", "linalg_", "fft_", "special_")
+"""What PyTorch's operators have before the names of functions in the spaces."""
 
 
 def function_name(function: Any) -> str:
@@ -53,14 +39,11 @@ def function_name(function: Any) -> str:
     op = op_of(function)
     if op is not None:
         return f"op.{op.name}"
-    if isinstance(function, torch._ops.OpOverload):
-        name = str(function)
-        if name.startswith("aten.") and _takes_tensors(function):
-            return name
-    else:
-        found = _names().get(function)
-        if found is not None:
-            return found
+    found = _names().get(function)
+    if found is None and isinstance(function, torch._ops.OpOverload) and _is_listed(function):
+        found = str(function)
+    if found is not None:
+        return found
     spelled = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
     raise ConversionError(
         f"The model calls {spelled}, which can't be stored in a .qfx file.",
@@ -85,7 +68,7 @@ def function_named(name: Any) -> Callable[..., Any]:
                 f"The file uses an op {rest!r} that this process does not have.",
                 remedy="Import the module that registers it with qfx.register_op first, or update qfx.",
             )
-        found = _overload(rest) if kind == "aten" else _functions().get(name)
+        found = CHECKED.get(name) or (_overload(rest) if kind == "aten" else functions().get(name))
         if found is not None:
             return found
     raise MalformedError(f"The file names {name!r}, which is no function that a model may call.")
@@ -93,55 +76,67 @@ def function_named(name: Any) -> Callable[..., Any]:
 
 def is_method(name: str) -> bool:
     """Whether a graph in a file may call the method ``name``."""
-    return name in _methods() or name in _CONTAINER_METHODS
+    return name in methods() or name in CONTAINER_METHODS
 
 
 @functools.cache
-def _functions() -> dict[str, Callable[..., Any]]:
-    """The functions outside the op table by name."""
+def functions() -> dict[str, Callable[..., Any]]:
+    """The functions of Python and torch that a graph in a file may call, by name."""
     found: dict[str, Callable[..., Any]] = {}
-    own: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
-        (operator, _OPERATORS), (math, _MATH), (builtins, _BUILTINS), (torch, _FACTORIES),
-    )  # fmt: skip
+    own: tuple[tuple[ModuleType, tuple[str, ...]], ...] = ((operator, OPERATORS), (math, MATH), (builtins, BUILTINS))
     for module, names in own:
         found.update({f"{module.__name__}.{name}": getattr(module, name) for name in names})
-    for space in (torch, torch.functional, torch.nn.functional, torch.linalg, torch.fft, torch.special):
-        listed = set(get_overridable_functions()[space])
-        for name, function in vars(space).items():
-            if _is_plain(name) and callable(function) and not isinstance(function, type) and function in listed:
+    for space in _SPACES:
+        for name in sorted((NAMES | CHANGING) - _unchecked()):
+            function = vars(space).get(name)
+            if callable(function) and not isinstance(function, type):
                 found[f"{space.__name__}.{name}"] = function
-    found.update({f"torch.Tensor.{name}": getattr(torch.Tensor, name) for name in _methods()})
+    found.update({f"torch.Tensor.{name}": getattr(torch.Tensor, name) for name in sorted(methods())})
     return found
 
 
 @functools.cache
-def _names() -> dict[Callable[..., Any], str]:
-    """The first name of every function."""
-    return {function: name for name, function in reversed(_functions().items())}
+def _names() -> dict[Any, str]:
+    """The first name of every function: of one behind a check, what it checks too."""
+    names = {function: name for name, function in reversed(functions().items())}
+    for name, function in reversed(CHECKED.items()):
+        names[function] = name
+        if name.startswith("aten."):
+            names[_operator(name.removeprefix("aten."))] = name
+    return names
+
+
+def _unchecked() -> frozenset[str]:
+    """Names of PyTorch's operators of which only those behind a check are called."""
+    return frozenset(name.split(".")[1] for name in CHECKED if name.startswith("aten."))
 
 
 @functools.cache
-def _methods() -> frozenset[str]:
-    listed: Any = get_overridable_functions()[torch.Tensor]
-    names = {getattr(function, "__name__", "_") for function in listed}
-    return frozenset(name for name in names if _is_plain(name) and hasattr(torch.Tensor, name))
-
-
-def _is_plain(name: str) -> bool:
-    return not name.startswith("_") and not any(part in name for part in _UNCHECKED)
+def methods() -> frozenset[str]:
+    """The methods of tensors that a graph in a file may call."""
+    return frozenset(name for name in NAMES | CHANGING if callable(getattr(torch.Tensor, name, None)))
 
 
 def _overload(name: str) -> Any:
+    found = _operator(name)
+    return found if found is not None and _is_listed(found) else None
+
+
+def _operator(name: str) -> Any:
     packet, _, overload = name.partition(".")
     if not packet.isidentifier() or not overload.isidentifier() or overload.startswith("__"):
         return None
     found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
-    return found if isinstance(found, torch._ops.OpOverload) and _takes_tensors(found) else None
+    return found if isinstance(found, torch._ops.OpOverload) else None
 
 
-def _takes_tensors(overload: torch._ops.OpOverload) -> bool:
-    """Whether an operator computes with tensors, or makes one of a size that is given."""
-    packet = overload._schema.name.removeprefix("aten::")
-    if not _is_plain(packet.lstrip("_")):
+def _is_listed(overload: torch._ops.OpOverload) -> bool:
+    """Whether an operator is one of the listed functions, of tensors, and writes into none but the first of them."""
+    namespace, _, packet = overload._schema.name.partition("::")
+    name = next((packet.removeprefix(p) for p in _PREFIXES if packet.removeprefix(p) in NAMES | CHANGING), None)
+    if namespace != "aten" or name is None or name in _unchecked():
         return False
-    return packet in _FACTORIES or any("Tensor" in str(argument.type) for argument in overload._schema.arguments)
+    given = overload._schema.arguments
+    written = [index for index, argument in enumerate(given) if argument.alias_info and argument.alias_info.is_write]
+    takes = name in MADE or any("Tensor" in str(argument.real_type) for argument in given)
+    return takes and written == ([0] if name in CHANGING else [])

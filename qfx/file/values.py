@@ -78,11 +78,13 @@ class Reader:
         tensors: The tensors by number.
         nodes: The nodes so far by number.
         module: Reads a module in a value.
+        path: Dotted path of the module at hand.
     """
 
     tensors: list[Tensor]
     module: Callable[[Reader, Any], Any]
     nodes: list[fx.Node] = field(default_factory=list)
+    path: str = ""
     _depth: int = 0
 
     def decode(self, value: Any) -> Any:
@@ -217,12 +219,12 @@ def _read_complex(_: Reader, content: Any) -> complex:
 
 
 def _read_device(_: Reader, content: Any) -> torch.device:
-    if content not in ("cpu", "meta"):
+    if content != "cpu":
         raise MalformedError(f"There is no device {content!r} for a quantized model.")
     return torch.device(content)
 
 
-_LAYOUTS = {str(value): value for value in (torch.strided, torch.sparse_coo)}
+_LAYOUTS = {str(torch.strided): torch.strided}
 _MEMORY_FORMATS = {
     str(value): value
     for value in (torch.contiguous_format, torch.channels_last, torch.channels_last_3d, torch.preserve_format)

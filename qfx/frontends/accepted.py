@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import keyword
-
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from qfx.errors import InputError
 from qfx.ir.module import GraphCarrier
+from qfx.ir.names import stands_in_code
 
 # Class, what such a model is, and what to pass instead.
 _WRAPPED: tuple[tuple[type[nn.Module], str, str], ...] = (
@@ -47,7 +46,7 @@ def require_float_model(model: object) -> None:
 def _require_path(path: str) -> None:
     """Raise for a name that can't stand in the Python code that torch.fx writes for a graph."""
     for name in path.split("."):
-        if keyword.iskeyword(name) or not name.isprintable() or any(c in name for c in '"\\'):
+        if path and not stands_in_code(name):
             raise InputError(
                 f"There is a module named {name!r}.",
                 where=path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import qfx
-from qfx.file.container import Section, pack, unpack
+from tests.fuzz.hostile import resealed
 from tests.nets import small_net
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -54,15 +53,6 @@ def change_file(file: bytes) -> Any:
 
 def load(content: bytes) -> Any:
     return qfx.load(io.BytesIO(content))
-
-
-def resealed(file: bytes, change: Callable[[Any, bytearray], Any]) -> bytes:
-    """The file with its contents changed and every checksum right."""
-    parts = unpack(memoryview(file), "it", ("model", "tensors"))
-    content, tensors = json.loads(bytes(parts["model"])), bytearray(parts["tensors"])
-    changed = change(content, tensors)
-    text = changed if isinstance(changed, bytes) else json.dumps(content).encode()
-    return pack([Section("model", text), Section("tensors", bytes(tensors))])
 
 
 def node(content: Any, **wanted: str) -> Any:
