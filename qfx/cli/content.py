@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+import zlib
 from enum import Enum
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def _by_head(path: Path, head: bytes) -> Content:
     for magic, content in ((MAGIC, Content.qfx), (b"\x93NUMPY", Content.npy)):
         if head.startswith(magic):
             return content
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Content.pickled  # of torch before 1.6, or another pickle
     if head[8:9] == b"{" and b'"dtype"' in head:
         return Content.safetensors
@@ -75,7 +76,7 @@ def _archive(path: Path) -> Content:
             if pickle is not None:
                 return _pickle(archive.read(pickle))
             return Content.npz if names and all(name.endswith(".npy") for name in names) else Content.unknown
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, LookupError, ValueError):
         return Content.broken
 
 

@@ -22,11 +22,13 @@ from qfx.file.malformed import MalformedError
 from qfx.file.modules import read_module, read_state, write_module, write_state
 from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
-from qfx.file.whole import write_whole
+from qfx.file.whole import whole
 from qfx.models import QuantizedModel
 from qfx.tensor import files as tensor_files
 
 _MODEL, _TENSORS = "model", "tensors"
+_HEAD = 32
+"""Bytes by which files are told apart."""
 _NODES = "_nodes"
 _NOT_STORED = (_NODES, "_graph", "_generated", "_compiled", "isa", "info")
 _INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
@@ -49,12 +51,30 @@ def save(obj: Any, file: Any) -> None:
             class that could not be traced; it is named.
         InputError: The path can't be written.
     """
-    if not isinstance(obj, QuantizedModel):
-        tensor_files.save(obj, file)
-    elif isinstance(file, (str, os.PathLike)):
-        write_whole(Path(file), to_bytes(obj))
-    else:
-        file.write(to_bytes(obj))
+    write = _write_model if isinstance(obj, QuantizedModel) else tensor_files.save
+    if callable(getattr(file, "write", None)):
+        write(obj, file)
+        return
+    with whole(_path(file)) as part, part.open("wb") as opened:
+        write(obj, opened)
+
+
+def _write_model(model: QuantizedModel, file: Any) -> None:
+    file.write(to_bytes(model))
+
+
+def _path(file: Any) -> Path:
+    """``file`` as a path.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(file, (str, bytes, os.PathLike)):
+        return Path(os.fsdecode(file))
+    raise InputError(
+        f"The file is {'None' if file is None else f'of type {type(file).__name__}'}.",
+        remedy="Give a path, or a file that is open in binary mode.",
+    )
 
 
 def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: bool = False) -> Any:
@@ -75,30 +95,35 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
         InputError: The file can't be read, or is damaged, of another version, or no model that makes sense.
         RuntimeLoadError: ``isa`` is unknown or not available on this CPU.
     """
-    at_path = isinstance(file, (str, os.PathLike))
-    where = repr(os.fspath(file)) if at_path else "The file"
-    with _opened(file, where) if at_path else _kept(file) as opened:
-        start = opened.read(len(MAGIC))
+    at_path = not callable(getattr(file, "read", None))
+    where = repr(str(_path(file))) if at_path else "The file"
+    with _opened(_path(file), where) if at_path else _kept(file, where) as opened:
+        start = opened.read(_HEAD)
         opened.seek(-len(start), io.SEEK_CUR)
-        if start != MAGIC:
+        if not start.startswith(MAGIC):
             return load_other(opened, where, start, weights_only=weights_only)
         return from_memory(_contents(opened, mmap and at_path), where, isa)
 
 
 @contextmanager
-def _opened(path: Any, where: str) -> Iterator[Any]:
+def _opened(path: Path, where: str) -> Iterator[Any]:
     try:
-        with Path(path).open("rb") as file:
+        if path.exists() and not path.is_file():
+            kind = "folder" if path.is_dir() else "pipe or a device"
+            raise InputError(f"{where} can't be read.", why=f"It is a {kind}, not a file.", remedy="Check the path.")
+        with path.open("rb") as file:
             yield file
-    except OSError as error:
-        raise InputError(
-            f"{where} can't be read.", why=f"{error.strerror or error}.", remedy="Check the path."
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{where} can't be read.", why=f"{reason}.", remedy="Check the path.") from error
 
 
 @contextmanager
-def _kept(file: Any) -> Iterator[Any]:
-    yield file
+def _kept(file: Any, where: str) -> Iterator[Any]:
+    """A file that the caller has open, from where it stands; one that can't go back is read at once."""
+    if isinstance(file, io.TextIOBase):
+        raise InputError(f"{where} is open as text.", remedy='Open it in binary mode: open(path, "rb").')
+    yield file if not hasattr(file, "seekable") or file.seekable() else io.BytesIO(file.read())
 
 
 def _contents(file: Any, mapped: bool) -> memoryview:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from qfx.errors import InputError
 
 _PART = ".part"
 """What the name of an unfinished file holds, behind a leading dot and the name that it will have."""
+_LONGEST = 120
+"""Characters of that name, so that the whole is no longer than names may be."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -29,21 +32,26 @@ def write_whole(path: Path, content: bytes) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """A path beside ``path``, of its suffix, to write to; it becomes ``path`` if the block ends without an error.
 
+    A file that is there keeps its permissions, and its owner where this process may give it away; a new one has those
+    that any new file gets. A link stays one, and what it leads to is replaced. Another hard link to the file keeps what
+    was there.
+
     Raises:
         InputError: The file can't be written; whatever was at ``path`` is as it was.
     """
+    require_writable(path)
     target = Path(os.path.realpath(path))  # a link stays one
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f"{_PART}{target.suffix}")
+        before = target.stat() if target.exists() else None
+        part = _new_part(target, 0o600 if before else 0o666)
     except OSError as error:
         raise _unwritable(path, error) from error
-    part = Path(name)
     try:
-        os.close(handle)
         yield part
         with part.open("r+b") as file:
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
+        if before is not None:
+            _take_over(part, before)
         part.replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -53,9 +61,27 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def _new_part(target: Path, mode: int) -> Path:
+    """A new, empty file beside ``target``, with ``mode`` as far as the umask lets it."""
+    for _ in range(100):
+        part = target.with_name(f".{target.stem[:_LONGEST]}.{secrets.token_hex(4)}{_PART}{target.suffix}")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode))
+            return part
+    raise FileExistsError(f"there is no free name beside {target}")
+
+
+def _take_over(part: Path, before: os.stat_result) -> None:
+    """Give ``part`` the owner and the permissions of the file that it replaces."""
+    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        with contextlib.suppress(OSError):
+            os.chown(part, before.st_uid, before.st_gid)
+    os.chmod(part, stat.S_IMODE(before.st_mode))
+
+
 def remove_parts(path: Path) -> None:
     """Take away what writers of ``path`` that were killed have left."""
-    for part in path.parent.glob(f".{_escaped(path.stem)}.*{_PART}{_escaped(path.suffix)}"):
+    for part in path.parent.glob(f".{_escaped(path.stem[:_LONGEST])}.*{_PART}{_escaped(path.suffix)}"):
         with contextlib.suppress(OSError):
             part.unlink()
 
@@ -77,6 +103,8 @@ def _wrong(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "it is a folder"
+        if os.path.islink(os.path.realpath(path)):
+            return "it is a link that leads to itself"
         if path.exists() and not path.is_file():
             return "it is a device or a pipe, not a file"
         if path.exists() and not os.access(path, os.W_OK):
@@ -93,12 +121,6 @@ def _wrong(path: Path) -> str | None:
 
 def _escaped(text: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

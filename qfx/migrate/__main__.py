@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qfx.migrate.files import python_files, replace
+from qfx.errors import InputError
+from qfx.file.whole import write_whole
+from qfx.migrate.files import python_files
 
 if TYPE_CHECKING:
     from qfx.migrate.rewrite import Migrated
@@ -59,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         for file in changed:
             try:
-                replace(file.path, file.after.text)
-            except OSError as error:
-                return _fail(f"{file.path}: {error}")
+                write_whole(file.path, file.after.text)
+            except InputError as error:
+                return _fail(f"{file.path}: {error.why or error.what}")
     _summarize(len(files), changed, sum(len(file.after.findings) for file in files), options.write)
     return LEFT if any(file.after.findings for file in files) else DONE
 

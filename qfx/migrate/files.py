@@ -1,10 +1,7 @@
-"""Reading the files, and replacing them whole or not at all."""
+"""Which files are read."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,25 +14,3 @@ def python_files(paths: Iterable[Path]) -> Iterator[Path]:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield file
-
-
-def replace(path: Path, text: bytes) -> None:
-    """Put ``text`` in the place of the file at ``path``, in one step; its mode stays, and so does a link to it.
-
-    Raises:
-        OSError: The file is as it was.
-    """
-    target = path.resolve()
-    mode = target.stat().st_mode
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, mode)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import torch
 
+from qfx.errors import ConversionError
 from qfx.tensor.qtensor import rebuild
 
 torch.serialization.add_safe_globals([rebuild])
@@ -19,8 +21,18 @@ def save(obj: Any, file: Any) -> None:
     Args:
         obj: What to save.
         file: A path or a writable binary file.
+
+    Raises:
+        ConversionError: ``obj`` holds what can't be pickled.
     """
-    torch.save(obj, file)
+    try:
+        torch.save(obj, file)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConversionError(
+            f"A {type(obj).__name__} can't be saved.",
+            why=f"{type(error).__name__}: {error}",
+            remedy="Save its state_dict, or define what is named at the top of a module.",
+        ) from error
 
 
 def load(file: Any, *, weights_only: bool = True) -> Any:
