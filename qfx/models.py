@@ -16,6 +16,7 @@ from qfx.frontends.shapes import learn_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
+from qfx.ir.stored import require_graph
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.emit import TOO_LONG
 from qfx.lowering.explain import ModelExplanation, explain, profile
@@ -87,6 +88,7 @@ class QuantizedModel(GraphCarrier):
                     "The shapes of this model's inputs are not known yet.",
                     remedy="Call it once, or pass example_inputs to prepare_fx.",
                 )
+            require_graph(self, self.graph)
             members = [module._buffers for module in self.modules() if module._buffers]
             tensors = _tensors_of(members)
             versions = _versions_of(tensors)
@@ -99,6 +101,7 @@ class QuantizedModel(GraphCarrier):
 
         Raises:
             ConversionError: It is that of a model at another stage.
+            QuantizationError: A scale, zero point or integer in it is none.
         """
         if stage_of(self.state_dict()) is Stage.quantized:
             require_stage(state_dict, Stage.quantized, "Load it into a model of that stage, then call qfx.convert_fx.")
@@ -140,8 +143,9 @@ class QuantizedModel(GraphCarrier):
         """Median microseconds of every step for these inputs, as records."""
         return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        require_graph(self, self.graph, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._compiled = None  # made anew from the loaded tensors
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

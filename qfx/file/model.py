@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from qfx.errors import ConversionError, InputError, QfxError
+from qfx.errors import ConversionError, InputError, QfxError, RuntimeLoadError
 from qfx.file.checks import require_sound
 from qfx.file.container import MAGIC, Section, pack, unpack
 from qfx.file.foreign import load_other
@@ -190,7 +190,7 @@ def from_memory(file: memoryview, where: str, isa: str | None = None) -> Quantiz
     try:
         return _read(sections, isa)
     except Exception as error:
-        if isinstance(error, QfxError) and not isinstance(error, InputError):
+        if isinstance(error, RuntimeLoadError):
             raise
         raise _senseless(where, error) from error
 

@@ -46,9 +46,14 @@ def quantize_weight_by(weight: Tensor, qparams: QParams) -> QuantizedWeight:
     """Quantize ``weight`` with ``qparams``.
 
     Raises:
-        ConversionError: Their dtype is not qint8.
+        ConversionError: Their dtype is not qint8, or a weight is not finite.
     """
     _require_qint8(qparams.dtype)
+    if not bool(weight.isfinite().all()):
+        raise ConversionError(
+            "A weight holds a NaN or an infinity, for which no integer stands.",
+            remedy="Repair the float model, or keep the layer float: give it the qconfig None.",
+        )
     scale = torch.tensor(qparams.scale, dtype=torch.float32)
     zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64)
     return _quantized(weight, scale, zero_point, qparams.axis, qparams.qmin, qparams.qmax)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qfx.errors import InputError
+from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
 from qfx.tensor.convert import to_codes
 from qfx.tensor.gradient import severs
@@ -28,7 +28,7 @@ def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | 
         InputError: ``input`` is not a float32 CPU tensor.
         QuantizationError: Scale, zero point or dtype is not valid.
     """
-    return quantize(input, QParams(float(scale), int(zero_point), QDType.parse(dtype)))
+    return quantize(input, QParams(number(scale, "scale"), whole(zero_point), QDType.parse(dtype)))
 
 
 def quantize_per_channel(
@@ -48,7 +48,7 @@ def quantize_per_channel(
         QuantizationError: Wrong number of scales or zero points, or one of them, the axis or the dtype is not valid.
     """
     axis = axis + input.dim() if -input.dim() <= axis < 0 else axis
-    step, zero = tuple(map(float, scales)), tuple(map(int, zero_points))
+    step, zero = tuple(number(scale, "scale") for scale in scales), tuple(map(whole, zero_points))
     return quantize(input, QParams(step, zero, QDType.parse(dtype), axis))
 
 
@@ -75,3 +75,34 @@ def check_float(input: Any) -> None:
         raise InputError(
             f"A tensor on {input.device} is to be quantized.", why="qfx runs on the CPU.", remedy="Pass it .cpu()."
         )
+
+
+def number(value: Any, what: str) -> float:
+    """A number, or the one number of a tensor.
+
+    Raises:
+        QuantizationError: It is none.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise QuantizationError(f"{_shown(value)} is no {what}.", remedy="Pass one number.") from error
+
+
+def whole(value: Any) -> int:
+    """A whole number, or the one whole number of a tensor.
+
+    Raises:
+        QuantizationError: It is none.
+    """
+    if isinstance(value, int) or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point()):
+        return int(value)
+    found = number(value, "zero point")
+    if not found.is_integer():
+        raise QuantizationError(f"Zero point {_shown(value)} is no integer.", remedy="Pass an int.")
+    return int(found)
+
+
+def _shown(value: Any) -> str:
+    single = not isinstance(value, Tensor) or value.numel() == 1
+    return repr(value) if single else f"A tensor of shape {tuple(value.shape)}"

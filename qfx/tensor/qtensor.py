@@ -236,6 +236,9 @@ def rebuild(
     return QTensor(codes, QParams(scale, zero_point, QDType.parse(dtype), axis, low, high))
 
 
+_LARGEST = torch.finfo(torch.float32).max
+
+
 def _no_gradient(asked: str) -> UnsupportedError:
     return UnsupportedError(
         f"{asked} on a QTensor: quantized values have no gradient.",
@@ -262,7 +265,8 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
     """
     scales = qparams.scale if isinstance(qparams.scale, tuple) else (qparams.scale,)
     zeros = qparams.zero_point if isinstance(qparams.zero_point, tuple) else (qparams.zero_point,)
-    rounded = torch.tensor(scales, dtype=torch.float32, device="cpu")
+    _check_form(qparams, scales, zeros)
+    rounded = torch.tensor([float(scale) for scale in scales], dtype=torch.float64, device="cpu").to(torch.float32)
     if not bool(((rounded > 0) & rounded.isfinite()).all()):
         bad = next(s for s, r in zip(scales, rounded.tolist(), strict=True) if not 0 < r < float("inf"))
         raise QuantizationError(
@@ -277,6 +281,32 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
             )
     if qparams.axis is not None:
         _check_axis(qparams, shape, len(scales), len(zeros))
+
+
+def _check_form(qparams: QParams, scales: tuple[Any, ...], zeros: tuple[Any, ...]) -> None:
+    """Raise unless scales and zero points are numbers, one of each for a tensor, and the range of integers is one."""
+    wrong = next((z for z in zeros if isinstance(z, bool) or not isinstance(z, int)), None)
+    if wrong is not None:
+        raise QuantizationError(f"Zero point {wrong!r} is no integer.", remedy="Pass an int.")
+    wrong = next((scale for scale in scales if not _is_number(scale)), None)
+    if wrong is not None:
+        raise QuantizationError(
+            f"{wrong!r} is not a scale.", why="A scale is a positive, finite float32.", remedy="Choose another scale."
+        )
+    if qparams.axis is None and (isinstance(qparams.scale, tuple) or isinstance(qparams.zero_point, tuple)):
+        raise QuantizationError(
+            f"{len(scales)} scales and {len(zeros)} zero points without a channel axis.", remedy="Give the axis."
+        )
+    kind = qparams.dtype
+    if not kind.qmin <= qparams.qmin < qparams.qmax <= kind.qmax:
+        raise QuantizationError(
+            f"Integers {qparams.qmin}..{qparams.qmax} of {kind!r}.",
+            remedy=f"Choose a range within {kind.qmin}..{kind.qmax}.",
+        )
+
+
+def _is_number(scale: Any) -> bool:
+    return isinstance(scale, (int, float)) and not isinstance(scale, bool) and not abs(scale) > _LARGEST
 
 
 def _check_axis(qparams: QParams, shape: tuple[int, ...], scales: int, zeros: int) -> None:

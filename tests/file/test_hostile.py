@@ -274,10 +274,10 @@ HOSTILE: dict[str, tuple[Callable[[Any, bytearray], Any], str]] = {
     "two outputs": (_two_outputs, "can't be a node named 'output_1' here"),
     "two nodes of one name": (_same_name, "can't be a node named"),
     "a negative scale in a record": (_recorded_scale, "contradicts itself"),
-    "a scale of NaN": (_scale(float("nan")), "scale that is not positive and finite"),
-    "an infinite scale": (_scale(float("inf")), "scale that is not positive and finite"),
-    "a scale of zero": (_scale(0.0), "scale that is not positive and finite"),
-    "a zero point out of range": (_zero_point, "zero point out of range"),
+    "a scale of NaN": (_scale(float("nan")), "which is no positive, finite float32"),
+    "an infinite scale": (_scale(float("inf")), "which is no positive, finite float32"),
+    "a scale of zero": (_scale(0.0), "which is no positive, finite float32"),
+    "a zero point out of range": (_zero_point, "256, which is not in 0..255"),
 }
 
 

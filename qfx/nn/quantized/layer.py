@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qfx.eager import run_op
 from qfx.errors import CalibrationError, ConversionError, QuantizationError
 from qfx.ir.snapshot import Snapshot
+from qfx.ir.stored import Role
 from qfx.ir.types import QDType, QParams
 from qfx.nn.intrinsic import Fused
 from qfx.nn.qat import RoundedWeight
@@ -248,9 +249,24 @@ class WeightedLayer(QuantizedLayer):
             yield "bias", self._bias
         yield from super().own_state()
 
+    def own_roles(self) -> dict[str, Role]:
+        """What the entries of :meth:`own_state` are."""
+        codes, channels = QDType.qint8, self._weight.shape[0]
+        return {
+            **super().own_roles(),
+            "weight": Role("integers", codes.qmin, codes.qmax),
+            "weight_scale": Role("scale", counts=(1, channels)),
+            "weight_zero_point": Role("zero point", codes.qmin, codes.qmax, counts=(1, channels)),
+            "bias": Role("statistics", counts=(channels,)),
+        }
+
     def load_own_state(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`own_state` gave."""
         super().load_own_state(state)
+        if state["weight_scale"].shape != state["weight_zero_point"].shape:
+            raise QuantizationError(
+                "weight_scale and weight_zero_point have different shapes.", remedy="Save the state again."
+            )
         scale: Any = state["weight_scale"].tolist()
         zero_point: Any = state["weight_zero_point"].tolist()
         per_channel = isinstance(scale, list)

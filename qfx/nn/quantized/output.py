@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import ConversionError, InputError
+from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType, QParams
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.hooks import OBSERVER
 from qfx.quantization.observer import Observer
 from qfx.quantization.whole import KeepsPrecision
 from qfx.tensor import QTensor
+from qfx.tensor.build import number, whole
 from qfx.tensor.qtensor import check_qparams
 
 Made = TypeVar("Made", bound="QuantizedModule")
@@ -40,7 +42,7 @@ class QuantizedModule(KeepsPrecision, nn.Module):
 
     def __init__(self, scale: Any = 1.0, zero_point: Any = 0) -> None:
         super().__init__()
-        self.set_qparams(QParams(float(scale), int(zero_point), QDType.quint8))
+        self.set_qparams(QParams(number(scale, "scale"), whole(zero_point), QDType.quint8))
 
     @property
     def qparams(self) -> QParams:
@@ -70,6 +72,14 @@ class QuantizedModule(KeepsPrecision, nn.Module):
         if self.quant_range != (QDType.quint8.qmin, QDType.quint8.qmax):
             yield "quant_range", torch.tensor(self.quant_range, dtype=torch.int64, device="cpu")
 
+    def own_roles(self) -> dict[str, Role]:
+        """What the entries of :meth:`own_state` are."""
+        return {
+            "scale": Role("scale", counts=(1,)),
+            "zero_point": Role("zero point", QDType.qint8.qmin, QDType.quint8.qmax, counts=(1,)),
+            "quant_range": Role("integers", QDType.qint8.qmin, QDType.quint8.qmax, counts=(2,)),
+        }
+
     def load_own_state(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`own_state` gave."""
         low, high = map(int, state.get("quant_range", (0, 255)))
@@ -95,6 +105,7 @@ class QuantizedModule(KeepsPrecision, nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        require_entries(state_dict, prefix, self.own_roles())
         wanted = {name for name, _ in self.own_state()}
         own = {n: state_dict[prefix + n] for n in wanted | self._optional_state if prefix + n in state_dict}
         rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in own or not k.startswith(prefix)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from qfx.ir.types import QDType, QParams
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
 from qfx.tensor import QTensor
-from qfx.tensor.build import quantize
+from qfx.tensor.build import number, quantize, whole
 
 
 class Quantize(QuantizedModule):
@@ -25,7 +25,7 @@ class Quantize(QuantizedModule):
 
     def __init__(self, scale: Any = 1.0, zero_point: Any = 0, dtype: Any = QDType.quint8) -> None:
         super().__init__()
-        self.set_qparams(QParams(float(scale), int(zero_point), QDType.parse(dtype)))
+        self.set_qparams(QParams(number(scale, "scale"), whole(zero_point), QDType.parse(dtype)))
 
     @classmethod
     def from_float(cls, mod: nn.Module) -> Quantize:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import QConfigError
+from qfx.ir.stored import Role, counts_of, require_entries
 from qfx.quantization.fake_quantize import formula, learning
 from qfx.quantization.fake_quantize.base import FakeQuantizeBase
 from qfx.quantization.fake_quantize.formula import OPEN, Gate
@@ -159,6 +160,11 @@ class LearnableFakeQuantize(Observed):
         return 2 * mean / math.sqrt(self.quant_max)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        counts = counts_of(self.qscheme.per_channel)
+        learned = Role("statistics", dtype=torch.float32, counts=counts)
+        low, high = self.quant_min, self.quant_max
+        whole = learned if self.zero_point.is_floating_point() else Role("zero point", low, high, counts=counts)
+        require_entries(state_dict, prefix, {"scale": learned, "zero_point": whole})
         for name in ("scale", "zero_point"):
             value = state_dict.get(prefix + name)
             held = getattr(self, name)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qfx.errors import QConfigError
+from qfx.ir.stored import Role, counts_of, require_entries
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.quantization.fake_quantize import formula, kernel, statistics
 from qfx.quantization.fake_quantize.base import FakeQuantizeBase
@@ -259,6 +260,10 @@ class FakeQuantize(Observed):
         resize_buffer(self, "zero_point", zero_point.shape).copy_(zero_point)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        counts = counts_of(self.qscheme.per_channel)
+        low, high = self.quant_min, self.quant_max
+        roles = {"scale": Role("scale", counts=counts), "zero_point": Role("zero point", low, high, counts=counts)}
+        require_entries(state_dict, prefix, roles)
         for name in ("scale", "zero_point"):
             value = state_dict.get(prefix + name)
             if isinstance(value, Tensor):

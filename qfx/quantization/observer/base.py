@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import CalibrationError, QConfigError
+from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.quantization.factory import WithArgs
 
@@ -207,7 +208,25 @@ class ObserverBase(Observer):
             return 0
         return (self.quant_min + self.quant_max + (0 if self.custom_range else 1)) // 2
 
+    def _roles(self) -> dict[str, Role]:
+        """What the buffers are."""
+        found = {}
+        for name, held in self._buffers.items():
+            if held is None:
+                continue
+            counts = (
+                counts_of(self.qscheme.per_channel) if name in ("min_val", "max_val", "scale", "zero_point") else None
+            )
+            found[name] = Role("statistics", dtype=held.dtype, counts=counts)
+            if name == "scale":
+                found[name] = Role("scale", counts=counts)
+            elif name == "zero_point":
+                found[name] = Role("zero point", self.quant_min, self.quant_max, counts=counts)
+        return found
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        require_entries(state_dict, prefix, self._roles())
+        require_range(state_dict, prefix)
         for name in self._resizable:
             value = state_dict.get(prefix + name)
             if isinstance(value, Tensor):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import CalibrationError
+from qfx.ir.stored import Role, require_entries
 from qfx.quantization.observer.base import resize_buffer
 
 
@@ -66,6 +67,8 @@ class ChannelMean(nn.Module):
         return CalibrationError(what, where=self.label, source=self.source, remedy=remedy)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        roles = {name: Role("statistics", dtype=held.dtype) for name, held in self._buffers.items() if held is not None}
+        require_entries(state_dict, prefix, roles)
         total = state_dict.get(prefix + "total")
         if isinstance(total, Tensor) and total.shape != self.total.shape:
             resize_buffer(self, "total", total.shape)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfx.ir.stored import Role, require_entries
 from qfx.quantization.observer.base import resize_buffer
 from qfx.quantization.observer.channel_mean import ChannelMean
 
@@ -106,6 +107,8 @@ class WindowMoments(ChannelMean):
         self.samples += count
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        roles = {name: Role("statistics", dtype=held.dtype) for name, held in self._buffers.items() if held is not None}
+        require_entries(state_dict, prefix, roles)
         for name in ("first", "second"):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.shape != getattr(self, name).shape:

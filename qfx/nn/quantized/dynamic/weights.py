@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qfx.errors import ConversionError, QuantizationError, UnsupportedError
 from qfx.ir.snapshot import Snapshot
+from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
@@ -150,6 +151,24 @@ class DynamicModule(KeepsPrecision, nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_programs": {}}
 
+    def _roles(self) -> dict[str, Role]:
+        """What the buffers are."""
+        found, codes = {}, QDType.qint8
+        for name, tensor in self._buffers.items():
+            if tensor is None:
+                continue
+            weight = self._buffers.get(name.removesuffix(SCALE).removesuffix(ZERO_POINT))
+            counts = (1, weight.shape[0]) if weight is not None and weight.dim() else (1,)
+            if name.endswith(SCALE):
+                found[name] = Role("scale", counts=counts)
+            elif name.endswith(ZERO_POINT):
+                found[name] = Role("zero point", codes.qmin, codes.qmax, counts=counts)
+            elif tensor.dtype is torch.int8:
+                found[name] = Role("integers", codes.qmin, codes.qmax)
+            else:
+                found[name] = Role("statistics", dtype=tensor.dtype)
+        return found
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name, own in list(self._buffers.items()):
             given = state_dict.get(prefix + name)
@@ -161,6 +180,11 @@ class DynamicModule(KeepsPrecision, nn.Module):
                     why=f"This {type(self).__name__} has dtype={self.dtype!r}.",
                     remedy="Make the module with the dtype that the state was saved with.",
                 )
+        require_entries(state_dict, prefix, self._roles())
+        for name, own in list(self._buffers.items()):
+            given = state_dict.get(prefix + name)
+            if own is None or not isinstance(given, Tensor):
+                continue
             if name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
                 with torch.inference_mode(False):
                     self._buffers[name] = own.new_empty(given.shape)
