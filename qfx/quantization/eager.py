@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import nn
 from qfx.errors import ConversionError
 from qfx.ir.types import QDType
 from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
+from qfx.quantization.custom_modules import observe, observed_classes, quantized_classes
 from qfx.quantization.fake_quantize import FakeQuantizeBase
+from qfx.quantization.foreign import require_no_outer_observers, require_plain
 from qfx.quantization.hooks import (
     OBSERVER,
     attach_observer,
@@ -40,6 +42,9 @@ from qfx.quantization.whole import guard
 def prepare(
     model: nn.Module,
     inplace: bool = False,
+    allow_list: Collection[type[nn.Module]] | None = None,
+    observer_non_leaf_module_list: Collection[type[nn.Module]] | None = None,
+    prepare_custom_config_dict: Mapping[str, Any] | None = None,
     *,
     qconfig_dict: Mapping[Any, QConfig | None] | None = None,
     mapping: ClassMapping | None = None,
@@ -53,6 +58,10 @@ def prepare(
     Args:
         model: The float model, with stubs where values enter and leave its quantized parts.
         inplace: Change ``model`` itself instead of a copy.
+        allow_list: Classes to observe, of those that the mapping has; all when left out.
+        observer_non_leaf_module_list: None: what is observed is a layer; anything else is an error.
+        prepare_custom_config_dict: ``{"float_to_observed_custom_module_class": {Float: Observed}}``: with a qconfig,
+            ``Observed.from_float(module)`` takes the place of a ``Float``, and its result is observed.
         qconfig_dict: Qconfigs by path or class.
         mapping: Classes to observe and what ``convert`` swaps them for; the default mapping when left out.
 
@@ -61,8 +70,14 @@ def prepare(
         InputError: ``inplace`` is not a bool.
     """
     require_module(model, inplace)
+    require_no_outer_observers(observer_non_leaf_module_list)
+    custom = observed_classes(prepare_custom_config_dict)
     model = model if inplace else deepcopy(model)
     propagate_qconfig_(model, qconfig_dict)
+    if custom or allow_list is not None:
+        mapping = default_static_mapping() if mapping is None else mapping
+        allowed = {kind: mapping[kind] for kind in mapping if allow_list is None or kind in allow_list}
+        mapping, model = {**allowed, **{kind: kind for kind in custom.values()}}, observe(model, custom)
     if not any(getattr(m, "qconfig", None) is not None for m in model.modules()):
         warnings.warn(
             "No module has a qconfig, so nothing will be quantized. Set model.qconfig before prepare.", stacklevel=2
@@ -127,7 +142,12 @@ def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: 
 
 
 def convert(
-    module: nn.Module, mapping: ClassMapping | None = None, inplace: bool = False, remove_qconfig: bool = True
+    module: nn.Module,
+    mapping: ClassMapping | None = None,
+    inplace: bool = False,
+    remove_qconfig: bool = True,
+    is_reference: bool = False,
+    convert_custom_config_dict: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A copy of the calibrated or trained ``module`` with int8 layers under the same paths.
 
@@ -141,6 +161,9 @@ def convert(
         inplace: Change ``module`` itself; use the result all the same, since a single layer can't be changed into
             another in place.
         remove_qconfig: Take the ``.qconfig`` attributes off.
+        is_reference: False; there are no reference modules.
+        convert_custom_config_dict: ``{"observed_to_quantized_custom_module_class": {Observed: Quantized}}``:
+            ``Quantized.from_observed(module)`` takes the place of an ``Observed``.
 
     Raises:
         ConversionError: A layer with a qconfig was never prepared, or can't be quantized as asked.
@@ -148,8 +171,12 @@ def convert(
         InputError: The model is not on the CPU.
     """
     require_module(module, inplace)
+    require_plain(is_reference, False)
+    custom = quantized_classes(convert_custom_config_dict)
     require_cpu(module)
     module = module if inplace else deepcopy(module)
+    if custom:
+        module = _converted(module, custom, "", {}, observed_only=True)
     module = _converted(module, mapping, "", {}, observed_only=True)
     guard(module)
     if remove_qconfig:

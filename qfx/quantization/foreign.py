@@ -33,6 +33,20 @@ def require_no_equalization(config: object) -> None:
         )
 
 
+def require_no_outer_observers(kinds: object) -> None:
+    """Raise if modules that are no layers are to be observed.
+
+    Raises:
+        QConfigError: They are.
+    """
+    if kinds:
+        raise QConfigError(
+            "observer_non_leaf_module_list names modules that are no layers.",
+            why="Eager mode quantizes the results of layers, and what a module returns is the result of one of them.",
+            remedy="Leave it out; to watch a value, put a qfx.quantization.RecordingObserver there as a module.",
+        )
+
+
 def require_plain(is_reference: object, keep_original_weights: object) -> None:
     """Raise unless both are False.
 
@@ -41,9 +55,9 @@ def require_plain(is_reference: object, keep_original_weights: object) -> None:
     """
     if is_reference is not False:
         raise QConfigError(
-            f"convert_fx makes no reference model: is_reference={is_reference!r}.",
-            remedy="Leave it out; graph_module() of the result is its graph of float operations between quantize and "
-            "dequantize.",
+            f"qfx makes no reference model: is_reference={is_reference!r}.",
+            remedy="Leave it out; graph_module() of what convert_fx returns is its graph of float operations between "
+            "quantize and dequantize.",
         )
     if keep_original_weights is not False:
         raise QConfigError(
