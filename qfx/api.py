@@ -26,7 +26,16 @@ from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
 from qfx.passes.insert import Recovery, insert_observers
-from qfx.passes.resolve import QConfigRules, Spelled, Spelling, parse_qconfig_dict, resolve, spellings_of
+from qfx.passes.islands import classes_of, decide_inside, find_inside
+from qfx.passes.resolve import (
+    QConfigRules,
+    Spelled,
+    Spelling,
+    parse_qconfig_dict,
+    resolve,
+    resolve_inside,
+    spellings_of,
+)
 from qfx.quantization.accepted import require_cpu
 from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
 from qfx.quantization.custom_rules import with_custom_config
@@ -401,6 +410,8 @@ def _capture(
         non_traceable_module_class=rules.non_traceable_module_class,
         inputs={*names[: len(args)], *kwargs},
         strict=strict,
+        keep_layers=any(qconfig.is_dynamic for qconfig in rules.qconfigs()),
+        keep_whole=bool(rules.qconfigs()) and all(qconfig.is_dynamic for qconfig in rules.qconfigs()),
     ).float()
 
 
@@ -453,10 +464,13 @@ def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], di
 
 def _assign_qconfigs(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled) -> None:
     """Resolve before anything is fused, so that every entry is matched against the model as the user wrote it."""
-    resolved = resolve(gm, rules, spelled)
+    inside = find_inside(gm) if any(qconfig.is_dynamic for qconfig in rules.qconfigs()) else {}
+    layers = classes_of(inside)
+    resolved = resolve(gm, rules, spelled, layers)
     for node in gm.graph.nodes:
         if node.name in resolved:
             node.meta["qconfig"], node.meta["qconfig_rule"] = resolved[node.name]
+    decide_inside(gm, inside, resolve_inside(gm, layers, rules, spelled))
 
 
 _FOREIGN = ("alias", "module_class", "example_value", "val", "tensor_meta")

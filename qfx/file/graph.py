@@ -168,6 +168,10 @@ def _is_tuple_of(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, tuple) and all(isinstance(item, types) for item in value)
 
 
+def _is_inside(value: tuple[Any, ...]) -> bool:
+    return len(value) == 3 and _is_tuple_of(str)(value[:2]) and isinstance(value[2], Decision)
+
+
 _META: dict[str, Callable[[Any], bool]] = {
     "module_path": _is(str),
     "source": _is(str, type(None)),
@@ -188,6 +192,7 @@ _META: dict[str, Callable[[Any], bool]] = {
     "rank": _is(int),
     "fused": lambda value: _is_tuple_of(tuple)(value) and all(len(v) == 2 and _is_tuple_of(str)(v) for v in value),
     "recovery": _is_tuple_of(str),
+    "inside": lambda value: _is_tuple_of(tuple)(value) and all(map(_is_inside, value)),
     "rules": lambda value: _is_tuple_of(tuple)(value) and all(len(v) == 2 and _is_tuple_of(str)(v[1]) for v in value),
     "table_of": _is_tuple_of(str),
     "extents": _is(tuple),

@@ -41,7 +41,9 @@ def builtin_base(kind: type[nn.Module]) -> type[nn.Module] | None:
     return None
 
 
-def capture_whole(module: nn.Module, inputs: Collection[str], island_reason: str | None = None) -> fx.GraphModule:
+def capture_whole(
+    module: nn.Module, inputs: Collection[str], island_reason: str | None = None, *, fixes_scalars: bool = True
+) -> fx.GraphModule:
     """A raw trace of a model that is one leaf: its inputs, one call of it, its result.
 
     ``meta[WHOLE]`` is the path of the leaf in the result; to the user its path is "".
@@ -50,18 +52,23 @@ def capture_whole(module: nn.Module, inputs: Collection[str], island_reason: str
         module: The model.
         inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph.
         island_reason: Why the model is to stay float, if it is.
+        fixes_scalars: Whether the other arguments are fixed at a default of None, a number or a string, as in a trace;
+            else those are inputs with this default, and only arguments whose default is something else are fixed.
     """
     graph = fx.Graph()
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     specialized: dict[str, Any] = {}
     for parameter in inspect.signature(module.forward).parameters.values():
-        required = parameter.default is parameter.empty
-        if not required and parameter.name not in inputs and isinstance(parameter.default, SCALARS):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        optional = parameter.default is not parameter.empty and parameter.name not in inputs
+        if optional and isinstance(parameter.default, SCALARS) == fixes_scalars:
             specialized[parameter.name] = parameter.default
             continue
         given = graph.placeholder(parameter.name, default_value=parameter.default)
-        if specialized or parameter.kind is parameter.KEYWORD_ONLY:
+        by_name = specialized or not fixes_scalars  # a decorator may look for an argument by its name
+        if parameter.kind is parameter.KEYWORD_ONLY or (by_name and parameter.kind is not parameter.POSITIONAL_ONLY):
             kwargs[parameter.name] = given
         else:
             args.append(given)

@@ -27,6 +27,8 @@ _COMPOSITE = (nn.MultiheadAttention,)
 """Classes of torch that hold layers; symbolic tracing does not enter them, export does."""
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 """Classes whose weights are looked up, not multiplied."""
+_LAYERS = (*_TABLES, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+"""Classes that are swapped as modules: torch.export would take them apart into functions of their tensors."""
 _ENTERED = ("", "None", "torch", "_operator", "math", "builtins", "qfx")
 """Packages whose functions a graph calls anyway."""
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -63,6 +65,8 @@ def capture(
     non_traceable_module_class: Collection[type[nn.Module]] = (),
     inputs: Collection[str] = (),
     strict: bool = False,
+    keep_layers: bool = False,
+    keep_whole: bool = False,
 ) -> fx.GraphModule:
     """``model`` at the Captured level; ``meta["frontend"]`` and ``meta["frontend_reason"]`` say by which and why.
 
@@ -75,6 +79,9 @@ def capture(
         frontend: One of :data:`FRONTENDS`.
         example: Positional and keyword inputs; export needs them.
         non_traceable_module_name, non_traceable_module_class, inputs, strict: As for the frontends.
+        keep_layers: Modules may be swapped later, wherever they are, so an export keeps recurrent layers and embeddings
+            as modules.
+        keep_whole: A model that ``"auto"`` can't capture is one float island, unless ``strict``.
 
     Raises:
         CaptureError: The frontend can't capture the model.
@@ -87,6 +94,7 @@ def capture(
         "non_traceable_module_class": non_traceable_module_class,
         "inputs": inputs,
         "strict": strict,
+        "keep_layers": keep_layers,
     }
     captured = _captured(model, frontend, example, options)
     _log.info("%s captured by %s: %s", type(model).__name__, captured.meta[FRONTEND], captured.meta[REASON])
@@ -106,19 +114,29 @@ def _captured(model: nn.Module, frontend: str, example: Example | None, options:
         return _with(native, model, example, options, f"the model is {kind}")
     if frontend != "auto":
         return _with(frontend, model, example, options, "asked for")
-    return _auto(model, example, options)
+    if not keep_whole or strict:
+        return _auto(model, example, options)
+    try:
+        return _auto(model, example, options)
+    except CaptureError as error:
+        why = f"no frontend can take the model apart: {error.where or ''} {error.why or error.what}".replace("  ", " ")
+        whole = symbolic.capture_island(model, error.why or error.what, inputs)
+        whole.meta.update({FRONTEND: "symbolic", REASON: why})
+        return whole
 
 
 def _with(
     frontend: str, model: nn.Module, example: Example | None, options: dict[str, Any], why: str
 ) -> fx.GraphModule:
     """Capture by one frontend; imports it first, since each takes its time."""
+    options = dict(options)
+    leaves = _LAYERS if options.pop("keep_layers") else ()
     if frontend == "symbolic":
         captured = symbolic.capture(model, **options)
     elif frontend == "export":
         from qfx.frontends import export
 
-        captured = export.capture(_program_of(model) or model, example=example, **options)
+        captured = export.capture(_program_of(model) or model, example=example, leaves=leaves, **options)
     else:
         from qfx.frontends import torchscript
 

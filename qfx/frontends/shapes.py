@@ -29,6 +29,8 @@ def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.Gr
     Raises:
         InputError: The inputs do not fit the model.
     """
+    if _is_island(graph_module.graph):
+        return graph_module
     args = bind_inputs(graph_module, example_inputs)
     seen = _run(graph_module, args)
     batch = _batch(args)
@@ -98,10 +100,18 @@ def record_shapes(
     Raises:
         InputError: The inputs do not fit the model.
     """
+    if _is_island(captured.graph):
+        return captured
     named = [n for n in captured.graph.find_nodes(op="placeholder") if not str(n.target).startswith("*")]
     for node, (shape, dtype) in _run(captured, bind_nodes(named, args, kwargs or {})).items():
         node.meta["shape"], node.meta["dtype"] = shape, dtype
     return captured
+
+
+def _is_island(graph: fx.Graph) -> bool:
+    """Whether a graph is nothing but a call of a module that nobody looks into: no pass reads its shapes."""
+    calls = [node for node in graph.nodes if node.op.startswith("call_")]
+    return len(calls) == 1 and "island_reason" in calls[0].meta and calls[0].meta.get("module_path") == ""
 
 
 def bind_inputs(graph_module: fx.GraphModule, inputs: Any) -> tuple[Any, ...]:

@@ -71,6 +71,22 @@ def capture(
     return graph_module.eval()
 
 
+def capture_island(model: nn.Module, reason: str, inputs: Collection[str] = ()) -> fx.GraphModule:
+    """``model`` as one float island of the Captured level: what no frontend can take apart, with every input it has.
+
+    Args:
+        model: Any module; a copy of it is called.
+        reason: Why it is not taken apart.
+        inputs: As in :func:`capture`.
+
+    Raises:
+        CaptureError: The model can't be copied.
+    """
+    whole = capture_whole(private_copy(model), inputs, reason, fixes_scalars=False)
+    whole.meta["training"] = model.training
+    return whole.eval()
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a trace stopped: the innermost module at fault ("" for the model itself), and where in its code."""

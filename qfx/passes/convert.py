@@ -19,6 +19,7 @@ from qfx.ops.table import Op, op_of
 from qfx.passes import weights
 from qfx.passes.dynamic import convert_layers
 from qfx.passes.insert import GROUP, INPUT_STATISTICS, WEIGHT_FAKE_QUANT, Recovery, observer_calls
+from qfx.passes.islands import swap_inside
 from qfx.passes.rounding import round_adaptively
 from qfx.quantization.observer import PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.qconfig import SMALLEST_SCALE
@@ -58,7 +59,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     for node in nodes:
         if GROUP in node.meta and "observer" not in node.meta:
             _quantize_value(run, node)
-    convert_layers(gm)
+    swap_inside(gm, convert_layers(gm))
     _remove_observers(gm)
     _return_codes(gm)
     gm.graph.eliminate_dead_code()

@@ -1,6 +1,6 @@
-"""Layers with a dynamic qconfig: what becomes of each, and recurrent ones swapped for modules that quantize by call.
+"""Layers with a dynamic qconfig: what becomes of each, and recurrent ones and embeddings swapped for modules.
 
-A recurrent layer is no op of the table: in the graph it stays a call of a module, which runs a program of its own.
+Neither is an op of the table: in the graph it stays a call of a module, which runs a program of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from qfx.frontends.leaves import builtin_base
 from qfx.ir.attributes import attribute, set_buffer
 from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
@@ -21,6 +22,8 @@ from qfx.quantization.qconfig import QConfig
 from qfx.runtime.limits import MOST_FEATURES
 
 _PER_CALL = Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
+_ROWS = Decision("dynamic", "dynamic qconfig: weights int8, looked up as float32")
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
 _LARGEST = torch.finfo(torch.float16).max
 
 
@@ -36,50 +39,90 @@ def decide_module(node: fx.Node) -> Decision | None:
     qconfig = node.meta.get("qconfig")
     if node.op != "call_module" or "island_reason" in node.meta or not isinstance(qconfig, QConfig):
         return None
-    if not qconfig.is_dynamic or node.meta.get("module_class") not in default_dynamic_mapping():
+    if not qconfig.is_dynamic or layer_class(node.meta.get("module_class")) is None:
         return None
-    widest = _most_features(node)
-    if widest > MOST_FEATURES:
-        return Decision(
-            "float", f"it has {widest} features, and a dynamic recurrent layer takes {MOST_FEATURES} at most"
-        )
-    return _decided(qconfig, "weights stored as float16, arithmetic in float32")
-
-
-def _most_features(node: fx.Node) -> int:
-    """The most columns of a weight of the module that ``node`` calls."""
     root = node.graph.owning_module
     assert root is not None
-    return max((t.shape[1] for t in root.get_submodule(path(node)).parameters() if t.dim() == 2), default=0)
+    return decide_layer(as_base(root.get_submodule(path(node))), qconfig)
 
 
-def _decided(qconfig: QConfig, of_half: str) -> Decision:
+def layer_class(cls: object) -> type[nn.Module] | None:
+    """The class of torch that has a dynamic version and whose computation modules of ``cls`` perform, or None."""
+    base = builtin_base(cls) if isinstance(cls, type) and issubclass(cls, nn.Module) else None
+    return base if base in default_dynamic_mapping() else None
+
+
+def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
+    """What a dynamic qconfig makes of a layer of torch that has a dynamic version."""
+    if getattr(layer, "max_norm", None) is not None:
+        return Decision("float", "its max_norm changes its weight at every call")
+    widest = max((t.shape[1] for t in layer.parameters() if t.dim() == 2), default=0)
+    if widest > MOST_FEATURES and _is_limited(layer, qconfig):
+        kind = "linear layer in float16" if isinstance(layer, nn.Linear) else "recurrent layer"
+        return Decision("float", f"it has {widest} features, and a dynamic {kind} takes {MOST_FEATURES} at most")
+    return _decided(qconfig, "weights stored as float16, arithmetic in float32", type(layer))
+
+
+def _is_limited(layer: nn.Module, qconfig: QConfig) -> bool:
+    """Whether kernels take a limited number of features of a layer."""
+    if isinstance(layer, nn.Linear):
+        return qconfig.weight().dtype is torch.float16
+    return not isinstance(layer, _TABLES)
+
+
+def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
+    """The dynamic version of a layer of torch, which is not changed.
+
+    Raises:
+        ConversionError: A weight that can't be quantized as the qconfig asks.
+    """
+    made: nn.Module = default_dynamic_mapping()[type(layer)].from_float(_configured(layer, qconfig))
+    return made
+
+
+def _decided(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
     dtype = qconfig.weight().dtype
     if dtype is QDType.qint8:
-        return _PER_CALL
+        return _ROWS if issubclass(cls, _TABLES) else _PER_CALL
     if dtype is torch.float16:
         return Decision("float16", f"dynamic qconfig: {of_half}")
     return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which no layer takes")
 
 
-def convert_layers(gm: fx.GraphModule) -> None:
-    """Swap recurrent layers, and round the weights of linear ones, where the decision is theirs.
+def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
+    """Swap recurrent layers and embeddings, and round the weights of linear ones, where the decision is theirs.
+
+    Returns:
+        The new layers by the id of the float one.
 
     Raises:
         ConversionError: A weight that can't be quantized as its qconfig asks.
     """
-    mapping = default_dynamic_mapping()
+    done: dict[int, nn.Module] = {}
     for node in gm.graph.nodes:
         kind, op = decision_of(node).kind, op_of(node)
         if op is None and kind in ("dynamic", "float16"):
             owner, _, name = path(node).rpartition(".")
             layers = gm.get_submodule(owner)._modules
             layer: Any = layers[name]
-            if type(layer) in mapping:  # else swapped already, for another call
-                layers[name] = mapping[type(layer)].from_float(_configured(layer, node.meta["qconfig"]))
+            if layer_class(type(layer)) is not None:  # else swapped already, for another call
+                if id(layer) not in done:
+                    done[id(layer)] = swapped(as_base(layer), node.meta["qconfig"])
+                layers[name] = done[id(layer)]
         elif op is not None and kind == "float16":
             weight: Any = arguments(op, node)[op.weights[0]]
             set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))
+    return done
+
+
+def as_base(layer: nn.Module) -> nn.Module:
+    """``layer`` as a module of the class of torch that it computes as, over the same tensors."""
+    base = layer_class(type(layer))
+    if base in (None, type(layer)):
+        return layer
+    plain = copy.copy(layer)
+    plain.__class__ = base
+    return plain
 
 
 def _configured(layer: Any, qconfig: QConfig) -> Any:

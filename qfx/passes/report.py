@@ -12,6 +12,7 @@ from torch import fx
 
 from qfx.columns import table, terminal_width
 from qfx.errors import QfxError
+from qfx.frontends.constants import join
 from qfx.inline import Inline
 from qfx.ir.attributes import read_qparams
 from qfx.ir.boundary import APART
@@ -20,14 +21,15 @@ from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.table import op_of
+from qfx.passes.islands import INSIDE
 
 
 @dataclass(frozen=True)
 class Record:
-    """One node of the quantized model.
+    """One node of the quantized model, or one layer of a float island.
 
     Attributes:
-        name: The node's name in the graph.
+        name: The node's name in the graph; for a layer of an island, that and the layer's path in it.
         op: Table op, or the opaque module or function.
         module_path: Where in the user's model (``"layer1.0.conv1"``; empty at the root).
         source: The user's source line, if known.
@@ -162,7 +164,26 @@ def build_report(gm: fx.GraphModule) -> Report:
     """The report of a QDQ graph."""
     nodes = [n for n in gm.graph.nodes if n.op.startswith("call_") and _is_reported(n)]
     facts = (str(gm.meta.get(key, "")) for key in ("frontend", "frontend_reason"))
-    return Report((_record(gm, n) for n in nodes), *facts)
+    return Report((record for n in nodes for record in (_record(gm, n), *_inside(n))), *facts)
+
+
+def _inside(node: fx.Node) -> Iterator[Record]:
+    """The layers inside of the island that ``node`` calls."""
+    home = node.meta.get("module_path") or ""
+    for below, kind, decided in node.meta.get(INSIDE, ()):
+        yield Record(
+            name=f"{node.name}.{below}",
+            op=kind,
+            module_path=join(home, below),
+            source=None,
+            decision=_shown(decided.kind),
+            reason=decided.reason,
+            qparams=None,
+        )
+
+
+def _shown(kind: str) -> str:
+    return "float" if kind in ("float", "float16") else "int8"
 
 
 def _is_reported(node: fx.Node) -> bool:
@@ -182,7 +203,7 @@ def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
         op=op.name if op else str(getattr(node.target, "__name__", node.target)),
         module_path=node.meta.get("module_path") or "",
         source=node.meta.get("source"),
-        decision="float" if decided.kind in ("float", "float16") else "int8",
+        decision=_shown(decided.kind),
         reason=reason,
         qparams=read_qparams(gm, code) if code is not None else None,
         fused=fused_names(node),

@@ -87,7 +87,9 @@ def spellings_of(graph: fx.Graph, spelled: Spelled | None = None) -> dict[str, S
     return {op.node: Spelling(op.path, op.owner, kinds[op.node], op.order) for op in ops}
 
 
-def resolve(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled | None = None) -> dict[str, Resolution]:
+def resolve(
+    gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled | None = None, layers: Mapping[str, type] | None = None
+) -> dict[str, Resolution]:
     """The qconfig of every op (``call_function`` and ``call_module`` nodes), by node name, with the rule it comes from.
 
     In increasing priority: ``""``, ``object_type``, ``module_name_regex``, ``module_name``,
@@ -97,15 +99,29 @@ def resolve(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled | None = N
     module calls itself, in graph order.
 
     Reads ``module_path``, ``alias``, ``module_class`` and ``call`` (the same for all nodes that stand for one call of
-    the user's) of ``node.meta``; changes nothing.
+    the user's) of ``node.meta``; changes nothing. Entries may also name ``layers``, which
+    :func:`resolve_inside` resolves.
 
     Raises:
         QConfigError: A name, pattern or type that matches nothing in the model; the nearest are listed.
     """
     spelled = spelled or Spelled()
     ops = _ops(gm.graph, spelled.modules)
-    _check_all_match(rules, ops, spelled)
+    _check_all_match(rules, ops + _inner_ops(ops, layers or {}, spelled.modules), spelled)
     return {op.node: _resolve(op, rules) for op in ops}
+
+
+def resolve_inside(
+    gm: fx.GraphModule, layers: Mapping[str, type], rules: QConfigRules, spelled: Spelled
+) -> dict[str, Resolution]:
+    """The qconfig of layers that opaque nodes call inside of them: by path, with the rule it comes from.
+
+    Args:
+        gm, rules, spelled: As for :func:`resolve`.
+        layers: Class of each layer by module path.
+    """
+    ops = _inner_ops(_ops(gm.graph, spelled.modules), layers, spelled.modules)
+    return {op.path: _resolve(op, rules) for op in ops}
 
 
 def _resolve(op: _Op, rules: QConfigRules) -> Resolution:
@@ -162,6 +178,18 @@ def _ops(graph: fx.Graph, modules: Mapping[str, type]) -> list[_Op]:
                 counts[owner, spelling] += 1
             ops.append(_Op(node.name, path, spelling, _classes(node, path, modules), owner, orders[call]))
     return ops
+
+
+def _inner_ops(ops: list[_Op], layers: Mapping[str, type], modules: Mapping[str, type]) -> list[_Op]:
+    """Layers inside of islands as ops; order indices go on behind those of ``ops``, in the order of ``layers``."""
+    counts = Counter((op.owner, op.spelling) for op in ops)
+    found = []
+    for path, cls in layers.items():
+        around = [modules[p] for p in _prefixes(path) if p in modules]
+        owner = _parent(path)
+        found.append(_Op(path, path, cls, tuple(dict.fromkeys([cls, *around])), owner, counts[owner, cls]))
+        counts[owner, cls] += 1
+    return found
 
 
 def _classes(node: fx.Node, path: str, modules: Mapping[str, type]) -> tuple[type, ...]:

@@ -15,6 +15,7 @@ from qfx.ir.types import QDType
 from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
 from qfx.quantization.custom_modules import observe, observed_classes, quantized_classes
 from qfx.quantization.fake_quantize import FakeQuantizeBase
+from qfx.quantization.fast_path import leave_fast_path
 from qfx.quantization.foreign import require_no_outer_observers, require_plain
 from qfx.quantization.hooks import (
     OBSERVER,
@@ -31,6 +32,7 @@ from qfx.quantization.mappings import (
     default_qat_mapping,
     default_static_mapping,
     named,
+    swapped_by_default,
 )
 from qfx.quantization.observer import Observer
 from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
@@ -264,7 +266,7 @@ def quantize_dynamic(
     Args:
         model: The float model.
         qconfig_spec: A set of classes and module paths to quantize, or a dict from those to qconfigs; every layer of
-            the mapping when left out.
+            the mapping but embeddings when left out.
         dtype: ``qfx.qint8`` (with a scale a channel) or ``torch.float16``: the weights, where ``qconfig_spec`` gives no
             qconfig.
         mapping: Classes and their dynamic versions; the default mapping when left out.
@@ -279,7 +281,7 @@ def quantize_dynamic(
     mapping = default_dynamic_mapping() if mapping is None else mapping
     default = dynamic_qconfig(dtype)
     if qconfig_spec is None:
-        qconfig_spec = dict.fromkeys(mapping, default)
+        qconfig_spec = dict.fromkeys(filter(swapped_by_default, mapping), default)
     elif not isinstance(qconfig_spec, Mapping):
         qconfig_spec = dict.fromkeys(qconfig_spec, default)
     model = model if inplace else deepcopy(model)
@@ -356,7 +358,7 @@ def _converted(
             if child is not None:
                 below = f"{path}.{name}" if path else name
                 module._modules[name] = _converted(child, mapping, below, done, observed_only=observed_only)
-        _leave_fast_path(module)
+        leave_fast_path(module)
     return made
 
 
@@ -370,12 +372,6 @@ def _warn_of_subclasses(model: nn.Module, mapping: ClassMapping) -> None:
                 f"of {base.__name__}. Add it to the mapping, or set its qconfig to None.",
                 stacklevel=3,
             )
-
-
-def _leave_fast_path(module: nn.Module) -> None:
-    """Keep torch's fused transformer kernel, which reads float weights, away from a layer that has none any more."""
-    if isinstance(module, nn.TransformerEncoderLayer) and not isinstance(module.linear1, nn.Linear):
-        module.activation_relu_or_gelu = 0
 
 
 def _target(module: nn.Module, mapping: ClassMapping | None) -> Any:

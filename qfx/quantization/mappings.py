@@ -50,8 +50,10 @@ _STATIC_ROWS = (
 
 _DYNAMIC_ROWS = tuple(
     ("torch.nn", name, _DYNAMIC, name)
-    for name in ("Linear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
+    for name in ("Linear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "Embedding", "EmbeddingBag")
 )  # fmt: skip
+_ASKED_FOR = ("Embedding", "EmbeddingBag")
+"""Dynamic rows that quantize_dynamic takes where it is told to: nothing in them is quantized by call."""
 
 
 def default_static_mapping() -> dict[type[nn.Module], Any]:
@@ -65,13 +67,18 @@ def default_qat_mapping() -> dict[type[nn.Module], Any]:
 
 
 def default_dynamic_mapping() -> dict[type[nn.Module], Any]:
-    """What ``quantize_dynamic`` swaps: linear and recurrent layers. A new dict, to be extended."""
+    """What ``quantize_dynamic`` swaps: linear and recurrent layers and embeddings. A new dict, to be extended."""
     return _resolved(_DYNAMIC_ROWS)
 
 
 def get_default_qconfig_propagation_list() -> set[type[nn.Module]]:
     """The classes of modules that a qconfig does something to: those of all three mappings. A new set."""
     return {*default_static_mapping(), *default_qat_mapping(), *default_dynamic_mapping()}
+
+
+def swapped_by_default(cls: type[nn.Module]) -> bool:
+    """Whether ``quantize_dynamic`` swaps modules of ``cls``, which its mapping has, without being told so."""
+    return cls not in [getattr(nn, name) for name in _ASKED_FOR]
 
 
 def named(module: str, name: str) -> Any:

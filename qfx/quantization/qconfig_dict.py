@@ -59,6 +59,12 @@ class QConfigRules:
             rows += [(section, *map(_full_name, key), repr(qconfig)) for key, qconfig in keys]
         return tuple(rows)
 
+    def qconfigs(self) -> tuple[QConfig, ...]:
+        """The qconfig of every entry that has one."""
+        sections: Any = (self.object_type, self.module_name_regex, self.module_name, self.module_name_object_type_order)
+        given = (self.default, *(qconfig for section in sections for _, qconfig in section))
+        return tuple(qconfig for qconfig in given if qconfig is not None)
+
 
 def parse_qconfig_dict(qconfig_dict: Mapping[str, Any]) -> QConfigRules:
     """``qconfig_dict`` checked and made immutable.

@@ -18,7 +18,7 @@ from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.export import program as exporter
 from qfx.frontends.export.graph import build
 from qfx.frontends.export.islands import Islands
-from qfx.frontends.leaves import SCALARS
+from qfx.frontends.leaves import SCALARS, builtin_class
 from qfx.frontends.mutation import mutation_hazards, watched_buffers
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
 from qfx.ir.attributes import has_attribute
@@ -41,6 +41,7 @@ def capture(
     inputs: Collection[str] = (),
     strict: bool = False,
     free: exporter.Free = "all",
+    leaves: tuple[type[nn.Module], ...] = (),
 ) -> fx.GraphModule:
     """Exports ``model`` as it computes in eval mode, with every dim in ``free`` free that the model allows to be.
 
@@ -56,6 +57,7 @@ def capture(
         strict: Raise for a part that can't be exported.
         free: Which dims of the inputs of a module are to be free. ``"batch"`` fixes the sizes of images, with which
             torch.export takes minutes where a network computes with them.
+        leaves: Classes of modules that stay modules of the graph, without being islands.
 
     Raises:
         CaptureError: The model, or with ``strict`` a part of it, can't be exported, or there are no example inputs.
@@ -69,7 +71,7 @@ def capture(
             remedy="Pass example_inputs, or calibration data whose first batch serves as such.",
         )
     root = private_copy(model)
-    reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class))
+    reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class), leaves)
     while True:
         attempt = _attempt(root, reasons, example, free)
         if isinstance(attempt, fx.GraphModule):
@@ -183,14 +185,20 @@ def _from_program(exported: Any) -> fx.GraphModule:
     return captured.eval()
 
 
-def _named(root: nn.Module, names: Collection[str], classes: tuple[type[nn.Module], ...]) -> dict[str, str | None]:
+def _named(
+    root: nn.Module,
+    names: Collection[str],
+    classes: tuple[type[nn.Module], ...],
+    leaves: tuple[type[nn.Module], ...],
+) -> dict[str, str | None]:
     """The modules that stay whole from the beginning, outermost ones only, each with the reason."""
     found: dict[str, str | None] = {}
     for path, module in root.named_modules():
         if any(path.startswith(f"{outer}.") for outer in found) or not path:
             continue
         reason = "named in non_traceable_module_name" if path in names else of_class(module, classes)
-        if reason is not None or _is_boundary(root, path, module):
+        is_leaf = bool(leaves) and builtin_class(module) in leaves
+        if reason is not None or is_leaf or _is_boundary(root, path, module):
             found[path] = reason
     return found
 

@@ -1,4 +1,4 @@
-"""Fold scalar factors of a matrix product, before or behind it, into its own factor."""
+"""Fold scalar factors of a matrix product into its own factor; make a product with a constant matrix a layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from qfx.ops.terms import Term
+from qfx.ops.terms import Folded, Term
 from qfx.patterns.pattern import Match, op, single_user, value
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.batch_norm import arguments_of
@@ -37,6 +37,31 @@ def _fold_right(match: Match) -> Term:
     return _with_factor(match.root, match["scaled"].kwargs["value"], match.root.args[0], match["scaled"].args[0])
 
 
+def _is_constant(node: fx.Node) -> bool:
+    """The value is a constant matrix of floats."""
+    return node.op == "get_attr" and len(node.meta["shape"]) == 2 and bool(node.meta["dtype"].is_floating_point)
+
+
+def _by_a_constant(match: Match) -> Term | None:
+    """A linear layer, which a dynamic qconfig quantizes; a static one quantizes both operands of the product too."""
+    qconfig, given = match.root.meta.get("qconfig"), arguments_of(match.root)
+    plain = given["activation"] is None and given.get("factor", 1.0) == 1.0
+    if not plain or not _is_constant(match["y"]) or match["x"].op == "get_attr":
+        return None
+    if qconfig is not None and not qconfig.is_dynamic:
+        return None
+    return Term("linear", (match["x"], Folded("weight", torch.t, (match["y"],))))
+
+
+class _ByConstant(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
 class _Product(nn.Module):
     def __init__(self, left: float, right: float, behind: float, *, shared: bool = False) -> None:
         super().__init__()
@@ -58,6 +83,14 @@ def _rows() -> tuple[Tensor]:
 _SCALED = op("mul_scalar", value("x"), name="scaled", where=(single_user,))
 
 RULES = (
+    Rule(
+        "product_with_constant_to_linear",
+        op("matmul", value("x"), value("y")),
+        _by_a_constant,
+        benefit=5,
+        sample=lambda: (_ByConstant(5, 3), _rows()),
+        near_miss=lambda: (_ByConstant(2, 5, 3), _rows()),
+    ),
     Rule(
         "fold_scalar_factor_behind_into_matmul",
         op("mul_scalar", op("matmul", name="matmul", where=(single_user, _is_linear))),

@@ -101,11 +101,11 @@ class RecurrentCell(DynamicModule):
 
     def get_weight(self) -> dict[str, Tensor]:
         """``weight_ih`` and ``weight_hh``: float16, or int8 with ``_scale`` and ``_zero_point`` beside them."""
-        return {name: t for name, t in self._buffers.items() if t is not None and name.startswith("weight")}
+        return {name: t for name, t in self.kept().items() if name.startswith("weight")}
 
     def get_bias(self) -> dict[str, Tensor]:
         """``bias_ih`` and ``bias_hh``, float32, if there are any."""
-        return {name: t for name, t in self._buffers.items() if t is not None and name.startswith("bias")}
+        return {name: t for name, t in self.kept().items() if name.startswith("bias")}
 
     def _names(self) -> tuple[str, ...]:
         return ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))

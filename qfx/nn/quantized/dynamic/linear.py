@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
+from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
 from qfx.runtime import Executable, ProgramBuilder
 from qfx.runtime.limits import MOST_FEATURES
@@ -57,6 +58,7 @@ class Linear(DynamicModule):
         layer: Any = mod
         made = cls(layer.in_features, layer.out_features, layer.bias is not None, dtype_of(mod))
         made.take(mod, {name: name for name in ("weight", *(("bias",) if layer.bias is not None else ()))})
+        made._transposed = bool(getattr(layer, "weight_is_transposed", False))
         return made.train(mod.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,8 +76,22 @@ class Linear(DynamicModule):
         (y,) = self.program((), self._build)(x.detach().reshape(-1, self.in_features))
         return without_gradient("Linear", y.view(*x.shape[:-1], self.out_features), x)
 
-    def weight(self) -> Tensor:
-        """The weight: a qint8 QTensor, per tensor or along axis 0, or a float16 tensor."""
+    @property
+    def weight(self) -> ServedWeight:
+        """The weight as a float layer has it: float32 values; called, what is stored, a QTensor or a float16 tensor."""
+        shape = (self.out_features, self.in_features)
+        return ServedWeight(shape[::-1] if self._transposed else shape, self._stored_weight, self._float_weight)
+
+    _transposed = False
+    """Whether the layer that this one stands for has its weight as ``[in_features, out_features]``."""
+
+    def _float_weight(self) -> Tensor:
+        stored = self._stored_weight()
+        values = stored.to(torch.float32) if stored.dtype is torch.float16 else stored.dequantize()
+        return values.t() if self._transposed else values
+
+    def _stored_weight(self) -> Tensor:
+        """A qint8 QTensor, per tensor or along axis 0, or a float16 tensor."""
         stored = self._tensor("weight")
         if stored.dtype is torch.float16:
             return stored
@@ -86,12 +102,16 @@ class Linear(DynamicModule):
             return QTensor(stored, QParams(tuple(scale), tuple(zero_point), QDType.qint8, 0))
         return QTensor(stored, QParams(scale, zero_point, QDType.qint8))
 
-    def bias(self) -> Tensor | None:
-        """The bias, float32 ``[O]``, or None."""
-        return self._buffers.get("bias")
+    @property
+    def bias(self) -> Any:
+        """The bias as a float layer has it; called, the tensor that is stored, float32 ``[O]``, or None."""
+        stored = self._buffers.get("bias")
+        if stored is None:
+            return lambda: None
+        return ServedWeight(stored.shape, lambda: stored, lambda: stored)
 
     def _weight_bias(self) -> tuple[Tensor, Tensor | None]:
-        return self.weight(), self.bias()
+        return self._stored_weight(), self._buffers.get("bias")
 
     def set_weight_bias(self, w: Tensor, b: Tensor | None) -> None:
         """Take another weight, a qint8 QTensor or a float16 tensor as the module's dtype says, and another bias.
@@ -112,14 +132,14 @@ class Linear(DynamicModule):
             raise QuantizationError(f"Weight or bias are not {wanted} and {wanted[:1]}.", remedy="Pass those shapes.")
         with torch.inference_mode(False):
             if half:
-                self._buffers["weight"] = w.detach().clone()
+                self.keep("weight", w.detach().clone())
             else:
-                self._buffers["weight"] = w.int_repr().detach().clone()
-                self._buffers["weight" + SCALE] = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
-                self._buffers["weight" + ZERO_POINT] = torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu")
+                self.keep("weight", w.int_repr().detach().clone())
+                self.keep("weight" + SCALE, torch.tensor(qparams.scale, dtype=torch.float32, device="cpu"))
+                self.keep("weight" + ZERO_POINT, torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu"))
             self._buffers.pop("bias", None)
             if b is not None:
-                self._buffers["bias"] = b.detach().to(torch.float32, copy=True)
+                self.keep("bias", b.detach().to(torch.float32, copy=True))
 
     def extra_repr(self) -> str:
         shown = f"in_features={self.in_features}, out_features={self.out_features}, dtype={self.dtype!r}"

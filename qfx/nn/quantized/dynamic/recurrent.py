@@ -124,6 +124,9 @@ class Recurrent(DynamicModule):
         made.take(mod, {name: name for name in names})
         return made.train(mod.training)
 
+    def flatten_parameters(self) -> None:
+        """Does nothing: for code that calls it on the float layer."""
+
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Results of all time steps of the last layer, and the states after the last one.
 
@@ -151,11 +154,11 @@ class Recurrent(DynamicModule):
 
     def get_weight(self) -> dict[str, Tensor]:
         """Every weight by its name: a float16 tensor, or int8 with ``_scale`` and ``_zero_point`` beside it."""
-        return {name: t for name, t in self._buffers.items() if t is not None and name.startswith("weight")}
+        return {name: t for name, t in self.kept().items() if name.startswith("weight")}
 
     def get_bias(self) -> dict[str, Tensor]:
         """Every bias by its name, float32."""
-        return {name: t for name, t in self._buffers.items() if t is not None and name.startswith("bias")}
+        return {name: t for name, t in self.kept().items() if name.startswith("bias")}
 
     def extra_repr(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]

@@ -1,4 +1,4 @@
-"""What dynamic modules have in common: weights in plain buffers, and programs made from them."""
+"""What dynamic modules have in common: weights as plain tensors, and programs made from them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def weight_dtype(dtype: Any) -> QDType | torch.dtype:
 
 
 class DynamicModule(KeepsPrecision, nn.Module):
-    """A module whose weights are int8 or float16 in plain buffers and whose programs are made on first use.
+    """A module whose weights are int8 or float16, plain tensors, and whose programs are made on first use.
 
     A weight ``w`` is int8 with ``w_scale`` float32 and ``w_zero_point`` int64 (0-d, or one a row), or float16 alone.
 
@@ -78,10 +78,26 @@ class DynamicModule(KeepsPrecision, nn.Module):
         with torch.inference_mode(False):
             for name, shape in shapes.items():
                 dtype = torch.float32 if len(shape) == 1 else weights
-                self._buffers[name] = torch.zeros(shape, dtype=dtype, device="cpu")
+                self.keep(name, torch.zeros(shape, dtype=dtype, device="cpu"))
                 if dtype is torch.int8:
-                    self._buffers[name + SCALE] = torch.ones((), dtype=torch.float32, device="cpu")
-                    self._buffers[name + ZERO_POINT] = torch.zeros((), dtype=torch.int64, device="cpu")
+                    self.keep(name + SCALE, torch.ones((), dtype=torch.float32, device="cpu"))
+                    self.keep(name + ZERO_POINT, torch.zeros((), dtype=torch.int64, device="cpu"))
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Make ``tensor`` the module's own under ``name``.
+
+        Scales are parameters that do not train: models ask the first of their parameters for its dtype and device.
+        Whatever else is a buffer.
+        """
+        if name.endswith(SCALE):
+            self._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            self._buffers[name] = tensor
+
+    def kept(self) -> dict[str, Tensor]:
+        """The module's tensors by name."""
+        own = {**self._parameters, **self._buffers}
+        return {name: tensor for name, tensor in own.items() if tensor is not None}
 
     def take(self, mod: nn.Module, names: Mapping[str, str]) -> None:
         """Quantize the float tensors ``names`` (own name: name in ``mod``) as the qconfig of ``mod`` says.
@@ -94,9 +110,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
             for own, theirs in names.items():
                 value = getattr(mod, theirs).detach().to("cpu", torch.float32, copy=True)
                 if value.dim() == 1:
-                    self._buffers[own] = value
+                    self.keep(own, value)
                 elif self.dtype is torch.float16:
-                    self._buffers[own] = _rounded_to_half(value, own)
+                    self.keep(own, _rounded_to_half(value, own))
                 else:
                     self._take_weight(own, value, weight_observer(mod))
 
@@ -108,9 +124,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 where=name,
                 remedy="Use a weight observer with ch_axis=0, or a per-tensor one.",
             )
-        self._buffers[name] = rounded.values
-        self._buffers[name + SCALE] = rounded.scale
-        self._buffers[name + ZERO_POINT] = rounded.zero_point
+        self.keep(name, rounded.values)
+        self.keep(name + SCALE, rounded.scale)
+        self.keep(name + ZERO_POINT, rounded.zero_point)
 
     def constants(self, builder: ProgramBuilder, **given: list[str]) -> dict[str, int]:
         """Step constants: each name's tensors, one below the other, with what their dtype needs."""
@@ -130,7 +146,8 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return made
 
     def _tensor(self, name: str) -> Tensor:
-        tensor = self._buffers[name]
+        tensor = self._buffers.get(name)
+        tensor = self._parameters.get(name) if tensor is None else tensor
         assert tensor is not None, name
         return tensor.detach()
 
@@ -139,7 +156,7 @@ class DynamicModule(KeepsPrecision, nn.Module):
 
     def program(self, key: Any, build: Callable[[], Executable]) -> Executable:
         """The executable of ``key``, made again where a buffer has changed."""
-        now = Snapshot.of(t for t in self._buffers.values() if t is not None)
+        now = Snapshot.of(self.kept().values())
         known = self._programs.get(key)
         if known is None or not known[0].matches(now):
             with torch.inference_mode(False):
@@ -170,9 +187,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return found
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        for name, own in list(self._buffers.items()):
+        for name, own in self.kept().items():
             given = state_dict.get(prefix + name)
-            if own is None or not isinstance(given, Tensor):
+            if not isinstance(given, Tensor):
                 continue
             if given.dtype != own.dtype and (own.dtype is torch.int8 or torch.float16 in (given.dtype, own.dtype)):
                 raise QuantizationError(
@@ -187,7 +204,7 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 continue
             if name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
                 with torch.inference_mode(False):
-                    self._buffers[name] = own.new_empty(given.shape)
+                    self.keep(name, own.detach().new_empty(given.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
