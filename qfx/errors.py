@@ -60,6 +60,17 @@ class CalibrationError(QfxError):
     """Calibration data is empty, not finite, or never reached a part of the model."""
 
 
+class UncalibratedWarning(CalibrationError, UserWarning):
+    """Eager mode converts layers whose observers saw no data, with scale 1 and zero point 0.
+
+    It is an error where warnings are.
+    """
+
+
+class StaysFloatWarning(UserWarning):
+    """Eager mode converts layers that have no quantized version to ones that compute in float between int8 values."""
+
+
 class ConversionError(QfxError):
     """A prepared model can't be converted."""
 

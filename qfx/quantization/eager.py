@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qfx.errors import ConversionError
+from qfx.errors import CalibrationError, ConversionError, StaysFloatWarning, UncalibratedWarning
 from qfx.ir.types import QDType
 from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
 from qfx.quantization.custom_modules import observe, observed_classes, quantized_classes
@@ -34,7 +34,7 @@ from qfx.quantization.mappings import (
     named,
     swapped_by_default,
 )
-from qfx.quantization.observer import Observer
+from qfx.quantization.observer import FixedQParamsObserver, Observer
 from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
@@ -167,9 +167,12 @@ def convert(
         convert_custom_config_dict: ``{"observed_to_quantized_custom_module_class": {Observed: Quantized}}``:
             ``Quantized.from_observed(module)`` takes the place of an ``Observed``.
 
+    A layer whose observer saw no data gets scale 1 and zero point 0, with an UncalibratedWarning: for a model whose
+    state is loaded next. One that has no quantized version computes in float between int8 values, with a
+    StaysFloatWarning.
+
     Raises:
         ConversionError: A layer with a qconfig was never prepared, or can't be quantized as asked.
-        CalibrationError: An observer saw no data.
         InputError: The model is not on the CPU.
     """
     require_module(module, inplace)
@@ -179,7 +182,9 @@ def convert(
     module = module if inplace else deepcopy(module)
     if custom:
         module = _converted(module, custom, "", {}, observed_only=True)
+    _give_default_qparams(module, mapping)
     module = _converted(module, mapping, "", {}, observed_only=True)
+    _warn_of_float_layers(module)
     guard(module)
     if remove_qconfig:
         for each in module.modules():
@@ -360,6 +365,51 @@ def _converted(
                 module._modules[name] = _converted(child, mapping, below, done, observed_only=observed_only)
         leave_fast_path(module)
     return made
+
+
+def _give_default_qparams(model: nn.Module, mapping: ClassMapping | None) -> None:
+    """Fix what observers that saw no data answer at scale 1 and zero point 0, and warn of them, once."""
+    unseen = []
+    for path, module in model.named_modules():
+        observer: Any = module._modules.get(OBSERVER)
+        target = _target(module, mapping)
+        is_observer = isinstance(observer, (Observer, FakeQuantizeBase))
+        if not is_observer or not _is_observed_kind(target) or not isinstance(observer.dtype, QDType):
+            continue
+        try:
+            observer.qparams()
+        except CalibrationError:
+            unseen.append(path or type(module).__name__)
+            own = getattr(observer, "quant_min", None), getattr(observer, "quant_max", None)
+            low, high = getattr(observer, "saturation", own)
+            detach_observer(module)
+            attach_observer(module, FixedQParamsObserver(1.0, 0, observer.dtype, quant_min=low, quant_max=high))
+    if unseen:
+        more = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
+        warnings.warn(
+            UncalibratedWarning(
+                f"{len(unseen)} observers saw no data: their scale is 1 and their zero point 0.",
+                where=", ".join(unseen[:8]) + more,
+                why="No calibration data ran through these modules.",
+                remedy="Load the state_dict of a converted model next, or calibrate before convert; set the qconfig of "
+                "a module that never runs to None.",
+            ),
+            stacklevel=3,
+        )
+
+
+def _warn_of_float_layers(model: nn.Module) -> None:
+    found = [(path, type(m.layer).__name__) for path, m in model.named_modules() if getattr(m, "stays_float", False)]
+    if found:
+        shown = ", ".join(f"{path or 'the model'} ({name})" for path, name in found[:8])
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        warnings.warn(
+            StaysFloatWarning(
+                f"There is no quantized version of {shown}{more}: computed in float between int8 values. "
+                "qfx.quantize_fx quantizes transposed convolutions and PReLU; a dynamic qconfig recurrent layers."
+            ),
+            stacklevel=3,
+        )
 
 
 def _warn_of_subclasses(model: nn.Module, mapping: ClassMapping) -> None:

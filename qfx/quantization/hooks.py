@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 OBSERVER = "activation_post_process"
 """The name of the child that observes a module's result."""
@@ -17,8 +18,19 @@ _SHORT = "observer"
 
 
 def observe_result(module: nn.Module, inputs: Any, result: Any) -> Any:
-    """The forward hook of an observed module: its result after its observer (fake-quantized, if that is what it is)."""
-    return getattr(module, OBSERVER)(result)
+    """The forward hook of an observed module: its result after its observer (fake-quantized, if that is what it is).
+
+    Of several results the observer sees the first one of floats.
+    """
+    observer = getattr(module, OBSERVER)
+    if isinstance(result, Tensor):
+        return observer(result)
+    leaves, spec = pytree.tree_flatten(result)
+    for index, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            leaves[index] = observer(leaf)
+            break
+    return pytree.tree_unflatten(leaves, spec)
 
 
 def attach_observer(module: nn.Module, observer: nn.Module) -> None:

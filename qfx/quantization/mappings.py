@@ -32,8 +32,14 @@ _SAME_NAME = (
     "Hardswish", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LeakyReLU", "Linear", "Mish",
     "ReLU", "ReLU6", "SELU", "SiLU", "Softplus",
 )  # fmt: skip
+_FLOAT_LAYERS = (
+    "Bilinear", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "GRU", "GRUCell", "LSTM", "LSTMCell",
+    "MultiheadAttention", "PReLU", "RNN", "RNNCell",
+)  # fmt: skip
+"""Layers of float inputs, with weights, that eager mode has no quantized version of."""
 _STATIC_ROWS = (
     *(("torch.nn", name, _QUANTIZED, name) for name in _SAME_NAME),
+    ("torch.nn.modules.linear", "NonDynamicallyQuantizableLinear", _QUANTIZED, "Linear"),
     *((_QAT, name, _QUANTIZED, name) for name in ("Conv1d", "Conv2d", "Conv3d", "Linear")),
     *((package, f"ConvBn{d}d", _QUANTIZED, f"Conv{d}d") for package in (_INTRINSIC, _INTRINSIC_QAT) for d in (1, 2, 3)),
     *(
@@ -43,6 +49,7 @@ _STATIC_ROWS = (
         for d in (1, 2, 3)
     ),
     *((package, "LinearReLU", _FUSED, "LinearReLU") for package in (_INTRINSIC, _INTRINSIC_QAT)),
+    *(("torch.nn", name, f"{_QUANTIZED}.float_layer", "FloatLayer") for name in _FLOAT_LAYERS),
     ("qfx.quantization.stubs", "QuantStub", _QUANTIZED, "Quantize"),
     ("qfx.quantization.stubs", "DeQuantStub", _QUANTIZED, "DeQuantize"),
     (_QUANTIZED, "FloatFunctional", _QUANTIZED, "QFunctional"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.nn import MaxPool2d
 
+from qfx.nn.quantized.float_layer import FloatLayer
 from qfx.nn.quantized.functional_modules import FloatFunctional, QFunctional
 from qfx.nn.quantized.layer import QuantizedLayer, WeightedLayer
 from qfx.nn.quantized.rows import (
@@ -53,6 +54,7 @@ __all__ = [
     "Conv3d",
     "DeQuantize",
     "FloatFunctional",
+    "FloatLayer",
     "GroupNorm",
     "Hardswish",
     "InstanceNorm1d",

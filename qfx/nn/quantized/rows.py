@@ -49,7 +49,8 @@ def _conv(dims: int) -> type[Any]:
 
 
 Conv1d, Conv2d, Conv3d = map(_conv, (1, 2, 3))
-Linear = weighted("Linear", nn.Linear, (nn.Linear, qat.Linear), order=LINEAR, renamed={"bias_": "bias"})
+_UNCALLED = nn.modules.linear.NonDynamicallyQuantizableLinear
+Linear = weighted("Linear", nn.Linear, (nn.Linear, _UNCALLED, qat.Linear), order=LINEAR, renamed={"bias_": "bias"})
 
 _BATCH, _NORM = "Batch norm by its running statistics.", "in float32 from the exact values, rounded once."
 BatchNorm1d = quantized_layer("BatchNorm1d", nn.BatchNorm1d, f"{_BATCH} Input ``[N, C]`` or ``[N, C, L]``.")
