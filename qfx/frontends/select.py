@@ -96,7 +96,12 @@ def capture(
         "strict": strict,
         "keep_layers": keep_layers,
     }
-    captured = _captured(model, frontend, example, options)
+    try:
+        captured = _captured(model, frontend, example, options)
+    except CaptureError as error:
+        if frontend != "auto" or not keep_whole or strict or isinstance(model, torch.jit.ScriptModule):
+            raise
+        captured = _whole(model, error, inputs)
     _log.info("%s captured by %s: %s", type(model).__name__, captured.meta[FRONTEND], captured.meta[REASON])
     return captured
 
@@ -114,15 +119,15 @@ def _captured(model: nn.Module, frontend: str, example: Example | None, options:
         return _with(native, model, example, options, f"the model is {kind}")
     if frontend != "auto":
         return _with(frontend, model, example, options, "asked for")
-    if not keep_whole or strict:
-        return _auto(model, example, options)
-    try:
-        return _auto(model, example, options)
-    except CaptureError as error:
-        why = f"no frontend can take the model apart: {error.where or ''} {error.why or error.what}".replace("  ", " ")
-        whole = symbolic.capture_island(model, error.why or error.what, inputs)
-        whole.meta.update({FRONTEND: "symbolic", REASON: why})
-        return whole
+    return _auto(model, example, options)
+
+
+def _whole(model: nn.Module, error: CaptureError, inputs: Collection[str]) -> fx.GraphModule:
+    """The model as one island, for what ``error`` says."""
+    why = f"no frontend can take the model apart: {error.where or ''} {error.why or error.what}".replace("  ", " ")
+    whole = symbolic.capture_island(model, error.why or error.what, inputs)
+    whole.meta.update({FRONTEND: "symbolic", REASON: why})
+    return whole
 
 
 def _with(

@@ -16,7 +16,7 @@ from qfx.quantization.fake_quantize import formula, kernel, statistics
 from qfx.quantization.fake_quantize.base import FakeQuantizeBase
 from qfx.quantization.fake_quantize.formula import OPEN, Gate, Rounding
 from qfx.quantization.observer import FixedQParamsObserver, MinMaxObserver, MovingAverageMinMaxObserver, Observer
-from qfx.quantization.observer.base import resize_buffer
+from qfx.quantization.observer.base import as_observable, resize_buffer
 
 
 class Observed(FakeQuantizeBase):
@@ -170,6 +170,8 @@ class FakeQuantize(Observed):
         return self._run(x, gate, self._is_on("observer_enabled"), self._is_on("fake_quant_enabled"), in_place)
 
     def _run(self, x: Tensor, gate: Gate, observing: bool, rounding: bool, in_place: bool) -> Tensor:
+        if not isinstance(x, Tensor) or x.is_nested or x.is_meta != self.scale.is_meta:
+            as_observable(self.activation_post_process, x)
         observer = statistics.known(self.activation_post_process) if observing else None
         if x.numel() == 0:
             if observer is not None and self.synchronize is not None:

@@ -10,18 +10,58 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from qfx.errors import CalibrationError, QConfigError
+from qfx.errors import CalibrationError, InputError, QConfigError
 from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.quantization.factory import WithArgs
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
+is_fake: Any = torch._subclasses.fake_tensor.is_fake
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def parse_dtype(dtype: Any) -> QDType | torch.dtype:
     """``dtype`` as a QDType, or itself when it is a float dtype that weights can be stored in."""
     return dtype if dtype in FLOAT_DTYPES else QDType.parse(dtype)
+
+
+def unobservable(x: object) -> str | None:
+    """Why no observer can say what values ``x`` has, or None: it is no dense tensor of real numbers with memory."""
+    if not isinstance(x, Tensor):
+        return f"is {type(x).__name__}, not a tensor"
+    if torch.compiler.is_compiling():
+        return None
+    if x.is_nested:
+        return "is a nested tensor"
+    if x.layout is not torch.strided:
+        return f"has the layout {x.layout}"
+    if x.is_meta or is_fake(x):
+        return "has a shape, but no data"
+    return None if x.is_floating_point() else f"holds {x.dtype}, not floating point"
+
+
+def as_observable(observer: Any, x: Tensor) -> Tensor:
+    """``x`` without its history, in a dtype that every torch operation takes.
+
+    Args:
+        observer: What observes it; its ``label`` and ``source`` say which value that is.
+        x: The value.
+
+    Raises:
+        InputError: It is no dense tensor of real numbers with memory.
+    """
+    why = unobservable(x)
+    if why is not None:
+        raise InputError(
+            f"{type(observer).__name__} met a value that {why}.",
+            where=observer.label,
+            source=observer.source,
+            why="Ranges are found from the values of dense floating-point tensors.",
+            remedy="Run dense tensors of float32 through the model (x.to_dense(), x.float(), on a device with memory), "
+            "or keep this part float with a qconfig of None.",
+        )
+    x = x.detach()
+    return x if x.dtype in (*FLOAT_DTYPES, torch.float64) else x.float()
 
 
 def resize_buffer(module: nn.Module, name: str, shape: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qfx.errors import CalibrationError
 from qfx.ir.stored import Role, require_entries
-from qfx.quantization.observer.base import resize_buffer
+from qfx.quantization.observer.base import as_observable, resize_buffer
 
 
 class ChannelMean(nn.Module):
@@ -40,8 +40,10 @@ class ChannelMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add ``x`` (float, any layout; empty is ignored) to the sums and return it."""
-        if self.enabled and x.numel() > 0:
-            self._add(channel_sums(x.detach(), self.ch_axis).to(self.total.device), x.numel())
+        if self.enabled:
+            values = as_observable(self, x)
+            if values.numel() > 0:
+                self._add(channel_sums(values, self.ch_axis).to(self.total.device), values.numel())
         return x
 
     def mean(self) -> Tensor:
@@ -83,4 +85,6 @@ def channel_sums(x: Tensor, axis: int) -> Tensor:
     axis = axis % x.dim()
     inner = [d for d in range(1, x.dim()) if d != axis]
     per_sample = x.float().sum(inner) if inner else x
+    if not bool(per_sample.isfinite().all()):  # beyond float32, though its values may not be
+        per_sample = x.double().sum(inner) if inner else x
     return per_sample.double() if axis == 0 else per_sample.double().sum(0)

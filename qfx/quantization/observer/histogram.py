@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS
+from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
 from qfx.quantization.observer.bins import bin_grid, coarsen, count
 from qfx.quantization.observer.minmax import MinMaxObserver, storage_order
 from qfx.quantization.observer.range_search import Density, best_range
@@ -64,13 +64,14 @@ class HistogramObserver(MinMaxObserver):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add ``x`` (any shape and float dtype; empty is ignored) to the histogram and return it."""
+        values = as_observable(self, x)
         old = None if self._unseen() else bin_grid(float(self.min_val), float(self.max_val), self.bins)
         super().forward(x)
-        if x.numel() > 0:
+        if values.numel() > 0:
             new = bin_grid(float(self.min_val), float(self.max_val), self.bins)
             if old is not None:
                 self.histogram.copy_(coarsen(self.histogram, old, new))
-            counts = count(storage_order(x.detach()).reshape(-1), new, self.bins)
+            counts = count(storage_order(values).reshape(-1), new, self.bins)
             self.histogram += counts.to(self.histogram.device)
         return x
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, resize_buffer
+from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, as_observable, resize_buffer
 
 
 def storage_order(x: Tensor) -> Tensor:
@@ -22,6 +22,12 @@ def storage_order(x: Tensor) -> Tensor:
         return x
     strides = x.stride()
     return x.permute(sorted(range(x.dim()), key=lambda d: -strides[d]))
+
+
+def averaged(before: Tensor, new: Tensor, c: float) -> Tensor:
+    """``before + c * (new - before)`` in float32; in float64 where the difference leaves float32."""
+    moved = before + c * (new - before)
+    return torch.where(moved.isfinite(), moved, (before.double() + c * (new.double() - before.double())).float())
 
 
 class MinMaxObserver(ObserverBase):
@@ -53,8 +59,9 @@ class MinMaxObserver(ObserverBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Update the statistics with ``x`` (any shape and float dtype; empty is ignored) and return it."""
-        if x.numel() > 0:
-            self.observe_extremes(*self._extremes(x.detach()))
+        values = as_observable(self, x)
+        if values.numel() > 0:
+            self.observe_extremes(*self._extremes(values))
         return x
 
     def observe_extremes(self, low: Tensor, high: Tensor) -> None:
@@ -119,7 +126,7 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
 
     def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         c = self.averaging_constant
-        return self.min_val + c * (low - self.min_val), self.max_val + c * (high - self.max_val)
+        return averaged(self.min_val, low, c), averaged(self.max_val, high, c)
 
 
 class PerChannelMinMaxObserver(MinMaxObserver):
@@ -203,4 +210,4 @@ class MovingAveragePerChannelMinMaxObserver(PerChannelMinMaxObserver):
     def _merged(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         super()._merged(low, high)
         c = self.averaging_constant
-        return self.min_val + c * (low - self.min_val), self.max_val + c * (high - self.max_val)
+        return averaged(self.min_val, low, c), averaged(self.max_val, high, c)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, Observer, quantized_range
+from qfx.quantization.observer.base import FLOAT32_EPS, Observer, as_observable, quantized_range
 
 
 class FixedQParamsObserver(Observer):
@@ -141,7 +141,13 @@ class RecordingObserver(_WithoutQParams):
         self.tensor_val: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep a copy of ``x`` and return it."""
+        """Keep a copy of ``x`` and return it.
+
+        Raises:
+            InputError: It is no tensor.
+        """
+        if not isinstance(x, Tensor):
+            as_observable(self, x)
         self.tensor_val.append(x.detach().clone())
         return x
 

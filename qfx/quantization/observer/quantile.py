@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS
+from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
 from qfx.quantization.observer.minmax import MinMaxObserver
 
 _STEP = 1e-5
 _UPSAMPLING = 16
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class QuantileHistogramObserver(MinMaxObserver):
@@ -53,13 +55,16 @@ class QuantileHistogramObserver(MinMaxObserver):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add ``x`` (any shape and float dtype; empty is ignored) to the histogram and return it."""
-        if x.numel() == 0:
+        values = as_observable(self, x)
+        if values.numel() == 0:
             return x
         seen = not self._unseen()
         old = float(self.min_val), float(self.max_val)
         super().forward(x)
         new = float(self.min_val), float(self.max_val)
-        counts = torch.histc(x.detach().float(), self.histogram.numel(), *new).to(self.histogram.device)
+        factor = _in_range(*new)
+        bounds = (bound * factor for bound in new)
+        counts = torch.histc(values.float() * factor, self.histogram.numel(), *bounds).to(self.histogram.device)
         self.histogram.copy_(counts + moved(self.histogram, old, new) if seen else counts)
         return x
 
@@ -74,16 +79,26 @@ class QuantileHistogramObserver(MinMaxObserver):
             raise self.never_ran()
         bits = QDType.parse(self.dtype).storage.itemsize * 8
         first, last = clipped_bins(self.histogram.cpu(), float(self.max_val) - float(self.min_val), 2**bits)
-        width = (self.max_val - self.min_val) / self.histogram.numel()
-        low, high = self.min_val + width * first, self.min_val + width * (last + 1)
+        factor = _in_range(float(self.min_val), float(self.max_val))
+        begin, end = self.min_val * factor, self.max_val * factor
+        width = (end - begin) / self.histogram.numel()
+        low, high = begin + width * first, begin + width * (last + 1)
+        if factor < 1.0:
+            low, high = low / factor, torch.minimum(high, end) / factor
         return self.affine(low.reshape(1), high.reshape(1))
+
+
+def _in_range(low: float, high: float) -> float:
+    """A power of two by which a range is multiplied, exactly, so that its width times its bins is a float32."""
+    return 2.0**-24 if high - low > _LARGEST * 2.0**-24 else 1.0
 
 
 def moved(histogram: Tensor, old: tuple[float, float], new: tuple[float, float]) -> Tensor:
     """``histogram`` over the range ``old`` redistributed over the wider range ``new``: float32 ``[bins]``."""
     if old == new:
         return histogram
-    bins = histogram.numel()
+    factor, bins = _in_range(*new), histogram.numel()
+    old, new = ((low * factor, high * factor) for low, high in (old, new))
     if old[0] == old[1]:
         return torch.histc(torch.tensor(old[0]), bins, *new).to(histogram.device) * histogram.sum()
     fine = histogram.repeat_interleave(_UPSAMPLING) / _UPSAMPLING
@@ -103,6 +118,7 @@ def clipped_bins(histogram: Tensor, span: float, steps: int) -> tuple[int, int]:
         span: Width of all bins together.
         steps: Number of even steps over the range, ``2**bits``.
     """
+    span = math.frexp(span)[0]  # errors are compared with each other: cubes of the width stay in float32
     cumulative = histogram.cumsum(0).numpy()
     total = float(histogram.sum())
     count = round(1 / _STEP) + 2

@@ -217,6 +217,12 @@ class Recurrent(DynamicModule):
 
     def _packed(self, x: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         self._check_input(x.data, (2,))
+        problem = inconsistency(x)
+        if problem is not None:
+            raise InputError(
+                f"{type(self).__name__} got a PackedSequence that is inconsistent: {problem}.",
+                remedy="Make it with torch.nn.utils.rnn.pack_padded_sequence or pack_sequence.",
+            )
         batch = int(x.batch_sizes[0]) if len(x.batch_sizes) else 0
         states = None if hx is None else self._listed(hx)
         if states is not None:
@@ -326,6 +332,26 @@ class Recurrent(DynamicModule):
                 raise InputError(
                     f"The {name} state has shape {tuple(h.shape)}.", remedy=f"Pass shape {(count, batch, size)}."
                 )
+
+
+def inconsistency(x: PackedSequence) -> str | None:
+    """What is wrong with the fields of a packed sequence, or None."""
+    sizes = x.batch_sizes
+    if not isinstance(sizes, Tensor) or sizes.dim() != 1 or sizes.dtype is not torch.int64 or not sizes.is_cpu:
+        return "batch_sizes is no int64 tensor of one dimension on the CPU"
+    if len(sizes) and (int(sizes.min()) < 1 or bool((sizes[1:] > sizes[:-1]).any())):
+        return "batch_sizes is not positive and falling"
+    if int(sizes.sum()) != len(x.data):
+        return f"its data has {len(x.data)} rows, and batch_sizes counts {int(sizes.sum())}"
+    batch = int(sizes[0]) if len(sizes) else 0
+    orders = {"sorted_indices": x.sorted_indices, "unsorted_indices": x.unsorted_indices}
+    for name, order in orders.items():
+        if order is not None and not (isinstance(order, Tensor) and sorted(order.tolist()) == list(range(batch))):
+            return f"{name} is no order of its {batch} sequences"
+    there, back = orders.values()
+    if (there is None) != (back is None) or (there is not None and there[back].tolist() != list(range(batch))):
+        return "unsorted_indices does not undo sorted_indices"
+    return None
 
 
 class LSTM(Recurrent):

@@ -335,3 +335,39 @@ def test_an_empty_batch_has_empty_results(setting: str, batch_first: bool) -> No
     got, after = quantized(mod)(x)
     assert got.shape == want.shape
     assert [h.shape for h in listed(after)] == [h.shape for h in listed(states)]
+
+
+def _packed(lengths: list[int]) -> PackedSequence:
+    x = torch.randn(max(lengths), len(lengths), 5)
+    return pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+
+
+def _inconsistent() -> dict[str, PackedSequence]:
+    good = _packed([2, 4, 3])
+    data, sizes, order, back = good
+    return {
+        "too few rows": PackedSequence(data[:-1], sizes, order, back),
+        "too many rows": PackedSequence(torch.cat([data, data]), sizes, order, back),
+        "rising": PackedSequence(data, sizes.flip(0), order, back),
+        "zero": PackedSequence(data, torch.cat([sizes, torch.zeros(1, dtype=torch.int64)]), order, back),
+        "negative": PackedSequence(data, torch.tensor([12, -3]), None, None),
+        "floats": PackedSequence(data, sizes.float(), order, back),
+        "a matrix": PackedSequence(data, sizes.reshape(1, -1), order, back),
+        "not an order": PackedSequence(data, sizes, torch.tensor([0, 0, 1]), back),
+        "out of range": PackedSequence(data, sizes, order, torch.tensor([0, 1, 3])),
+        "too short an order": PackedSequence(data, sizes, order[:2], back[:2]),
+        "not undone": PackedSequence(data, sizes, torch.tensor([1, 2, 0]), torch.tensor([1, 2, 0])),
+        "one order": PackedSequence(data, sizes, None, torch.tensor([1, 2, 0])),
+        "nothing": PackedSequence(data[:0], sizes[:0], None, None),
+        "another width": PackedSequence(data[:, :3], sizes, order, back),
+    }
+
+
+@pytest.mark.parametrize("kind", _inconsistent())
+@pytest.mark.parametrize("cls", [dynamic.LSTM, dynamic.GRU, dynamic.RNN])
+def test_an_inconsistent_packed_sequence_is_refused(cls: type[nn.Module], kind: str) -> None:
+    layer = cls(5, 4, bidirectional=True)
+    with pytest.raises(InputError) as caught:
+        layer(_inconsistent()[kind])
+    assert caught.value.remedy
+    layer(_packed([2, 4, 3]))
