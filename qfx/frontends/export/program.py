@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal, TypeAlias, TypeGuard
 
 import torch
@@ -71,7 +73,7 @@ def export(
     dims = None
     if free != "none":
         dims = dict(zip(names, pytree.tree_map(_DIMS[free], [*args, *kwargs.values()]), strict=True))
-    with _quiet(), torch.no_grad():
+    with _quiet(), _hint_from_the_caller_alone(), torch.no_grad():
         return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dims, strict=strict)
 
 
@@ -195,9 +197,36 @@ def _quiet() -> Iterator[None]:
     """While active, the exporter's notes to its own developers are not shown."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
+    # A failed export prints the graph so far to stderr, with no switch for it.
+    with warnings.catch_warnings(), replaced(_exporter(), "print", lambda *args, **kwargs: None):
+        try:
             warnings.simplefilter("ignore")
             yield
+        finally:
+            logging.disable(before)
+
+
+def _exporter() -> ModuleType:
+    """The module of torch that exports; it is imported when it is needed."""
+    return importlib.import_module("torch.export._trace")
+
+
+@contextmanager
+def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """While active, ``name`` in the code of ``module`` means ``value``."""
+    scope, missing = vars(module), object()
+    before = scope.get(name, missing)
+    scope[name] = value
+    try:
+        yield
     finally:
-        logging.disable(before)
+        if before is missing:
+            del scope[name]
+        else:
+            scope[name] = before
+
+
+def _hint_from_the_caller_alone() -> AbstractContextManager[None]:
+    """While active, torch's transformers do not look into a mask for whether it is causal: only speed depends on it."""
+    hint = lambda mask, is_causal=None, size=None: is_causal is True  # noqa: E731
+    return replaced(nn.modules.transformer, "_detect_is_causal_mask", hint)
