@@ -20,6 +20,7 @@ from qfx.frontends.leaves import WHOLE
 from qfx.frontends.select import as_module, capture, example_inputs_of
 from qfx.frontends.shapes import learn_shapes, propagate_shapes, record_shapes
 from qfx.inputs import as_float32, describe, example
+from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import DERIVATION, TRAINABLE
 from qfx.ir.module import bind_placeholders
 from qfx.models import PreparedModel, QuantizedModel
@@ -41,7 +42,7 @@ from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig
 from qfx.quantization.custom_rules import with_custom_config
 from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
 from qfx.training.form import BATCH_NORMS
-from qfx.training.model import TrainableModel, trainable_batch_norms
+from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
 
 
 def quantize_fx(
@@ -262,11 +263,13 @@ def _observed(
     training = recovery is None
     captured.meta[TRAINABLE] = training
     gm = _normal(model, captured, example_inputs)
+    origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
+    if training:
+        restore_computed(gm, origin, captured.meta.get(COMPUTED, {}))
     spelled = _spelled(model, captured.graph)
     _assign_qconfigs(gm, rules, spelled)
     named = spellings_of(gm.graph, spelled)
     gm = pipeline.run(pipeline.FUSE, gm)
-    origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
     gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
 
     def insert(gm: fx.GraphModule) -> fx.GraphModule:

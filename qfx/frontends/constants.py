@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ class Constants:
     Args:
         root: The module whose tensors the graph uses.
         graph: The graph under construction; nodes are appended to it.
+        computed: Derivations of tensors that the model computes at each call, by path.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph) -> None:
-        self.root, self.graph = root, graph
+    def __init__(self, root: nn.Module, graph: fx.Graph, computed: Mapping[str, Derivation] | None = None) -> None:
+        self.root, self.graph, self.computed = root, graph, computed or {}
         self.tensors: dict[str, Tensor] = {}
         self._keys: dict[str, Hashable] = {}
         self._nodes: dict[str, fx.Node] = {}
@@ -38,7 +39,7 @@ class Constants:
         value: Any = self.root
         for atom in path.split("."):
             value = getattr(value, atom)
-        return self.add(path, value, ("raw", id(value)), Source(path)) if isinstance(value, Tensor) else value
+        return self.add(path, value, ("raw", id(value)), self._own(path)) if isinstance(value, Tensor) else value
 
     def add(self, path: str, tensor: Tensor, key: Hashable, derivation: Derivation) -> fx.Node:
         """The node for ``tensor`` at ``path``, or beside it when ``path`` holds something else (another ``key``)."""
@@ -91,7 +92,11 @@ class Constants:
         return type(value), repr(value)
 
     def _derivation(self, operand: Any, owner: str) -> Any:
-        return Source(join(owner, operand.name)) if isinstance(operand, Attr) else derivation_of(operand)
+        return self._own(join(owner, operand.name)) if isinstance(operand, Attr) else derivation_of(operand)
+
+    def _own(self, path: str) -> Derivation:
+        """The derivation of a tensor of the root."""
+        return self.computed.get(path, Source(path))
 
     def _operand(self, operand: Any, owner: str) -> tuple[str | None, Any]:
         if isinstance(operand, Attr):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import fx, nn
-from torch.nn.utils import parametrize
 
 SCALARS = (type(None), bool, int, float, str)
 """Types of arguments' defaults that a trace fixes."""
@@ -102,25 +101,3 @@ def run_leaf(module: nn.Module, call: Callable[..., Any], args: tuple[Any, ...],
         changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
         result = result if changed is None else changed
     return result
-
-
-def bake_weights(model: nn.Module) -> None:
-    """Replaces weights that are recomputed at each call (parametrizations, weight norm) by their present values."""
-    for module in model.modules():
-        if parametrize.is_parametrized(module):
-            _bake_parametrizations(module)
-        for key, hook in list(module._forward_pre_hooks.items()):
-            remove = getattr(hook, "remove", None)
-            if type(hook).__module__ in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm") and remove:
-                remove(module)
-                del module._forward_pre_hooks[key]
-
-
-def _bake_parametrizations(module: nn.Module) -> None:
-    """Not torch's ``remove_parametrizations``: that changes the class, which the copy shares with the user's module."""
-    names = list(module.parametrizations)  # type: ignore[arg-type]
-    values = {name: getattr(module, name).detach().clone() for name in names}
-    del module._modules["parametrizations"]
-    module.__class__ = type(module).__bases__[0]
-    for name, value in values.items():
-        module.register_parameter(name, nn.Parameter(value))

@@ -13,6 +13,7 @@ from qfx.frontends.constants import Constants, join, parent
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.mutation import changes_operand, storages
 from qfx.ir import boundary
+from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias, finite
@@ -65,7 +66,7 @@ def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphMo
         {str(node.target): writer.modules[str(node.target)] for node in writer.graph.nodes if node.op == "call_module"}
     )
     normal = fx.GraphModule(attributes, writer.graph, type(captured).__name__)
-    normal.meta.update(captured.meta)
+    normal.meta.update({key: value for key, value in captured.meta.items() if key != COMPUTED})
     return normal.eval()
 
 
@@ -104,7 +105,9 @@ class _Writer:
         self.trainable = bool(captured.meta.get(TRAINABLE, False))
         self.modules: dict[str, nn.Module] = dict(captured.named_modules())
         self.home = str(captured.meta.get(WHOLE, ""))
-        self.constants = Constants(captured.get_submodule(self.home), self.graph)
+        computed = captured.meta.get(COMPUTED, {}) if self.trainable else {}
+        derivations = {path: weight.derivation for path, weight in computed.items()}
+        self.constants = Constants(captured.get_submodule(self.home), self.graph, derivations)
         self.storages = storages(captured.graph, self.modules)
         self.env: dict[fx.Node, Any] = {}
         self._dims: dict[Any, fx.Node] = {}

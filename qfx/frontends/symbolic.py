@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import copy
 import dis
 import operator
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
-from qfx.frontends.leaves import SCALARS, bake_weights, builtin_class, capture_whole, run_leaf
+from qfx.frontends.leaves import SCALARS, builtin_class, capture_whole, run_leaf
 from qfx.frontends.mutation import mutation_hazards, watched_buffers
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.source import error_source, user_source
+from qfx.ir.computed import COMPUTED, ComputedWeight, bake_weights, copied
 
 _FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
 """Functions that make a tensor from sizes alone, which torch does not dispatch on traced values."""
@@ -51,10 +51,11 @@ def capture(
     Raises:
         CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
     """
-    root = private_copy(model)
+    computed: dict[str, ComputedWeight] = {}
+    root = private_copy(model, computed)
     if builtin_class(root) is not None:
         whole = capture_whole(root, inputs, of_class(root, tuple(non_traceable_module_class)))
-        whole.meta["training"] = model.training
+        whole.meta.update({"training": model.training, COMPUTED: computed})
         return whole.eval()
     islands: dict[str, str] = {}
     while True:
@@ -68,6 +69,7 @@ def capture(
     graph_module = fx.GraphModule(root, tracer.graph, type(model).__name__)
     graph_module.meta["training"] = model.training
     graph_module.meta["specialized"] = dict(tracer.specialized)
+    graph_module.meta[COMPUTED] = computed
     return graph_module.eval()
 
 
@@ -276,8 +278,12 @@ def _is_shape(node: fx.Node) -> bool:
     return owner in ("_operator", "math") and all(_is_shape(operand) for operand in node.all_input_nodes)
 
 
-def private_copy(model: nn.Module) -> nn.Module:
+def private_copy(model: nn.Module, computed: dict[str, ComputedWeight] | None = None) -> nn.Module:
     """A copy of ``model`` in eval mode, whose weights are plain tensors.
+
+    Args:
+        model: Any module.
+        computed: Takes the weights that the model computes at each call, by path.
 
     Raises:
         CaptureError: It is no module, or can't be copied.
@@ -285,9 +291,10 @@ def private_copy(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise CaptureError(f"{type(model).__name__} is not an nn.Module.", remedy="Wrap the function in an nn.Module.")
     try:
-        cached = [value for module in model.modules() for value in vars(module).values() if _has_graph(value)]
-        root = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in cached}).eval()
-        bake_weights(root)
+        root = copied(model).eval()
+        found = bake_weights(root)
+        if computed is not None:
+            computed.update(found)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} can't be copied.",
@@ -295,11 +302,6 @@ def private_copy(model: nn.Module) -> nn.Module:
             remedy="Make copy.deepcopy(model) work: keep no locks or open files on the module.",
         ) from error
     return root
-
-
-def _has_graph(value: object) -> TypeGuard[torch.Tensor]:
-    """Whether ``value`` is a tensor that autograd computed, which ``copy.deepcopy`` refuses."""
-    return isinstance(value, torch.Tensor) and not value.is_leaf
 
 
 def capture_error(root: nn.Module, failure: Failure, done: str = "traced") -> CaptureError:

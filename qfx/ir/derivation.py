@@ -34,13 +34,26 @@ class Derived:
     Attributes:
         compute: Differentiable function of the operands.
         operands: Derivations of tensors, and plain values.
+        training: The same in training mode, where that does more.
     """
 
     compute: Callable[..., Any]
     operands: tuple[Any, ...]
+    training: Callable[..., Any] | None = None
 
 
-Derivation = Source | Derived
+@dataclass(frozen=True)
+class Computed:
+    """A tensor that a module of the model computes when it is called without arguments, such as a parametrization.
+
+    Attributes:
+        path: The module's dotted path.
+    """
+
+    path: str
+
+
+Derivation = Source | Derived | Computed
 
 
 @dataclass(frozen=True)
@@ -88,12 +101,22 @@ def sources(derivation: Any) -> Iterator[Source]:
             yield from sources(operand)
 
 
+def modules(derivation: Any) -> Iterator[str]:
+    """Paths of the modules that compute tensors that a derivation reads."""
+    if isinstance(derivation, Computed):
+        yield derivation.path
+    elif isinstance(derivation, Derived):
+        for operand in derivation.operands:
+            yield from modules(operand)
+
+
 def evaluate(derivation: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The value of a derivation, given the model's tensors by path; a plain value as it is.
+    """The value of a derivation, given the model's tensors and those that its modules compute, by path; a plain value
+    as it is.
 
     Tensors are detached, as for folding a constant.
     """
-    if isinstance(derivation, Source):
+    if isinstance(derivation, (Source, Computed)):
         return tensors[derivation.path].detach()
     if not isinstance(derivation, Derived):
         return derivation

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from qfx.errors import ConversionError
+from qfx.ir.computed import kind_of, weight_hooks
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -19,7 +21,10 @@ def settings(layer: nn.Module) -> dict[str, Any]:
 
 
 def recast(layer: nn.Module, cls: type[Made]) -> Made:
-    """A module of class ``cls`` with the settings, mode, parameters and buffers of ``layer``, these not copied."""
+    """A module of class ``cls`` with the settings, mode, parameters and buffers of ``layer``, these not copied.
+
+    Weights that ``layer`` computes at each call (parametrizations, weight norm) stay computed.
+    """
     made = cls.__new__(cls)
     nn.Module.__init__(made)
     made.__dict__.update(settings(layer), training=layer.training)
@@ -27,7 +32,23 @@ def recast(layer: nn.Module, cls: type[Made]) -> Made:
         made.register_parameter(name, parameter)
     for name, buffer in layer._buffers.items():
         made.register_buffer(name, buffer)
+    for _, hook in weight_hooks(layer):
+        made.register_forward_pre_hook(hook)
+    if parametrize.is_parametrized(layer):
+        _parametrize_alike(layer, made)
     return made
+
+
+def _parametrize_alike(layer: nn.Module, made: nn.Module) -> None:
+    """Let ``made`` compute the tensors that ``layer`` computes, from the same ones.
+
+    Not by torch's ``transfer_parametrizations_and_params``, which copies them.
+    """
+    lists: Any = layer.parametrizations
+    made.add_module("parametrizations", lists)
+    parametrize._inject_new_class(made)
+    for name in lists:
+        parametrize._inject_property(made, name)
 
 
 def require_kind(cls: type, given: object, accepted: tuple[type[nn.Module], ...]) -> None:
@@ -36,9 +57,10 @@ def require_kind(cls: type, given: object, accepted: tuple[type[nn.Module], ...]
     Raises:
         ConversionError: It is of another class.
     """
-    own = type(given).__module__.startswith(("qfx.", "torch."))
-    if type(given) not in accepted and (own or not isinstance(given, accepted)):
-        names = ", ".join(f"{kind.__module__.partition('.modules')[0]}.{kind.__name__}" for kind in accepted)
+    kind = kind_of(given) if isinstance(given, nn.Module) else type(given)
+    own = kind.__module__.startswith(("qfx.", "torch."))
+    if kind not in accepted and (own or not isinstance(given, accepted)):
+        names = ", ".join(f"{c.__module__.partition('.modules')[0]}.{c.__name__}" for c in accepted)
         raise ConversionError(
-            f"{cls.__name__}.from_float does not take a {type(given).__name__}.", remedy=f"Pass one of {names}."
+            f"{cls.__name__}.from_float does not take a {kind.__name__}.", remedy=f"Pass one of {names}."
         )

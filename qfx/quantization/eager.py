@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from qfx.errors import CalibrationError, ConversionError, StaysFloatWarning, UncalibratedWarning
+from qfx.ir.computed import baked, copied, kind_of
 from qfx.ir.types import QDType
 from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
 from qfx.quantization.custom_modules import observe, observed_classes, quantized_classes
@@ -74,7 +75,7 @@ def prepare(
     require_module(model, inplace)
     require_no_outer_observers(observer_non_leaf_module_list)
     custom = observed_classes(prepare_custom_config_dict)
-    model = model if inplace else deepcopy(model)
+    model = model if inplace else copied(model)
     propagate_qconfig_(model, qconfig_dict)
     if custom or allow_list is not None:
         mapping = default_static_mapping() if mapping is None else mapping
@@ -101,7 +102,7 @@ def add_observer_(module: nn.Module, mapping: ClassMapping | None = None) -> Non
     mapping = default_static_mapping() if mapping is None else mapping
     for path, leaf in _leaves(module, mapping):
         qconfig = checked_qconfig(path, getattr(leaf, "qconfig", None))
-        if qconfig is None or qconfig.is_dynamic or not _is_observed_kind(mapping.get(type(leaf))):
+        if qconfig is None or qconfig.is_dynamic or not _is_observed_kind(mapping.get(kind_of(leaf))):
             continue
         present = getattr(leaf, OBSERVER, None)
         if isinstance(present, (Observer, FakeQuantizeBase)):
@@ -135,7 +136,7 @@ def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: 
             why="In training, batch norms update their statistics and are fused without being folded.",
             remedy="Call model.train() before fuse_modules and prepare_qat.",
         )
-    model = model if inplace else deepcopy(model)
+    model = model if inplace else copied(model)
     propagate_qconfig_(model)
     mapping = default_qat_mapping() if mapping is None else mapping
     model = _converted(model, mapping, "", {}, observed_only=False)
@@ -179,7 +180,7 @@ def convert(
     require_plain(is_reference, False)
     custom = quantized_classes(convert_custom_config_dict)
     require_cpu(module)
-    module = module if inplace else deepcopy(module)
+    module = module if inplace else copied(module)
     if custom:
         module = _converted(module, custom, "", {}, observed_only=True)
     _give_default_qparams(module, mapping)
@@ -207,7 +208,8 @@ def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Modul
     target = _target(mod, mapping)
     if target is None or not _is_observed_enough(mod, target):
         return mod
-    made: nn.Module = target.from_float(mod)
+    keeps = getattr(target, "computes_weights", False)
+    made: nn.Module = target.from_float(mod if keeps else baked(mod))
     if made is not mod:
         copy_hooks(mod, made)
     return made
@@ -253,7 +255,7 @@ def quantize_qat(
         QfxError: As of :func:`prepare_qat` and :func:`convert`.
     """
     require_module(model, inplace)
-    model = model if inplace else deepcopy(model)
+    model = model if inplace else copied(model)
     prepared = prepare_qat(model.train(), inplace=True)
     run_fn(prepared, *run_args)
     return convert(prepared.eval(), inplace=True)
@@ -289,7 +291,7 @@ def quantize_dynamic(
         qconfig_spec = dict.fromkeys(filter(swapped_by_default, mapping), default)
     elif not isinstance(qconfig_spec, Mapping):
         qconfig_spec = dict.fromkeys(qconfig_spec, default)
-    model = model if inplace else deepcopy(model)
+    model = model if inplace else copied(model)
     propagate_qconfig_(model, qconfig_spec)
     return convert(model, mapping, inplace=True)
 
@@ -298,7 +300,7 @@ def add_quant_dequant(module: nn.Module) -> nn.Module:
     """``module`` with every leaf that has a qconfig in a QuantWrapper; ``module`` itself is wrapped if it is one."""
     if isinstance(module, (QuantStub, DeQuantStub, QuantWrapper)) or hasattr(module, OBSERVER):
         return module
-    if not module._modules or type(module) in _fused_kinds():
+    if not module._modules or parametrize.is_parametrized(module) or type(module) in _fused_kinds():
         return QuantWrapper(module) if getattr(module, "qconfig", None) is not None else module
     for name, child in list(module.named_children()):
         module._modules[name] = add_quant_dequant(child)
@@ -332,7 +334,7 @@ def default_eval_fn(model: nn.Module, calib_data: Iterable[Any]) -> None:
 
 def _leaves(module: nn.Module, mapping: ClassMapping, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     """What is observed as a whole: modules of the mapping's classes, and modules without children."""
-    if type(module) in mapping or not module._modules:
+    if kind_of(module) in mapping or not module._modules:
         yield path, module
         return
     for name, child in module.named_children():
@@ -353,7 +355,7 @@ def _converted(
                 where=path or None,
                 remedy="Call prepare(model) and run calibration data before convert, or set its qconfig to None.",
             )
-        done[id(module)] = made = swap_module(module, {type(module): target})
+        done[id(module)] = made = swap_module(module, {kind_of(module): target})
         if made is not module:  # which may go on as a part of the new one
             detach_observer(module)
             take_pre_hooks(module)
@@ -414,7 +416,7 @@ def _warn_of_float_layers(model: nn.Module) -> None:
 
 def _warn_of_subclasses(model: nn.Module, mapping: ClassMapping) -> None:
     for path, leaf in _leaves(model, mapping):
-        cls = type(leaf)
+        cls = kind_of(leaf)
         base = next((base for base in cls.__mro__ if base in mapping), None)
         if base not in (None, cls) and not cls.__module__.startswith("torch.") and getattr(leaf, "qconfig", None):
             warnings.warn(
@@ -430,7 +432,7 @@ def _target(module: nn.Module, mapping: ClassMapping | None) -> Any:
         return None
     if mapping is None:
         mapping = default_dynamic_mapping() if qconfig.is_dynamic else default_static_mapping()
-    return mapping.get(type(module))
+    return mapping.get(kind_of(module))
 
 
 def _is_observed_kind(target: Any) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qfx.errors import ConversionError
+from qfx.ir.computed import baked
 from qfx.ops.aliases_compute import batch_norm
 from qfx.ops.terms import Attr
 from qfx.patterns.rules.batch_norm import scale_bias, scale_weight
@@ -43,7 +44,7 @@ def fold_batch_norm(layer: nn.Module, norm: nn.Module) -> nn.Module:
     Raises:
         ConversionError: The channel counts differ, or ``norm`` keeps no running statistics.
     """
-    folded: Any = deepcopy(layer)
+    folded: Any = deepcopy(baked(layer))
     scale, shift = affine_of(norm)
     if scale.shape[0] != folded.weight.shape[0]:
         raise ConversionError(

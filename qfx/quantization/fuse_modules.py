@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any, TypeAlias
 
 from torch import nn
 
 from qfx.errors import ConversionError
+from qfx.ir.computed import copied, kind_of
 from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
 from qfx.quantization.hooks import all_or_nothing, take_hooks, take_pre_hooks
 from qfx.quantization.mappings import named
@@ -76,7 +76,7 @@ def _fuse(
 ) -> nn.Module:
     """``fuse_modules`` for training or not; by the layers' own mode where ``is_qat`` does not say."""
     custom = dict(fuse_custom_config_dict or {}).get("additional_fuser_method_mapping", {})
-    model = model if inplace else deepcopy(model)
+    model = model if inplace else copied(model)
     with all_or_nothing(list(model.modules())):
         for names in _lists(modules_to_fuse):
             found = [_find(model, name) for name in names]
@@ -118,7 +118,7 @@ def _fused(
 
 
 def _fuse_known(modules: list[nn.Module], is_qat: bool, additional: FuserMethods, where: str | None) -> list[nn.Module]:
-    kinds = tuple(map(type, modules))
+    kinds = tuple(map(kind_of, modules))
     if len({m.training for m in modules}) > 1:
         raise ConversionError(
             f"{_shown(kinds)} are not all in the same mode.",

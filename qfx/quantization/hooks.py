@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from qfx.ir.computed import weight_hooks
+
 OBSERVER = "activation_post_process"
 """The name of the child that observes a module's result."""
 
@@ -82,9 +84,13 @@ def copy_hooks(module: nn.Module, other: nn.Module) -> None:
 
 
 def take_pre_hooks(module: nn.Module) -> Callable[[nn.Module], None]:
-    """Take the forward pre-hooks off ``module``; the result puts them on another."""
+    """Take the forward pre-hooks off ``module``, those that compute its weight not among them; the result puts them on
+    another.
+    """
     give = _pre_hooks(module)
-    module._forward_pre_hooks.clear()
+    computing = dict(weight_hooks(module))
+    for key in [key for key in module._forward_pre_hooks if key not in computing]:
+        del module._forward_pre_hooks[key]
     return give
 
 
@@ -98,7 +104,12 @@ def take_hooks(module: nn.Module) -> Callable[[nn.Module], None]:
 
 
 def _pre_hooks(module: nn.Module) -> Callable[[nn.Module], None]:
-    found = [(hook, key in module._forward_pre_hooks_with_kwargs) for key, hook in module._forward_pre_hooks.items()]
+    computing = dict(weight_hooks(module))
+    found = [
+        (hook, key in module._forward_pre_hooks_with_kwargs)
+        for key, hook in module._forward_pre_hooks.items()
+        if key not in computing
+    ]
 
     def give(other: nn.Module) -> None:
         for hook, with_kwargs in found:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from qfx.errors import QConfigError
+from qfx.ir.computed import kind_of
 from qfx.quantization.qconfig import QConfig
 
 _SECTIONS = ("object_type", "module_name")
@@ -62,7 +63,7 @@ def checked_qconfig(where: str, qconfig: Any) -> QConfig | None:
 
 
 def _propagate(module: Any, path: str, entries: Mapping[Any, QConfig | None], parent: QConfig | None) -> None:
-    qconfig = entries.get(type(module), parent)
+    qconfig = entries.get(kind_of(module), parent)
     qconfig = entries.get(path, qconfig)
     if "qconfig" in vars(module):
         qconfig = checked_qconfig(path, module.qconfig)

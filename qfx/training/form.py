@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.ir.derivation import DERIVATION, Derived, Source
+from qfx.ir.derivation import DERIVATION, Computed, Derived, Source
 from qfx.ir.nodes import operand, place
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute import Activation, activate
@@ -130,14 +130,16 @@ class _Writer:
 
     def _constant(self, derivation: Any) -> fx.Node:
         """The node of a derived tensor, computed once a forward."""
-        key = derivation if isinstance(derivation, Source) else id(derivation)
+        key = derivation if isinstance(derivation, (Source, Computed)) else id(derivation)
         if key not in self._constants:
             if isinstance(derivation, Source):
                 made = self.graph.get_attr(derivation.path)
+            elif isinstance(derivation, Computed):
+                made = self.graph.call_module(derivation.path)
             else:
-                operands = [d for d in derivation.operands if isinstance(d, (Source, Derived))]
+                operands = [d for d in derivation.operands if isinstance(d, _DERIVED)]
                 args = tuple(map(self._constant, operands))
-                made = self.graph.call_function(_bound(derivation), args)
+                made = self.graph.call_function(_bound(derivation, self.training), args)
             self._constants[key] = made
         return self._constants[key]
 
@@ -221,9 +223,13 @@ def _home(norm: NormScale) -> str:
     return norm.variance.path.rpartition(".")[0]
 
 
-def _bound(derivation: Derived) -> Callable[..., Any]:
+_DERIVED = (Source, Derived, Computed)
+
+
+def _bound(derivation: Derived, training: bool) -> Callable[..., Any]:
     """A function of the derived operands alone, with a name that generated code can carry."""
-    plan = [isinstance(operand, (Source, Derived)) for operand in derivation.operands]
+    plan = [isinstance(operand, _DERIVED) for operand in derivation.operands]
+    function = derivation.training if training and derivation.training is not None else derivation.compute
 
     def compute(*tensors: Tensor) -> Any:
         given = iter(tensors)
@@ -232,9 +238,9 @@ def _bound(derivation: Derived) -> Callable[..., Any]:
             next(given) if derived else value.to(device) if isinstance(value, Tensor) else value
             for derived, value in zip(plan, derivation.operands, strict=True)
         ]
-        return derivation.compute(*operands)
+        return function(*operands)
 
-    inner = getattr(derivation.compute, "func", derivation.compute)
+    inner = getattr(function, "func", function)
     compute.__name__ = compute.__qualname__ = getattr(inner, "__name__", "derived").lstrip("_")
     return compute
 

@@ -12,7 +12,9 @@ from torch import Tensor, fx, nn
 from qfx.errors import CalibrationError, ConversionError, InputError
 from qfx.frontends.constants import join
 from qfx.ir.attributes import attribute
+from qfx.ir.computed import ComputedWeight, baked
 from qfx.ir.derivation import DERIVATION, evaluate, sources
+from qfx.ir.derivation import modules as computing
 from qfx.ir.module import Generated, adopt_attributes, copy_graph
 from qfx.ir.stages import Stage, require_stage
 from qfx.models import PreparedModel
@@ -149,18 +151,30 @@ class TrainableModel(PreparedModel):
                 graph.erase_node(node)
         tensors = dict(self.named_parameters(remove_duplicate=False)) | dict(self.named_buffers(remove_duplicate=False))
         modules = dict(self.named_modules(remove_duplicate=False))
+        tensors |= self._computed(graph, modules)
         attributes: dict[str, Any] = {}
         for node in graph.nodes:
             if node.op == "get_attr":
                 attributes[str(node.target)] = _constant(evaluate(node.meta[DERIVATION], tensors))
             elif node.op == "call_module":
-                attributes[str(node.target)] = modules[str(node.target)]
+                attributes[str(node.target)] = baked(modules[str(node.target)])
         gm = fx.GraphModule(attributes, graph)
         for node in graph.nodes:
             if WEIGHT_FAKE_QUANT in node.meta:
                 _put(gm, node.meta[WEIGHT_FAKE_QUANT], modules[node.meta[WEIGHT_FAKE_QUANT]])
         gm.meta.update(self.info)
         return gm.eval()
+
+    def _computed(self, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """What the modules give, in evaluation, that compute weights, by their paths."""
+        found: dict[str, Tensor] = {}
+        for node in graph.find_nodes(op="get_attr"):
+            for path in computing(node.meta[DERIVATION]):
+                module, training = modules[path], modules[path].training
+                with torch.no_grad():
+                    found[path] = module.eval()()
+                module.train(training)
+        return found
 
     def fake_quants(self) -> Iterator[tuple[str, FakeQuantizeBase]]:
         """Every fake-quantize module by path."""
@@ -211,6 +225,7 @@ def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> n
     for node in gm.graph.nodes:
         if node.op == "get_attr":
             own.update({source.path: attribute(origin, source.path) for source in sources(node.meta[DERIVATION])})
+            own.update({path: origin.get_submodule(path) for path in computing(node.meta[DERIVATION])})
         elif "dropout" in node.meta:
             own[node.meta["dropout"]] = origin.get_submodule(node.meta["dropout"])
         elif node.op == "call_module":
@@ -224,6 +239,31 @@ def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> n
     for path, module in added.items():
         _put(tree, path, module)
     return tree
+
+
+def restore_computed(gm: fx.GraphModule, origin: nn.Module, computed: Mapping[str, ComputedWeight]) -> None:
+    """Give back to a model that will train what its weights are computed from.
+
+    Args:
+        gm: The Normal graph; the modules that it calls compute their weights again.
+        origin: The module tree of the captured model, which gets the members that the graph's constants are computed
+            from.
+        computed: The weights, by path.
+    """
+    called = tuple(f"{node.target}." for node in gm.graph.find_nodes(op="call_module"))
+    for path, weight in computed.items():
+        if path.startswith(called):
+            weight.restore()
+            continue
+        for where, member in weight.members.items():
+            _put(origin, where, _as_float32(member))
+
+
+def _as_float32(member: Any) -> Any:
+    """A module or tensor in the precision that a captured model has."""
+    if isinstance(member, nn.Module):
+        return member.float()
+    return nn.Parameter(member.detach().float()) if isinstance(member, nn.Parameter) else member.float()
 
 
 def _in_order(root: nn.Module) -> Iterator[str]:

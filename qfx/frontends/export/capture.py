@@ -23,6 +23,7 @@ from qfx.frontends.mutation import mutation_hazards, watched_buffers
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
 from qfx.ir.attributes import has_attribute
 from qfx.ir.boundary import Boundary, boundary_of
+from qfx.ir.computed import COMPUTED, ComputedWeight
 from qfx.ir.module import adopt_attributes
 
 FIXED_BATCH = "fixed_batch"
@@ -70,7 +71,8 @@ def capture(
             why="It runs the model.",
             remedy="Pass example_inputs, or calibration data whose first batch serves as such.",
         )
-    root = private_copy(model)
+    computed: dict[str, ComputedWeight] = {}
+    root = private_copy(model, computed)
     reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class), leaves)
     while True:
         attempt = _attempt(root, reasons, example, free)
@@ -84,6 +86,7 @@ def capture(
         reasons[attempt.path] = attempt.why
     attempt.meta["training"] = model.training
     attempt.meta["specialized"] = _specialized(model, example)
+    attempt.meta[COMPUTED] = computed
     return attempt.eval()
 
 

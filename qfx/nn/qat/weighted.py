@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qfx.errors import QConfigError
+from qfx.ir.computed import baked, refresh
 from qfx.nn.recast import recast, require_kind
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.propagate import require_qconfig
@@ -33,7 +34,11 @@ class RoundedWeight(nn.Module):
     source: ClassVar[Any]
     """The class that ``from_float`` takes and ``to_float`` returns."""
 
+    computes_weights: ClassVar[bool] = True
+    """Whether ``from_float`` takes layers whose weights are computed at each call, and they stay so."""
+
     weight: Any
+    bias: Any
     weight_fake_quant: Any
     qconfig: QConfig
 
@@ -65,14 +70,15 @@ class RoundedWeight(nn.Module):
 
     def to_float(self) -> nn.Module:
         """The float layer with these parameters, not rounded."""
-        return self.plain()
+        return recast(self, self._layer_class())
 
     def plain(self) -> nn.Module:
         """The float convolution or linear that is quantized: with any batch norm folded in, before any activation."""
-        return recast(self, self._layer_class())
+        return baked(recast(self, self._layer_class()))
 
     def rounded_weight(self) -> Tensor:
         """The weight that evaluation multiplies: rounded, any batch norm folded in. Statistics stay as they are."""
+        refresh(self)
         observing = self.weight_fake_quant.observer_enabled.clone()
         self.weight_fake_quant.disable_observer()
         try:
@@ -91,7 +97,7 @@ class RoundedWeight(nn.Module):
 
     @classmethod
     def _layer_class(cls) -> type[nn.Module]:
-        return next(base for base in cls.__mro__ if base.__module__.startswith("torch.nn."))
+        return next(base for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules."))
 
     def _configure(self, qconfig: QConfig | None) -> None:
         if qconfig is not None:
@@ -104,7 +110,7 @@ class RoundedWeight(nn.Module):
                 why="An observer alone does not round, so training would not see the quantization.",
                 remedy="Use qfx.quantization.get_default_qat_qconfig(), or weight=FakeQuantize.with_args(...).",
             )
-        rounding.to(self.weight.device)
+        rounding.to(next(self.parameters()).device)  # not the weight's, which may be computed
         self.weight_fake_quant = rounding
 
     def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -116,7 +122,7 @@ class RoundedWeight(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The float layer's result with its weight rounded to what integers can hold."""
-        return self._multiply(input, self._rounded(), self._parameters["bias"])
+        return self._multiply(input, self._rounded(), self.bias)
 
 
 class Conv1d(RoundedWeight, nn.Conv1d):

@@ -76,7 +76,7 @@ class WithBatchNorm(qat.RoundedWeight):
         """Convolution with the rounded folded weight, then the batch norm."""
         factor = self._factor()
         weight = self._rounded()
-        bias = self._parameters["bias"]
+        bias = self.bias
         across = (1, -1, *[1] * (self.weight.dim() - 2))
         y = self._multiply(input, weight, None) / factor.reshape(across)
         return cast(Tensor, self.bn(y if bias is None else y + bias.reshape(across)))
@@ -98,6 +98,10 @@ class WithBatchNorm(qat.RoundedWeight):
         super().train(mode)
         self.bn.train(mode and not self.freeze_bn)
         return self
+
+    def to_float(self) -> nn.Module:
+        """As :meth:`plain`."""
+        return self.plain()
 
     def plain(self) -> nn.Module:
         """The float convolution with the batch norm folded in by its running statistics."""
