@@ -25,7 +25,7 @@ _LAZY = {
     "qfx.runtime": ("cpu_info", "get_num_threads", "set_num_threads"),
     "qfx.errors": (
         "CalibrationError", "CaptureError", "ConversionError", "InputError", "QConfigError", "QfxError",
-        "QuantizationError", "RuntimeLoadError", "UnsupportedError",
+        "QuantizationError", "RuntimeLoadError", "StaysFloatWarning", "UncalibratedWarning", "UnsupportedError",
     ),
     "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
     "qfx.lowering.custom": ("register_op",),
