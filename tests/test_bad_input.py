@@ -203,8 +203,8 @@ def test_an_empty_batch_among_others_changes_nothing(small: nn.Module, quantized
     ("batch", "where"),
     [
         (X[:, :2], "stem"),
-        (X.to(torch.uint8), "stem"),
-        (X.to("meta"), "x_activation_post_process"),
+        (X.to(torch.uint8), "x"),
+        (X.to("meta"), "x"),
         ((X, X, X), None),
         ({"image": X}, None),
         ({}, None),
