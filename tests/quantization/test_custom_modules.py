@@ -22,6 +22,7 @@ FIVE_BITS = 30.0
 
 
 def sqnr(ours: Tensor, real: Tensor) -> float:
+    ours, real = ours.detach(), real.detach()
     return float(10 * torch.log10(real.square().sum() / (ours - real).square().sum()))
 
 
