@@ -173,7 +173,7 @@ def roles_of(root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, Role, fx.N
         codes, scale, zero = (_path(arg) for arg in (*node.args, None, None, None)[:3])
         kind = _dtype(root, node, codes)
         count = _count(root, node, codes)
-        if codes is not None:
+        if codes is not None and name == "dequantize":
             yield codes, Role("integers", kind.qmin, kind.qmax), node
         if scale is not None:
             yield scale, Role("scale", counts=count), node
