@@ -56,8 +56,9 @@ class Plan:
         self.nodes = {n.name: n for n in self.gm.graph.nodes}
         self._ordered, self.parts = simulation.parts, frozenset(simulation.parts)
         placeholders, returned = self.gm.graph.find_nodes(op="placeholder"), outputs(self.gm.graph)
+        self._leaving = tuple(prepared.info.get("output_quantized_idxs", ()))
         self._border = {placeholders[i].name for i in prepared.info.get("input_quantized_idxs", ())}
-        self._border |= {returned[i].name for i in prepared.info.get("output_quantized_idxs", ())}
+        self._border |= {returned[i].name for i in self._leaving}
         self._without: dict[frozenset[str], Parts] = {}
 
     def units(self) -> list[Unit]:
@@ -89,7 +90,7 @@ class Plan:
         for node in kept:
             node.meta["qconfig"] = None
         try:
-            found = annotate(self.gm)
+            found = annotate(self.gm, quantized_outputs=self._leaving)
         finally:
             for node, qconfig in kept.items():
                 node.meta["qconfig"] = qconfig

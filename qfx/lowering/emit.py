@@ -18,6 +18,7 @@ from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute
 from qfx.ir.types import QDType, QParams
 from qfx.ops import arithmetic
+from qfx.ops.table import TABLE
 from qfx.runtime import Program, ProgramBuilder
 
 Order = tuple[int, ...]
@@ -46,25 +47,23 @@ class Emitter:
 
     Attributes:
         emit: Writes the steps and returns the result.
-        coded: Whether it takes and gives 8-bit codes.
-        floats: Whether it takes and gives float32.
+        coded: Whether it takes and gives 8-bit codes. (Whether it takes and gives float32 is in the op's row.)
     """
 
     emit: Callable[[Emission, fx.Node], Physical]
     coded: bool
-    floats: bool
 
 
 EMITTERS: dict[str, Emitter] = {}
 
 
-def emits(*names: str, coded: bool = True, floats: bool = False) -> Callable[[Any], Any]:
+def emits(*names: str, coded: bool = True) -> Callable[[Any], Any]:
     """Register the decorated function for the table ops ``names``."""
 
     def register(emit: Callable[[Emission, fx.Node], Physical]) -> Callable[[Emission, fx.Node], Physical]:
         for name in names:
             assert name not in EMITTERS, name
-            EMITTERS[name] = Emitter(emit, coded, floats)
+            EMITTERS[name] = Emitter(emit, coded)
         return emit
 
     return register
@@ -75,7 +74,7 @@ def emittable(name: str, *, coded: bool) -> bool:
     from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
 
     emitter = EMITTERS.get(name)
-    return emitter is not None and (emitter.coded if coded else emitter.floats)
+    return emitter is not None and (emitter.coded if coded else TABLE[name].floats is not None)
 
 
 @dataclass
@@ -150,8 +149,9 @@ class Emission:
         return Physical(self.builder.constant_value(node.name, array), "u8", identity(array.ndim))
 
     def lookup(self, node: fx.Node, value: Physical, table: Tensor) -> Physical:
-        """A step that maps codes through ``table``."""
-        return self.step("lookup", node, [value], value.order, constants={"table": self.constant(table)})
+        """A step that maps codes through ``table``, to codes or to float32."""
+        dtype = "f32" if table.is_floating_point() else "u8"
+        return self.step("lookup", node, [value], value.order, dtype, constants={"table": self.constant(table)})
 
     def within_range(self, node: fx.Node, value: Physical) -> Physical:
         """``value`` clamped to its qparams' range where that is less than all codes (``reduce_range``)."""

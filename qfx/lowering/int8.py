@@ -15,7 +15,7 @@ from qfx.ir.nodes import decision_of, keyword, operand, path, place
 from qfx.ir.types import QArray, QParams
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
-from qfx.ops.calls import activations, arguments
+from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
@@ -178,7 +178,8 @@ class _Lowering:
         if decision_of(node).kind == "dynamic":
             return True
         kinds = {self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
-        return emittable(op.name, coded=False) and _float_type(node).kind == "float" and kinds <= {"float", "constant"}
+        known = emittable(op.name, coded=False) and covers(op, node)
+        return known and _float_type(node).kind == "float" and kinds <= {"float", "constant"}
 
     def _outside(self, node: fx.Node) -> NoReturn:
         raise ConversionError(

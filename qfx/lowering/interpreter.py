@@ -12,12 +12,11 @@ from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.module import plain
 from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import QArray, QParams
-from qfx.lowering.emit import emittable
 from qfx.ops import arithmetic, qdq
-from qfx.ops.calls import activations, arguments
+from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.compute import activate
 from qfx.ops.integer.compute import linear_dynamic
-from qfx.ops.table import Op, op_of
+from qfx.ops.table import op_of
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,6 @@ def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRu
     return IntegerRun(output, run.codes)
 
 
-def _is_glue(op: Op) -> bool:
-    """Whether the runtime has the op on floats, and its integer reference defines what it computes there."""
-    glue = op.qparams in ("float", "fixed") or op.name == "matmul"
-    defined = op.pointwise is not None or (op.integer is not None and glue)
-    return defined and emittable(op.name, coded=False)
-
-
 class _Run:
     def __init__(self, gm: fx.GraphModule) -> None:
         self.gm = gm
@@ -82,7 +74,7 @@ class _Run:
             return self._integer(node)
         if decision_of(node).kind == "dynamic":
             return self._dynamic(node)
-        if op is not None and _is_glue(op) and self._all_float32(node):
+        if op is not None and op.floats == "integer" and covers(op, node) and self._all_float32(node):
             assert op.integer is not None
             return op.integer(*self._floats(node.args), out=None, **self._floats(node.kwargs))
         if node.op == "call_method":
@@ -107,6 +99,8 @@ class _Run:
         assert op.integer is not None
         out: QParams | None = next((read_qparams(self.gm, u) for u in node.users if u.target is qdq.quantize), None)
         operands = set(activations(op, node))
+        if out is None and "residual" in op.epilogues:
+            operands.discard(arguments(op, node)["residual"])  # a float result takes a float residual
 
         def value(n: fx.Node) -> Any:
             item = self.env[n]

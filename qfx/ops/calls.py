@@ -60,3 +60,8 @@ def activations(op: Op, node: fx.Node) -> Iterator[fx.Node]:
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(item, fx.Node):
                 yield item
+
+
+def covers(op: Op, node: fx.Node) -> bool:
+    """Whether the runtime has a step for the call's attributes."""
+    return op.covers is None or op.covers(**attributes(op, node))

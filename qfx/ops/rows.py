@@ -14,7 +14,7 @@ from qfx.ops.integer import glue as integer_glue
 from qfx.ops.integer import move as integer_move
 from qfx.ops.integer import pool as integer_pool
 from qfx.ops.integer.epilogue import float_glue
-from qfx.ops.table import Epilogue, Op, QParamsKind, register
+from qfx.ops.table import Epilogue, FloatStep, Op, QParamsKind, Spread, no_spread, register
 
 _CLAMP: frozenset[Epilogue] = frozenset({"clamp", "table"})
 _RESIDUAL: frozenset[Epilogue] = _CLAMP | {"residual"}
@@ -24,44 +24,83 @@ _SIGNED_UNIT = QParams(2.0 / 256.0, 128, QDType.quint8)
 _Fn = Callable[..., Any]
 
 
+def _power_spread(x: object, *, exponent: float) -> Spread | None:
+    if exponent < 0:
+        return "divides"
+    return "expands" if exponent > 1 else ("contracts" if 0 < exponent < 1 else None)
+
+
+def _product_spread(x: object, y: object, **attributes: object) -> Spread | None:
+    return "expands" if x is y else None
+
+
+def _always(spread: Spread) -> Callable[..., Spread]:
+    return lambda *operands, **attributes: spread
+
+
+_SPREADS: dict[str, Callable[..., Spread | None]] = {
+    "square": _always("expands"),
+    "exp": _always("expands"),
+    "pow_scalar": _power_spread,
+    "sqrt": _always("contracts"),
+    "log": _always("contracts"),
+    "rsqrt": _always("divides"),
+    "reciprocal": _always("divides"),
+    "rdiv_scalar": _always("divides"),
+}
+
+
+def _covers_interpolate(*, mode: str, **attributes: object) -> bool:
+    return mode in ("nearest", "linear", "bilinear", "trilinear")
+
+
 def _matrix(name: str, fn: _Fn, integer: _Fn, tensors: tuple[str, ...], epilogues: frozenset[Epilogue]) -> Op:
     return Op(name, fn, tensors, "own", ("weight",), epilogues=epilogues, integer=integer, family="conv")
 
 
 def _binary(name: str, fn: _Fn, integer: _Fn) -> Op:
-    return Op(name, fn, ("x", "y"), "own", epilogues=_CLAMP, integer=integer, family=name)
+    floats: FloatStep = "integer" if name == "matmul" else "fn"
+    return Op(name, fn, ("x", "y"), "own", epilogues=_CLAMP, integer=integer, family=name, floats=floats)
 
 
 def _pool(fn: _Fn, integer: _Fn, qparams: QParamsKind = "share") -> Op:
-    return Op(fn.__name__, fn, ("x",), qparams, integer=integer, family=fn.__name__)
+    return Op(fn.__name__, fn, ("x",), qparams, integer=integer, family=fn.__name__, floats="integer")
 
 
 def _join(fn: _Fn) -> Op:
-    return Op(fn.__name__, fn, ("tensors",), "share", integer=partial(integer_move.join, fn), family="concat")
+    integer = partial(integer_move.join, fn)
+    return Op(fn.__name__, fn, ("tensors",), "share", integer=integer, family="concat", floats="fn")
 
 
 def _move(fn: _Fn, family: str, name: str | None = None) -> Op:
-    return Op(name or fn.__name__, fn, ("x",), "share", integer=partial(integer_move.move, fn), family=family)
+    integer = partial(integer_move.move, fn)
+    return Op(name or fn.__name__, fn, ("x",), "share", integer=integer, family=family, floats="fn")
 
 
 def _function(name: str, qparams: QParamsKind = "own", fixed: QParams | None = None) -> Op:
     attribute = name if name in vars(pointwise) else f"{name}_"
     fn, exact = getattr(pointwise, attribute), getattr(float64, attribute)
     integer = partial(integer_glue.pointwise, exact)
-    return Op(name, fn, ("x",), qparams, fixed=fixed, integer=integer, pointwise=exact, family="lookup")
+    return Op(
+        name, fn, ("x",), qparams, fixed=fixed, integer=integer, pointwise=exact, family="lookup", floats="integer",
+        spread=_SPREADS.get(name, no_spread),
+    )  # fmt: skip
 
 
 def _glue(fn: _Fn, family: str, tensors: tuple[str, ...] = ("x",), integer: _Fn | None = None) -> Op:
-    return Op(fn.__name__, fn, tensors, "float", integer=integer or partial(float_glue, fn), family=family)
+    integer = integer or partial(float_glue, fn)
+    return Op(fn.__name__, fn, tensors, "float", integer=integer, family=family, floats="integer")
 
 
 _COMPUTE = (
     _matrix("conv", compute.conv, integer_compute.conv, ("x", "residual"), _RESIDUAL),
     _matrix("linear", compute.linear, integer_compute.linear, ("x", "residual"), _RESIDUAL),
-    _matrix("channel_affine", compute.channel_affine, integer_compute.channel_affine, ("x",), _CLAMP),
+    replace(
+        _matrix("channel_affine", compute.channel_affine, integer_compute.channel_affine, ("x",), _CLAMP), floats="fn"
+    ),
     _binary("add", compute.add, integer_compute.add),
     _binary("sub", compute.sub, integer_compute.sub),
-    _binary("mul", compute.mul, integer_compute.mul),
+    replace(_binary("mul", compute.mul, integer_compute.mul), spread=_product_spread),
     _binary("matmul", compute.matmul, integer_compute.matmul),
 )
 
@@ -70,16 +109,16 @@ _POOLS = (
     _pool(pool.avg_pool, integer_pool.avg_pool),
     _pool(pool.adaptive_avg_pool, integer_pool.adaptive_avg_pool),
     _pool(pool.adaptive_max_pool, integer_pool.adaptive_max_pool),
-    _pool(pool.interpolate, integer_pool.interpolate),
+    replace(_pool(pool.interpolate, integer_pool.interpolate), covers=_covers_interpolate),
     _pool(pool.mean, integer_pool.mean, "own"),
-    Op("sum", pool.sum_, ("x",), "own", integer=integer_pool.sum_, family="mean"),
-    Op("amax", pool.amax, ("x",), "share", integer=integer_pool.amax, family="adaptive_max_pool"),
+    replace(_pool(pool.sum_, integer_pool.sum_, "own"), name="sum", family="mean"),
+    replace(_pool(pool.amax, integer_pool.amax), family="adaptive_max_pool"),
 )
 
 _MOVES = (
     _join(shape.cat),
     _join(shape.stack),
-    Op("pad", shape.pad, ("x",), "share", integer=integer_move.pad, family="pad"),
+    Op("pad", shape.pad, ("x",), "share", integer=integer_move.pad, family="pad", floats="fn"),
     _move(shape.pixel_shuffle, "permute"),
     _move(shape.pixel_unshuffle, "permute"),
     _move(shape.channel_shuffle, "permute"),
@@ -120,7 +159,7 @@ _GLUE = (
     _glue(glue.layer_norm, "layer_norm"),
     _glue(glue.group_norm, "group_norm"),
     _glue(glue.instance_norm, "group_norm"),
-    _glue(glue.div, "div_f32", ("x", "y")),
+    replace(_glue(glue.div, "div_f32", ("x", "y")), spread=_always("contracts")),
 )
 
 _LEVELS = (

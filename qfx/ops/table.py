@@ -14,14 +14,20 @@ from qfx.ir.types import QParams
 from qfx.ops import lookup
 from qfx.ops.samples.sample import Sample, Samples
 
-__all__ = ["TABLE", "Op", "Sample", "is_op", "lookup_table", "lookup_values", "op_of", "register"]
+__all__ = ["TABLE", "Op", "Sample", "is_op", "lookup_table", "lookup_values", "no_spread", "op_of", "register"]
 
 QParamsKind = Literal["own", "share", "fixed", "float", "none"]
+FloatStep = Literal["fn", "integer"]
+Spread = Literal["expands", "contracts", "divides"]
 Epilogue = Literal["clamp", "residual", "table"]
 
 
 def _no_samples() -> list[Sample]:
     return []
+
+
+def no_spread(*operands: object, **attributes: object) -> None:
+    """Of an op that leaves proportions of its values as they are, or nearly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,12 @@ class Op:
             operand; integers in ``out``'s storage, or float32 when ``out`` is None.
         pointwise: For a function of one value, the same in numpy float64.
         family: The runtime step that runs it, or None.
+        floats: Which reference the runtime equals on float32 operands: ``fn`` in float32, or ``integer``. None: it has
+            no such step.
+        covers: Of which attributes the runtime has a step; None: of all.
+        spread: What a call does to the range of its operand, from its arguments. ``expands``: large values gain on
+            small ones, as in a square, until 8 bits hold only the large. ``contracts``: the inverse. ``divides``: it
+            is the divisor of a product. None: neither.
         samples: Calls for the table's tests.
         bad_samples: Calls that must fail, each with its error.
     """
@@ -56,6 +68,9 @@ class Op:
     integer: Callable[..., Tensor] | None = None
     pointwise: Callable[..., Any] | None = None
     family: str | None = None
+    floats: FloatStep | None = None
+    covers: Callable[..., bool] | None = None
+    spread: Callable[..., Spread | None] = no_spread
     samples: Samples = _no_samples
     bad_samples: Samples = _no_samples
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from qfx.ir.attributes import attribute
 from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import Decision, outputs, path
 from qfx.ir.types import QDType, QParams
-from qfx.ops.calls import activations, arguments
+from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.extents import extent_of
-from qfx.ops.table import Op, is_op, op_of
+from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
+from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
 from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
 
@@ -52,11 +53,13 @@ class Annotation:
         decisions: What happens to each op, by node.
         groups: In graph order.
         leaving: Nodes that the graph returns as integers.
+        wanted: Nodes whose value an int8 op reads as integers.
     """
 
     decisions: dict[fx.Node, Decision]
     groups: tuple[Group, ...]
     leaving: frozenset[fx.Node] = frozenset()
+    wanted: frozenset[fx.Node] = frozenset()
 
 
 def annotate(
@@ -77,15 +80,17 @@ def annotate(
         ConversionError: A weight or bias to be quantized holds NaN or infinity.
     """
     nodes = list(gm.graph.nodes)
-    decisions = _decide(nodes)
+    arriving = _chosen("input_quantized_idxs", gm.graph.find_nodes(op="placeholder"), quantized_inputs)
+    leaving = _chosen("output_quantized_idxs", outputs(gm.graph), quantized_outputs)
+    spread = spread_ranges(nodes)
+    wanted = wanted_as_codes(nodes, _blocked, spread, leaving)
+    decisions = _decide(nodes, spread, wanted)
     for node, decision in decisions.items():
         if decision.kind != "float":
             _require_finite(gm, node)
-    arriving = _chosen("input_quantized_idxs", gm.graph.find_nodes(op="placeholder"), quantized_inputs)
-    leaving = _chosen("output_quantized_idxs", outputs(gm.graph), quantized_outputs)
-    carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions)]
+    carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions, wanted)]
     groups = _groups(carriers, decisions)
-    return Annotation(decisions, tuple(groups), frozenset(leaving))
+    return Annotation(decisions, tuple(groups), frozenset(leaving), frozenset(wanted))
 
 
 def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[fx.Node]:
@@ -105,28 +110,32 @@ def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[f
 # ---------------------------------------------------------------- decisions
 
 
-def _decide(nodes: list[fx.Node]) -> dict[fx.Node, Decision]:
+def _decide(nodes: list[fx.Node], spread: Mapping[fx.Node, str], wanted: set[fx.Node]) -> dict[fx.Node, Decision]:
     decisions: dict[fx.Node, Decision] = {}
-    ahead, scores = _leads_to_products(nodes), _leads_to_softmax(nodes)
+    ahead = _leads_to_products(nodes)
     for node in nodes:
         op = op_of(node)
         if is_opaque(node):
             kept = Decision("float", node.meta.get("opaque_reason") or node.meta["island_reason"])
             decisions[node] = decide_module(node) or kept
         elif op is not None and op.qparams != "none":
-            decisions[node] = _decide_op(op, node, decisions, ahead)
-            if node in scores and decisions[node].kind == "int8" and _computes_scores(node, decisions):
-                decisions[node] = _SCORES
+            decisions[node] = _decide_op(op, node, decisions, ahead, spread)
+            if decisions[node].kind == "int8" and node not in wanted and has_float_step(op, node):
+                decisions[node] = Decision("float", UNREAD)
     return decisions
 
 
-def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead: set[fx.Node]) -> Decision:
+def _decide_op(
+    op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead: set[fx.Node], spread: Mapping[fx.Node, str]
+) -> Decision:
     blocked = _blocked(op, node)
     if blocked:
         return Decision("float", blocked)
     qconfig = node.meta["qconfig"]
     if qconfig.is_dynamic:
         return decide_linear(op, qconfig)
+    if node in spread:
+        return Decision("float", spread[node])
     if op.weights:
         return Decision("int8", "weights and activations quantized")
     if op.name == "matmul":
@@ -139,22 +148,8 @@ def _decide_op(op: Op, node: fx.Node, decisions: dict[fx.Node, Decision], ahead:
     return Decision("float", "no operand is int8, so quantizing would only lose accuracy")
 
 
-_SCORES = Decision("float", "it is on the way from a matmul to a softmax; masks would use up the range of 8 bits")
-
-
-def _computes_scores(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
-    """Whether a node on the way to a softmax, not a matmul itself, computes from the result of a matmul."""
-    op = op_of(node)
-    assert op is not None
-    operands = activations(op, node)
-    return op.name != "matmul" and any(is_op(n, "matmul") or decisions.get(n) is _SCORES for n in operands)
-
-
 def _is_int8(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
     return node in decisions and decisions[node].kind == "int8"
-
-
-_CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 
 
 _KNOWN: ContextVar[dict[Any, str | None] | None] = ContextVar("_KNOWN", default=None)
@@ -188,7 +183,7 @@ def _why_blocked(op: Op, node: fx.Node) -> str | None:
         return f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})"
     if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
         return f"{op.name} is computed in float between int8 values"
-    if op.name == "interpolate" and node.kwargs["mode"] not in _CODED_MODES:
+    if op.name == "interpolate" and not covers(op, node):
         return f"{node.kwargs['mode']} interpolation is computed in float"
     beyond = beyond_runtime(op, node)
     if beyond:
@@ -251,18 +246,6 @@ def _is_static_product(node: fx.Node) -> bool:
     return multiplies and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic  # type: ignore[arg-type]
 
 
-def _leads_to_softmax(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Nodes without weights that nothing but softmax reads, directly or through nodes of the same kind."""
-    ahead: set[fx.Node] = set()
-    for node in reversed(nodes):
-        op = op_of(node)
-        if op is None or op.weights or not node.users:
-            continue
-        if all(user in ahead or is_op(user, "softmax", "causal_softmax", "log_softmax") for user in node.users):
-            ahead.add(node)
-    return ahead
-
-
 def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
     """Raise for a parameter of a layer to be quantized that is not finite, before calibration trips over it."""
     if _KNOWN.get() is not None:  # it has been annotated before, and so checked
@@ -288,23 +271,19 @@ def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
 # ---------------------------------------------------------------- groups
 
 
-def _needs_codes(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+def _needs_codes(node: fx.Node, decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> bool:
     """Whether the node's value must exist as integers."""
     op = op_of(node)
     if node.op == "output" or (op is not None and op.qparams == "none"):
         return False
-    if any(_reads_codes(user, node, decisions) for user in node.users):
+    if any(_is_int8(user, decisions) and node in codes_read(user, wanted) for user in node.users):
         return True
     return _is_int8(node, decisions) and not (op is not None and _can_return_float(op))
 
 
-def _reads_codes(user: fx.Node, node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
-    op = op_of(user)
-    return op is not None and _is_int8(user, decisions) and node in set(activations(op, user))
-
-
 def _can_return_float(op: Op) -> bool:
-    return op.name in ("conv", "linear", "matmul")
+    """Whether the op computes float32 from integers: out of its accumulator, or by a table."""
+    return bool(op.weights) or op.name == "matmul" or op.pointwise is not None
 
 
 def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision]) -> list[Group]:

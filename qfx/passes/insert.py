@@ -11,14 +11,18 @@ from torch import Tensor, fx
 from qfx.errors import QConfigError
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import decide, decision_of, path, place
-from qfx.ops.calls import activations, arguments
+from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
+from qfx.passes.precision import codes_read
 from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
 from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, Window, WindowMoments
 
 GROUP = "group"
 """Node metadata: path of the observer whose qparams the node's value carries."""
+
+WANTED = "wanted"
+"""Node metadata: an int8 op reads the node's value as integers."""
 
 WEIGHT_FAKE_QUANT = "weight_fake_quant"
 """Node metadata: path of the module that fake-quantizes the weight of a node to be trained."""
@@ -62,6 +66,8 @@ def insert_observers(
     """
     for node, decision in annotation.decisions.items():
         decide(node, decision)
+    for node in annotation.wanted:
+        node.meta[WANTED] = True
     gm.meta["recovery"] = recovery
     weighted = [n for n in annotation.decisions if _is_weighted(n)]
     for group in annotation.groups:
@@ -144,8 +150,9 @@ def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
 
 def _reads_codes(user: fx.Node, source: fx.Node) -> bool:
     """Whether an int8 op reads ``source`` as an activation, not as its weight."""
-    op = op_of(user)
-    return op is not None and decision_of(user).kind == "int8" and source in activations(op, user)
+    if op_of(user) is None or decision_of(user).kind != "int8":
+        return False
+    return source in codes_read(user, (user,) if WANTED in user.meta else ())
 
 
 def _asks_shape(node: fx.Node) -> bool:

@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import qfx.ops.table as table_module
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QDType, QParams
+from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
+from qfx.lowering.emit import EMITTERS
 from qfx.ops import TABLE, Op, Sample, is_op, op_of, register
 from qfx.ops.integer import move
 
@@ -46,6 +48,12 @@ def test_row_is_complete(op: Op) -> None:
     assert op.__doc__
     assert op.fn.__doc__
     assert (op.family == "lookup") == (op.pointwise is not None)
+
+
+@pytest.mark.parametrize("op", ROWS)
+def test_an_op_that_runs_on_floats_has_an_emitter_and_layers_do_not(op: Op) -> None:
+    assert op.floats is None or op.name in EMITTERS
+    assert (op.floats is None) == (op.name in ("conv", "linear") or op.qparams == "none")
 
 
 @pytest.mark.parametrize("op", ROWS)

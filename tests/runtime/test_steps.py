@@ -221,6 +221,51 @@ def pool_cases() -> list[Case]:
     return cases
 
 
+def float_pool_cases() -> list[Case]:
+    """The float forms: float64 sums, rounded once; infinities and NaN pass."""
+    window = {"kernel": [3, 2], "stride": [2, 1], "padding_lo": [1, 0], "padding_hi": [1, 1]}
+    x = f32(2, 9, 8, 4)
+    with_nan = x.copy()
+    with_nan[0, 4, 3, 1], with_nan[1, 0, 0, 2] = np.nan, np.inf
+
+    def over_windows(x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        apply = ref.windows(x, window["kernel"], window["stride"], window["padding_lo"], window["padding_hi"])
+        return apply(reduce)
+
+    def adaptive(x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.stack([reduce(x[:, i * 2 : i * 2 + 2].reshape(2, -1, 4)) for i in range(3)], 1)[:, :, None].astype(F)
+
+    def halfway(x: np.ndarray) -> np.ndarray:
+        """Twice the length of dim 1, corners not aligned."""
+        wide = np.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(np.float64)
+        low, high = wide[:, :-1], wide[:, 1:]
+        return np.stack([low * 0.75 + high * 0.25, low * 0.25 + high * 0.75], 2).reshape(2, -1, 4)[:, 1:-1].astype(F)
+
+    return [
+        Case("max_pool_f32", (x,), lambda x: over_windows(x, lambda w: np.nanmax(w, axis=1)).astype(F),
+             {"ints": window}),
+        Case("max_pool_f32", (with_nan,), lambda x: x.max(2, keepdims=True),
+             {"ints": {"kernel": [1, 8], "stride": [1, 8]}}, label="nan"),
+        Case("avg_pool_f32", (x,), lambda x: (over_windows(x, lambda w: np.nansum(w, axis=1)) / 6).astype(F),
+             {"ints": window}),
+        Case("avg_pool_f32", (x,), lambda x: over_windows(x, lambda w: np.nanmean(w, axis=1)).astype(F),
+             {"ints": window | {"count_include_pad": 0}}, label="inside"),
+        Case("avg_pool_f32", (x,), lambda x: (over_windows(x, lambda w: np.nansum(w, axis=1)) / 5).astype(F),
+             {"ints": window | {"divisor": 5}}, label="divisor"),
+        Case("adaptive_max_pool_f32", (f32(2, 6, 4, 4),), lambda x: adaptive(x, lambda w: w.max(1)),
+             {"ints": {"output_size": [3, 1]}}),
+        Case("adaptive_avg_pool_f32", (f32(2, 6, 4, 4),),
+             lambda x: adaptive(x.astype(np.float64), lambda w: w.mean(1)), {"ints": {"output_size": [3, 1]}}),
+        *(Case(f"{name}_f32", (f32(2, 7, inner),), lambda x, r=reduce: r(x.astype(np.float64), 1).astype(F),
+               label=f"{inner}")
+          for name, reduce in (("mean", np.mean), ("sum", np.sum), ("amax", np.max)) for inner in (1, 70)),
+        Case("interpolate_f32", (f32(2, 3, 4, 5),), lambda x: x.repeat(2, 1).repeat(2, 2),
+             {"ints": {"mode": 0}, "exprs": {"size": [6, 8]}}, label="nearest"),
+        Case("interpolate_f32", (f32(2, 6, 4),), halfway, {"ints": {"mode": 1}, "floats": {"scale_factor": [2]}},
+             label="linear"),
+    ]  # fmt: skip
+
+
 def move_cases() -> list[Case]:
     def interpolate(x: np.ndarray) -> np.ndarray:
         return x.repeat(2, 1).repeat(2, 2)
@@ -455,6 +500,7 @@ CASES = [
     table_lookup(np.uint8),
     table_lookup(np.float32),
     *pool_cases(),
+    *float_pool_cases(),
     *move_cases(),
     *float_cases(),
     *matmul_cases(),

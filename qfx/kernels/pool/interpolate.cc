@@ -13,11 +13,13 @@
 //   plane[d]  = lerp(row[d][h0], row[d][h1], t_h)
 //   y = clamp(rint(lerp(plane[d0], plane[d1], t_d)) + z, 0, 255)
 // An axis of one input and one output element has t = 0 and changes nothing.
+//
+// On f32 the same, without z, and y = float32(the outermost lerp).
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 
-#include "core/bytes.h"
 #include "core/split.h"
 #include "pool/kernels.h"
 #include "pool/pool.h"
@@ -28,7 +30,7 @@ namespace {
 using namespace pool;
 
 struct Source {
-  int64_t low = 0, high = 0;  // byte offsets of the two neighbours
+  int64_t low = 0, high = 0;  // offsets of the two neighbours, in elements
   double weight = 0.0;        // of the higher one
 };
 
@@ -64,11 +66,9 @@ class InterpolateWork : public Work {
   int64_t cost() const noexcept override { return rows_ * g_.out[2] * g_.channels * (g_.linear ? 8 : 2); }
 
  protected:
-  // body(first byte of the image, sources of the three axes, first byte of y) for each output pixel.
-  template <class Body>
-  void for_each_pixel(const void* in, void* out, int tid, int threads, Body&& body) const noexcept {
-    const auto* x = static_cast<const uint8_t*>(in);
-    auto* y = static_cast<uint8_t*>(out);
+  // body(first element of the image, sources of the three axes, first element of y) for each output pixel.
+  template <class T, class Body>
+  void for_each_pixel(const T* x, T* y, int tid, int threads, Body&& body) const noexcept {
     const Range part = split(rows_ * g_.out[2], tid, threads);
     for (int64_t pixel = part.begin; pixel < part.end; ++pixel) {
       const int64_t row = pixel / g_.out[2], plane = row / g_.out[1], image = plane / g_.out[0];
@@ -93,17 +93,47 @@ class InterpolateWork : public Work {
   int64_t image_, rows_;
 };
 
+template <class T>
 class NearestWork final : public InterpolateWork {
  public:
   using InterpolateWork::InterpolateWork;
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
-    for_each_pixel(in[0], out[0], tid, threads,
-                   [&](const uint8_t* x, const Source& d, const Source& h, const Source& w, uint8_t* y) {
-                     copy_bytes(y, x + d.low + h.low + w.low, g_.channels);
+    for_each_pixel(static_cast<const T*>(in[0]), static_cast<T*>(out[0]), tid, threads,
+                   [&](const T* x, const Source& d, const Source& h, const Source& w, T* y) {
+                     std::memcpy(y, x + d.low + h.low + w.low, static_cast<size_t>(g_.channels) * sizeof(T));
                    });
   }
-  std::string describe() const override { return "nearest_u8"; }
+  std::string describe() const override { return sizeof(T) == 1 ? "nearest_u8" : "nearest_f32"; }
+};
+
+double lerp(double a, double b, double t) {
+  return a * (1.0 - t) + b * t;
+}
+
+class FloatLinearWork final : public InterpolateWork {
+ public:
+  using InterpolateWork::InterpolateWork;
+
+  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
+    for_each_pixel(static_cast<const float*>(in[0]), static_cast<float*>(out[0]), tid, threads,
+                   [&](const float* x, const Source& d, const Source& h, const Source& w, float* y) {
+                     const auto row = [&](int64_t at, int64_t c) {
+                       return lerp(static_cast<double>(x[at + w.low + c]), static_cast<double>(x[at + w.high + c]),
+                                   w.weight);
+                     };
+                     const auto plane = [&](int64_t at, int64_t c) {
+                       return lerp(row(at + h.low, c), row(at + h.high, c), h.weight);
+                     };
+                     if (g_.in[0] == 1) {
+                       for (int64_t c = 0; c < g_.channels; ++c) y[c] = static_cast<float>(plane(0, c));
+                     } else {
+                       for (int64_t c = 0; c < g_.channels; ++c)
+                         y[c] = static_cast<float>(lerp(plane(d.low, c), plane(d.high, c), d.weight));
+                     }
+                   });
+  }
+  std::string describe() const override { return "linear_f32"; }
 };
 
 class LinearWork final : public InterpolateWork {
@@ -118,7 +148,7 @@ class LinearWork final : public InterpolateWork {
   }
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
-    for_each_pixel(in[0], out[0], tid, threads,
+    for_each_pixel(static_cast<const uint8_t*>(in[0]), static_cast<uint8_t*>(out[0]), tid, threads,
                    [&](const uint8_t* x, const Source& d, const Source& h, const Source& w, uint8_t* y) {
                      const int64_t offset[3][2] = {{d.low, d.high}, {h.low, h.high}, {w.low, w.high}};
                      Corners corners{{}, {d.weight, h.weight, w.weight}};
@@ -136,18 +166,28 @@ class LinearWork final : public InterpolateWork {
   const char* name_;
 };
 
-}  // namespace
-
-std::unique_ptr<Work> plan_interpolate(const InterpolateGeometry& geometry, int32_t zero_point, Isa isa) {
+void check(const InterpolateGeometry& geometry) {
   if (geometry.n < 0 || geometry.channels < 0) throw std::invalid_argument("a negative dimension");
   for (int d = 0; d < 3; ++d) {
     if (geometry.in[d] < 1 || geometry.out[d] < 0) throw std::invalid_argument("interpolation of an empty dimension");
     if (!(geometry.scale[d] >= 0.0 && std::isfinite(geometry.scale[d])))
       throw std::invalid_argument("an interpolation scale that is negative or not finite");
   }
+}
+
+}  // namespace
+
+std::unique_ptr<Work> plan_interpolate(const InterpolateGeometry& geometry, int32_t zero_point, Isa isa) {
+  check(geometry);
   if (zero_point < 0 || zero_point > 255) throw std::invalid_argument("a zero point outside 0..255");
-  if (!geometry.linear) return std::make_unique<NearestWork>(geometry);
+  if (!geometry.linear) return std::make_unique<NearestWork<uint8_t>>(geometry);
   return std::make_unique<LinearWork>(geometry, zero_point, isa);
+}
+
+std::unique_ptr<Work> plan_interpolate_f32(const InterpolateGeometry& geometry) {
+  check(geometry);
+  if (!geometry.linear) return std::make_unique<NearestWork<float>>(geometry);
+  return std::make_unique<FloatLinearWork>(geometry);
 }
 
 }  // namespace qfx

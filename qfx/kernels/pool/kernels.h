@@ -6,7 +6,7 @@
 
 namespace qfx::pool {
 
-// The taps of one output pixel: a box of pixels of x; strides in bytes.
+// The taps of one output pixel: a box of pixels of x; strides in elements.
 struct Window {
   int64_t taps[3];
   int64_t stride[3];

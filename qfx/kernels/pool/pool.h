@@ -8,7 +8,7 @@
 
 namespace qfx {
 
-// Window pooling over channels-last u8, 3 spatial dims (unused leading ones 1).
+// Window pooling over channels-last values, 3 spatial dims (unused leading ones 1); u8 unless a name says f32.
 struct PoolGeometry {
   int64_t n = 0, channels = 0;
   int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1};
@@ -44,5 +44,17 @@ struct InterpolateGeometry {
   bool linear = false, align_corners = false;
 };
 std::unique_ptr<Work> plan_interpolate(const InterpolateGeometry& geometry, int32_t zero_point, Isa isa);
+
+// The same on f32, as float glue: sums, means and weights in float64 in a fixed order, rounded once. NaN wins a
+// maximum, which is minus infinity over nothing.
+std::unique_ptr<Work> plan_max_pool_f32(const PoolGeometry& geometry);
+std::unique_ptr<Work> plan_avg_pool_f32(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor);
+std::unique_ptr<Work> plan_adaptive_max_pool_f32(const PoolGeometry& geometry);
+std::unique_ptr<Work> plan_adaptive_avg_pool_f32(const PoolGeometry& geometry);
+std::unique_ptr<Work> plan_interpolate_f32(const InterpolateGeometry& geometry);
+
+// Of a [outer][reduced][inner] tensor over its middle dim.
+enum class Reduction : int { mean, sum, max };
+std::unique_ptr<Work> plan_reduce_f32(Reduction reduction, int64_t outer, int64_t reduced, int64_t inner);
 
 }  // namespace qfx

@@ -76,9 +76,9 @@ class PixelCursor {
   int64_t stride_[3], at_[3], first_[3], padded_[3], image_;
 };
 
-// body(first byte of the window, window, padded taps, y, channels) for the part of one thread.
-template <class Body>
-void for_each_window(const Windows& w, const uint8_t* x, uint8_t* y, int tid, int threads, Body&& body) noexcept {
+// body(first element of the window, window, padded taps, y, channels) for the part of one thread.
+template <class T, class Body>
+void for_each_window(const Windows& w, const T* x, T* y, int tid, int threads, Body&& body) noexcept {
   const int64_t channels = w.geometry.channels, blocks = (channels + kChannelBlock - 1) / kChannelBlock;
   const Range part = split(w.pixels() * blocks, tid, threads);
   if (part.begin >= part.end) return;

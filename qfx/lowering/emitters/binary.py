@@ -12,7 +12,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 
 
-@emits("add", "sub", "mul", floats=True)
+@emits("add", "sub", "mul")
 def binary(emission: Emission, node: fx.Node) -> Physical:
     op = op_of(node)
     assert op is not None
@@ -38,7 +38,7 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(op.name, node, [a, b], a.order, ints=ints, floats=floats, constants=constants)
 
 
-@emits("div", coded=False, floats=True)
+@emits("div", coded=False)
 def div(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, node.args[0], node.args[1])
     return emission.step("div_f32", node, [a, b], a.order, "f32")

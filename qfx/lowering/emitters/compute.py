@@ -14,7 +14,7 @@ from qfx.ops import arithmetic, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute import Activation
 from qfx.ops.integer import epilogue
-from qfx.ops.table import Op, lookup_table, op_of
+from qfx.ops.table import Op, lookup_table, lookup_values, op_of
 
 
 @emits("conv")
@@ -47,8 +47,10 @@ def linear(emission: Emission, node: fx.Node) -> Physical:
 
 @emits("channel_affine")
 def channel_affine(emission: Emission, node: fx.Node) -> Physical:
-    """A depthwise convolution with a window of one; the channel dim is 1."""
+    """A depthwise convolution with a window of one; the channel dim is 1. On floats a product and a sum."""
     x = emission.value(_arguments(node)["x"])
+    if x.dtype == "f32":
+        return _affine_f32(emission, node, x)
     x = emission.in_order(node, x, channels_last(x.rank))
     factors = node.meta["weights"]["weight"].array.values
     rows = x.rank == 2
@@ -58,6 +60,16 @@ def channel_affine(emission: Emission, node: fx.Node) -> Physical:
     kernel = factors.reshape(-1, *[1] * (x.rank - 1))
     made = _weighted(emission, node, x, kernel, {"groups": factors.numel()})
     return emission.reshape(node, made, [n, c], identity(2)) if rows else made
+
+
+def _affine_f32(emission: Emission, node: fx.Node, x: Physical) -> Physical:
+    given = _arguments(node)
+    for name, step in (("weight", "mul_f32"), ("bias", "add_f32")):
+        if given[name] is not None:
+            vector = emission.tensor(given[name]).reshape(*(-1 if d == 1 else 1 for d in x.order)).contiguous()
+            constant = emission.builder.constant_value(f"{node.name}_{name}", vector.numpy())
+            x = emission.step(step, node, [x, Physical(constant, "f32", x.order)], x.order, "f32")
+    return clamped_f32(emission, node, x, given["activation"])
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
@@ -89,8 +101,12 @@ def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, in
         constants["weight_zero_point"] = emission.constant(zero.contiguous())
     floats: dict[str, Any] = {}
     ints = {**ints, "x_zero_point": x_zero}
-    inputs = [x]
-    if given.get("residual") is not None:
+    inputs, residual = [x], given.get("residual")
+    if residual is not None and residual.meta["value_type"].kind != "code":
+        clamp_epilogue(None, None, ints, floats)
+        made = emission.step("conv", node, inputs, x.order, "f32", ints=ints, floats=floats, constants=constants)
+        return plus_f32(emission, node, made, residual, given["activation"])
+    if residual is not None:
         inputs.append(_residual(emission, node, x.order, out_q, ints, floats))
     clamp_epilogue(given["activation"], out_q, ints, floats)
     if "table" in node.meta:
@@ -157,9 +173,14 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
         constants["bias"] = emission.constant(emission.tensor(given["bias"]))
     made = emission.step("linear_dynamic", node, [x], x.order, "f32", constants=constants)
     if given["residual"] is not None:
-        residual = emission.in_order(node, emission.value(given["residual"]), made.order)
-        made = emission.step("add_f32", node, [made, residual], made.order, "f32")
+        return plus_f32(emission, node, made, given["residual"], given["activation"])
     return clamped_f32(emission, node, made, given["activation"])
+
+
+def plus_f32(emission: Emission, node: fx.Node, value: Physical, residual: fx.Node, activation: object) -> Physical:
+    """``value`` and a float residual, after the clamp epilogue."""
+    other = emission.in_order(node, emission.value(residual), value.order)
+    return clamped_f32(emission, node, emission.step("add_f32", node, [value, other], value.order, "f32"), activation)
 
 
 def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:
@@ -176,7 +197,7 @@ def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: 
 # ---------------------------------------------------------------- quantize, dequantize, tables
 
 
-@emits("quantize", floats=True)
+@emits("quantize")
 def quantize(emission: Emission, node: fx.Node) -> Physical:
     source = operand(node)
     out = node.meta["value_type"].qparams
@@ -217,7 +238,7 @@ IMAGE_OPS = frozenset(
 )  # fmt: skip
 
 
-@emits("dequantize", floats=True)
+@emits("dequantize")
 def dequantize(emission: Emission, node: fx.Node) -> Physical:
     source = operand(node)
     x = emission.value(source)
@@ -242,6 +263,8 @@ def pointwise(emission: Emission, node: fx.Node) -> Physical:
     x = emission.value(source)
     if node.meta["value_type"].kind == "code":
         return emission.lookup(node, x, pointwise_table(op, node))
+    if x.dtype == "u8":
+        return emission.lookup(node, x, lookup_values(op, attributes(op, node), source.meta["value_type"].qparams))
     args = numbers(attributes(op, node))
     return emission.step("pointwise_f32", node, [x], x.order, "f32", text={"function": op.name}, floats={"args": args})
 

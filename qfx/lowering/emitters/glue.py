@@ -19,7 +19,7 @@ def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]
     return given, emission.value(given["x"])
 
 
-@emits("softmax", "log_softmax", coded=False, floats=True)
+@emits("softmax", "log_softmax", coded=False)
 def softmax(emission: Emission, node: fx.Node) -> Physical:
     op = op_of(node)
     assert op is not None
@@ -27,7 +27,7 @@ def softmax(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(op.name, node, [x], x.order, "f32", ints={"axis": x.order.index(given["dim"] % x.rank)})
 
 
-@emits("causal_softmax", coded=False, floats=True)
+@emits("causal_softmax", coded=False)
 def causal_softmax(emission: Emission, node: fx.Node) -> Physical:
     _, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
@@ -38,7 +38,7 @@ def _affine(emission: Emission, given: dict[str, Any]) -> dict[str, int]:
     return {k: emission.constant(emission.tensor(given[k])) for k in ("weight", "bias") if given[k] is not None}
 
 
-@emits("layer_norm", coded=False, floats=True)
+@emits("layer_norm", coded=False)
 def layer_norm(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     count = len(given["normalized_shape"])
@@ -50,7 +50,7 @@ def layer_norm(emission: Emission, node: fx.Node) -> Physical:
     )  # fmt: skip
 
 
-@emits("group_norm", "instance_norm", coded=False, floats=True)
+@emits("group_norm", "instance_norm", coded=False)
 def group_norm(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, channels_last(x.rank))
@@ -63,4 +63,4 @@ def group_norm(emission: Emission, node: fx.Node) -> Physical:
 
 for _op in TABLE.values():
     if _op.pointwise is not None:
-        emits(_op.name, floats=True)(pointwise)
+        emits(_op.name)(pointwise)

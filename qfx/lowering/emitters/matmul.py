@@ -15,7 +15,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import is_op, op_of
 
 
-@emits("matmul", floats=True)
+@emits("matmul")
 def matmul(emission: Emission, node: fx.Node) -> Physical:
     """``[..., m, k] @ [..., k, n]``; a vector is a matrix of one row or column."""
     a, b = emission.value(operand(node)), emission.value(operand(node, 1))

@@ -25,7 +25,7 @@ def _dims(emission: Emission, value: Physical) -> list[int]:
     return [emission.builder.expr_dim(value.id, i) for i in range(value.rank)]
 
 
-@emits("permute", "transpose", floats=True)
+@emits("permute", "transpose")
 def permute(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     dims = [d % x.rank for d in given["dims"]] if "dims" in given else list(range(x.rank))
@@ -35,19 +35,19 @@ def permute(emission: Emission, node: fx.Node) -> Physical:
     return Physical(x.id, x.dtype, tuple(dims.index(d) for d in x.order))
 
 
-@emits("reshape", floats=True)
+@emits("reshape")
 def reshape(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
     return emission.reshape(node, x, emission.exprs(given["shape"]), identity(len(given["shape"])))
 
 
-@emits("dropout", floats=True)
+@emits("dropout")
 def dropout(emission: Emission, node: fx.Node) -> Physical:
     return _given(emission, node)[1]
 
 
-@emits("flatten", floats=True)
+@emits("flatten")
 def flatten(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
@@ -64,7 +64,7 @@ def _product(emission: Emission, dims: list[int]) -> int:
     return functools.reduce(lambda a, b: emission.builder.expr("mul", a, b), dims or [emission.expr(1)])
 
 
-@emits("squeeze", floats=True)
+@emits("squeeze")
 def squeeze(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     shape = _shape(node.args[0])
@@ -79,7 +79,7 @@ def _shape(node: object) -> tuple[int, ...]:
     return tuple(node.meta["shape"])
 
 
-@emits("unsqueeze", floats=True)
+@emits("unsqueeze")
 def unsqueeze(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     return _with_one(emission, node, x, given["dim"] % (x.rank + 1))
@@ -94,7 +94,7 @@ def _with_one(emission: Emission, node: fx.Node, x: Physical, dim: int) -> Physi
     return emission.reshape(node, x, [*dims[:place], emission.expr(1), *dims[place:]], order)
 
 
-@emits("slice", floats=True)
+@emits("slice")
 def slice_(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     start = 0 if given["start"] is None else given["start"]
@@ -108,7 +108,7 @@ def _sliced(emission: Emission, node: fx.Node, x: Physical, dim: int, start: Any
     return emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": step}, exprs=exprs)
 
 
-@emits("select", floats=True)
+@emits("select")
 def select(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     dim, index = given["dim"] % x.rank, given["index"]
@@ -123,7 +123,7 @@ def select(emission: Emission, node: fx.Node) -> Physical:
     return emission.without(node, part, {dim})
 
 
-@emits("expand", floats=True)
+@emits("expand")
 def expand(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
@@ -134,7 +134,7 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
     return emission.step("expand", node, [x], identity(len(shape)), x.dtype, exprs={"shape": emission.exprs(shape)})
 
 
-@emits("cat", "stack", floats=True)
+@emits("cat", "stack")
 def cat(emission: Emission, node: fx.Node) -> Physical:
     op = op_of(node)
     assert op is not None
@@ -153,7 +153,7 @@ def cat(emission: Emission, node: fx.Node) -> Physical:
 _PAD_MODES = {"constant": 0, "reflect": 1, "replicate": 2, "circular": 3}
 
 
-@emits("pad", floats=True)
+@emits("pad")
 def pad(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     amounts = given["pad"]
@@ -175,7 +175,7 @@ def pad(emission: Emission, node: fx.Node) -> Physical:
     return emission.step("pad", node, [x], x.order, x.dtype, ints=ints, floats=floats)
 
 
-@emits("pixel_shuffle", floats=True)
+@emits("pixel_shuffle")
 def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
@@ -188,7 +188,7 @@ def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     return emission.reshape(node, moved, shape, x.order)
 
 
-@emits("pixel_unshuffle", floats=True)
+@emits("pixel_unshuffle")
 def pixel_unshuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
@@ -205,7 +205,7 @@ def _pixels(rank: int) -> Order:
     return (*range(rank - 3), rank - 2, rank - 1, rank - 3)
 
 
-@emits("channel_shuffle", floats=True)
+@emits("channel_shuffle")
 def channel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, channels_last(x.rank))

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import fx
 
-from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits
+from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.ops.calls import arguments
-from qfx.ops.table import is_op, op_of
+from qfx.ops.table import op_of
 
 
 def _image(emission: Emission, node: fx.Node, window: str | None = None) -> tuple[dict[str, Any], Physical]:
@@ -30,11 +30,22 @@ def _image(emission: Emission, node: fx.Node, window: str | None = None) -> tupl
     return given, emission.in_order(node, value, channels_last(value.rank))
 
 
-def _windowed(emission: Emission, node: fx.Node, x: Physical, **attributes: Any) -> Physical:
-    """The step of a pool, its result with a batch dim if the op's operand has one."""
+def _is_coded(node: fx.Node) -> bool:
+    kind: str = node.meta["value_type"].kind
+    return kind == "code"
+
+
+def _resampled(emission: Emission, node: fx.Node, x: Physical, ints: dict[str, Any], **others: Any) -> Physical:
+    """The step on codes, of an average with what it needs to round, or its float form; with a batch dim if the op's
+    operand has one."""
     op = op_of(node)
     assert op is not None
-    made = emission.step(op.name, node, [x], x.order, **attributes)
+    if _is_coded(node):
+        average = _average(node) if "avg" in op.name else {"ints": {}}
+        average["ints"] |= ints
+        made = emission.step(op.name, node, [x], x.order, **average, **others)
+    else:
+        made = emission.step(f"{op.name}_f32", node, [x], x.order, "f32", ints=ints, **others)
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return emission.to_rank(node, made, emission.value(source).rank)
@@ -60,14 +71,13 @@ def max_pool(emission: Emission, node: fx.Node) -> Physical:
         "dilation": list(given["dilation"]),
         "ceil_mode": int(given["ceil_mode"]),
     }
-    return _windowed(emission, node, x, ints=ints)
+    return _resampled(emission, node, x, ints)
 
 
 @emits("avg_pool")
 def avg_pool(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node, "kernel")
-    average = _average(node)
-    average["ints"] |= {
+    ints = {
         "kernel": list(given["kernel"]),
         "stride": list(given["stride"]),
         "padding_lo": list(given["padding"]),
@@ -76,15 +86,13 @@ def avg_pool(emission: Emission, node: fx.Node) -> Physical:
         "count_include_pad": int(given["count_include_pad"]),
         "divisor": int(given["divisor_override"] or 0),
     }
-    return _windowed(emission, node, x, **average)
+    return _resampled(emission, node, x, ints)
 
 
 @emits("adaptive_avg_pool", "adaptive_max_pool")
 def adaptive_pool(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node, "output_size")
-    attributes = _average(node) if is_op(node, "adaptive_avg_pool") else {"ints": {}}
-    attributes["ints"]["output_size"] = [0 if s is None else s for s in given["output_size"]]
-    return _windowed(emission, node, x, **attributes)
+    return _resampled(emission, node, x, {"output_size": [0 if s is None else s for s in given["output_size"]]})
 
 
 @emits("mean", "sum")
@@ -92,6 +100,8 @@ def mean(emission: Emission, node: fx.Node) -> Physical:
     """A sum is a mean in other units: annotation sees to it that its count is the same for all inputs."""
     op = op_of(node)
     assert op is not None
+    if not _is_coded(node):
+        return _reduction(emission, node, f"{op.name}_f32")
     given = arguments(op, node)
     x, attributes = emission.value(given["x"]), _average(node)
     dims = _reduced(given, x)
@@ -117,7 +127,12 @@ def _left(x: Physical, dims: list[int]) -> Order:
 
 @emits("amax")
 def amax(emission: Emission, node: fx.Node) -> Physical:
-    """A global max pool over rows ``[outer, reduced, inner]``."""
+    """On codes a global max pool."""
+    return _reduction(emission, node, "adaptive_max_pool" if _is_coded(node) else "amax_f32")
+
+
+def _reduction(emission: Emission, node: fx.Node, step: str) -> Physical:
+    """A step over rows ``[outer, reduced, inner]``."""
     op = op_of(node)
     assert op is not None
     given = arguments(op, node)
@@ -130,7 +145,10 @@ def amax(emission: Emission, node: fx.Node) -> Physical:
     sizes = [emission.builder.expr_dim(x.id, i) for i in range(x.rank)]
     parts = (sizes[: axes[0]], sizes[axes[0] : axes[-1] + 1], sizes[axes[-1] + 1 :])
     rows = emission.reshape(node, x, [_product(emission, part) for part in parts], channels_last(3))
-    pooled = emission.step("adaptive_max_pool", node, [rows], rows.order, ints={"output_size": [1]})
+    if step.endswith("_f32"):
+        pooled = emission.step(step, node, [rows], identity(2), "f32")
+    else:
+        pooled = emission.step(step, node, [rows], rows.order, ints={"output_size": [1]})
     one = emission.expr(1)
     if given["keepdim"]:
         return emission.reshape(node, pooled, [one if i in axes else s for i, s in enumerate(sizes)], x.order)
@@ -145,15 +163,14 @@ def _product(emission: Emission, sizes: list[int]) -> int:
 @emits("interpolate")
 def interpolate(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node)
-    _, zero, _, _ = code_of(node.meta["value_type"].qparams)
     linear = given["mode"] in ("linear", "bilinear", "trilinear")
-    ints = {"mode": int(linear), "align_corners": int(bool(given["align_corners"])), "zero_point": zero}
+    ints = {"mode": int(linear), "align_corners": int(bool(given["align_corners"]))}
+    if _is_coded(node):
+        _, ints["zero_point"], _, _ = code_of(node.meta["value_type"].qparams)
     spatial = x.rank - 2
     if given["size"] is not None:
         size = given["size"] if isinstance(given["size"], (tuple, list)) else [given["size"]] * spatial
-        return emission.step("interpolate", node, [x], x.order, ints=ints, exprs={"size": emission.exprs(size)})
+        return _resampled(emission, node, x, ints, exprs={"size": emission.exprs(size)})
     factor = given["scale_factor"]
     factors = list(factor) if isinstance(factor, (tuple, list)) else [factor] * spatial
-    return emission.step(
-        "interpolate", node, [x], x.order, ints=ints, floats={"scale_factor": [float(f) for f in factors]}
-    )
+    return _resampled(emission, node, x, ints, floats={"scale_factor": [float(f) for f in factors]})

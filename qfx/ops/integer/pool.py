@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +13,24 @@ from torch import Tensor
 from qfx.ir.types import QArray, QParams
 from qfx.ops import pool
 from qfx.ops.arithmetic import expand_channel
-from qfx.ops.integer.epilogue import float_glue, integers, out_scale, requantized
+from qfx.ops.integer.epilogue import Operand, float_glue, integers, out_scale, quantized, requantized
 from qfx.ops.integer.move import moved
 
 
+def _also_of_floats(fn: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Of a float operand ``fn``, evaluated in float64 and rounded to float32 once."""
+
+    def decorate(exact: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(exact)
+        def either(x: Operand, **kwargs: Any) -> Tensor:
+            return exact(x, **kwargs) if isinstance(x, QArray) else float_glue(fn, x, **kwargs)
+
+        return either
+
+    return decorate
+
+
+@_also_of_floats(pool.max_pool)
 def max_pool(
     x: QArray,
     *,
@@ -32,11 +48,13 @@ def max_pool(
     return moved(x, y, out)
 
 
+@_also_of_floats(pool.adaptive_max_pool)
 def adaptive_max_pool(x: QArray, *, output_size: Sequence[int | None], out: QParams | None) -> Tensor:
     """Maximum of integers over torch's adaptive windows."""
     return moved(x, pool.adaptive_max_pool(x.values.float(), output_size=output_size), out)
 
 
+@_also_of_floats(pool.avg_pool)
 def avg_pool(
     x: QArray,
     *,
@@ -70,6 +88,7 @@ def avg_pool(
     return _averaged(_window_sum(integers(x), inside), count, x, out)
 
 
+@_also_of_floats(pool.adaptive_avg_pool)
 def adaptive_avg_pool(x: QArray, *, output_size: Sequence[int | None], out: QParams | None) -> Tensor:
     """Mean over torch's adaptive windows, arithmetic as :func:`avg_pool`."""
     lengths = x.values.shape[-len(output_size) :]
@@ -81,18 +100,21 @@ def adaptive_avg_pool(x: QArray, *, output_size: Sequence[int | None], out: QPar
     return _averaged(_window_sum(integers(x), spans), count, x, out)
 
 
+@_also_of_floats(pool.mean)
 def mean(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
     """Mean over ``dims`` (all of them when none is given), arithmetic as :func:`avg_pool`."""
     axes, count = _reduced(x, dims)
     return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out)
 
 
+@_also_of_floats(pool.sum_)
 def sum_(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
     """Sum over ``dims``: the mean of ``count`` elements times it, ``float(sum) * float32(ratio * count / count)``."""
     axes, count = _reduced(x, dims)
     return _averaged(integers(x).sum(axes, keepdim=keepdim), count, x, out, times=count)
 
 
+@_also_of_floats(pool.amax)
 def amax(x: QArray, *, dims: Sequence[int] | None, keepdim: bool, out: QParams | None) -> Tensor:
     """Maximum of integers over ``dims``."""
     return moved(x, pool.amax(x.values, dims=dims, keepdim=keepdim), out)
@@ -109,7 +131,7 @@ def _reduced(x: QArray, dims: Sequence[int] | None) -> tuple[list[int], Tensor]:
 
 
 def interpolate(
-    x: QArray,
+    x: Operand,
     *,
     size: int | Sequence[int] | None,
     scale_factor: float | Sequence[float] | None,
@@ -120,19 +142,22 @@ def interpolate(
     """Resampling of ``[N, C, *spatial]``.
 
     Nearest moves integers. The linear modes weigh ``q - zero_point`` in float64, each operation rounded on its own,
-    last dim first, and round the result to an integer, ties to even. Other modes are float32 glue.
+    last dim first, and round the result to an integer, ties to even. Other modes are float32 glue. The same of float
+    values, without a zero point; the linear modes round to float32 once.
     """
     resample = partial(pool.interpolate, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners)
     if mode.startswith("nearest"):
-        return moved(x, resample(x.values.float()), out)
+        return moved(x, resample(x.values.float()), out) if isinstance(x, QArray) else quantized(resample(x), out)
     if mode not in ("linear", "bilinear", "trilinear"):
         return float_glue(resample, x, out=out)
-    meta = torch.empty_like(x.values, dtype=torch.float32, device="meta")
-    lengths = resample(meta).shape[2:]
-    v = integers(x)
+    values = x.values if isinstance(x, QArray) else x
+    lengths = resample(torch.empty_like(values, dtype=torch.float32, device="meta")).shape[2:]
+    v = integers(x) if isinstance(x, QArray) else x.double()
     for d in reversed(range(len(lengths))):
         factor = scale_factor[d] if isinstance(scale_factor, Sequence) else scale_factor
         v = _lerp(v, d + 2, lengths[d], factor, bool(align_corners))
+    if not isinstance(x, QArray):
+        return quantized(v.float(), out)
     if out is None:
         return (v * x.scale.double()).float()
     return moved(x, torch.round(v) + x.zero_point, out)

@@ -13,6 +13,11 @@ namespace {
 constexpr int kAny = Attribute::kAny;
 constexpr int kSpatial = Attribute::kSpatial;
 
+// Whether the step is the float form of an operation.
+bool is_float(const StepView& s) {
+  return s.step().op.ends_with("_f32");
+}
+
 // Number of spatial dims of a channels-last input: 1 to 3, or a failure.
 size_t spatial_dims(const StepView& s) {
   const size_t rank = s.input(0).rank();
@@ -47,7 +52,7 @@ AvgQuant parse_average(const StepView& s) {
 
 struct WindowParams {
   Dims kernel, stride, padding_lo, padding_hi, dilation;
-  bool ceil_mode, average, count_include_pad;
+  bool ceil_mode, average, count_include_pad, floats;
   int64_t divisor;
   AvgQuant quant;
 
@@ -58,8 +63,9 @@ struct WindowParams {
         padding_hi(s.ints("padding_hi", Dims(kernel.size(), 0))),
         dilation(s.ints("dilation", Dims(kernel.size(), 1))),
         ceil_mode(s.integer("ceil_mode", 0) != 0),
-        average(s.step().op == "avg_pool"),
+        average(s.step().op.starts_with("avg_pool")),
         count_include_pad(s.integer("count_include_pad", 1) != 0),
+        floats(is_float(s)),
         divisor(s.integer("divisor", 0)) {
     const size_t spatial = spatial_dims(s);
     s.require(kernel.size() == spatial, "'kernel' does not have one entry a spatial dimension");
@@ -70,7 +76,7 @@ struct WindowParams {
       s.require(padding_lo[i] < reach && padding_hi[i] < reach, "padding is not smaller than the window");
     }
     s.require(divisor >= 0, "'divisor' is negative");
-    if (average) quant = parse_average(s);
+    if (average && !floats) quant = parse_average(s);
   }
 };
 
@@ -109,6 +115,8 @@ class WindowPoolStep : public StepKernel {
       g.pad_lo[1] = in.row_padding->lo;
       g.pad_hi[1] = std::min(in.row_padding->hi, g.pad_hi[1]);  // windows may end below the padding (ceil_mode)
     }
+    if (p_.floats && p_.average) return {plan_avg_pool_f32(g, p_.count_include_pad, p_.divisor), 0, nullptr};
+    if (p_.floats) return {plan_max_pool_f32(g), 0, nullptr};
     if (!p_.average) return {plan_max_pool(g, isa_), 0, nullptr};
     return {plan_avg_pool(g, p_.quant, p_.count_include_pad, p_.divisor, isa_), 0, nullptr};
   }
@@ -120,14 +128,14 @@ class WindowPoolStep : public StepKernel {
 
 struct AdaptiveParams {
   Dims output_size;
-  bool average;
+  bool average, floats;
   AvgQuant quant;
 
   explicit AdaptiveParams(const StepView& s)
-      : output_size(s.ints("output_size")), average(s.step().op == "adaptive_avg_pool") {
+      : output_size(s.ints("output_size")), average(s.step().op.starts_with("adaptive_avg_pool")), floats(is_float(s)) {
     spatial_dims(s);
     for (const int64_t d : output_size) s.require(d >= 0, "'output_size' is negative");
-    if (average) quant = parse_average(s);
+    if (average && !floats) quant = parse_average(s);
   }
 };
 
@@ -152,6 +160,7 @@ class AdaptivePoolStep : public StepKernel {
     g.channels = x.back();
     place(spatial_of(x), g.in);
     place(spatial_of(y), g.out);
+    if (p_.floats) return {p_.average ? plan_adaptive_avg_pool_f32(g) : plan_adaptive_max_pool_f32(g), 0, nullptr};
     return {p_.average ? plan_adaptive_avg_pool(g, p_.quant, isa_) : plan_adaptive_max_pool(g, isa_), 0, nullptr};
   }
 
@@ -230,15 +239,45 @@ class MeanStep : public StepKernel {
   Isa isa_;
 };
 
+struct ReduceParams {
+  Reduction reduction;
+
+  explicit ReduceParams(const StepView& s)
+      : reduction(s.step().op == "mean_f32"  ? Reduction::mean
+                  : s.step().op == "sum_f32" ? Reduction::sum
+                                             : Reduction::max) {
+    s.require(s.input(0).rank() == 3 && s.output().rank() == 2, "it takes [outer, reduced, inner] to [outer, inner]");
+  }
+};
+
+class ReduceStep : public StepKernel {
+ public:
+  using Params = ReduceParams;
+  ReduceStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override { return {in.inputs[0][0], in.inputs[0][2]}; }
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    const Dims& x = in.inputs[0];
+    if (x[1] == 0 && p_.reduction != Reduction::sum) {
+      throw std::invalid_argument("the mean or maximum of no elements: input " + to_string(x));
+    }
+    return {plan_reduce_f32(p_.reduction, x[0], x[1], x[2]), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
 struct InterpolateParams {
   std::vector<double> scale_factor;
-  bool linear, align_corners, sized;
+  bool linear, align_corners, sized, floats;
   int32_t zero_point;
 
   explicit InterpolateParams(const StepView& s)
       : scale_factor(s.floats("scale_factor")),
         align_corners(s.integer("align_corners", 0) != 0),
         sized(s.has_exprs("size")),
+        floats(is_float(s)),
         zero_point(s.zero_point("zero_point")) {
     const int64_t mode = s.integer("mode");
     s.require(mode == 0 || mode == 1, "'mode' is 0 (nearest) or 1 (linear)");
@@ -275,6 +314,7 @@ class InterpolateStep : public StepKernel {
     place(spatial_of(y), g.out);
     const size_t spatial = x.size() - 2;
     for (size_t i = 0; i < spatial; ++i) g.scale[3 - spatial + i] = source_step(x[1 + i], y[1 + i], i);
+    if (p_.floats) return {plan_interpolate_f32(g), 0, nullptr};
     return {plan_interpolate(g, p_.zero_point, isa_), 0, nullptr};
   }
 
@@ -320,19 +360,27 @@ std::vector<OpRow> pool_rows() {
   const std::vector<Attribute> avg_window =
       joined(window, {{"count_include_pad", K::integer, 1, false}, {"divisor", K::integer, 1, false}});
   const std::vector<Attribute> size = {{"output_size", K::integer, kSpatial}};
+  const std::vector<Attribute> resample = {{"mode", K::integer},
+                                           {"align_corners", K::integer, 1, false},
+                                           {"size", K::expr, kSpatial, false},
+                                           {"scale_factor", K::number, kSpatial, false}};
+  constexpr Types f32 = Types::f32_f32;
   return with_row_windows(
-      per_image({op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
-                 op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
-                 op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
-                 op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
-                 op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
-                                  joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
-                 op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8,
-                                         {{"mode", K::integer},
-                                          {"align_corners", K::integer, 1, false},
-                                          {"zero_point", K::integer},
-                                          {"size", K::expr, kSpatial, false},
-                                          {"scale_factor", K::number, kSpatial, false}})}),
+      per_image(
+          {op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
+           op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
+           op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
+           op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
+           op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
+                            joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
+           op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8, joined(resample, {{"zero_point", K::integer}})),
+           op_row<WindowPoolStep>("max_pool_f32", 1, 1, f32, max_window),
+           op_row<WindowPoolStep>("avg_pool_f32", 1, 1, f32, avg_window),
+           op_row<AdaptivePoolStep>("adaptive_avg_pool_f32", 1, 1, f32, size),
+           op_row<AdaptivePoolStep>("adaptive_max_pool_f32", 1, 1, f32, size),
+           op_row<ReduceStep>("mean_f32", 1, 1, f32, {}), op_row<ReduceStep>("sum_f32", 1, 1, f32, {}),
+           op_row<ReduceStep>("amax_f32", 1, 1, f32, {}),
+           op_row<InterpolateStep>("interpolate_f32", 1, 1, f32, resample)}),
       {"max_pool", "avg_pool"});
 }
 
