@@ -87,6 +87,7 @@ from qfx.quantization.qconfig import (
     get_default_qconfig,
     get_default_qconfig_dict,
     per_channel_dynamic_qconfig,
+    per_tensor_dynamic_qconfig,
 )
 from qfx.quantization.qconfig_mapping import (
     QConfigMapping,
@@ -179,6 +180,7 @@ __all__ = [
     "get_observer_dict",
     "per_channel_dynamic_qconfig",
     "per_channel_weight_observer_range_neg_127_to_127",
+    "per_tensor_dynamic_qconfig",
     "prepare",
     "prepare_qat",
     "propagate_qconfig_",

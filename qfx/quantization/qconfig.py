@@ -139,12 +139,14 @@ default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weig
 default_qat_qconfig_v2 = QConfig(activation=default_fused_act_fake_quant, weight=default_weight_fake_quant)
 """``default_fused_act_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
 
-default_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
-"""Activations quantized at run time, weights by ``default_weight_observer``."""
+default_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
+"""Activations quantized at run time, weights by ``default_per_channel_weight_observer``."""
 float16_dynamic_qconfig = QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
 """Weights stored as float16; activations stay float."""
-per_channel_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
-"""Activations quantized at run time, weights by ``default_per_channel_weight_observer``."""
+per_channel_dynamic_qconfig = default_dynamic_qconfig
+"""The same under the name that says so."""
+per_tensor_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
+"""Activations quantized at run time, weights by ``default_weight_observer``: torch's ``default_dynamic_qconfig``."""
 
 _symmetric_histogram = QuantileHistogramObserver.with_args(dtype=QDType.qint8, eps=2**-12)
 default_symmetric_qnnpack_qconfig = QConfig(

@@ -175,7 +175,7 @@ def sqnr(want: Tensor, got: Tensor) -> float:
 
 @pytest.mark.inventory("S175", "S176")
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("qconfig", [qfx.default_dynamic_qconfig, qfx.per_channel_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [qfx.per_tensor_dynamic_qconfig, qfx.per_channel_dynamic_qconfig])
 def test_dynamic_layers_equal_the_interpreter(qconfig: qfx.QConfig) -> None:
     case = CASES["Rows"]
     model = qfx.quantize_fx(case.net(), {"": qconfig}, example_inputs=(case.inputs(2),))

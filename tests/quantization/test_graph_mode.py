@@ -25,6 +25,7 @@ from qfx.quantization import (
     default_weight_observer,
     float16_dynamic_qconfig,
     per_channel_dynamic_qconfig,
+    per_tensor_dynamic_qconfig,
     prepare,
     quantize_dynamic,
     quantize_dynamic_jit,
@@ -130,7 +131,7 @@ def test_debug_gives_the_graph_that_the_program_equals(net: nn.Module) -> None:
 
 
 @pytest.mark.inventory("S089")
-@pytest.mark.parametrize("qconfig", [None, default_dynamic_qconfig, per_channel_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [None, per_tensor_dynamic_qconfig, per_channel_dynamic_qconfig])
 def test_dynamic_equals_the_eager_result(qconfig: Any) -> None:
     model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 5)).eval()
     x = torch.randn(7, 12)
@@ -247,7 +248,7 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.inventory("S089", "S138")
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel_dynamic_qconfig, float16_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel_dynamic_qconfig, float16_dynamic_qconfig])
 def test_recurrent_layers_equal_the_eager_result(qconfig: Any) -> None:
     torch.manual_seed(5)
     model, x = Recurrent().eval(), torch.randn(9, 2, 6)

@@ -26,6 +26,7 @@ from qfx.quantization import (
     default_dynamic_qconfig,
     default_fake_quant,
     default_observer,
+    default_per_channel_weight_observer,
     default_qat_qconfig,
     default_qconfig,
     default_weight_fake_quant,
@@ -35,6 +36,8 @@ from qfx.quantization import (
     get_default_qat_qconfig_dict,
     get_default_qconfig,
     get_default_qconfig_dict,
+    per_channel_dynamic_qconfig,
+    per_tensor_dynamic_qconfig,
 )
 from qfx.quantization.qconfig import SMALLEST_SCALE
 from tests.quantization.peer import own_qparams, peer_qparams
@@ -76,7 +79,9 @@ def test_the_specified_equalities() -> None:
     )
     assert default_qconfig == QConfig(default_observer, default_weight_observer)
     assert default_qat_qconfig == QConfig(default_fake_quant, default_weight_fake_quant)
-    assert default_dynamic_qconfig == QConfigDynamic(weight=default_weight_observer)
+    assert per_tensor_dynamic_qconfig == QConfigDynamic(weight=default_weight_observer)
+    assert default_dynamic_qconfig == per_channel_dynamic_qconfig
+    assert default_dynamic_qconfig == QConfigDynamic(weight=default_per_channel_weight_observer)
     assert float16_dynamic_qconfig == QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
     assert quantization.qconfig.QConfig is QConfig
     assert quantization.qconfig.QConfigDynamic is QConfigDynamic
@@ -236,6 +241,22 @@ def test_a_dynamic_qconfig_observes_no_activations() -> None:
     observer = QConfigDynamic().activation()
     assert isinstance(observer, NoopObserver)
     assert default_dynamic_qconfig.weight().dtype is QDType.qint8
+
+
+@pytest.mark.parametrize(
+    ("qconfig", "scales"),
+    [(default_dynamic_qconfig, 8), (per_channel_dynamic_qconfig, 8), (per_tensor_dynamic_qconfig, 1)],
+)
+def test_graph_mode_and_eager_mode_give_weights_the_scales_that_a_dynamic_qconfig_names(
+    qconfig: QConfig, scales: int
+) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 8)).eval(), torch.randn(3, 4)
+    graph = qfx.quantize_fx(net, {"": qconfig}, example_inputs=(x,))
+    assert graph.state_dict()["0.weight_scale"].numel() == scales
+    eager = quantization.quantize_dynamic(net, {nn.Linear: qconfig})
+    assert torch.equal(graph(x), eager(x))
+    by_default = quantization.quantize_dynamic(net, {nn.Linear})
+    assert torch.equal(by_default(x), eager(x)) == (scales == 8)
 
 
 @pytest.mark.inventory("S097")

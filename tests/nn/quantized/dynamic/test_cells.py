@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qfx.errors import ConversionError, InputError, UnsupportedError
 from qfx.nn.quantized import dynamic
-from qfx.quantization import default_dynamic_qconfig, float16_dynamic_qconfig, per_channel_dynamic_qconfig
+from qfx.quantization import float16_dynamic_qconfig, per_channel_dynamic_qconfig, per_tensor_dynamic_qconfig
 
 ROWS = {"LSTM": "S140", "GRU": "S141", "RNN": "S142"}
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,7 +48,7 @@ def states_for(mod: Any, *batch: int) -> Any:
 
 @each_cell
 @pytest.mark.parametrize("batch", [(), (1,), (5,)])
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel_dynamic_qconfig, float16_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel_dynamic_qconfig, float16_dynamic_qconfig])
 def test_is_close_to_the_float_cell(name: str, batch: tuple[int, ...], qconfig: Any) -> None:
     mod = cell(name, qconfig)
     q, x = quantized(mod), torch.randn(*batch, 30)

@@ -15,12 +15,12 @@ import qfx
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.nn.quantized import dynamic
 from qfx.ops import arithmetic
-from qfx.quantization import MinMaxObserver, QConfigDynamic, default_dynamic_qconfig, float16_dynamic_qconfig
+from qfx.quantization import MinMaxObserver, QConfigDynamic, float16_dynamic_qconfig, per_tensor_dynamic_qconfig
 from qfx.quantization import per_channel_dynamic_qconfig as per_channel
 
 pytestmark = pytest.mark.inventory("S138")
 AFFINE = QConfigDynamic(weight=MinMaxObserver.with_args(dtype=qfx.qint8, qscheme=qfx.per_tensor_affine))
-QCONFIGS = {"per tensor": default_dynamic_qconfig, "per channel": per_channel, "affine": AFFINE}
+QCONFIGS = {"per tensor": per_tensor_dynamic_qconfig, "per channel": per_channel, "affine": AFFINE}
 
 
 def layer(qconfig: Any = None, inputs: int = 37, outputs: int = 21, bias: bool = True, seed: int = 0) -> nn.Linear:
@@ -103,7 +103,7 @@ def test_what_is_not_finite_gives_nan(value: float) -> None:
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_in_graph_mode_too(value: float) -> None:
     model, x = torch.nn.Sequential(torch.nn.Linear(37, 5)).eval(), torch.randn(2, 37)
-    q = qfx.quantize_fx(model, {"": default_dynamic_qconfig}, example_inputs=(x,))
+    q = qfx.quantize_fx(model, {"": per_tensor_dynamic_qconfig}, example_inputs=(x,))
     assert bool(q(x).isfinite().all())
     x[1, 3] = value
     assert bool(q(x).isnan().all())
@@ -114,7 +114,7 @@ def test_strides_do_not_matter() -> None:
     assert torch.equal(q(x.T), q(x.T.contiguous()))
 
 
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel, AFFINE, float16_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel, AFFINE, float16_dynamic_qconfig])
 def test_state_survives(qconfig: QConfigDynamic) -> None:
     q, x = dynamic.Linear.from_float(layer(qconfig)), torch.randn(4, 37)
     y = q(x)

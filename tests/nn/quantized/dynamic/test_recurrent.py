@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 import qfx
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.nn.quantized import dynamic
-from qfx.quantization import MinMaxObserver, QConfigDynamic, default_dynamic_qconfig, float16_dynamic_qconfig
+from qfx.quantization import MinMaxObserver, QConfigDynamic, float16_dynamic_qconfig, per_tensor_dynamic_qconfig
 from qfx.quantization import per_channel_dynamic_qconfig as per_channel
 from tests.runtime import recurrent_reference
 
@@ -97,7 +97,7 @@ def by_hand(q: Any, x: np.ndarray, hx: Any, sizes: list[int]) -> tuple[np.ndarra
     return x, [np.concatenate(parts) for parts in zip(*after, strict=True)]
 
 
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel, AFFINE, float16_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel, AFFINE, float16_dynamic_qconfig])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_equals_the_definition_bit_for_bit(setting: str, qconfig: QConfigDynamic) -> None:
     mod = layer(setting, qconfig)
@@ -151,7 +151,7 @@ def test_float16_differs_by_the_rounding_of_the_weights(kind: str) -> None:
 def test_is_no_worse_than_torch_ao(kind: str) -> None:
     from torch.ao.quantization import quantize_dynamic
 
-    mod = layer(kind, default_dynamic_qconfig, inputs=40, hidden=64)
+    mod = layer(kind, per_tensor_dynamic_qconfig, inputs=40, hidden=64)
     x = torch.randn(20, 4, 40)
     wanted, _ = mod(x)
     ours, _ = quantized(mod)(x)
@@ -251,7 +251,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
 
 
 @pytest.mark.parametrize("setting", ["LSTM both ways", "GRU", "RNN with relu", "LSTM projected"])
-@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, per_channel, float16_dynamic_qconfig])
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel, float16_dynamic_qconfig])
 def test_state_survives(setting: str, qconfig: QConfigDynamic) -> None:
     mod = layer(setting, qconfig)
     q, x = quantized(mod), torch.randn(4, 2, 10)
