@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qfx.errors import CalibrationError, UnsupportedError
 from qfx.quantization.observer import (
@@ -22,11 +22,7 @@ from qfx.quantization.observer import (
     RecordingObserver,
     WindowMoments,
 )
-from qfx.quantization.observer.bins import bin_grid, coarsen
-from qfx.quantization.observer.quantile import moved
-
-State = Mapping[str, Tensor]
-"""An observer's buffers by name, on the CPU."""
+from qfx.quantization.observer.union import State, extremes, histograms, quantile_histograms
 
 
 def merged(observer: nn.Module, states: Sequence[State]) -> State:
@@ -39,7 +35,7 @@ def merged(observer: nn.Module, states: Sequence[State]) -> State:
 
     Args:
         observer: Of the class that all states are of; it is not changed.
-        states: One a rank.
+        states: One a rank, on the CPU.
 
     Raises:
         CalibrationError: Ranks met different numbers of channels.
@@ -82,31 +78,8 @@ def _rule(observer: nn.Module) -> Callable[[Sequence[State]], State]:
     )
 
 
-def _extremes(states: Sequence[State]) -> dict[str, Tensor]:
-    return {
-        "min_val": torch.stack([s["min_val"] for s in states]).amin(0),
-        "max_val": torch.stack([s["max_val"] for s in states]).amax(0),
-    }
-
-
 def _mean(states: Sequence[State]) -> State:
     return {name: torch.stack([s[name].double() for s in states]).mean(0).float() for name in ("min_val", "max_val")}
-
-
-def _histogram(states: Sequence[State]) -> State:
-    bins = states[0]["histogram"].numel()
-    whole = _extremes(states)
-    grid = bin_grid(float(whole["min_val"]), float(whole["max_val"]), bins)
-    parts = [coarsen(s["histogram"], bin_grid(float(s["min_val"]), float(s["max_val"]), bins), grid) for s in states]
-    return {**whole, "histogram": torch.stack(parts).sum(0)}
-
-
-def _quantile_histogram(states: Sequence[State]) -> State:
-    """The ranks' histograms redistributed over the whole range, as one process does when its range grows."""
-    whole = _extremes(states)
-    span = float(whole["min_val"]), float(whole["max_val"])
-    parts = [moved(s["histogram"], (float(s["min_val"]), float(s["max_val"])), span) for s in states]
-    return {**whole, "histogram": torch.stack(parts).sum(0)}
 
 
 def _sums(states: Sequence[State]) -> State:
@@ -122,11 +95,11 @@ def _first(states: Sequence[State]) -> State:
 
 
 _RULES: Mapping[Any, Callable[[Sequence[State]], State]] = {
-    MinMaxObserver: _extremes,
+    MinMaxObserver: extremes,
     MovingAverageMinMaxObserver: _mean,
     MovingAveragePerChannelMinMaxObserver: _mean,
-    HistogramObserver: _histogram,
-    QuantileHistogramObserver: _quantile_histogram,
+    HistogramObserver: histograms,
+    QuantileHistogramObserver: quantile_histograms,
     ChannelMean: _sums,
     WindowMoments: _sums,
     FixedQParamsObserver: _first,

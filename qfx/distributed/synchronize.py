@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from qfx.distributed.merge import State, merged
+from qfx.distributed.merge import merged
 from qfx.errors import CalibrationError, InputError, QfxError
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer import ChannelMean, Observer
 from qfx.quantization.observer.base import resize_buffer
+from qfx.quantization.observer.union import State
 
 Group = Any
 """A ``torch.distributed.ProcessGroup``; None for all ranks."""

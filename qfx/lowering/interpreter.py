@@ -87,6 +87,10 @@ class _Run:
         source, qparams = operand(node), read_qparams(self.gm, node)
         if source.op == "call_function" and decision_of(source).kind == "int8":
             codes = self.env[source]
+        elif isinstance(value := self.env[source], QArray):
+            real = (value.values.to(torch.int64) - value.zero_point).double() * value.scale.double()
+            scale, zero = (self.env[operand(node, i)] for i in (1, 2))
+            codes = arithmetic.quantize(real, scale, zero, qparams.qmin, qparams.qmax)
         else:
             scale, zero = (self.env[operand(node, i)] for i in (1, 2))
             codes = arithmetic.quantize(self.as_float(source), scale, zero, qparams.qmin, qparams.qmax)

@@ -24,6 +24,7 @@ from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
+from qfx.passes.sharing import Part, Readers, may_split, pads_with_value, parts_of
 from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
 
@@ -35,14 +36,16 @@ class Group:
     Attributes:
         sources: Nodes whose values are observed: the members that do not inherit their range.
         members: Every node whose value carries the parameters.
-        qconfig: Whose activation observer finds the parameters; None when they are fixed.
-        fixed: Parameters that hold whatever the data is.
+        qconfig: Whose activation observer finds the parameters.
+        fixed: Parameters that hold unless the data use little of their range.
+        parts: The parts of the members that may come to have parameters of their own, if there are any.
     """
 
     sources: tuple[fx.Node, ...]
     members: tuple[fx.Node, ...]
-    qconfig: QConfig | None
+    qconfig: QConfig
     fixed: QParams | None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def annotate(
         if decision.kind != "float":
             _require_finite(gm, node)
     carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions, wanted)]
-    groups = _groups(carriers, decisions)
+    groups = _groups(carriers, decisions, _int8_readers(decisions, wanted))
     return Annotation(decisions, tuple(groups), frozenset(leaving), frozenset(wanted))
 
 
@@ -286,36 +289,49 @@ def _can_return_float(op: Op) -> bool:
     return bool(op.weights) or op.name == "matmul" or op.pointwise is not None
 
 
-def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision]) -> list[Group]:
+def _int8_readers(decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> Readers:
+    readers: dict[fx.Node, set[fx.Node]] = {}
+    for user in decisions:
+        if op_of(user) is not None and _is_int8(user, decisions):
+            for node in codes_read(user, wanted):
+                readers.setdefault(node, set()).add(user)
+    return readers
+
+
+def _groups(carriers: list[fx.Node], decisions: dict[fx.Node, Decision], readers: Readers) -> list[Group]:
     union: UnionFind = UnionFind(carriers)
     present = set(carriers)
     for node in carriers:
         op = op_of(node)
-        if op is not None and op.qparams == "share" and _is_int8(node, decisions):
+        if op is not None and _shares(node, decisions):
             for operand in activations(op, node):
                 assert operand in present, f"{node} shares the qparams of {operand}, which carries none"
                 union.union(node, operand)
     members: dict[fx.Node, list[fx.Node]] = {}
     for node in carriers:
         members.setdefault(union[node], []).append(node)
-    return [_group(group, decisions) for group in members.values()]
+    return [_group(group, decisions, readers) for group in members.values()]
 
 
-def _group(members: list[fx.Node], decisions: dict[fx.Node, Decision]) -> Group:
+def _shares(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
+    op = op_of(node)
+    return op is not None and op.qparams == "share" and _is_int8(node, decisions)
+
+
+def _group(members: list[fx.Node], decisions: dict[fx.Node, Decision], readers: Readers) -> Group:
     sources = [n for n in members if not _inherits(n, decisions)]
     fixed = {op.fixed for op in map(op_of, sources) if op is not None and op.qparams == "fixed"}
     only_fixed = len(fixed) == 1 and all((op := op_of(n)) is not None and op.qparams == "fixed" for n in sources)
-    if only_fixed:
-        return Group(tuple(sources), tuple(members), None, fixed.pop())
-    return Group(tuple(sources), tuple(members), _group_qconfig(members), None)
+    parts = parts_of(members, lambda n: _shares(n, decisions))
+    return Group(
+        tuple(sources), tuple(members), _group_qconfig(members), fixed.pop() if only_fixed else None,
+        parts if may_split(parts, readers) and not only_fixed else (),
+    )  # fmt: skip
 
 
 def _inherits(node: fx.Node, decisions: dict[fx.Node, Decision]) -> bool:
     """Whether the node's range lies within its operands': such a value needs no observing of its own."""
-    op = op_of(node)
-    if op is None or op.qparams != "share" or not _is_int8(node, decisions):
-        return False
-    return not (op.name == "pad" and arguments(op, node).get("value") not in (None, 0, 0.0))
+    return _shares(node, decisions) and not pads_with_value(node)
 
 
 def _group_qconfig(members: list[fx.Node]) -> QConfig:

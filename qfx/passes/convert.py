@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from qfx.errors import CalibrationError
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import decision_of, operand, path, place
 from qfx.ir.types import QParams
@@ -18,10 +19,22 @@ from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
 from qfx.passes.dynamic import convert_layers
-from qfx.passes.insert import GROUP, INPUT_STATISTICS, WEIGHT_FAKE_QUANT, Recovery, observer_calls
+from qfx.passes.insert import (
+    GROUP,
+    INPUT_STATISTICS,
+    OWN_RANGE,
+    WANTED,
+    WEIGHT_FAKE_QUANT,
+    Recovery,
+    observer_calls,
+)
 from qfx.passes.islands import swap_inside
+from qfx.passes.precision import codes_read
 from qfx.passes.rounding import round_adaptively
-from qfx.quantization.observer import PerChannelMinMaxObserver, WindowMoments
+from qfx.passes.sharing import Readers, observed, parts_of, split
+from qfx.quantization.observer import FixedOrObserved, PerChannelMinMaxObserver, WindowMoments
+from qfx.quantization.observer.base import range_width
+from qfx.quantization.observer.union import united
 from qfx.quantization.qconfig import SMALLEST_SCALE
 
 
@@ -30,8 +43,10 @@ class _Conversion:
     """One run of :func:`convert_to_qdq`: the graph, the observers' qparams, and the weights already converted."""
 
     gm: fx.GraphModule
-    qparams: dict[str, QParams] = field(default_factory=dict)
+    qparams: dict[str, QParams] = field(default_factory=dict)  # by the path of an observer that found them
     bases: dict[str, str] = field(default_factory=dict)
+    keys: dict[fx.Node, str] = field(default_factory=dict)  # which of them a node's value has
+    apart: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)  # operands to requantize, and for which op
     floats: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[tuple[object, ...], str] = field(default_factory=dict)
     moments: dict[int, tuple[Tensor, int]] = field(default_factory=dict)  # by where a float weight is in memory
@@ -61,6 +76,8 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
             _quantize_value(run, node)
     swap_inside(gm, convert_layers(gm))
     _remove_observers(gm)
+    for source, join in run.apart:
+        _requantize(run, source, join)
     _return_codes(gm)
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
@@ -75,17 +92,71 @@ def fx_module(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _read_observers(run: _Conversion) -> None:
-    for group in dict.fromkeys(
-        n.meta[GROUP] for n in run.gm.graph.nodes if GROUP in n.meta and "observer" not in n.meta
-    ):
+    groups: dict[str, list[fx.Node]] = {}
+    for node in run.gm.graph.nodes:
+        if GROUP in node.meta and "observer" not in node.meta:
+            groups.setdefault(node.meta[GROUP], []).append(node)
+    for group, members in groups.items():
         observer: Any = run.gm.get_submodule(group)
-        qparams = observer.qparams()
-        base = group.removesuffix("activation_post_process").rstrip("._")
-        while not (is_free(run.gm, base, "scale") and is_free(run.gm, base, "zero_point")):
-            base += "_"
-        run.qparams[group], run.bases[group] = qparams, base
-        set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))
-        set_buffer(run.gm, f"{base}.zero_point", torch.tensor(qparams.zero_point, dtype=torch.int64))
+        for path_, found, having in _split(run, members) or ((group, observer, members),):
+            _store_qparams(run, path_, found.qparams(), having)
+            if isinstance(found, FixedOrObserved) and found.gave_way:
+                for node in having:
+                    _note(node, "its own range, as the data use less than an eighth of the fixed one")
+
+
+def _store_qparams(run: _Conversion, where: str, qparams: QParams, members: list[fx.Node]) -> None:
+    base = where.removesuffix("activation_post_process").removesuffix(OWN_RANGE).rstrip("._")
+    while not (is_free(run.gm, base, "scale") and is_free(run.gm, base, "zero_point")):
+        base += "_"
+    run.qparams[where], run.bases[where] = qparams, base
+    run.keys.update(dict.fromkeys(members, where))
+    set_buffer(run.gm, f"{base}.scale", torch.tensor(qparams.scale, dtype=torch.float32))
+    set_buffer(run.gm, f"{base}.zero_point", torch.tensor(qparams.zero_point, dtype=torch.int64))
+
+
+def _split(run: _Conversion, members: list[fx.Node]) -> list[tuple[str, Any, list[fx.Node]]]:
+    """The group's parts with parameters of their own, where ranges are too far apart to share: of each the path of an
+    observer, one of all that it holds, and the members. None, for all of them to share, is an empty list."""
+    if not any(OWN_RANGE in n.meta for n in members):
+        return []
+    parts = parts_of(members, _shares)
+    own = {part: _own_observer(run, part) for part in parts}
+    try:
+        widths = {p: range_width(o, o.qparams()) if o is not None else 0.0 for p, o in own.items()}
+    except CalibrationError:
+        return []
+    classes, apart = split(parts, widths.__getitem__, _shares, _int8_readers(run.gm.graph))
+    found = []
+    for each in classes:
+        observers = [o for part in dict.fromkeys(each.sources) if (o := own[part]) is not None]
+        first = next(n for part in each.parts for n in part if OWN_RANGE in n.meta)
+        found.append((first.meta[OWN_RANGE], united(observers), [n for part in each.parts for n in part]))
+    if len(classes) == 1 or any(observer is None for _, observer, _ in found):
+        return []
+    run.apart += apart
+    for source, join in apart:
+        _note(join, f"{source.name} requantized on its way in, as its range is less than an eighth of the result's")
+    return found
+
+
+def _own_observer(run: _Conversion, part: tuple[fx.Node, ...]) -> Any:
+    path_ = next((n.meta[OWN_RANGE] for n in part if OWN_RANGE in n.meta), None)
+    return None if path_ is None else run.gm.get_submodule(path_)
+
+
+def _shares(node: fx.Node) -> bool:
+    op = op_of(node)
+    return op is not None and op.qparams == "share" and decision_of(node).kind == "int8"
+
+
+def _int8_readers(graph: fx.Graph) -> Readers:
+    readers: dict[fx.Node, set[fx.Node]] = {}
+    for user in graph.nodes:
+        if op_of(user) is not None and decision_of(user).kind == "int8":
+            for node in codes_read(user, (user,) if WANTED in user.meta else ()):
+                readers.setdefault(observed(node), set()).add(user)
+    return readers
 
 
 def _read_moments(run: _Conversion) -> None:
@@ -113,18 +184,30 @@ def _statistics(run: _Conversion, node: fx.Node) -> Any:
 
 def _quantize_value(run: _Conversion, node: fx.Node) -> None:
     """Put quantize and dequantize behind ``node``, in front of its observer call if it has one."""
-    group = node.meta[GROUP]
-    qparams = run.qparams[group]
-    node.meta["qparams"] = qparams
+    group, key = node.meta[GROUP], run.keys[node]
+    node.meta["qparams"] = run.qparams[key]
     calls = [u for u in node.users if u.meta.get("observer") == group]
     readers = calls if calls else [u for u in node.users if not _is_size(u)]
     if not readers:
         return
-    graph = run.gm.graph
+    value = _rounded(run, node, key)
+    for reader in readers:
+        reader.replace_input_with(node, value)
+
+
+def _requantize(run: _Conversion, source: fx.Node, join: fx.Node) -> None:
+    """Let ``join`` read the value of ``source`` with its own parameters."""
+    for value in {n for n in join.all_input_nodes if n.target is qdq.dequantize and operand(operand(n)) is source}:
+        join.replace_input_with(value, _rounded(run, value, run.keys[join]))
+
+
+def _rounded(run: _Conversion, node: fx.Node, key: str) -> fx.Node:
+    """``node`` through a quantize and a dequantize behind it."""
+    graph, qparams = run.gm.graph, run.qparams[key]
     with graph.inserting_after(node):
-        scale = graph.get_attr(f"{run.bases[group]}.scale")
+        scale = graph.get_attr(f"{run.bases[key]}.scale")
     with graph.inserting_after(scale):
-        zero = graph.get_attr(f"{run.bases[group]}.zero_point")
+        zero = graph.get_attr(f"{run.bases[key]}.zero_point")
     kwargs: dict[str, Any] = {"dtype": qparams.dtype.name, "quant_min": qparams.qmin, "quant_max": qparams.qmax}
     with graph.inserting_after(zero):
         code = graph.call_function(qdq.quantize, (node, scale, zero), kwargs)
@@ -133,8 +216,7 @@ def _quantize_value(run: _Conversion, node: fx.Node) -> None:
     for made in (scale, zero, code, value):
         made.meta.update(place(node))
     code.meta["qparams"] = value.meta["qparams"] = qparams
-    for reader in readers:
-        reader.replace_input_with(node, value)
+    return value
 
 
 def _is_size(node: fx.Node) -> bool:
@@ -183,7 +265,7 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     if weight.data_ptr() in run.moments:
         rounded = round_adaptively(weight, rounded, *run.moments[weight.data_ptr()])
         _note(node, "weights rounded adaptively")
-    x_scale = torch.tensor(run.qparams[_input_group(op, node)].scale, dtype=torch.float32)
+    x_scale = torch.tensor(run.qparams[_input_key(run, op, node)].scale, dtype=torch.float32)
     if bias is not None:
         weights.check_finite(bias, _where(node), node.meta.get("source"))
     bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))
@@ -198,7 +280,7 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
 
 
 def _note(node: fx.Node, what: str) -> None:
-    """Keep for the report what was done about the error of rounded weights."""
+    """Keep for the report what was done about an error of rounding."""
     node.meta["recovery"] = (*node.meta.get("recovery", ()), what)
 
 
@@ -223,11 +305,8 @@ def _weight_observer(node: fx.Node, op: Op) -> Any:
     return observer
 
 
-def _input_group(op: Op, node: fx.Node) -> str:
-    x = arguments(op, node)[op.tensors[0]]
-    while "observer" in x.meta:
-        x = operand(x)
-    return str(x.meta[GROUP])
+def _input_key(run: _Conversion, op: Op, node: fx.Node) -> str:
+    return run.keys[observed(arguments(op, node)[op.tensors[0]])]
 
 
 def _corrected_bias(

@@ -15,8 +15,17 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
 from qfx.passes.precision import codes_read
+from qfx.passes.sharing import Part
 from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
-from qfx.quantization.observer import ChannelMean, FixedQParamsObserver, Window, WindowMoments
+from qfx.quantization.observer import (
+    ChannelMean,
+    FixedOrObserved,
+    FixedQParamsObserver,
+    Observer,
+    ObserverBase,
+    Window,
+    WindowMoments,
+)
 
 GROUP = "group"
 """Node metadata: path of the observer whose qparams the node's value carries."""
@@ -26,6 +35,9 @@ WANTED = "wanted"
 
 WEIGHT_FAKE_QUANT = "weight_fake_quant"
 """Node metadata: path of the module that fake-quantizes the weight of a node to be trained."""
+
+OWN_RANGE = "own_range"
+"""Node metadata: path of the observer of a part of the group alone, which may come to have parameters of its own."""
 
 INPUT_STATISTICS = "input_statistics"
 """Node metadata: path of the module that collects statistics of what a weighted node reads."""
@@ -72,6 +84,9 @@ def insert_observers(
     weighted = [n for n in annotation.decisions if _is_weighted(n)]
     for group in annotation.groups:
         _observe(gm, group, annotation.leaving, _fake_quantize(group) if training else _observer(group))
+        if not training:
+            for part in group.parts:
+                _observe_part(gm, group, part)
     for node in weighted:
         if training:
             _fake_quantize_weight(gm, node)
@@ -98,16 +113,39 @@ def _observe(gm: fx.GraphModule, group: Group, leaving: frozenset[fx.Node], obse
             user.replace_input_with(source, call)
 
 
+def _observe_part(gm: fx.GraphModule, group: Group, part: Part) -> None:
+    """Observe the sources of ``part`` by themselves, behind the observer of the whole group."""
+    sources = [n for n in part if n in group.sources]
+    if not sources:
+        return
+    observer = group.qconfig.activation()
+    where = _free_path(gm, sources[0], "own_range")
+    _name(observer, sources[0])
+    gm.add_submodule(where, observer)
+    for source in sources:
+        source.meta[OWN_RANGE] = where
+        call = next(u for u in source.users if u.meta.get("observer") == source.meta[GROUP])
+        readers = list(call.users)
+        with gm.graph.inserting_after(call):
+            own = gm.graph.call_module(where, (call,))
+        own.meta.update(place(source), observer=where)
+        for user in readers:
+            user.replace_input_with(call, own)
+
+
 def _observer(group: Group) -> Any:
-    if group.fixed is not None:
-        return FixedQParamsObserver(*group.fixed.per_tensor(), group.fixed.dtype)
-    assert group.qconfig is not None
-    return group.qconfig.activation()
+    own = group.qconfig.activation()
+    if group.fixed is None:
+        return own
+    scale, zero_point = group.fixed.per_tensor()
+    if isinstance(own, ObserverBase) and not own.per_channel:
+        return FixedOrObserved(scale, zero_point, group.fixed.dtype, own)
+    return FixedQParamsObserver(scale, zero_point, group.fixed.dtype)
 
 
 def _fake_quantize(group: Group) -> Any:
     if group.fixed is None:
-        return _rounding(_observer(group), (group.sources or group.members)[0], "activation")
+        return _rounding(group.qconfig.activation(), (group.sources or group.members)[0], "activation")
     scale, zero_point = group.fixed.per_tensor()
     fixed = FixedQParamsObserver.with_args(scale=scale, zero_point=zero_point, dtype=group.fixed.dtype)
     return FixedQParamsFakeQuantize(fixed)
@@ -136,8 +174,9 @@ def _rounding(module: Any, node: fx.Node, role: str) -> Any:
 
 def _name(observer: Any, node: fx.Node, suffix: str = "") -> None:
     """Where the observed value is, for errors."""
-    observer.label = (node.meta.get("module_path") or node.name) + suffix
-    observer.source = node.meta.get("source")
+    for module in (observer, *(m for m in observer.modules() if isinstance(m, Observer))):
+        module.label = (node.meta.get("module_path") or node.name) + suffix
+        module.source = node.meta.get("source")
 
 
 def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:

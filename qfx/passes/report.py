@@ -37,8 +37,8 @@ class Record:
         reason: Why.
         qparams: Quantization parameters of the result, if it has any.
         fused: What runs inside this node: ``"clamp"``, ``"residual"``.
-        recovery: What was done about the error of its rounded weights: ``"weights rounded adaptively"``, ``"bias
-            corrected"``.
+        recovery: What was done about errors of rounding: ``"weights rounded adaptively"``, ``"bias corrected"``; a
+            range of its own where a fixed or shared one would have left it few integers.
         apart: Why a rewrite that fits the node was not made: a stub or a FloatFunctional stands against it.
     """
 

@@ -23,6 +23,7 @@ from qfx.quantization.observer.minmax import (
     PerChannelMinMaxObserver,
 )
 from qfx.quantization.observer.passive import (
+    FixedOrObserved,
     FixedQParamsObserver,
     NoopObserver,
     PlaceholderObserver,
@@ -33,6 +34,7 @@ from qfx.quantization.observer.window_moments import Window, WindowMoments
 
 __all__ = [
     "ChannelMean",
+    "FixedOrObserved",
     "FixedQParamsObserver",
     "HistogramObserver",
     "MinMaxObserver",

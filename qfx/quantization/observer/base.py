@@ -148,6 +148,22 @@ class Observer(WithArgs, nn.Module, ABC):
         )
 
 
+APART = 8
+"""Two ranges are apart from this ratio on: where 256 steps cover the wider, the narrower one uses less than 32.
+
+Rounding errors are uniform in a step, so every bit that is lost costs 6 dB: 256 steps give a value about 48 dB, 32 give
+it 30 dB, as much as a layer's 8-bit weights and inputs leave. Below that, the range is what limits the value.
+"""
+
+
+def range_width(observer: Observer, qparams: QParams) -> float:
+    """The width of the range that ``qparams``, which are ``observer``'s, map to the integers it uses."""
+    low = getattr(observer, "quant_min", None)
+    high = getattr(observer, "quant_max", None)
+    scale, _ = qparams.per_tensor()
+    return scale * ((qparams.qmax if high is None else high) - (qparams.qmin if low is None else low))
+
+
 def quantized_range(dtype: QDType, quant_min: int | None, quant_max: int | None, reduce_range: bool) -> tuple[int, int]:
     """The integers in use: given bounds or the dtype's, halved when ``reduce_range`` (quint8 0..127, qint8 -64..63).
 

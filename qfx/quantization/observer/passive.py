@@ -8,8 +8,15 @@ import torch
 from torch import Tensor
 
 from qfx.errors import CalibrationError, QConfigError
-from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, Observer, as_observable, quantized_range
+from qfx.ir.types import QDType, QParams, QScheme
+from qfx.quantization.observer.base import (
+    APART,
+    FLOAT32_EPS,
+    Observer,
+    as_observable,
+    quantized_range,
+    range_width,
+)
 
 
 class FixedQParamsObserver(Observer):
@@ -64,6 +71,53 @@ class FixedQParamsObserver(Observer):
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """The fixed ``(scale, zero_point)``."""
         return self.scale, self.zero_point
+
+
+class FixedOrObserved(FixedQParamsObserver):
+    """Fixed parameters that give way to observed ones where the data use less than an eighth of their range.
+
+    State: as :class:`FixedQParamsObserver`, and that of ``observed``, which sees the finite values.
+
+    Args:
+        scale: The fixed scale.
+        zero_point: The fixed zero point.
+        dtype: A quantized dtype.
+        observed: Finds the range that the data need.
+    """
+
+    def __init__(self, scale: float, zero_point: int, dtype: Any, observed: Observer) -> None:
+        super().__init__(scale, zero_point, dtype)
+        self.observed = observed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Show ``x`` to ``observed`` and return it."""
+        finite = torch.isfinite(x)
+        self.observed(x if bool(finite.all()) else x[finite])
+        return x
+
+    def qparams(self) -> QParams:
+        """The fixed parameters, or the observed ones. Before data, the fixed ones."""
+        fixed = self._fixed()
+        try:
+            own = self.observed.qparams()
+        except CalibrationError:
+            return fixed
+        return own if range_width(self.observed, own) * APART < range_width(self, fixed) else fixed
+
+    @property
+    def gave_way(self) -> bool:
+        """Whether the parameters are the observed ones."""
+        return self.qparams() != self._fixed()
+
+    def _fixed(self) -> QParams:
+        bounds = self.quant_min, self.quant_max
+        assert isinstance(self.dtype, QDType)
+        return QParams(float(self.scale), int(self.zero_point), self.dtype, None, *bounds)
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """``(scale, zero_point)`` of :meth:`qparams`."""
+        scale, zero_point = self.qparams().per_tensor()
+        return torch.tensor([scale], dtype=torch.float32), torch.tensor([zero_point])
 
 
 class _WithoutQParams(Observer):
