@@ -16,6 +16,7 @@ from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
+from qfx.frontends.fresh import ISLAND_STATE, put_back, with_islands_anew
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.select import as_module, capture, example_inputs_of
 from qfx.frontends.shapes import learn_shapes, propagate_shapes, record_shapes
@@ -343,15 +344,18 @@ def convert_fx(
     preserved = _named_attributes(prepared, (*prepared.info.get("preserved", ()), *config.preserved_attributes))
     gm = prepared.graph_module()
     convert_custom_modules(gm, config.observed_to_quantized_mapping)
-    gm = pipeline.run(pipeline.CONVERT, gm)
+    gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
+    state = gm.meta.pop(ISLAND_STATE, {})
     described = prepared.info.get("example_inputs")
     if described is not None:
         gm = learn_shapes(gm, tuple(map(example, described)))
+        put_back(gm, state)
     quantized = QuantizedModel(gm, preserved, isa)
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)
     if check is not None:
         require_agreement(prepared, quantized, check)
+        put_back(quantized, state)
     return quantized
 
 
@@ -454,6 +458,7 @@ def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> 
     if args or kwargs:
         inputs = bind_placeholders(gm.graph, args, kwargs)
         gm = propagate_shapes(gm, inputs)
+        put_back(gm, gm.meta.get(ISLAND_STATE, {}))  # to learn the shapes may have taken calls
         gm.meta["example_inputs"] = tuple(map(describe, inputs))
     return gm
 

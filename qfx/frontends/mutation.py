@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
-
-from qfx.frontends.constants import join
+from torch import fx, nn
 
 _SAME = {"contiguous", "detach", "to", "float", "cpu", "type_as", "requires_grad_", "dropout", "dropout1d", "dropout2d"}
 _SAME |= {"dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "alias", "lift_fresh"}
@@ -80,39 +76,6 @@ def mutation_hazards(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Itera
         views = [other for other in views if order[other] < order[node]]
         if any(order[user] > order[node] for view in views for user in view.users if not _is_size_query(view)):
             yield node, "a tensor is changed in place while a view of it is still in use"
-
-
-@contextmanager
-def watched_buffers(root: nn.Module) -> Iterator[list[str]]:
-    """While active, ``root`` may be run; then its buffers are put back, and the list has the paths of changed ones."""
-    changed: list[str] = []
-    before = [(join(path, name), module, name, tensor, tensor.detach().clone(), _version(tensor))
-              for path, module in root.named_modules()
-              for name, tensor in module._buffers.items() if tensor is not None]  # fmt: skip
-    try:
-        yield changed
-    finally:
-        for path, module, name, tensor, value, version in before:
-            now: Any = getattr(module, name, None)
-            if now is tensor and version is not None and _version(tensor) == version:
-                continue
-            if not _same_values(now, value):
-                changed.append(path)
-            with torch.no_grad():
-                tensor.copy_(value)
-            module.__dict__.pop(name, None)
-            module._buffers[name] = tensor
-
-
-def _version(tensor: Tensor) -> int | None:
-    """Counts changes in place; an inference tensor counts none."""
-    return None if tensor.is_inference() else tensor._version
-
-
-def _same_values(now: Any, value: Tensor) -> bool:
-    if not isinstance(now, Tensor) or now.shape != value.shape or now.dtype != value.dtype:
-        return False
-    return bool(((now == value) | (torch.isnan(now) & torch.isnan(value))).all())
 
 
 def _first_operand(node: fx.Node) -> fx.Node | None:

@@ -137,7 +137,7 @@ def _with(
     options = dict(options)
     leaves = _LAYERS if options.pop("keep_layers") else ()
     if frontend == "symbolic":
-        captured = symbolic.capture(model, **options)
+        captured = symbolic.capture(model, example=example, **options)
     elif frontend == "export":
         from qfx.frontends import export
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dis
+import inspect
 import linecache
 import os
 import re
@@ -28,6 +30,42 @@ def user_source() -> str | None:
             return None if _is_driver(frame) else describe_line(frame.f_code, frame.f_lineno)
         frame = frame.f_back
     return None
+
+
+def changing_line(owner: object, attribute: str) -> str | None:
+    """The first line in the code of the class of ``owner`` that assigns ``attribute``, or else changes it in place."""
+    functions = [pair for cls in type(owner).__mro__ if not _is_torchs(cls) for pair in vars(cls).items()]
+    functions = sorted((pair for pair in functions if pair[0] != "__init__"), key=lambda pair: pair[0] != "forward")
+    codes = [code for _, function in functions for code in _codes(function)]
+    steps = [(code, line, name) for code in codes for name, argument, line in _steps(code) if argument == attribute]
+    lines = [describe_line(code, line) for code, line, name in steps if name.startswith(("STORE", "DELETE"))]
+    lines += [text for code, line, _ in steps if re.search(_CHANGES, text := describe_line(code, line))]
+    return next(iter(lines), None)
+
+
+def _is_torchs(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("torch", "builtins")
+
+
+_CHANGES = (
+    r"\w_\(|\]\s*([-+*/|&]|//|\*\*)?=(?!=)|next\(|\.(append|appendleft|extend|insert|add|update|pop"
+    r"|popleft|popitem|remove|clear|setdefault|fill|reverse|sort|rotate|discard)\("
+)
+"""Code that changes an object in place."""
+
+
+def _codes(function: object) -> list[CodeType]:
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)  # type: ignore[arg-type]
+    return [] if code is None else [code, *(c for c in code.co_consts if isinstance(c, CodeType))]
+
+
+def _steps(code: CodeType) -> list[tuple[str, object, int]]:
+    """Every instruction with its argument and line."""
+    found, line = [], code.co_firstlineno
+    for step in dis.get_instructions(code):
+        line = step.starts_line if type(step.starts_line) is int else getattr(step, "line_number", None) or line
+        found.append((step.opname, step.argval, line))
+    return found
 
 
 def error_source(error: BaseException) -> str | None:

@@ -7,7 +7,7 @@ import contextlib
 import dis
 import operator
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,15 @@ from torch import fx, nn
 
 from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
+from qfx.frontends.dependence import Example, changes_of_a_call, later_calls_differ
+from qfx.frontends.fresh import remember
 from qfx.frontends.leaves import SCALARS, builtin_class, capture_whole, run_leaf
-from qfx.frontends.mutation import mutation_hazards, watched_buffers
+from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
-from qfx.frontends.source import error_source, user_source
+from qfx.frontends.places import Place, told
+from qfx.frontends.retrace import CARRIED, CONSTANT, state_of
+from qfx.frontends.source import changing_line, error_source, user_source
+from qfx.frontends.state import Snapshot
 from qfx.ir.computed import COMPUTED, ComputedWeight, bake_weights, copied
 
 _FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
@@ -33,6 +38,7 @@ def capture(
     non_traceable_module_class: Collection[type[nn.Module]] = (),
     inputs: Collection[str] = (),
     strict: bool = False,
+    example: Example | None = None,
 ) -> fx.GraphModule:
     """Traces ``model`` as it computes in eval mode. The caller's model is never changed: a copy is traced.
 
@@ -47,6 +53,7 @@ def capture(
         inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph. The others with a
             default of None, a number or a string are fixed at it.
         strict: Raise for a part that can't be traced.
+        example: Positional and keyword inputs, to find out with whether what a call leaves behind matters to the next.
 
     Raises:
         CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
@@ -58,18 +65,29 @@ def capture(
         whole.meta.update({"training": model.training, COMPUTED: computed})
         return whole.eval()
     islands: dict[str, str] = {}
+    state: list[Place] = []
+    before = Snapshot(root)
+
+    def new_tracer() -> Tracer:
+        return Tracer(root, islands, set(non_traceable_module_name), tuple(non_traceable_module_class), set(inputs))
+
     while True:
-        tracer = Tracer(root, islands, set(non_traceable_module_name), tuple(non_traceable_module_class), set(inputs))
-        failure = tracer.attempt()
+        tracer = new_tracer()
+        failure = tracer.attempt(before, new_tracer, example)
         if failure is None:
             break
         if failure.path in ("", *islands) or strict:
             raise capture_error(root, failure)
         islands[failure.path] = failure.why
+        state += failure.state
     graph_module = fx.GraphModule(root, tracer.graph, type(model).__name__)
     graph_module.meta["training"] = model.training
     graph_module.meta["specialized"] = dict(tracer.specialized)
     graph_module.meta[COMPUTED] = computed
+    kept_whole = [str(node.target) for node in graph_module.graph.nodes if "island_reason" in node.meta]
+    if kept_whole and example is not None:
+        state += [place for place in changes_of_a_call(root, before, example) if place.is_in(kept_whole)]
+    remember(graph_module, state)
     return graph_module.eval()
 
 
@@ -99,6 +117,7 @@ class Failure:
     remedy: str
     source: str | None
     exports: bool = False
+    state: tuple[Place, ...] = ()
 
     @classmethod
     def of(cls, path: str, error: BaseException, fallback: str | None = None) -> Failure:
@@ -113,13 +132,19 @@ class Failure:
         return cls(node.meta["module_path"], why, why, rewriting(row), source, row.exports)
 
     @classmethod
-    def of_buffer(cls, path: str) -> Failure:
-        why = f"the buffer {path} is not the same after a call"
-        return cls(path.rpartition(".")[0], why, why, STATE, None)
+    def of_state(cls, root: nn.Module, places: Sequence[Place]) -> Failure:
+        """Of what a call of ``root`` leaves for the next one, the first place of which counts."""
+        first = places[0]
+        why = f"{told(places)} not the same after a call, which the next call reads"
+        source = changing_line(root.get_submodule(first.owner), first.attribute)
+        return cls(first.owner, f"{why}, at {source}" if source else why, why, STATE, source, state=tuple(places))
 
 
-STATE = "Return the new value, and pass it to the next call: a graph keeps nothing between calls."
-"""What to do about a buffer that changes."""
+STATE = (
+    "Make it an input and an output: let forward take the value of before, return the new one, and pass that to the"
+    " next call. A graph keeps nothing between calls."
+)
+"""What to do about what a call leaves for the next one."""
 
 
 class TracedProxy(fx.Proxy):
@@ -170,22 +195,48 @@ class Tracer(fx.Tracer):
         self.model, self.islands, self.names, self.classes, self.inputs = model, islands, names, classes, inputs
         self.path: list[str] = [""]
         self.specialized: dict[str, Any] = {}
+        self.carried: Sequence[tuple[fx.Proxy, Place]] = ()
         self._failed: tuple[str, BaseException | None] = ("", None)
 
-    def attempt(self) -> Failure | None:
-        """Traces the model into ``self.graph``; the failure, if there is one."""
+    def attempt(self, before: Snapshot, again: Callable[[], Tracer], example: Example | None) -> Failure | None:
+        """Traces the model into ``self.graph``; the failure, if there is one.
+
+        Args:
+            before: Made of the model, which is put back but for the constants of the code.
+            again: Makes another tracer like this one.
+            example: Inputs of the model, if there are any.
+        """
         try:
-            with torch.no_grad(), tensor_isinstance(self.model), watched_buffers(self.model) as changed:
+            with torch.no_grad(), tensor_isinstance(self.model):
                 self.trace(self.model)
+                state = state_of(self, before, again)
         except Exception as error:
             path = self._failed[0] if self._failed[1] is error else ""
             return Failure.of(path, error)
+        finally:
+            constants = {name: value for name, value in vars(self.model).items() if name.startswith(CONSTANT)}
+            before.restore()
+            vars(self.model).update(constants)
+        if state and (state[0].registered or example is None or self._matters(before, example)):
+            return Failure.of_state(self.model, state)
         for node in self.graph.nodes:
             node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
         mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
             return Failure.of_mutation(node, why)
-        return Failure.of_buffer(changed[0]) if changed else None
+        return None
+
+    def _matters(self, before: Snapshot, example: Example) -> bool:
+        modules = self.model.named_modules(remove_duplicate=False)
+        whole = {path for path, module in modules if self._island_reason(module, path) is not None}
+        return later_calls_differ(self.model, before, example, lambda place: place.is_in(whole))
+
+    def create_args_for_root(self, *args: Any) -> Any:
+        for index, (proxy, place) in enumerate(self.carried):
+            node = self.create_node("placeholder", f"{CARRIED}_{index}", (), {})
+            node.meta[CARRIED] = place
+            vars(proxy).update(tracer=self, **{"_node" if isinstance(proxy, fx.proxy.Attribute) else "node": node})
+        return super().create_args_for_root(*args)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return TracedProxy(node, self)

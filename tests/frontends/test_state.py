@@ -9,7 +9,6 @@ from torch import Tensor, nn
 import qfx
 from qfx.errors import CaptureError
 from qfx.frontends import torchscript
-from qfx.frontends.mutation import watched_buffers
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 EVERYTHING = {"": qfx.get_default_qconfig()}
@@ -127,16 +126,6 @@ def test_a_model_that_could_only_be_traced_is_refused() -> None:
         torchscript.capture(Around(NotScripted()).eval(), example=((X,), {}))
     assert caught.value.where == "part"
     assert "the buffer part.state" in str(caught.value.why)
-
-
-def test_the_buffers_that_a_trace_changed_are_put_back() -> None:
-    net = Replaces().eval()
-    before = net.state
-    with watched_buffers(net) as changed:
-        net(X)
-    assert changed == ["state"]
-    assert net.state is before
-    assert not before.any()
 
 
 class Normalizes(nn.Module):

@@ -15,11 +15,14 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
+from qfx.frontends.dependence import Example, changes_of_a_call, changes_that_matter
 from qfx.frontends.export import program as exporter
 from qfx.frontends.export.graph import build
 from qfx.frontends.export.islands import Islands
+from qfx.frontends.fresh import remember
 from qfx.frontends.leaves import SCALARS, builtin_class
-from qfx.frontends.mutation import mutation_hazards, watched_buffers
+from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.state import Snapshot
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
 from qfx.ir.attributes import has_attribute
 from qfx.ir.boundary import Boundary, boundary_of
@@ -28,9 +31,6 @@ from qfx.ir.module import adopt_attributes
 
 FIXED_BATCH = "fixed_batch"
 """Key of ``meta``: the only batch size that the graph takes, None where it takes any."""
-
-Example = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""Positional and keyword inputs."""
 
 
 def capture(
@@ -74,27 +74,21 @@ def capture(
     computed: dict[str, ComputedWeight] = {}
     root = private_copy(model, computed)
     reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class), leaves)
+    before = Snapshot(root)
+    changing = changes_of_a_call(root, before, example)
     while True:
-        attempt = _attempt(root, reasons, example, free)
+        state = changes_that_matter(root, before, example, reasons) if changing else []
+        attempt = Failure.of_state(root, state) if state else _attempt(root, reasons, example, free, before)
         if isinstance(attempt, fx.GraphModule):
-            state = _changed_by_a_call(root, example, reasons)
-            if state is None:
-                break
-            attempt = Failure.of_buffer(state)
+            break
         if attempt.path in ("", *reasons) or strict:
             raise capture_error(root, attempt, "exported")
         reasons[attempt.path] = attempt.why
     attempt.meta["training"] = model.training
     attempt.meta["specialized"] = _specialized(model, example)
     attempt.meta[COMPUTED] = computed
+    remember(attempt, [place for place in changing if place.is_in(reasons)])
     return attempt.eval()
-
-
-def _changed_by_a_call(root: nn.Module, example: Example, reasons: Collection[str]) -> str | None:
-    """A buffer outside of what stays whole that is not the same after a call: an export does not show each of them."""
-    with torch.no_grad(), watched_buffers(root) as changed:
-        root(*example[0], **example[1])
-    return next((path for path in changed if not any(path.startswith(f"{outer}.") for outer in reasons)), None)
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def _ways(example: Example, free: exporter.Free) -> Iterator[_Way]:
 
 
 def _attempt(
-    root: nn.Module, reasons: Mapping[str, str | None], example: Example, free: exporter.Free
+    root: nn.Module, reasons: Mapping[str, str | None], example: Example, free: exporter.Free, before: Snapshot
 ) -> fx.GraphModule | Failure:
     """The Captured graph, or why there is none: the failure of the plainest way, which says most."""
     failure: Failure | None = None
@@ -131,6 +125,8 @@ def _attempt(
         except Exception as error:
             failure = Failure.of(_module_at_fault(root, error), error) if failure is None or not way.strict else failure
             continue
+        finally:
+            before.restore()
         captured = _captured(exported, root, islands)
         hazard = next(iter(mutation_hazards(captured.graph, dict(captured.named_modules()))), None)
         if hazard is not None:

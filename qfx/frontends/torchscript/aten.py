@@ -171,11 +171,13 @@ def _not(t: Translator, operands: list[Any]) -> Any:
 
 def _assign(t: Translator, operands: list[Any]) -> Any:
     container, key, value = operands
+    t.require_own(container)
     container[key] = value
     return container
 
 
 def _pop(t: Translator, operands: list[Any]) -> Any:
+    t.require_own(operands[0])
     return operands[0].pop(*operands[1:])
 
 
@@ -183,6 +185,7 @@ def _in_place(method: str) -> Rule:
     """A method of lists and dicts that changes them."""
 
     def rule(t: Translator, operands: list[Any]) -> Any:
+        t.require_own(operands[0])
         getattr(operands[0], method)(*operands[1:])
         return operands[0]
 

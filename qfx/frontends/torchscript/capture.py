@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import CaptureError
+from qfx.frontends.dependence import Example
+from qfx.frontends.fresh import remember_child
 from qfx.frontends.leaves import SCALARS
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
 from qfx.frontends.torchscript.obstacle import IN_PLACE, Obstacle
-from qfx.frontends.torchscript.script import Example, script
+from qfx.frontends.torchscript.script import script
 from qfx.frontends.torchscript.translate import Translator
+from qfx.frontends.torchscript.whole import ScriptedPart
 
 
 def capture(
@@ -77,6 +80,8 @@ def capture(
         frontend_reason=reason,
         module_classes=module_classes(model),
     )
+    parts = {path: value for path, value in translator.attributes.items() if isinstance(value, ScriptedPart)}
+    remember_child(graph_module, (path for path, part in parts.items() if part.keeps_state()), "scripted")
     return graph_module.eval()
 
 

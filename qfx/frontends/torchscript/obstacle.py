@@ -38,4 +38,8 @@ BRANCH, BRANCH_ON_SHAPE, LOOP, NUMBER, IN_PLACE = (
     rewriting(row_named(name)) for name in ("branch", "branch-on-a-shape", "range", "number", "in-place")
 )
 REWRITE = "Rewrite this line with torch functions on tensors."
+STATE = (
+    "Make it an input and an output: let forward take the value of before, return the new one, and pass that to the"
+    " next call."
+)
 EVAL = "Call model.eval() before torch.jit.trace."

@@ -119,8 +119,9 @@ def _python(t: Translator, node: Any, operands: list[Any]) -> Any:
     )
 
 
-def _assign(t: Translator, node: Any, operands: list[Any]) -> Any:
-    raise t.obstacle(f"an assignment to the module's attribute {node.s('name')}", "Return the value instead.")
+def _assign(t: Translator, node: Any, operands: list[Any]) -> list[Any]:
+    t.assign(operands[0], node.s("name"), operands[1])
+    return []
 
 
 PRIMITIVES: dict[str, Rule] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from qfx.errors import CaptureError
-from qfx.frontends.mutation import watched_buffers
-from qfx.frontends.source import error_source
-
-Example = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""Positional and keyword inputs."""
+from qfx.frontends.dependence import Example, changes_that_matter
+from qfx.frontends.places import told
+from qfx.frontends.source import changing_line, error_source
+from qfx.frontends.state import Snapshot
 
 
 def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptModule, str]:
@@ -38,8 +37,9 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
             remedy="Pass example_inputs, with which it is traced instead; pass a module that you scripted or traced; or"
             ' use frontend="symbolic".',
         ) from refused
+    before = Snapshot(model)
     try:
-        with _without_deprecations(tracing=True), torch.no_grad(), watched_buffers(model) as changed:
+        with _without_deprecations(tracing=True), torch.no_grad():
             trace: Any = torch.jit.trace
             traced: Any = trace(model, example[0], example_kwarg_inputs=dict(example[1]) or None, check_trace=False)
     except Exception as error:
@@ -49,11 +49,15 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
             why=f"script: {why}; trace: {_first_line(error)}",
             remedy='Use frontend="symbolic", which leaves in float what it is not able to capture.',
         ) from error
+    finally:
+        before.restore()
+    changed = changes_that_matter(model, before, example)
     if changed:
         raise CaptureError(
             f"{type(model).__name__} can be neither scripted nor traced.",
-            where=changed[0].rpartition(".")[0] or "the model itself",
-            why=f"script: {why}; trace: the buffer {changed[0]} is not the same after a call, which a trace leaves out",
+            where=changed[0].owner or "the model itself",
+            source=changing_line(model.get_submodule(changed[0].owner), changed[0].attribute),
+            why=f"script: {why}; trace: {told(changed)} not the same after a call, which a trace leaves out",
             remedy='Use frontend="symbolic", which leaves in float what it is not able to capture.',
         )
     return (

@@ -16,12 +16,13 @@ from torch.utils import _pytree as pytree
 from qfx.frontends.constants import join
 from qfx.frontends.torchscript import functions, hierarchy, overloads
 from qfx.frontends.torchscript.aten import ATEN, compute
+from qfx.frontends.torchscript.attributes import AttributeState
 from qfx.frontends.torchscript.control import CONTROL
 from qfx.frontends.torchscript.functions import FunctionValue
 from qfx.frontends.torchscript.layers import rebuilt_layer, traced_results
 from qfx.frontends.torchscript.lines import user_line
 from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
-from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, Obstacle
+from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
 from qfx.frontends.torchscript.ranks import name_of
 from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
@@ -65,6 +66,7 @@ class Translator:
         self._numbers: set[fx.Node] = set()
         self._unnamed: dict[int, tuple[Tensor, str]] = {}
         self._here: Any = None
+        self._state = AttributeState()
 
     def run(self, arguments: Sequence[Any]) -> None:
         """Translates the model's ``forward``.
@@ -225,7 +227,34 @@ class Translator:
         """The value of ``owner.name``; tensors as ``get_attr`` nodes."""
         if not isinstance(owner, ModuleValue):
             raise self.obstacle(f"the attribute {name} of a class that is no nn.Module", REWRITE)
-        return self.wrap(self.tree.attribute(owner, name), join(owner.path, name))
+        path = join(owner.path, name)
+        if path in self._state.assigned:
+            return self._state.assigned[path]
+        value = self.wrap(self.tree.attribute(owner, name), path)
+        self._state.read(path, value)
+        return value
+
+    def assign(self, owner: Any, name: str, value: Any) -> None:
+        """``owner.name = value``.
+
+        Raises:
+            Obstacle: The call has read the attribute, so it depends on the call before; or it is a buffer.
+        """
+        path = join(getattr(owner, "path", ""), name)
+        buffers = dict(owner.module.named_buffers(recurse=False)) if isinstance(owner, ModuleValue) else {}
+        if not isinstance(owner, ModuleValue) or path in self._state.seen or name in buffers:
+            raise self.obstacle(f"an assignment to the module's attribute {name}, {path}", STATE)
+        self._state.assigned[path] = value
+
+    def require_own(self, container: Any) -> None:
+        """Raises unless a list or dict that the code changes was made by it.
+
+        Raises:
+            Obstacle: It is an attribute of a module, or in one.
+        """
+        path = self._state.owner_of(container)
+        if path is not None:
+            raise self.obstacle(f"a change of the module's attribute {path}", STATE)
 
     def wrap(self, value: Any, path: str) -> Any:
         """``value`` with every tensor in it as the ``get_attr`` node under ``path``, or beside it."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import torch
 from torch import nn
+
+_CHANGES = re.compile(r"prim::SetAttr|aten::(\w+_|append|extend|insert|pop|clear|update|_set_item|Delete|reverse)\(")
 
 
 class ScriptedPart(nn.Module):
@@ -24,6 +27,10 @@ class ScriptedPart(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.scripted(*args, **kwargs)
+
+    def keeps_state(self) -> bool:
+        """Whether its code assigns attributes, or changes tensors, lists or dicts in place, which may be some."""
+        return _CHANGES.search(str(getattr(self.scripted, "inlined_graph", ""))) is not None
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """That of a module whose tensors and submodules are the part's own."""
