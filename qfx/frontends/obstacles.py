@@ -102,15 +102,16 @@ OBSTACLES = (
     Obstacle(
         "item-assignment", r"item assignment|in place",
         "assignment into a tensor, x[i] = y",
-        "y = self.conv(x)\ny[:, 0] = 0\nreturn y",
-        "y = self.conv(x)\nreturn torch.cat([torch.zeros_like(y[:, :1]), y[:, 1:]], 1)",
+        "y = self.conv(x)\ny.flatten(1)[:, 0] = 0\nreturn y",
+        "y = self.conv(x)\ny[:, 0, 0, 0] = 0\nreturn y",
         line=r"\]\s*[-+*/]?=(?!=)",
+        note="flatten and reshape are views of some tensors, copies of others; x.view() and x[...] are always views.",
     ),
     Obstacle(
         "in-place", r"in place|exported program constant",
         "a tensor is changed in place",
-        "x[:, :1].mul_(2)\nreturn self.conv(x)",
-        "x = torch.cat([x[:, :1] * 2, x[:, 1:]], 1)\nreturn self.conv(x)",
+        "x.flatten(1).mul_(2)\nreturn self.conv(x)",
+        "x = x * 2\nreturn self.conv(x)",
         note="The out-of-place form has no trailing underscore: x.mul(2) for x.mul_(2).",
     ),
     Obstacle(

@@ -57,7 +57,7 @@ def _read_again(
     tracer: Tracer, before: Snapshot, second: Tracer, changes: list[Place], made: Mapping[int, fx.Node]
 ) -> list[Place]:
     """Those of ``changes`` that a trace by ``second`` reads, or all; ``made``: what they are, by id of the proxy."""
-    second.carried = left_behind(tracer.model)
+    second.carried, second.kept = left_behind(tracer.model), tracer.kept
     try:
         second.trace(tracer.model)
     except Exception:  # which the first trace did not raise

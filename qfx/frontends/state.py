@@ -40,6 +40,11 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         self.records = list(reachable(self.root))
+        self._ids = {id(record.value) for record in self.records}
+
+    def holds(self, value: object) -> bool:
+        """Whether ``value`` could be reached."""
+        return id(value) in self._ids
 
     def changes(self) -> list[Place]:
         """Where something is not what it was: registered tensors first, each attribute once."""

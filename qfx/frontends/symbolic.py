@@ -18,8 +18,10 @@ from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.dependence import Example, changes_of_a_call, later_calls_differ
 from qfx.frontends.fresh import remember
+from qfx.frontends.functional import functionalized
 from qfx.frontends.leaves import SCALARS, builtin_class, capture_whole, run_leaf
-from qfx.frontends.mutation import mutation_hazards
+from qfx.frontends.lifting import Lifting
+from qfx.frontends.mutation import MADE_IN_CALL, mutation_hazards
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.places import Place, told
 from qfx.frontends.retrace import CARRIED, CONSTANT, state_of
@@ -165,6 +167,27 @@ class TracedProxy(fx.Proxy):
     def __itruediv__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
+    def __ifloordiv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.ifloordiv, (self, other), {})
+
+    def __imod__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imod, (self, other), {})
+
+    def __ipow__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.ipow, (self, other), {})
+
+    def __iand__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iand, (self, other), {})
+
+    def __ior__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.ior, (self, other), {})
+
+    def __ixor__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.ixor, (self, other), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
     def __iter__(self) -> Iterator[Any]:
         """The items of ``a, b = x``, whose number the caller's bytecode tells and ``meta["unpacked"]`` keeps."""
         caller = sys._getframe(1)
@@ -196,6 +219,8 @@ class Tracer(fx.Tracer):
         self.path: list[str] = [""]
         self.specialized: dict[str, Any] = {}
         self.carried: Sequence[tuple[fx.Proxy, Place]] = ()
+        self.kept: Snapshot | None = None
+        self._made: dict[tuple[int, int], tuple[torch.Tensor, fx.Node]] = {}
         self._failed: tuple[str, BaseException | None] = ("", None)
 
     def attempt(self, before: Snapshot, again: Callable[[], Tracer], example: Example | None) -> Failure | None:
@@ -206,6 +231,7 @@ class Tracer(fx.Tracer):
             again: Makes another tracer like this one.
             example: Inputs of the model, if there are any.
         """
+        self.kept = before
         try:
             with torch.no_grad(), tensor_isinstance(self.model):
                 self.trace(self.model)
@@ -221,6 +247,7 @@ class Tracer(fx.Tracer):
             return Failure.of_state(self.model, state)
         for node in self.graph.nodes:
             node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
+        self.graph = functionalized(self.graph, dict(self.model.named_modules()))
         mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
             return Failure.of_mutation(node, why)
@@ -237,6 +264,29 @@ class Tracer(fx.Tracer):
             node.meta[CARRIED] = place
             vars(proxy).update(tracer=self, **{"_node" if isinstance(proxy, fx.proxy.Attribute) else "node": node})
         return super().create_args_for_root(*args)
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        self.lifting = Lifting(TracedProxy)
+        with self.lifting:
+            return super().trace(root, concrete_args)
+
+    def create_arg(self, a: Any) -> Any:
+        if type(a) is torch.Tensor and self.lifting.lifted:
+            a = self.lifting.present(a)
+        if type(a) is torch.Tensor and self.kept is not None and not self.kept.holds(a):
+            return self._made_in_call(a)
+        return super().create_arg(a)
+
+    def _made_in_call(self, tensor: torch.Tensor) -> fx.Node:
+        """The node of a tensor that the code makes, as it is now: the code may change it later."""
+        key = id(tensor), 0 if tensor.is_inference() else tensor._version
+        if key not in self._made:
+            name = self.get_fresh_qualname(CONSTANT)
+            setattr(self.root, name, tensor.detach().clone())
+            node = self.create_node("get_attr", name, (), {})
+            node.meta[MADE_IN_CALL] = True
+            self._made[key] = tensor, node  # which keeps its id its own
+        return self._made[key][1]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return TracedProxy(node, self)

@@ -93,7 +93,7 @@ def _iterate(x: Tensor) -> Tensor:
 
 def _assign(x: Tensor) -> Tensor:
     y = torch.relu(x)
-    y[:, 0] = 0
+    y.flatten(1)[:, 0] = 0
     return y
 
 
@@ -123,7 +123,7 @@ class _Function(nn.Module):
 
 @pytest.mark.parametrize(
     ("function", "construct"),
-    [(_length, "len()"), (_iterate, "iteration"), (_assign, "assignment"), (_python_number, "a Python number")],
+    [(_length, "len()"), (_iterate, "iteration"), (_assign, "a tensor is ch"), (_python_number, "a Python number")],
 )
 def test_reason_names_the_construct(function: Callable[[Tensor], Tensor], construct: str) -> None:
     island = node_of(capture(Calls(function)), "inner")
@@ -323,9 +323,9 @@ def _change_through_a_view(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("change", [_change_under_a_view, _change_through_a_view])
-def test_change_visible_through_a_view_is_an_island(change: Callable[[Tensor], Tensor]) -> None:
+def test_change_visible_through_a_view_is_a_new_value(change: Callable[[Tensor], Tensor]) -> None:
     model = nn.Sequential(InPlace(change), nn.Conv2d(3, 2, 1))
-    assert "in place" in node_of(capture(model), "0").meta["island_reason"]
+    assert "island_reason" not in node_of(capture(model), "0").meta
     assert agree(model, X)
 
 

@@ -20,6 +20,7 @@ from qfx.frontends.export import program as exporter
 from qfx.frontends.export.graph import build
 from qfx.frontends.export.islands import Islands
 from qfx.frontends.fresh import remember
+from qfx.frontends.functional import functionalized
 from qfx.frontends.leaves import SCALARS, builtin_class
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.state import Snapshot
@@ -142,8 +143,9 @@ def _attempt(
 
 def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModule:
     built = build(exporter.read(exported), root, islands)
-    graph = built.graph
-    mark_boundaries(graph, dict(root.named_modules(remove_duplicate=False)))
+    modules = dict(root.named_modules(remove_duplicate=False))
+    graph = functionalized(built.graph, {**modules, **built.parts})
+    mark_boundaries(graph, modules)
     for path, tensor in built.tensors.items():
         if not has_attribute(root, path):  # a number that the code makes a tensor of
             owner, _, name = path.rpartition(".")
@@ -160,10 +162,12 @@ def _from_program(exported: Any) -> fx.GraphModule:
     read = exporter.read(exported)
     empty = nn.Module()
     built = build(read, None, Islands(empty, {}))
-    hazards = list(mutation_hazards(built.graph, built.parts))
+    graph = functionalized(built.graph, built.parts)
+    hazards = list(mutation_hazards(graph, built.parts))
     if hazards:
         read = exporter.read(exporter.functional(exported))
         built = build(read, None, Islands(empty, {}))
+        graph = built.graph
     state = exporter.kept_state(read)
     if state:
         node, why = next((found for found in hazards if state[0] in found[1]), (None, None))
@@ -179,7 +183,7 @@ def _from_program(exported: Any) -> fx.GraphModule:
         copy = tensor.detach().clone()
         copies.setdefault(id(tensor), Parameter(copy, False) if isinstance(tensor, Parameter) else copy)
     attributes: dict[str, Any] = {path: copies[id(tensor)] for path, tensor in built.tensors.items()}
-    captured = fx.GraphModule({**attributes, **built.parts}, built.graph, "ExportedProgram")
+    captured = fx.GraphModule({**attributes, **built.parts}, graph, "ExportedProgram")
     captured.meta.update(training=built.training, specialized={}, frontend_reason="")
     return captured.eval()
 

@@ -23,6 +23,7 @@ from qfx.frontends.export.origin import origin_of_node
 from qfx.frontends.export.program import Named, Program, counts, fixed_sizes
 from qfx.frontends.export.sizes import read_nearest_sizes
 from qfx.frontends.leaves import SCALARS
+from qfx.frontends.mutation import MADE_IN_CALL
 from qfx.frontends.obstacles import remedies
 
 _aten = torch.ops.aten
@@ -94,6 +95,7 @@ class _Writer:
         self.given: dict[str, Any] = {}
         self.env: dict[str, Any] = {}
         self.constants: list[_Constant] = []
+        self._of_code: dict[str, fx.Node] = {}
         self.training = False
 
     def inputs(self, signature: inspect.Signature | None) -> None:
@@ -162,10 +164,15 @@ class _Writer:
         return _Constant(path, self.program.state[path])
 
     def _get(self, path: str, tensor: Tensor) -> fx.Node:
-        """A node for a tensor, made where it is used."""
+        """A node for a tensor, made where it is used; one that the code makes is one node, which may be changed."""
+        if path in self._of_code:
+            return self._of_code[path]
         self.tensors[path] = tensor
         made = self.graph.create_node("get_attr", path)
         made.meta.update(module_path=path.rpartition(".")[0], source=None)
+        if any(constant.path == path for constant in self.constants):
+            made.meta[MADE_IN_CALL] = True
+            self._of_code[path] = made
         return made
 
     def _constant(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qfx.frontends.torchscript.obstacle import NUMBER, REWRITE
-from qfx.frontends.torchscript.overloads import arguments
+from qfx.frontends.torchscript.overloads import arguments, as_argument
 from qfx.frontends.torchscript.ranks import rank_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def number_of(t: Translator, value: Any) -> Any:
 
 def compute(t: Translator, overload: Any, operands: list[Any]) -> Any:
     """The value of an operator on Python values."""
-    args, kwargs = arguments(overload, operands)
+    given = [as_argument(overload, index, value) for index, value in enumerate(operands)]
+    args, kwargs = arguments(overload, given)
     try:
         return overload(*args, **kwargs)
     except Exception as error:

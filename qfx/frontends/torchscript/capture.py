@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from qfx.errors import CaptureError
 from qfx.frontends.dependence import Example
 from qfx.frontends.fresh import remember_child
+from qfx.frontends.functional import functionalized
 from qfx.frontends.leaves import SCALARS
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import remedies
@@ -131,6 +132,7 @@ def _translate(
     output = translator.graph.output_node()
     output.meta.update(module_path="", source=None)
     modules = {path: value for path, value in translator.attributes.items() if isinstance(value, nn.Module)}
+    translator.graph = functionalized(translator.graph, modules)
     for node, why in mutation_hazards(translator.graph, modules):
         raise Obstacle(why, IN_PLACE, node.meta["source"], node.meta["module_path"])
     return specialized

@@ -61,6 +61,14 @@ def takes_tensor(argument: Any) -> bool:
     return str(argument.type) in ("Tensor", "Optional[Tensor]")
 
 
+def as_argument(overload: Any, index: int, value: Any) -> Any:
+    """``value`` as the argument of a schema at ``index``: a tensor where numbers are not taken for one."""
+    schema = overload._schema.arguments
+    argument = schema[min(index, len(schema) - 1)]
+    number = isinstance(value, (bool, int, float)) and takes_tensor(argument)
+    return torch.tensor(value) if number and overload._opname not in NUMBERS_FOR_TENSORS else value
+
+
 def _enum(argument: Any, value: Any) -> Any:
     """Integers that stand for a dtype, a memory format or a layout as those."""
     kind = next((table for name, table in _ENUMS.items() if name in str(argument.real_type)), None)

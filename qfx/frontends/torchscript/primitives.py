@@ -34,7 +34,7 @@ def _constant(t: Translator, node: Any, operands: list[Any]) -> Any:
     path = constant_path(output)
     if path is not None:
         return t.wrap(value, path)
-    return value.item() if value.dim() == 0 and not value.is_complex() else value
+    return value.item() if value.dim() == 0 and not value.is_complex() else value.clone()
 
 
 def _attribute(t: Translator, node: Any, operands: list[Any]) -> Any:

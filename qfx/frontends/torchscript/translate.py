@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from qfx.frontends.constants import join
+from qfx.frontends.mutation import MADE_IN_CALL, changes_operand
 from qfx.frontends.torchscript import functions, hierarchy, overloads
 from qfx.frontends.torchscript.aten import ATEN, compute
 from qfx.frontends.torchscript.attributes import AttributeState
@@ -21,6 +21,7 @@ from qfx.frontends.torchscript.control import CONTROL
 from qfx.frontends.torchscript.functions import FunctionValue
 from qfx.frontends.torchscript.layers import rebuilt_layer, traced_results
 from qfx.frontends.torchscript.lines import user_line
+from qfx.frontends.torchscript.local import LocalTensors
 from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
@@ -64,7 +65,8 @@ class Translator:
         self.frames: list[Frame] = []
         self._nodes: dict[str, fx.Node] = {}
         self._numbers: set[fx.Node] = set()
-        self._unnamed: dict[int, tuple[Tensor, str]] = {}
+        self._unnamed: dict[tuple[int, int], tuple[Tensor, Tensor, str]] = {}
+        self._local = LocalTensors()
         self._here: Any = None
         self._state = AttributeState()
 
@@ -168,8 +170,8 @@ class Translator:
         overload = overloads.overload_of(node)
         if overload is None:
             raise self.obstacle(f"the operator {kind}, which torch has no function for", REWRITE)
-        if not any(isinstance(value, (fx.Node, Tensor)) for value in pytree.tree_leaves(operands)):
-            return compute(self, overload, operands)
+        if self._local.computes(overload, operands):
+            return self._local.shown(compute(self, overload, operands), overload, operands)
         values = [self._operand(overload, index, value) for index, value in enumerate(operands)]
         self._require_evaluation(overload, operands)
         args, kwargs = overloads.arguments(overload, values)
@@ -178,6 +180,8 @@ class Translator:
         if whole is not None:
             return self.emit(*whole)
         made = self.emit(overload, args, kwargs)
+        if changes_operand(made, {}):
+            self._local.change(operands[0])
         made.meta.update({"alias": spelling(overload, origin), ORIGIN: origin})
         return made
 
@@ -279,22 +283,25 @@ class Translator:
     def _operand(self, overload: Any, index: int, value: Any) -> Any:
         """An argument of an operator; a constant that nothing names gets the operator's name and its part in it."""
         schema = overload._schema.arguments
-        argument = schema[min(index, len(schema) - 1)]
-        if isinstance(value, (bool, int, float)) and overloads.takes_tensor(argument):
-            value = value if overload._opname in overloads.NUMBERS_FOR_TENSORS else torch.tensor(value)
-        return self._named(value, overload._opname.strip("_"), argument.name)
+        name = schema[min(index, len(schema) - 1)].name
+        return self._named(overloads.as_argument(overload, index, value), overload._opname.strip("_"), name)
 
     def _operands(self, values: Any) -> Any:
         return self._named(values, "constant", "value")
 
     def _named(self, values: Any, owner: str, name: str) -> Any:
         def named(value: Tensor) -> fx.Node:
-            if id(value) not in self._unnamed:
-                self._unnamed[id(value)] = (
-                    value,
-                    join(self.frames[-1].path, f"{owner}_{self._free(owner, name)}.{name}"),
-                )
-            return self._get_attr(*self._unnamed[id(value)])
+            view = self._local.view_of(value)
+            if view is not None:
+                made = self.emit(view.overload, *overloads.arguments(view.overload, self._operands(view.operands)))
+                return made if view.item is None else self.emit(operator.getitem, (made, view.item))
+            key = id(value), value._version
+            if key not in self._unnamed:
+                path = join(self.frames[-1].path, f"{owner}_{self._free(owner, name)}.{name}")
+                self._unnamed[key] = value, value.detach().clone(), path
+            node = self._get_attr(*self._unnamed[key][1:])
+            node.meta[MADE_IN_CALL] = True
+            return node
 
         return pytree.tree_map_only(Tensor, named, values)
 
