@@ -22,7 +22,7 @@ from qfx.frontends.mutation import (
     hazards,
     storages,
 )
-from qfx.frontends.views import NoInverse, basic_steps, is_piece, through_steps, written_through
+from qfx.frontends.views import WHOLE, NoInverse, basic_steps, is_piece, through_steps, written_through
 
 
 def functionalized(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> fx.Graph:
@@ -210,11 +210,11 @@ class _Writer:
         def put(part: Any) -> Any:
             if not tensors:
                 return _FILLS["copy"](self._emit, part, value)
+            places = [self._emit(torch.tensor, item) if isinstance(item, list) else item for item in tensors]
             filled = value
             if isinstance(value, (int, float)):
-                filled = self.new.call_method("new_full", (part, (), value))
-                self._place(filled)
-            places = [self._emit(torch.tensor, item) if isinstance(item, list) else item for item in tensors]
+                index = tuple(WHOLE if place is None else place for place in places)
+                filled = self._emit(operator.getitem, self._emit(torch.full_like, part, value), index)
             return self._emit(torch.ops.aten.index_put.default, part, places, filled)
 
         return through_steps(self._emit, steps, shown, put)

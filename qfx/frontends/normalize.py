@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,11 +17,11 @@ from qfx.ir import boundary
 from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ops.aliases import alias_of
-from qfx.ops.aliases_record import Alias, finite
+from qfx.ops.aliases_record import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.aliases_shape import dropout_module, drops
 from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of, record_rank
 from qfx.ops.table import TABLE
-from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term
+from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term, term
 from qfx.patterns.symbolic_shape import input_ranks
 
 _ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
@@ -127,6 +128,17 @@ class _Writer:
 
     def _call(self, node: fx.Node) -> Any:
         args, kwargs = self._look_up(node.args), self._look_up(node.kwargs)
+        if not kwargs and is_arithmetic(node.target) and args and all(map(_is_plain, args)):
+            with contextlib.suppress(ArithmeticError, TypeError, ValueError):
+                return node.target(*args)  # type: ignore[operator]
+        if node.op == "call_method" and node.target == "numel" and isinstance(args[0], (Shape, tuple)):
+            lengths = args[0].entries() if isinstance(args[0], Shape) else args[0]
+            product: Any = 1
+            for length in lengths:
+                product = term(operator.mul, product, length)
+            return self._term(product, node, None)
+        if is_arithmetic(node.target) and _is_of_numbers(args) and not _is_of_dims(node.target, args):
+            return self._opaque(node, "a number computed from sizes")
         if node.op != "call_module" and _is_constant_call(args, kwargs):
             return self._evaluate(node, args, kwargs)
         try:
@@ -168,7 +180,7 @@ class _Writer:
             return type(value)(self._write(item, node, alias) for item in value)
         return value
 
-    def _term(self, value: Any, node: fx.Node, alias: Alias, name: str | None = None) -> Any:
+    def _term(self, value: Any, node: fx.Node, alias: Alias | None, name: str | None = None) -> Any:
         owner = str(node.target) if node.op == "call_module" else node.meta["module_path"]
         owner = "" if owner == self.home else owner
         if isinstance(value, Attr):
@@ -188,6 +200,7 @@ class _Writer:
         target = TABLE[value.op].fn if isinstance(value.op, str) else value.op
         if value.op == "size" or target in DIM_FUNCTIONS:
             return self._dim(target, args, kwargs, node)
+        _require_constants(value.op, kwargs)
         made = self._create("call_function", target, args, kwargs, node, name)
         if not isinstance(value.op, str):
             made.meta["opaque_reason"] = f"no table op for torch.{value.op.__name__}"
@@ -280,6 +293,39 @@ class _Writer:
         for other in self.env:
             if self.storages[other].identity is identity:
                 self.env[other] = self.env[node]
+
+
+_COMPUTED = {"slice": ("start", "end"), "select": ("index",), "interpolate": ("size",)}
+"""The attributes of table ops that may depend on sizes."""
+
+
+def _require_constants(op: str | Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises NotNormal for an attribute that is computed from sizes where the runtime takes a constant."""
+    allowed = _COMPUTED.get(op, ()) if isinstance(op, str) else ()
+    for name, value in kwargs.items():
+        nodes: list[fx.Node] = []
+        _map_nodes(value, nodes.append)
+        if name not in allowed and any(is_dim(found) or is_computed_number(found) for found in nodes):
+            raise NotNormal(f"its {name.replace('_', ' ')} depends on a size")
+
+
+def _is_of_numbers(args: Any) -> bool:
+    """Whether every operand is a number, one at least of them computed from sizes."""
+    flat = [item for arg in args for item in (arg if isinstance(arg, (tuple, list)) else (arg,))]
+    computed = [item for item in flat if is_dim(item) or is_computed_number(item) or isinstance(item, Shape)]
+    return bool(computed) and all(_is_plain(item) or item in computed for item in flat)
+
+
+def _is_of_dims(function: Any, args: Any) -> bool:
+    """Whether a call is an item of a shape, or arithmetic of dim values."""
+    if function in (operator.getitem, getattr):
+        return True
+    return function in DIM_FUNCTIONS and all(isinstance(arg, int) or is_dim(arg) for arg in args)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` is a number, or a tuple or list of numbers."""
+    return isinstance(value, (int, float)) or (isinstance(value, (tuple, list)) and all(map(_is_plain, value)))
 
 
 def _module_alias(cls: type[nn.Module]) -> Alias | None:

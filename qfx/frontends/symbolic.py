@@ -21,7 +21,7 @@ from qfx.frontends.fresh import remember
 from qfx.frontends.functional import functionalized
 from qfx.frontends.leaves import SCALARS, builtin_class, capture_whole, run_leaf
 from qfx.frontends.lifting import Lifting
-from qfx.frontends.mutation import MADE_IN_CALL, mutation_hazards
+from qfx.frontends.mutation import MADE_IN_CALL, is_number, mutation_hazards
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.places import Place, told
 from qfx.frontends.retrace import CARRIED, CONSTANT, state_of
@@ -188,14 +188,34 @@ class TracedProxy(fx.Proxy):
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
+    def __len__(self) -> int:
+        length = _length_of_slice(self.node)
+        return super().__len__() if length is None else length
+
     def __iter__(self) -> Iterator[Any]:
         """The items of ``a, b = x``, whose number the caller's bytecode tells and ``meta["unpacked"]`` keeps."""
         caller = sys._getframe(1)
         now = next((i for i in dis.get_instructions(caller.f_code) if i.offset == caller.f_lasti), None)
+        length = _length_of_slice(self.node)
+        if length is not None and (now is None or now.opname != "UNPACK_SEQUENCE"):
+            return iter([operator.getitem(self, index) for index in range(length)])
         if now is None or now.opname != "UNPACK_SEQUENCE":
             return self.tracer.iter(self)
         self.node.meta["unpacked"] = now.argval
         return iter([operator.getitem(self, index) for index in range(now.argval)])
+
+
+def _length_of_slice(node: fx.Node) -> int | None:
+    """How many lengths ``x.shape[a:b]`` has, if its bounds say so."""
+    part: Any = node.args[1] if node.target is operator.getitem else None
+    if not isinstance(part, slice) or not _is_shape(node) or part.step not in (None, 1):
+        return None
+    start, stop = part.start or 0, part.stop
+    if not isinstance(start, int) or not isinstance(stop, (int, type(None))):
+        return None
+    if start >= 0:
+        return max(stop - start, 0) if stop is not None and stop >= 0 else None
+    return max((0 if stop is None else stop) - start, 0) if stop is None or stop < 0 else None
 
 
 class _TracedAttribute(TracedProxy, fx.proxy.Attribute):
@@ -344,18 +364,34 @@ def of_class(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> str | N
 
 @contextlib.contextmanager
 def tensor_isinstance(model: nn.Module) -> Iterator[None]:
-    """While active, ``isinstance(traced value, torch.Tensor)`` is true in the Python modules that define ``model``."""
+    """While active, ``isinstance(traced value, torch.Tensor)`` is true in the Python modules that define ``model``.
+
+    There ``max``, ``min`` and ``round`` take sizes that are traced values too.
+    """
     classes = {cls for module in model.modules() for cls in type(module).__mro__}
     names = {cls.__module__ for cls in classes if not cls.__module__.startswith(("torch.", "builtins", "qfx."))}
     scopes = [vars(sys.modules[name]) for name in names if name in sys.modules]
-    patched = [scope for scope in scopes if "isinstance" not in scope]
-    for scope in patched:
-        scope["isinstance"] = _isinstance
+    given = {"isinstance": _isinstance, **{function.__name__: _of_sizes(function) for function in (max, min, round)}}
+    patched = [(scope, name) for scope in scopes for name in given if name not in scope]
+    for scope, name in patched:
+        scope[name] = given[name]
     try:
         yield
     finally:
-        for scope in patched:
-            scope.pop("isinstance", None)
+        for scope, name in patched:
+            scope.pop(name, None)
+
+
+def _of_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, one of Python's own, that also takes sizes that are traced values."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        sizes = [arg for arg in args if isinstance(arg, TracedProxy) and is_number(arg.node)]
+        if not sizes or kwargs:
+            return function(*args, **kwargs)
+        return sizes[0].tracer.create_proxy("call_function", function, args, {})
+
+    return call
 
 
 def _isinstance(value: Any, classes: Any) -> bool:

@@ -11,33 +11,11 @@ from torch import fx
 from qfx.ops import aliases_pool as pool
 from qfx.ops import aliases_shape as shape
 from qfx.ops.aliases_aten import first, rows
-from qfx.ops.aliases_record import Alias, is_number, ntuple, require_tensor
-from qfx.ops.extents import is_dim, origin_of
-from qfx.ops.table import TABLE
+from qfx.ops.aliases_record import Alias, is_number, require_tensor
 from qfx.ops.terms import Pieces, Term
 
 _LAST = 2**62
 """Ends from here on mean the end of the dim: exporters write the largest integer."""
-
-
-def adaptive_avg_pool(spatial: int, input: Any, output_size: Any) -> Term:
-    """``aten.adaptive_avg_pool``; a length that is the input's own is None, as users write it."""
-    sizes = ntuple(output_size, spatial)
-    own = tuple(None if _is_extent(size, input, dim - spatial) else size for dim, size in enumerate(sizes))
-    return pool.adaptive_avg_pool(spatial, input, own)
-
-
-def _adaptive_max_pool(spatial: int, input: Any, output_size: Any) -> Term:
-    sizes = ntuple(output_size, spatial)
-    own = tuple(None if _is_extent(size, input, dim - spatial) else size for dim, size in enumerate(sizes))
-    return pool.adaptive_max_pool(spatial, input, own)
-
-
-def _is_extent(value: Any, x: Any, dim: int) -> bool:
-    """Whether ``value`` is the node of the length of ``dim`` of ``x``."""
-    if not is_dim(value) or value.target is not TABLE["size"].fn:
-        return False
-    return bool(origin_of(x, dim) == origin_of(value.args[0], value.kwargs["dim"]))
 
 
 def _upsample_vec(mode: str, input: Any, output_size: Any, *rest: Any) -> Term:
@@ -112,13 +90,13 @@ ALIASES: tuple[Alias, ...] = (
         *rows("max_pool", partial(pool.max_pool, n), f"max_pool{n}d"),
         *rows("max_pool", first(partial(pool.max_pool, n), 2), f"max_pool{n}d_with_indices"),
         *rows("avg_pool", partial(pool.avg_pool, n), f"avg_pool{n}d"),
-        *rows("adaptive_avg_pool", partial(adaptive_avg_pool, n), f"adaptive_avg_pool{n}d"),
-        *rows("adaptive_max_pool", first(partial(_adaptive_max_pool, n), 2), f"adaptive_max_pool{n}d"),
+        *rows("adaptive_avg_pool", partial(pool.adaptive_avg_pool, n), f"adaptive_avg_pool{n}d"),
+        *rows("adaptive_max_pool", first(partial(pool.adaptive_max_pool, n), 2), f"adaptive_max_pool{n}d"),
         *rows("pad", partial(_pad, "reflect"), f"reflection_pad{n}d"),
         *rows("pad", partial(_pad, "replicate"), f"replication_pad{n}d"),
     )),
-    *rows("adaptive_avg_pool", partial(adaptive_avg_pool, 2), "_adaptive_avg_pool2d"),
-    *rows("adaptive_avg_pool", partial(adaptive_avg_pool, 3), "_adaptive_avg_pool3d"),
+    *rows("adaptive_avg_pool", partial(pool.adaptive_avg_pool, 2), "_adaptive_avg_pool2d"),
+    *rows("adaptive_avg_pool", partial(pool.adaptive_avg_pool, 3), "_adaptive_avg_pool3d"),
     *rows("mean", _mean_of_all, "mean"),
     *rows("mean", pool.mean, "mean.dim"),
     *rows("sum", _sum_of_all, "sum"),

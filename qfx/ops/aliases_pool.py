@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from qfx.ops.aliases_record import Alias, aliases, dims_of, is_number, ntuple, require, require_tensor
-from qfx.ops.extents import is_dim, rank_of
+from qfx.ops.extents import is_dim, origin_of, rank_of
+from qfx.ops.table import TABLE
 from qfx.ops.terms import Pieces, Shape, Term, term
 
 _INDICES = "it returns indices"
@@ -31,6 +32,8 @@ def max_pool(
     require_tensor(input)
     require(not return_indices, _INDICES)
     kernel = ntuple(kernel_size, spatial)
+    if _is_whole(kernel, input) and _all(padding, 0) and _all(dilation, 1):
+        return term("adaptive_max_pool", input, output_size=(1,) * spatial)
     return term(
         "max_pool", input, kernel=kernel, stride=ntuple(stride, spatial) if stride not in (None, [], ()) else kernel,
         padding=ntuple(padding, spatial), dilation=ntuple(dilation, spatial), ceil_mode=bool(ceil_mode),
@@ -50,6 +53,8 @@ def avg_pool(
     """``F.avg_pool{spatial}d``."""
     require_tensor(input)
     kernel = ntuple(kernel_size, spatial)
+    if _is_whole(kernel, input) and _all(padding, 0) and divisor_override is None:
+        return term("adaptive_avg_pool", input, output_size=(1,) * spatial)
     return term(
         "avg_pool", input, kernel=kernel, stride=ntuple(stride, spatial) if stride not in (None, [], ()) else kernel,
         padding=ntuple(padding, spatial), ceil_mode=bool(ceil_mode), count_include_pad=bool(count_include_pad),
@@ -57,8 +62,28 @@ def avg_pool(
     )  # fmt: skip
 
 
-def _output_size(output_size: Any, spatial: int) -> tuple[int | None, ...]:
-    sizes = ntuple(output_size, spatial)
+def _all(values: Any, number: int) -> bool:
+    return all(isinstance(value, int) and value == number for value in ntuple(values, 1))
+
+
+def _is_whole(kernel: tuple[Any, ...], input: Any) -> bool:
+    """Whether a window has the size of the input, as in ``F.avg_pool2d(x, x.size()[2:])``."""
+    return all(is_extent(size, input, dim - len(kernel)) for dim, size in enumerate(kernel))
+
+
+def is_extent(value: Any, x: Any, dim: int) -> bool:
+    """Whether ``value`` is the length of ``dim`` of ``x``, as a node or a term."""
+    if isinstance(value, Term):
+        return value.op == "size" and origin_of(x, dim) == origin_of(value.args[0], value.kwargs["dim"])
+    if not is_dim(value) or value.target is not TABLE["size"].fn:
+        return False
+    return bool(origin_of(x, dim) == origin_of(value.args[0], value.kwargs["dim"]))
+
+
+def _output_size(input: Any, output_size: Any, spatial: int) -> tuple[int | None, ...]:
+    """Lengths; None where one is the input's own, as users write it."""
+    given = ntuple(output_size, spatial)
+    sizes = tuple(None if is_extent(size, input, dim - spatial) else size for dim, size in enumerate(given))
     require(all(size is None or isinstance(size, int) for size in sizes), "its output size is computed")
     return sizes
 
@@ -66,14 +91,14 @@ def _output_size(output_size: Any, spatial: int) -> tuple[int | None, ...]:
 def adaptive_avg_pool(spatial: int, input: Any, output_size: Any) -> Term:
     """``F.adaptive_avg_pool{spatial}d``."""
     require_tensor(input)
-    return term("adaptive_avg_pool", input, output_size=_output_size(output_size, spatial))
+    return term("adaptive_avg_pool", input, output_size=_output_size(input, output_size, spatial))
 
 
 def adaptive_max_pool(spatial: int, input: Any, output_size: Any, return_indices: bool = False) -> Term:
     """``F.adaptive_max_pool{spatial}d``."""
     require_tensor(input)
     require(not return_indices, _INDICES)
-    return term("adaptive_max_pool", input, output_size=_output_size(output_size, spatial))
+    return term("adaptive_max_pool", input, output_size=_output_size(input, output_size, spatial))
 
 
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Term:

@@ -96,9 +96,15 @@ def is_computed_number(value: object) -> bool:
     """Whether ``value`` is a node outside the table that computes a Python number from dim values."""
     if not isinstance(value, fx.Node) or "opaque_reason" not in value.meta or not value.all_input_nodes:
         return False
-    owner = getattr(value.target, "__module__", "")
-    operands = value.all_input_nodes
-    return owner in ("_operator", "math") and all(is_dim(x) or is_computed_number(x) for x in operands)
+    if value.target is getattr:
+        return value.args[1] == "shape"
+    return is_arithmetic(value.target) and all(is_dim(x) or is_computed_number(x) for x in value.all_input_nodes)
+
+
+def is_arithmetic(function: object) -> bool:
+    """Whether ``function`` is one of Python's own, or torch's, on numbers."""
+    owner, name = getattr(function, "__module__", ""), str(getattr(function, "__name__", ""))
+    return owner in ("_operator", "math", "builtins") or (owner == "torch" and name.lstrip("_").startswith("sym_"))
 
 
 def require_tensor(*values: object) -> None:

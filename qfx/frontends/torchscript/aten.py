@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from qfx.frontends.torchscript.obstacle import NUMBER, REWRITE
+from qfx.frontends.torchscript.obstacle import NUMBER, REWRITE, Obstacle
 from qfx.frontends.torchscript.overloads import arguments, as_argument
 from qfx.frontends.torchscript.ranks import rank_of
 
@@ -86,6 +86,19 @@ def _shape_length(t: Translator, shape: fx.Node) -> Any:
     raise t.obstacle("the length of a part of a shape of unknown rank", NUMBER)
 
 
+def _items(t: Translator, value: Any) -> Any:
+    """``list(value)``; of a shape of known rank its lengths, one by one."""
+    if not t.is_number(value):
+        return list(value)
+    try:
+        length = _shape_length(t, value)
+    except Obstacle:
+        return value
+    if not isinstance(length, int):
+        return value
+    return [t.emit(operator.getitem, (value, index), number=True) for index in range(length)]
+
+
 def _getitem(t: Translator, operands: list[Any]) -> Any:
     container, index = operands
     if isinstance(container, fx.Node) or isinstance(index, fx.Node):
@@ -130,6 +143,8 @@ def _arithmetic(function: Callable[..., Any], *, swapped: bool = False, scaled: 
         if len(values) > 2 or any(_is_tensor(t, value) for value in values):
             return NotImplemented
         values = values[::-1] if swapped else values
+        if function is operator.add and any(isinstance(value, list) for value in values):
+            values = [_items(t, value) if t.is_number(value) else value for value in values]
         if any(isinstance(leaf, fx.Node) for leaf in pytree.tree_leaves(values)):
             lists = function in (operator.add, operator.mul) and any(isinstance(value, list) for value in values)
             return function(*values) if lists else t.emit(function, tuple(values), number=True)
@@ -244,7 +259,7 @@ ATEN: dict[str, Rule] = {
     "aten::update": _in_place("update"),
     "aten::_set_item": _assign,
     "aten::pop": _pop,
-    "aten::list": lambda t, operands: operands[0] if t.is_number(operands[0]) else list(operands[0]),
+    "aten::list": lambda t, operands: _items(t, operands[0]),
     "aten::copy": lambda t, operands: operands[0].copy() if not isinstance(operands[0], fx.Node) else NotImplemented,
     "aten::keys": lambda t, operands: list(operands[0].keys()),
     "aten::values": lambda t, operands: list(operands[0].values()),

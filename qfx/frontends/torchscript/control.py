@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ def branch(t: Translator, node: Any, env: dict[str, Any]) -> list[Any]:
     condition = env[node.input().debugName()]
     taken, other = node.blocks()
     if isinstance(condition, (fx.Node, Tensor)):
+        if node.outputsSize() == 0 and _is_idle(taken) and _is_idle(other):
+            return []
+        if _asks_whether_empty(condition):
+            return t.run_block(other, env)
         live = [block for block in (taken, other) if not _raises(block)]
         if len(live) != 1:
             if t.is_number(condition):
@@ -48,6 +53,21 @@ def _known(t: Translator, *values: Any) -> bool:
     if any(isinstance(value, (fx.Node, Tensor)) for value in values):
         raise t.obstacle("a loop whose number of iterations depends on a tensor", LOOP)
     return True
+
+
+def _is_idle(block: Any) -> bool:
+    """Whether a block does nothing but warn, print and raise."""
+    return all(node.kind() in _IDLE or (node.kind() == "prim::If" and all(map(_is_idle, node.blocks())))
+               for node in block.nodes())  # fmt: skip
+
+
+_IDLE = {"aten::warn", "aten::format", "prim::Constant", "prim::Print", "prim::RaiseException", "prim::TupleConstruct"}
+
+
+def _asks_whether_empty(condition: Any) -> bool:
+    """Whether a condition is ``x.numel() == 0``: what torch's own code asks first, and no layer is there for."""
+    numel = condition.args[0] if isinstance(condition, fx.Node) and condition.target is operator.eq else None
+    return isinstance(numel, fx.Node) and numel.target == "numel" and condition.args[1] == 0
 
 
 def _raises(block: Any) -> bool:

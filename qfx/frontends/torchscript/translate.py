@@ -23,6 +23,7 @@ from qfx.frontends.torchscript.layers import rebuilt_layer, traced_results
 from qfx.frontends.torchscript.lines import user_line
 from qfx.frontends.torchscript.local import LocalTensors
 from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
+from qfx.frontends.torchscript.numbers import as_tensor, of_numbers
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
 from qfx.frontends.torchscript.ranks import name_of
@@ -172,6 +173,10 @@ class Translator:
             raise self.obstacle(f"the operator {kind}, which torch has no function for", REWRITE)
         if self._local.computes(overload, operands):
             return self._local.shown(compute(self, overload, operands), overload, operands)
+        number = of_numbers(self, overload, operands)
+        if number is not NotImplemented:
+            return number
+        operands = [as_tensor(self, overload, index, value) for index, value in enumerate(operands)]
         values = [self._operand(overload, index, value) for index, value in enumerate(operands)]
         self._require_evaluation(overload, operands)
         args, kwargs = overloads.arguments(overload, values)
