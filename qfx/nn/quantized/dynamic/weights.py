@@ -169,11 +169,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return {**self.__dict__, "_programs": {}}
 
     def _roles(self) -> dict[str, Role]:
-        """What the buffers are."""
+        """What the tensors are."""
         found, codes = {}, QDType.qint8
-        for name, tensor in self._buffers.items():
-            if tensor is None:
-                continue
+        for name, tensor in self.kept().items():
             weight = self._buffers.get(name.removesuffix(SCALE).removesuffix(ZERO_POINT))
             counts = (1, weight.shape[0]) if weight is not None and weight.dim() else (1,)
             if name.endswith(SCALE):
@@ -198,11 +196,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
                     remedy="Make the module with the dtype that the state was saved with.",
                 )
         require_entries(state_dict, prefix, self._roles())
-        for name, own in list(self._buffers.items()):
+        for name, own in self.kept().items():
             given = state_dict.get(prefix + name)
-            if own is None or not isinstance(given, Tensor):
-                continue
-            if name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
+            if isinstance(given, Tensor) and name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
                 with torch.inference_mode(False):
                     self.keep(name, own.detach().new_empty(given.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
