@@ -78,13 +78,13 @@ Dims broadcast(const Dims& a, const Dims& b) {
 
 int64_t window_output(int64_t in, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad_lo, int64_t pad_hi,
                       bool ceil_mode) {
-  const int64_t span = in + pad_lo + pad_hi - dilation * (kernel - 1) - 1;
-  if (span < 0) {
+  const int64_t span = in + pad_lo + pad_hi - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
+  if (span < 0 || (ceil_mode && in + pad_lo == 0)) {
     throw std::invalid_argument("a window of " + std::to_string(dilation * (kernel - 1) + 1) +
                                 " does not fit an input of " + std::to_string(in) + " padded by " +
                                 std::to_string(pad_lo) + " and " + std::to_string(pad_hi));
   }
-  int64_t out = (span + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+  int64_t out = span / stride + 1;
   if (ceil_mode && (out - 1) * stride >= in + pad_lo) --out;
   return out;
 }

@@ -24,8 +24,9 @@ Dims pad_rank(const Dims& dims, size_t rank);
 // numpy broadcasting. Throws std::invalid_argument when the shapes do not fit.
 Dims broadcast(const Dims& a, const Dims& b);
 
-// Output size of a sliding window; torch's rules for ceil_mode (the last window starts inside input or left padding).
-// Throws std::invalid_argument when the window does not fit once.
+// Output size of a sliding window; torch's rules for ceil_mode (the last window starts inside input or left padding,
+// and may reach beyond the right one, as even the only window may). Throws std::invalid_argument when the window does
+// not fit once.
 int64_t window_output(int64_t in, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad_lo, int64_t pad_hi,
                       bool ceil_mode);
 

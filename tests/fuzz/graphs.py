@@ -590,7 +590,7 @@ def interpolate(g: Growth, v: int) -> Step | None:
     linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[spatial]
     mode = g.rng.choice(["nearest", linear, "nearest-exact", "area"])
     given: dict[str, Any] = {"mode": mode}
-    if g.rng.random() < 0.5:
+    if mode == "area" or g.rng.random() < 0.5:  # the exporter computes with the scale factors of an area
         given["size"] = tuple(g.rng.randint(1, 7) for _ in range(spatial))
     else:
         given["scale_factor"] = tuple(g.rng.choice([0.5, 1.5, 2.0]) for _ in range(spatial))

@@ -20,6 +20,7 @@ def max_pool() -> list[Sample]:
             ceil_mode=False,
         ),
         call(normal(3, 8, 9), kernel=(2, 2), stride=(2, 2), **plain),
+        call(normal(2, 3, 1, 4), kernel=(3, 5), stride=(3, 2), padding=(0, 0), dilation=(1, 1), ceil_mode=True),
     ]  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def avg_pool() -> list[Sample]:
         window(normal(2, 3, 11), (4,), (3,), (2,), divisor=3),
         window(normal(1, 2, 5, 6, 4), (2, 3, 2), (1, 2, 2), (1, 1, 0), include=False),
         window(normal(3, 8, 9), (2, 2), (2, 2), (1, 0)),
+        window(normal(2, 3, 1, 4), (3, 5), (3, 2), (0, 0), ceil=True),
+        window(normal(2, 3, 1, 4), (3, 5), (3, 2), (1, 2), ceil=True, include=False),
     ]
 
 
