@@ -8,13 +8,21 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import InputError
+from qfx.memory import require_regular, require_values, untraced
 
 _CASTABLE = (torch.float64, torch.float16, torch.bfloat16)
 
 
 def describe(value: Any) -> Any:
     """A tensor's shape and dtype, enough to make an example like it; anything else as it is."""
-    return ("tensor", tuple(value.shape), value.dtype) if isinstance(value, Tensor) else ("value", value)
+    if not isinstance(value, Tensor):
+        return ("value", value)
+    return ("tensor", tuple(map(_seen, value.shape)), value.dtype)
+
+
+def _seen(size: Any) -> int:
+    """A size; where a compiler has a symbol for it, that of the tensor it was seen with."""
+    return int(size.node.hint if isinstance(size, torch.SymInt) else size)
 
 
 def example(description: Any) -> Any:
@@ -24,9 +32,16 @@ def example(description: Any) -> Any:
     return torch.zeros(description[1], dtype=description[2])
 
 
-def as_float32(value: Any) -> Any:
-    """A floating-point tensor of another precision as float32; anything else as it is."""
-    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in _CASTABLE else value
+def as_float32(value: Any, what: str = "An input") -> Any:
+    """A floating-point tensor of another precision as float32; anything else as it is.
+
+    Raises:
+        InputError: With ``what`` as its subject: a tensor without the memory that its sizes need, or without a grid.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    require_values(value, what)
+    return value.to(torch.float32) if value.dtype in _CASTABLE else value
 
 
 def is_foreign_array(value: object) -> bool:
@@ -49,13 +64,21 @@ def require_no_foreign_array(what: str, value: object) -> None:
         )
 
 
-def _require_sizes(what: str, value: Any, fixed: tuple[int | None, ...] | None) -> None:
+def require_fixed_sizes(node: fx.Node, value: Any) -> None:
+    """Raise unless ``value`` has the sizes that the graph is fixed to at the placeholder ``node``.
+
+    Raises:
+        InputError: It has others.
+    """
+    what, fixed = f"Input {str(node.target)!r}", node.meta.get("fixed_sizes")
     if fixed is None or not isinstance(value, Tensor) or value.dim() != len(fixed):
         return
-    if any(size not in (None, given) for size, given in zip(fixed, value.shape, strict=True)):
+    with untraced():
+        shape = tuple(value.shape)
+    if any(size not in (None, given) for size, given in zip(fixed, shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in fixed)
         raise InputError(
-            f"{what} has shape {tuple(value.shape)}, but the model takes ({wanted}).",
+            f"{what} has shape {shape}, but the model takes ({wanted}).",
             why="It was captured by torch.export with these sizes.",
             remedy='Pass inputs of that size, or quantize with example inputs of yours; frontend="export" keeps sizes '
             "free where the model does, and so does an ExportedProgram with dynamic_shapes.",
@@ -73,7 +96,9 @@ def checked(node: fx.Node, value: Any) -> Any:
     arrives = node.meta.get("arrives_as")
     what = f"Input {str(node.target)!r}"
     require_no_foreign_array(what, value)
-    _require_sizes(what, value, node.meta.get("fixed_sizes"))
+    if isinstance(value, Tensor):
+        require_regular(value, what)
+    require_fixed_sizes(node, value)
     if shape is None or (wanted is not torch.float32 and arrives is None):
         return value
     if not isinstance(value, Tensor):
@@ -88,7 +113,8 @@ def checked(node: fx.Node, value: Any) -> Any:
         )
     if arrives is not None:
         return _checked_codes(what, value, arrives.dtype.storage)
-    value = as_float32(value)
+    if value.dtype in _CASTABLE:
+        value = as_float32(value, what)
     if value.dtype is not torch.float32:
         raise InputError(f"{what} has dtype {value.dtype}.", remedy="Pass floating point: the model quantizes itself.")
     return value

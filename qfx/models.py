@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,6 +18,9 @@ from qfx.ir.stored import require_graph
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.emit import TOO_LONG
 from qfx.lowering.explain import ModelExplanation, explain, profile
+from qfx.lowering.recorded_state import RecordedState
+from qfx.lowering.sources import Sources
+from qfx.lowering.torch_operator import unwatched
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
 
@@ -40,9 +41,10 @@ class PreparedModel(GraphCarrier):
             CalibrationError: A value that is not finite.
         """
         given = self.bind(args, kwargs)
-        for node, value in zip(self.graph.find_nodes(op="placeholder"), given, strict=True):
-            require_no_foreign_array(f"Input {str(node.target)!r}", value)
-        inputs = tuple(map(as_float32, given))
+        names = [f"Input {str(node.target)!r}" for node in self.graph.find_nodes(op="placeholder")]
+        for name, value in zip(names, given, strict=True):
+            require_no_foreign_array(name, value)
+        inputs = tuple(map(as_float32, given, names))
         if self.info.get("example_inputs") is not None:
             return self.run_graph(*inputs)
         try:
@@ -66,9 +68,12 @@ class QuantizedModel(GraphCarrier):
     ``weight_zero_point``, int32 ``bias`` with ``bias_scale``, and ``scale`` and ``zero_point`` of each activation.
     """
 
+    _compiled: Compiled | None
+    _sources: Sources | None
+
     def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], isa: str | None = None) -> None:
         super().__init__(gm, "qdq")
-        self._compiled: _Loaded | None = None
+        self._forget_programs()
         self.isa = isa
         self.requires_grad_(False)
         self.eval()
@@ -81,20 +86,26 @@ class QuantizedModel(GraphCarrier):
 
     @property
     def compiled(self) -> Compiled:
-        """The executables, made from the state on first use, and again where a tensor of it has changed."""
-        if self._compiled is None or self._compiled.is_stale():
+        """The executables, made from the current state on first use, and anew when one of its tensors is another."""
+        if self._compiled is not None and not (self._sources is None or self._sources.are_as_they_were()):
+            self._forget_programs()
+        if self._compiled is None:
             if self.info.get("example_inputs") is None:
                 raise ConversionError(
                     "The shapes of this model's inputs are not known yet.",
                     remedy="Call it once, or pass example_inputs to prepare_fx.",
                 )
-            require_graph(self, self.graph)
-            members = [module._buffers for module in self.modules() if module._buffers]
-            tensors = _tensors_of(members)
-            versions = _versions_of(tensors)
-            compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
-            self._compiled = _Loaded(compiled, members, tensors, versions)
-        return self._compiled.compiled
+            if self._sources is None or not self._sources.are_stood_in_for():
+                self._sources = Sources(self, self.graph)
+            with unwatched(), self._sources.in_place():
+                require_graph(self, self.graph)
+                self._compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
+        return self._compiled
+
+    def __dir__(self) -> list[str]:
+        """What can be read now: torch.jit reads all of it."""
+        unknown = self.info.get("example_inputs") is None
+        return [n for n in super().__dir__() if not (unknown and n == "compiled")]  # type: ignore[no-untyped-call]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module.load_state_dict``, for the state_dict of an int8 model.
@@ -113,12 +124,45 @@ class QuantizedModel(GraphCarrier):
         Raises:
             InputError: An input has the wrong number, type, dtype, rank, shape or device.
         """
-        inputs = self._inputs(args, kwargs)
+        if torch.compiler.is_dynamo_compiling():
+            from qfx.lowering.opaque import call_opaque
+
+            if torch.compiler.is_exporting():  # dynamo itself must tell it: it can't follow the making of our errors
+                torch._dynamo.graph_break("torch.export.export can't take a quantized model with strict=True")
+            return call_opaque(self._state, args, kwargs)
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            inputs = self._inputs(args, kwargs)
+        except (InputError, fx.proxy.TraceError):
+            given = [args] if isinstance(args, fx.Proxy) else [*args, *kwargs.values()]
+            tracer = next((v.tracer for v in given if isinstance(v, fx.Proxy)), None)
+            if tracer is None:
+                raise
+            return self._call_recorded(tracer, args, kwargs)
         compiled = self.compiled
         try:
             return compiled.run(inputs)
-        except QfxError as error:
+        except InputError as error:
             raise _located(error, compiled) from error
+
+    def _call_recorded(self, tracer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Proxy:
+        """This model as one node of the graph that torch.fx traces."""
+        if tracer.root is self:
+            raise UnsupportedError(
+                "torch.fx can't trace a quantized model.",
+                why="It runs programs, not torch functions.",
+                remedy="Read its graph as model.graph, or call torch.export.export(model, example_inputs).",
+            )
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), args, dict(kwargs))
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise UnsupportedError(
+            "torch.jit.script can't take a quantized model.",
+            why="It runs programs, not TorchScript.",
+            remedy="Record it with torch.jit.trace or torch.export, or compile it with torch.compile.",
+        )
 
     def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """The inputs of a call as the programs take them."""
@@ -129,8 +173,9 @@ class QuantizedModel(GraphCarrier):
 
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
-        described = tuple(map(describe, map(as_float32, given)))
-        known = learn_shapes(self.graph_module(), tuple(map(example, described)))
+        with unwatched():
+            described = tuple(map(describe, map(as_float32, given)))
+            known = learn_shapes(self.graph_module(), tuple(map(example, described)))
         for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
         self.info["example_inputs"] = described
@@ -143,55 +188,31 @@ class QuantizedModel(GraphCarrier):
         """Median microseconds of every step for these inputs, as records."""
         return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
         require_graph(self, self.graph, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._compiled = None  # made anew from the loaded tensors
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        self._forget_programs()
+        if local_metadata.get("assign_to_params_buffers"):
+            self._sources = None  # the children's tensors are about to be others
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         _require_in_place(fn(torch.zeros(1)))
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _not_copied(self) -> tuple[str, ...]:
-        return (*super()._not_copied(), "_compiled")
+        return (*super()._not_copied(), "_compiled", "_sources", "_state")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._forget_programs()
+
+    def _forget_programs(self) -> None:
+        """Programs are made anew from the tensors when they are needed, and compilers record them anew."""
         self._compiled = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """Executables, and the tensors that they were made from.
-
-    Attributes:
-        compiled: The executables.
-        members: Where the modules hold their tensors.
-        tensors: What was there.
-        versions: How often each had been written to.
-    """
-
-    compiled: Compiled
-    members: list[dict[str, Tensor | None]]
-    tensors: list[Tensor]
-    versions: list[int]
-
-    def is_stale(self) -> bool:
-        """Whether a tensor has been replaced, or written to by an operation that torch counts."""
-        now = _tensors_of(self.members)
-        same = len(now) == len(self.tensors) and all(map(operator.is_, now, self.tensors))
-        return not same or _versions_of(now) != self.versions
-
-
-def _tensors_of(members: list[dict[str, Tensor | None]]) -> list[Tensor]:
-    return [tensor for own in members for tensor in own.values() if tensor is not None]
-
-
-def _versions_of(tensors: list[Tensor]) -> list[int]:
-    try:
-        return [tensor._version for tensor in tensors]
-    except RuntimeError:  # of an inference tensor, which counts nothing
-        return [-1 if tensor.is_inference() else tensor._version for tensor in tensors]
+        self._sources = Sources(self, self.graph)
+        self._state = RecordedState(self._call)
 
 
 def _require_in_place(probe: Tensor) -> None:

@@ -17,6 +17,8 @@ from qfx.ir.module import node_failure, plain
 from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import Segment, partition
+from qfx.lowering.torch_operator import run_program
+from qfx.memory import require_values
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.runtime import Executable, Program
@@ -75,6 +77,9 @@ class Compiled:
             visit: Takes every node that torch runs, and its value (for inspection).
         """
         env = dict(zip(self._placeholders, inputs, strict=True))
+        for node in self._read_by_torch:
+            if isinstance(env[node], torch.Tensor):
+                require_values(env[node], f"Input {str(node.target)!r}")
         for part in self.segments:
             if part.executable is None:
                 for node in part.segment.nodes:
@@ -83,7 +88,7 @@ class Compiled:
                         visit(node, env[node])
                 continue
             given = [_given(n, env[n]) for n in part.segment.inputs]
-            results = observe(part, given) if observe else part.executable(*given)
+            results = observe(part, given) if observe else run_program(part, given)
             if not given:  # numpy's, for want of a tensor to be like
                 results = [torch.from_numpy(array) for array in results]
             env.update(zip(part.segment.outputs, results, strict=True))
@@ -94,8 +99,20 @@ class Compiled:
         return list(self.gm.graph.find_nodes(op="placeholder"))
 
     @cached_property
+    def _read_by_torch(self) -> list[fx.Node]:
+        """Placeholders that torch computes with; programs look at the memory of what they read themselves."""
+        read = {n for part in self.segments if part.executable is None for n in part.segment.inputs}
+        return [node for node in self._placeholders if node in read or _is_converted(node)]
+
+    @cached_property
     def _result(self) -> Any:
         return self.gm.graph.output_node().args[0]
+
+
+def _is_converted(node: fx.Node) -> bool:
+    """Whether integers may arrive where a program takes floats."""
+    kind, dtype = node.meta["value_type"].kind, node.meta.get("dtype", torch.float32)
+    return kind == "code" or dtype is not torch.float32
 
 
 def _given(node: fx.Node, value: Any) -> Any:

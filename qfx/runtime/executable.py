@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qfx.errors import RuntimeLoadError
+from qfx.errors import InputError, RuntimeLoadError, UnsupportedError
+from qfx.memory import is_watched, require_plain
 from qfx.runtime import _C, tensors
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
 from qfx.runtime.threads import default_threads, get_num_threads
@@ -39,7 +41,9 @@ class Executable:
                 "The program can't be loaded.", why=str(error), remedy=f"Supported here: {names}."
             ) from error
         self._input_specs = tuple(tensors.TensorSpec(*spec) for spec in program.input_specs)
+        self._input_names = tuple(f"Input '{spec.name}'" for spec in self._input_specs)
         self._output_dtypes = tuple(dtype for _, dtype, _ in program.output_specs)
+        self._output_names = tuple(f"Output '{name}'" for name, _, _ in program.output_specs)
 
     @property
     def isa(self) -> str:
@@ -56,14 +60,62 @@ class Executable:
             Fresh dense tensors of the same kind, one a program output.
 
         Raises:
-            InputError: Wrong number, kind, dtype, rank or device of inputs, or shapes that a step can't take.
+            InputError: Wrong number, kind, dtype, rank or device of inputs, less memory than their sizes need, or
+                shapes that a step can't take.
+            UnsupportedError: torch is recording or transforming what it computes, and would not see the call.
         """
+        kind = tensors.kind_of(inputs)
+        if kind is not tensors.NUMPY and is_watched():
+            raise UnsupportedError(
+                "A program is called while torch records or transforms what it computes.",
+                why="A program reads memory, which tracers, modes and functional transforms do not see.",
+                remedy="Call it outside; a quantized model, which is known to torch as an operator, can be recorded.",
+            )
+        return self.run(*self._plain(kind, inputs))
+
+    def run(self, *inputs: Any) -> tuple[Any, ...]:
+        """As a call, for callers who know that nobody watches torch, and that tensors are plain (`qfx.memory`)."""
         kind = tensors.kind_of(inputs)
         inputs = kind.check(inputs, self._input_specs)
         plan = self._core.plan(kind.layouts(inputs))
         outputs = kind.empty(plan.output_shapes, self._output_dtypes)
-        self._core.run(plan, kind.addresses(inputs), kind.addresses(outputs), default_threads())
+        self._core.run(plan, *self._addresses(kind, inputs, outputs), default_threads())
         return outputs
+
+    def output_shapes(self, *input_shapes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the outputs for inputs of these shapes.
+
+        Raises:
+            InputError: Shapes that the program can't take.
+        """
+        return tuple(self._plan(input_shapes).output_shapes)
+
+    @property
+    def output_dtypes(self) -> tuple[str, ...]:
+        """``"u8"`` or ``"f32"`` of each output."""
+        return self._output_dtypes
+
+    def _plain(self, kind: tensors.TensorKind, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs, checked, their memory their own."""
+        checked = kind.check(inputs, self._input_specs)
+        if kind is not tensors.NUMPY:
+            for x, name in zip(checked, self._input_names, strict=True):
+                require_plain(x, name)
+        return checked
+
+    def _addresses(
+        self, kind: tensors.TensorKind, inputs: Sequence[Any], outputs: Sequence[Any]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return kind.addresses(inputs, self._input_names), kind.addresses(outputs, self._output_names)
+
+    def _plan(self, input_shapes: Sequence[Sequence[int]]) -> _C.Plan:
+        if len(input_shapes) != len(self._input_specs):
+            names = ", ".join(spec.name for spec in self._input_specs)
+            raise InputError(
+                f"The program takes {len(self._input_specs)} inputs ({names}), not {len(input_shapes)}.",
+                remedy="Pass one shape an input, in this order.",
+            )
+        return self._core.plan(tuple((shape, tensors.dense_strides(shape)) for shape in map(_ints, input_shapes)))
 
     def run_and_fetch(
         self, inputs: Sequence[Any], value_ids: Sequence[int]
@@ -74,11 +126,11 @@ class Executable:
             InputError: As a call; or a value that the program does not have, or that never lies in memory.
         """
         kind = tensors.kind_of(inputs)
-        checked = kind.check(inputs, self._input_specs)
+        checked = self._plain(kind, inputs)
         layouts = kind.layouts(checked)
         outputs = kind.empty(self._core.plan(layouts).output_shapes, self._output_dtypes)
         fetched = self._core.run_and_fetch(
-            layouts, kind.addresses(checked), kind.addresses(outputs), list(value_ids), default_threads()
+            layouts, *self._addresses(kind, checked, outputs), list(value_ids), default_threads()
         )
         arrays = {v: _array(dtype, shape, data) for v, (dtype, shape, data) in fetched.items()}
         return outputs, arrays
@@ -89,8 +141,7 @@ class Executable:
         Raises:
             InputError: Shapes that the program can't take.
         """
-        layouts = tuple((tuple(shape), tensors.dense_strides(shape)) for shape in input_shapes)
-        return _explanation(self.isa, self._core.plan(layouts))
+        return _explanation(self.isa, self._plan(input_shapes))
 
     def profile(self, *inputs: Any, repeats: int = 20) -> tuple[StepRecord, ...]:
         """The plan's records with the median time of each over ``repeats`` forwards.
@@ -98,10 +149,10 @@ class Executable:
         All threads meet between steps, which costs under a microsecond a step and makes the sum an upper bound.
         """
         kind = tensors.kind_of(inputs)
-        checked = kind.check(inputs, self._input_specs)
+        checked = self._plain(kind, inputs)
         plan = self._core.plan(kind.layouts(checked))
         outputs = kind.empty(plan.output_shapes, self._output_dtypes)
-        addresses = kind.addresses(checked), kind.addresses(outputs)
+        addresses = self._addresses(kind, checked, outputs)
         runs = [self._core.time_works(plan, *addresses, default_threads()) for _ in range(max(1, repeats) + 1)]
         medians = (statistics.median(times) * 1e6 for times in zip(*runs[1:], strict=True))
         records = _explanation(self.isa, plan).steps
@@ -115,6 +166,13 @@ def _explanation(isa: str, plan: _C.Plan) -> Explanation:
         for _, name, op, kernel, shape, size, cost, threads, barrier, slices, operand in plan.works
     )
     return Explanation(isa, steps, tuple(plan.views), MemoryRecord(**plan.memory))
+
+
+def _ints(shape: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError as error:
+        raise InputError(f"{shape!r} is not a shape.", remedy="Pass one sequence of ints an input.") from error
 
 
 def _array(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:

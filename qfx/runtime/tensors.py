@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import numpy as np
 
 from qfx.errors import InputError
+from qfx.memory import array_address, plain_address
 
 Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 NUMPY_DTYPES: dict[str, type[np.generic]] = {"u8": np.uint8, "f32": np.float32}
@@ -32,8 +33,8 @@ class TensorKind(Protocol):
     def layouts(self, inputs: Sequence[Any]) -> Layouts:
         """(shape, strides in elements) of each."""
 
-    def addresses(self, inputs: Sequence[Any]) -> tuple[int, ...]:
-        """The address of each one's first element."""
+    def addresses(self, given: Sequence[Any], names: Sequence[str]) -> tuple[int, ...]:
+        """The address of each one's first element; raises InputError naming the first with too little memory."""
 
     def empty(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[Any, ...]:
         """Fresh dense tensors."""
@@ -53,8 +54,8 @@ class NumpyKind:
     def layouts(self, inputs: Sequence[np.ndarray]) -> Layouts:
         return tuple((x.shape, tuple(s // x.itemsize for s in x.strides)) for x in inputs)
 
-    def addresses(self, inputs: Sequence[np.ndarray]) -> tuple[int, ...]:
-        return tuple(x.__array_interface__["data"][0] for x in inputs)
+    def addresses(self, given: Sequence[np.ndarray], names: Sequence[str]) -> tuple[int, ...]:
+        return tuple([array_address(x, name) for x, name in zip(given, names, strict=True)])
 
     def empty(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[np.ndarray, ...]:
         return tuple(np.empty(s, NUMPY_DTYPES[d]) for s, d in zip(shapes, dtypes, strict=True))
@@ -78,28 +79,30 @@ class TorchKind:
                 _reject(spec, f"is on {x.device}; the runtime runs on the CPU", remedy="Call it with x.cpu().")
             if x.layout is not self._strided:
                 _reject(spec, f"has layout {x.layout}", remedy="Call it with x.to_dense().")
+            if x.is_nested:
+                _reject(spec, "is a nested tensor", remedy="Call it with a padded one.")
             _check_shape(x.shape, spec)
-        return tuple(x.resolve_neg() for x in inputs)
+        return tuple([x.resolve_neg() if x.is_neg() else x for x in inputs])
 
     def layouts(self, inputs: Sequence[Any]) -> Layouts:
         return tuple((x.shape, x.stride()) for x in inputs)
 
-    def addresses(self, inputs: Sequence[Any]) -> tuple[int, ...]:
-        return tuple(x.data_ptr() for x in inputs)
+    def addresses(self, given: Sequence[Any], names: Sequence[str]) -> tuple[int, ...]:
+        return tuple([plain_address(x, name) for x, name in zip(given, names, strict=True)])
 
     def empty(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[Any, ...]:
         made = (self._empty(s, dtype=self._dtypes[d], device=self._cpu) for s, d in zip(shapes, dtypes, strict=True))
         return tuple(made)
 
 
-_NUMPY = NumpyKind()
+NUMPY = NumpyKind()
 _torch: list[TorchKind] = []
 
 
 def kind_of(inputs: Sequence[Any]) -> TensorKind:
     """numpy's or torch's view, by the first input; without inputs, numpy's."""
     if not inputs or isinstance(inputs[0], np.ndarray):
-        return _NUMPY
+        return NUMPY
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(inputs[0], torch.Tensor):
         raise InputError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 
 from qfx.errors import InputError
 from qfx.runtime import _C
+
+_MOST = 2**31 - 1
 
 
 def default_threads() -> int:
@@ -18,10 +21,12 @@ def set_num_threads(threads: int) -> None:
     """Use at most ``threads`` threads a forward, whatever torch uses.
 
     Raises:
-        InputError: ``threads`` is not a positive int.
+        InputError: ``threads`` is not an int from 1 to 2**31 - 1.
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise InputError(f"{threads!r} is not a number of threads.", remedy="Give an int of at least 1.")
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MOST:
+        raise InputError(
+            f"{reprlib.repr(threads)} is not a number of threads.", remedy=f"Give an int from 1 to {_MOST}."
+        )
     _C.set_num_threads(threads)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
+from qfx.memory import require_values
 from qfx.tensor.convert import to_codes
 from qfx.tensor.gradient import severs
 from qfx.tensor.qtensor import QTensor, check_qparams, wrap
@@ -69,6 +70,7 @@ def check_float(input: Any) -> None:
         raise InputError(f"A {type(input).__name__} is to be quantized.", remedy="Pass a float32 tensor.")
     if isinstance(input, QTensor):
         raise InputError("A QTensor is to be quantized again.", remedy="Pass its dequantize(), or a float tensor.")
+    require_values(input, "What is to be quantized")
     if input.dtype is not torch.float32:
         raise InputError(f"A {input.dtype} tensor is to be quantized.", remedy="Pass float32: call .float() first.")
     if input.device.type not in ("cpu", "meta"):

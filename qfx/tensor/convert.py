@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from qfx.ir.types import QDType, QParams
+from qfx.memory import is_plain, is_watched, require_values
 from qfx.ops import arithmetic
 from qfx.runtime import Executable, ProgramBuilder
 
 
 def to_codes(x: Tensor, qparams: QParams) -> Tensor:
     """Integers ``clamp(rint(x / scale) + zero_point)`` in the storage of ``qparams.dtype``, with ``x``'s strides."""
+    require_values(x)
     if not _has_kernel(x, qparams):
         scale = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
         zero_point = torch.tensor(qparams.zero_point, dtype=torch.int64, device="cpu")
@@ -32,6 +34,7 @@ def to_codes(x: Tensor, qparams: QParams) -> Tensor:
 
 def to_values(codes: Tensor, qparams: QParams) -> Tensor:
     """float32 ``float(q - zero_point) * scale``, with the strides of ``codes``."""
+    require_values(codes)
     if not _has_kernel(codes, qparams):
         scale = torch.tensor(qparams.scale, dtype=torch.float32, device="cpu")
         return arithmetic.dequantize(
@@ -46,7 +49,9 @@ def to_values(codes: Tensor, qparams: QParams) -> Tensor:
 
 
 def _has_kernel(x: Tensor, qparams: QParams) -> bool:
-    return qparams.axis is None and qparams.dtype is not QDType.qint32 and x.numel() > 0 and x.is_cpu
+    """Whether a program does it, whose memory accesses nobody who watches torch would see."""
+    eight_bits = qparams.axis is None and qparams.dtype is not QDType.qint32
+    return eight_bits and x.numel() > 0 and is_plain(x) and not is_watched()
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qfx.errors import InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams, QScheme
+from qfx.memory import is_recorded_by_modes
 from qfx.tensor.convert import to_values
 from qfx.tensor.gradient import refuse_gradient
 
@@ -217,7 +218,17 @@ class QTensor(Tensor):
 
 
 def wrap(codes: Tensor, qparams: QParams, severed: bool = False) -> QTensor:
-    """``codes`` as a QTensor without any check."""
+    """``codes`` as a QTensor without any check.
+
+    Raises:
+        UnsupportedError: torch records with modes of its dispatcher, which lose sight of a tensor that becomes another.
+    """
+    if is_recorded_by_modes():
+        raise UnsupportedError(
+            "A QTensor is made while torch records what it computes (make_fx, torch.export, fake tensors).",
+            why="They would take it for a constant.",
+            remedy="Record what qfx.quantize_fx makes of the model, or record with torch.jit.trace.",
+        )
     made: QTensor = Tensor._make_subclass(QTensor, codes)
     made.qparams = qparams
     if severed:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from qfx.memory import is_plain, is_watched, plain_address
 from qfx.quantization.fake_quantize.formula import OPEN, Rounding
 from qfx.runtime import _C
 from qfx.runtime.threads import default_threads
@@ -29,22 +30,13 @@ class Grid(NamedTuple):
 
 def runs(x: Tensor) -> bool:
     """Whether the kernels take ``x``: real memory of a CPU, a dtype they know, nobody recording or transforming."""
-    return (
-        type(x) in (Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and x.is_cpu
-        and x.dtype in _ELEMENTS
-        and x.layout is torch.strided
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_tracing_state() is None
-    )
+    return not torch.compiler.is_compiling() and x.dtype in _ELEMENTS and is_plain(x) and not is_watched()
 
 
 def takes(rounding: Rounding, *state: Tensor) -> bool:
     """Whether the kernels take this range, and each of ``state`` as memory they may read and write."""
     narrow = rounding.qmax - rounding.qmin <= _WIDEST
-    return narrow and all(t.is_cpu and t.is_contiguous() and t.dtype in (torch.float32, torch.int32) for t in state)
+    return narrow and all(is_plain(t) and t.is_contiguous() and t.dtype in (torch.float32, torch.int32) for t in state)
 
 
 def dense(x: Tensor) -> Tensor:
@@ -70,7 +62,7 @@ def extremes(x: Tensor, axis: int | None) -> Tensor:
     x = dense(x)
     layout = layout_of(x, axis)
     found = torch.empty(2, layout[2])
-    finite = _C.fake_quant_extremes(x.data_ptr(), layout, found.data_ptr(), default_threads())
+    finite = _C.fake_quant_extremes(plain_address(x), layout, plain_address(found), default_threads())
     if not finite:
         return torch.full_like(found, -torch.inf)
     found[1].neg_()
@@ -81,7 +73,7 @@ def update(grid: Grid, statistics: StatisticsFields) -> int:
     """Take known extremes into the statistics and compute the qparams; returns an outcome."""
     layout = (0, 1, grid.scale.numel(), 1)
     bounds = grid.rounding.qmin, grid.rounding.qmax
-    scale, zero_point = grid.scale.data_ptr(), grid.zero_point.data_ptr()
+    scale, zero_point = plain_address(grid.scale), plain_address(grid.zero_point)
     return int(_C.fake_quant_forward(0, 0, 0, scale, zero_point, layout, bounds, OPEN, statistics, 1))
 
 
@@ -96,11 +88,11 @@ def forward(
     layout = layout_of(x, grid.rounding.axis)
     bits = torch.empty(_C.fake_quant_mask_bytes(layout), dtype=torch.uint8) if passed else None
     outcome = _C.fake_quant_forward(
-        x.data_ptr(),
-        0 if y is None else y.data_ptr(),
-        0 if bits is None else bits.data_ptr(),
-        grid.scale.data_ptr(),
-        grid.zero_point.data_ptr(),
+        plain_address(x),
+        0 if y is None else plain_address(y),
+        0 if bits is None else plain_address(bits),
+        plain_address(grid.scale),
+        plain_address(grid.zero_point),
         layout,
         (grid.rounding.qmin, grid.rounding.qmax),
         grid.rounding.gate,
@@ -121,7 +113,7 @@ def masked(g: Tensor, bits: Tensor, axis: int | None) -> Tensor:
     """``g``, dense as what the bits belong to, where its bit is set; 0 elsewhere."""
     gx = torch.empty_like(g)
     layout = layout_of(g, axis)
-    _C.fake_quant_backward(g.data_ptr(), bits.data_ptr(), gx.data_ptr(), layout, default_threads())
+    _C.fake_quant_backward(plain_address(g), plain_address(bits), plain_address(gx), layout, default_threads())
     return gx
 
 
@@ -136,12 +128,12 @@ def learn(x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     g = like(g, x.stride())
     gx, sums = torch.empty_like(x), torch.empty(3, layout[2], dtype=torch.float64)
     _C.fake_quant_learn_backward(
-        x.data_ptr(),
-        g.data_ptr(),
-        gx.data_ptr(),
-        grid.scale.data_ptr(),
-        grid.zero_point.data_ptr(),
-        sums.data_ptr(),
+        plain_address(x),
+        plain_address(g),
+        plain_address(gx),
+        plain_address(grid.scale),
+        plain_address(grid.zero_point),
+        plain_address(sums),
         layout,
         (rounding.qmin, rounding.qmax),
         rounding.gate,

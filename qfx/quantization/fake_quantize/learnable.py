@@ -17,7 +17,7 @@ from qfx.quantization.fake_quantize.formula import OPEN, Gate
 from qfx.quantization.fake_quantize.learning import Learning
 from qfx.quantization.fake_quantize.module import Observed
 from qfx.quantization.observer import MinMaxObserver, ObserverBase
-from qfx.quantization.observer.base import FLOAT32_EPS
+from qfx.quantization.observer.base import FLOAT32_EPS, require_memory
 
 Init = Literal["statistics", "mean"]
 
@@ -118,6 +118,7 @@ class LearnableFakeQuantize(Observed):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` fake-quantized, same shape and dtype; an empty ``x`` passes unchanged."""
+        require_memory(x)
         if x.numel() == 0:
             return x
         if not self._is_on("initialized") and self._is_on("observer_enabled"):
@@ -228,6 +229,7 @@ class PACTFakeQuantize(FakeQuantizeBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """``clamp(x, 0, alpha)``, rounded unless fake quantization is off; same shape and dtype."""
+        require_memory(x)
         return learning.clipped(x, self.alpha, self._end(), self.quant_max, self._is_on("fake_quant_enabled"))
 
     def rounded(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from qfx.quantization.fake_quantize import formula, kernel, statistics
 from qfx.quantization.fake_quantize.base import FakeQuantizeBase
 from qfx.quantization.fake_quantize.formula import OPEN, Gate, Rounding
 from qfx.quantization.observer import FixedQParamsObserver, MinMaxObserver, MovingAverageMinMaxObserver, Observer
-from qfx.quantization.observer.base import as_observable, resize_buffer
+from qfx.quantization.observer.base import as_observable, require_memory, resize_buffer
 
 
 class Observed(FakeQuantizeBase):
@@ -172,6 +172,7 @@ class FakeQuantize(Observed):
     def _run(self, x: Tensor, gate: Gate, observing: bool, rounding: bool, in_place: bool) -> Tensor:
         if not isinstance(x, Tensor) or x.is_nested or x.is_meta != self.scale.is_meta:
             as_observable(self.activation_post_process, x)
+        require_memory(x)
         observer = statistics.known(self.activation_post_process) if observing else None
         if x.numel() == 0:
             if observer is not None and self.synchronize is not None:

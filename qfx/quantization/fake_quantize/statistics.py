@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qfx.memory import plain_address
 from qfx.quantization.fake_quantize.formula import OPEN, Gate
 from qfx.quantization.fake_quantize.kernel import StatisticsFields
 from qfx.quantization.observer import (
@@ -49,14 +50,14 @@ def make_room(observer: MinMaxObserver, channels: int) -> None:
 def fields_of(observer: MinMaxObserver, extremes: Tensor | None = None) -> StatisticsFields:
     """The observer as the kernels take it; ``extremes`` ``[2, channels]``: minima and maxima, if known already."""
     return (
-        observer.min_val.data_ptr(),
-        observer.max_val.data_ptr(),
+        plain_address(observer.min_val),
+        plain_address(observer.max_val),
         type(observer) in _AVERAGING,
         float(getattr(observer, "averaging_constant", 0.0)),
         observer.qscheme.symmetric,
         observer._middle() if observer.qscheme.symmetric else 0,
         observer.eps,
-        0 if extremes is None else extremes.data_ptr(),
+        0 if extremes is None else plain_address(extremes),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qfx.errors import CalibrationError, InputError, QConfigError
 from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
+from qfx.memory import require_values
 from qfx.quantization.factory import WithArgs
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
@@ -60,8 +61,19 @@ def as_observable(observer: Any, x: Tensor) -> Tensor:
             remedy="Run dense tensors of float32 through the model (x.to_dense(), x.float(), on a device with memory), "
             "or keep this part float with a qconfig of None.",
         )
+    require_memory(x)
     x = x.detach()
     return x if x.dtype in (*FLOAT_DTYPES, torch.float64) else x.float()
+
+
+def require_memory(x: Tensor) -> None:
+    """Raise for a tensor with less memory than its sizes need, which torch would read all the same.
+
+    Raises:
+        InputError: How much it has, and needs.
+    """
+    if not torch.compiler.is_compiling():
+        require_values(x, "What is to be observed")
 
 
 def resize_buffer(module: nn.Module, name: str, shape: Sequence[int]) -> Tensor:
