@@ -341,7 +341,7 @@ def convert_fx(
             why="Batch norms would be frozen with the statistics of a mode in which they still change.",
             remedy="Call model.eval() first.",
         )
-    preserved = _named_attributes(prepared, (*prepared.info.get("preserved", ()), *config.preserved_attributes))
+    preserved = {**prepared.preserved, **_named_attributes(prepared, config.preserved_attributes)}
     gm = prepared.graph_module()
     convert_custom_modules(gm, config.observed_to_quantized_mapping)
     gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
@@ -350,6 +350,7 @@ def convert_fx(
     if described is not None:
         gm = learn_shapes(gm, tuple(map(example, described)))
         put_back(gm, state)
+    gm.meta["preserved"] = tuple(preserved)
     quantized = QuantizedModel(gm, preserved, isa)
     if described is not None:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)

@@ -15,6 +15,7 @@ from qfx.inputs import as_float32, checked, describe, example, require_no_foreig
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.ir.stored import require_graph
+from qfx.ir.user_names import reserve, token_path
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.emit import TOO_LONG
 from qfx.lowering.explain import ModelExplanation, explain, profile
@@ -23,6 +24,11 @@ from qfx.lowering.sources import Sources
 from qfx.lowering.torch_operator import unwatched
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
+
+_PLACEHOLDER = "_placeholder"
+"""The parameter of a quantized model that has no other; no state_dict holds it."""
+
+reserve([_PLACEHOLDER])
 
 
 class PreparedModel(GraphCarrier):
@@ -66,15 +72,20 @@ class QuantizedModel(GraphCarrier):
 
     ``state_dict`` holds plain tensors under the float model's paths: int8 ``weight`` with ``weight_scale`` and
     ``weight_zero_point``, int32 ``bias`` with ``bias_scale``, and ``scale`` and ``zero_point`` of each activation.
+    They are buffers; ``parameters()`` has those of the parts that torch runs, or one float32 parameter without
+    elements, so that ``next(model.parameters())`` tells dtype and device.
     """
 
+    isa: str | None
     _compiled: Compiled | None
     _sources: Sources | None
+    _state: RecordedState
 
     def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], isa: str | None = None) -> None:
         super().__init__(gm, "qdq")
         self._forget_programs()
         self.isa = isa
+        self._answer_for_dtype()
         self.requires_grad_(False)
         self.eval()
         _preserve(self, preserved)
@@ -189,10 +200,18 @@ class QuantizedModel(GraphCarrier):
         return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *args: Any,
     ) -> None:
+        self._rename(state_dict, prefix)
         require_graph(self, self.graph, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *args)
+        missing_keys[:] = [key for key in missing_keys if key != prefix + _PLACEHOLDER]
         self._forget_programs()
         if local_metadata.get("assign_to_params_buffers"):
             self._sources = None  # the children's tensors are about to be others
@@ -207,6 +226,17 @@ class QuantizedModel(GraphCarrier):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._forget_programs()
+        self._answer_for_dtype()
+
+    def _answer_for_dtype(self) -> None:
+        """Have a parameter where there is none, without elements: ``next(model.parameters())`` is asked for dtype and
+        device by many."""
+        if next(self.parameters(), None) is None:
+            self.register_parameter(_PLACEHOLDER, nn.Parameter(torch.empty(0), requires_grad=False))
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.pop(prefix + _PLACEHOLDER, None)
 
     def _forget_programs(self) -> None:
         """Programs are made anew from the tensors when they are needed, and compilers record them anew."""
@@ -233,8 +263,8 @@ def _require_in_place(probe: Tensor) -> None:
 
 def _preserve(target: nn.Module, preserved: Mapping[str, Any]) -> None:
     for name, value in preserved.items():
-        if not hasattr(target, name):  # a part of the graph is there already, observed or quantized
-            setattr(target, name, value)
+        if not hasattr(target, token_path(name)):  # a part of the graph is there already, observed or quantized
+            setattr(target, token_path(name), value)
 
 
 def _remedy(error: QfxError) -> str:

@@ -100,7 +100,7 @@ def test_float_weights_are_not_kept_beside_integers(name: str) -> None:
     model = qfx.convert_fx(prepared(name, X))
     floats = [t for t in model.state_dict().values() if t.dtype == torch.float32]
     assert max(t.numel() for t in floats) <= 24
-    assert not list(model.parameters())
+    assert not sum(parameter.numel() for parameter in model.parameters())
     size = len(pickle.dumps(model.state_dict()))
     assert size < 0.9 * len(pickle.dumps(small_net(name).state_dict())) + 400 * len(model.state_dict())
 
@@ -183,3 +183,19 @@ def test_dynamic_models_are_copied_whole() -> None:
     fresh = _through_pickle(model)
     assert torch.equal(fresh(x), model(x))
     assert torch.equal(_through_pickle(model)(x), model(x))
+
+
+def test_a_quantized_model_answers_for_dtype_and_device() -> None:
+    """``next(model.parameters())`` is asked by many; nothing else sees the parameter that answers."""
+    model = qfx.quantize_fx(nn.Sequential(nn.Linear(4, 4)).eval(), {"": qfx.get_default_qconfig()}, [torch.ones(2, 4)])
+    state = model.state_dict()
+    for asked in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), nn.Sequential(model)):
+        parameter = next(asked.parameters())
+        assert (parameter.dtype, parameter.device.type) == (torch.float32, "cpu")
+        assert not parameter.requires_grad
+        assert sum(p.numel() for p in asked.parameters()) == 0
+    assert all(isinstance(value, torch.Tensor) and value.numel() for value in state.values())
+    assert not set(dict(model.named_parameters())) & set(state)
+    assert not model.load_state_dict(state, strict=True).missing_keys
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict(dict(list(state.items())[1:]))

@@ -7,7 +7,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from qfx.errors import InputError
 from qfx.ir.module import GraphCarrier
-from qfx.ir.names import stands_in_code
+from qfx.ir.user_names import MARK
 
 # Class, what such a model is, and what to pass instead.
 _WRAPPED: tuple[tuple[type[nn.Module], str, str], ...] = (
@@ -37,6 +37,7 @@ def require_float_model(model: object) -> None:
         _require_path(path)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         where = name.rpartition(".")[0]
+        _require_path(name)
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise InputError(
                 f"The model's {name!r} has no shape yet.", where=where, remedy="Run the float model once on an input."
@@ -44,12 +45,12 @@ def require_float_model(model: object) -> None:
 
 
 def _require_path(path: str) -> None:
-    """Raise for a name that can't stand in the Python code that torch.fx writes for a graph."""
+    """Raise for a name that our graphs could take for one of theirs."""
     for name in path.split("."):
-        if path and not stands_in_code(name):
+        if MARK in name:
             raise InputError(
-                f"There is a module named {name!r}.",
+                f"There is a module or tensor named {name!r}.",
                 where=path,
-                why="Graphs become Python code, in which it can't be named so.",
-                remedy="Give it another name: one that is no Python keyword, without quotes and backslashes.",
+                why=f"Names with {MARK!r} (U+{ord(MARK):04X}) are those of qfx's graphs.",
+                remedy="Give it another name.",
             )

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from qfx.ir.user_names import graph_module_of, token_path
+
 SCALARS = (type(None), bool, int, float, str)
 """Types of arguments' defaults that a trace fixes."""
 
@@ -71,7 +73,7 @@ def capture_whole(
             kwargs[parameter.name] = given
         else:
             args.append(given)
-    name = type(module).__name__.lower()
+    name = token_path(type(module).__name__.lower())
     call = graph.call_module(name, tuple(args), kwargs)
     call.meta["module_class"] = type(module)
     if island_reason is not None:
@@ -81,7 +83,7 @@ def capture_whole(
         node.meta.update(module_path="", source=None)
     holder = nn.Module()
     holder.add_module(name, module)
-    made = fx.GraphModule(holder, graph, type(module).__name__)
+    made = graph_module_of(holder, graph, type(module).__name__)
     made.meta.update({WHOLE: name, "specialized": specialized})
     return made
 

@@ -28,6 +28,7 @@ from qfx.frontends.retrace import CARRIED, CONSTANT, state_of
 from qfx.frontends.source import changing_line, error_source, user_source
 from qfx.frontends.state import Snapshot
 from qfx.ir.computed import COMPUTED, ComputedWeight, bake_weights, copied
+from qfx.ir.user_names import graph_module_of
 
 _FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
 """Functions that make a tensor from sizes alone, which torch does not dispatch on traced values."""
@@ -82,7 +83,7 @@ def capture(
             raise capture_error(root, failure)
         islands[failure.path] = failure.why
         state += failure.state
-    graph_module = fx.GraphModule(root, tracer.graph, type(model).__name__)
+    graph_module = graph_module_of(root, tracer.graph, type(model).__name__)
     graph_module.meta["training"] = model.training
     graph_module.meta["specialized"] = dict(tracer.specialized)
     graph_module.meta[COMPUTED] = computed

@@ -7,11 +7,12 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from qfx.ir.types import QDType, QParams
+from qfx.ir.user_names import token_path
 
 
 def attribute(root: nn.Module, path: str) -> Tensor:
     """The tensor at ``path`` (``"layer1.0.conv1.weight"``)."""
-    parent, _, name = path.rpartition(".")
+    parent, _, name = token_path(path).rpartition(".")
     value = getattr(root.get_submodule(parent), name)
     assert isinstance(value, Tensor), f"{path} is no tensor"
     return value
@@ -31,7 +32,7 @@ def _plain(value: Tensor) -> Any:
 
 def set_buffer(gm: fx.GraphModule, path: str, value: Tensor) -> None:
     """Put ``value`` at ``path`` as a buffer, creating the modules on the way and replacing what is there."""
-    parent, _, name = path.rpartition(".")
+    parent, _, name = token_path(path).rpartition(".")
     if parent:
         try:
             owner = gm.get_submodule(parent)
@@ -48,7 +49,7 @@ def set_buffer(gm: fx.GraphModule, path: str, value: Tensor) -> None:
 def has_attribute(root: nn.Module, path: str) -> bool:
     """Whether anything sits at ``path``."""
     owner: object = root
-    for name in path.split("."):
+    for name in token_path(path).split("."):
         if not hasattr(owner, name):
             return False
         owner = getattr(owner, name)
@@ -60,7 +61,7 @@ def is_tensor(root: nn.Module, path: str) -> bool:
     if not has_attribute(root, path):
         return False
     owner: object = root
-    for name in path.split("."):
+    for name in token_path(path).split("."):
         owner = getattr(owner, name)
     return isinstance(owner, Tensor)
 
@@ -70,7 +71,7 @@ def is_free(root: nn.Module, path: str, name: str) -> bool:
     if has_attribute(root, f"{path}.{name}"):
         return False
     owner: object = root
-    for part in path.split("."):
+    for part in token_path(path).split("."):
         if not hasattr(owner, part):
             return True
         owner = getattr(owner, part)

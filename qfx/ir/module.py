@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from qfx.errors import InputError, QfxError
 from qfx.inline import Inline
+from qfx.ir import user_names as names
 from qfx.ir.stored import require_parameters
 
 _STATE = ("_graph", "_generated")
@@ -32,13 +33,20 @@ class GraphCarrier(Inline, nn.Module):
     """
 
     level: str
+    info: dict[str, Any]
+    _graph: fx.Graph
+    _generated: Generated | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        names.reserve_class(cls)
 
     def __init__(self, gm: fx.GraphModule, level: str) -> None:
         super().__init__()
         self.level = level
-        self.info: dict[str, Any] = dict(gm.meta)
+        self.info = dict(gm.meta)
         self._graph = gm.graph
-        self._generated: Generated | None = None
+        self._generated = None
         adopt_attributes(self, gm)
         self.train(gm.training)
 
@@ -72,9 +80,50 @@ class GraphCarrier(Inline, nn.Module):
         """
         return bind_placeholders(self._graph, args, kwargs)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+    # ------------------------------------------------------------ the user's names
+
+    @property
+    def preserved(self) -> dict[str, Any]:
+        """The attributes that ``preserved_attributes`` names, by name: those too that this class has for itself."""
+        return {name: getattr(self, names.token_path(name)) for name in self.info.get("preserved", ())}
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As ``nn.Module.get_submodule``, by the float model's path."""
+        return super().get_submodule(names.token_path(target))
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """As ``nn.Module.get_parameter``, by the float model's path."""
+        return super().get_parameter(names.token_path(target))
+
+    def get_buffer(self, target: str) -> torch.Tensor:
+        """As ``nn.Module.get_buffer``, by the float model's path."""
+        return super().get_buffer(names.token_path(target))
+
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """As ``nn.Module.state_dict``: tensors under the float model's paths, whatever names they have."""
+        found: dict[str, Any] = super().state_dict(*args, prefix=prefix, **kwargs)
+        inside = {key for key in found if key.startswith(prefix) and names.MARK in key}
+        for key in list(found) if inside else ():
+            found[prefix + names.user_path(key[len(prefix) :]) if key in inside else key] = found.pop(key)
+        return found
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        self._rename(state_dict, prefix)
         require_parameters(state_dict, prefix, self)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _rename(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Write the user's paths in ``state_dict`` as this module has them."""
+        for key in self._own_keys():
+            given = prefix + names.user_path(key)
+            if names.MARK in key and given in state_dict:
+                state_dict[prefix + key] = state_dict.pop(given)
+
+    def _own_keys(self) -> Iterator[str]:
+        """Paths of everything that a state_dict holds, as this module has them."""
+        for path, module in self.named_modules(remove_duplicate=False):
+            own = (*module._parameters, *(n for n in module._buffers if n not in module._non_persistent_buffers_set))
+            yield from (f"{path}.{name}" if path else name for name in own)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in self._not_copied()}
@@ -186,14 +235,15 @@ def _sort(value: Any) -> str:
 def adopt_attributes(target: nn.Module, source: nn.Module) -> None:
     """Give ``target`` the children, parameters and buffers of ``source`` (shared, not copied)."""
     for name, child in source.named_children():
-        target.add_module(name, child)
+        target.add_module(names.token_path(name), child)
     for name, parameter in source.named_parameters(recurse=False):
-        target.register_parameter(name, parameter)
+        target.register_parameter(names.token_path(name), parameter)
     for name, buffer in source.named_buffers(recurse=False):
-        target.register_buffer(name, buffer, persistent=name not in source._non_persistent_buffers_set)
+        persistent = name not in source._non_persistent_buffers_set
+        target.register_buffer(names.token_path(name), buffer, persistent=persistent)
     for name, value in vars(source).items():
-        if isinstance(value, torch.Tensor) and not hasattr(target, name):
-            setattr(target, name, value)
+        if isinstance(value, torch.Tensor) and not hasattr(target, names.token_path(name)):
+            setattr(target, names.token_path(name), value)
 
 
 def copy_graph(graph: fx.Graph) -> fx.Graph:

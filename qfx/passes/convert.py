@@ -13,6 +13,7 @@ from qfx.errors import CalibrationError
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import decision_of, operand, path, place
 from qfx.ir.types import QParams
+from qfx.ir.user_names import token_path
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
@@ -106,7 +107,7 @@ def _read_observers(run: _Conversion) -> None:
 
 
 def _store_qparams(run: _Conversion, where: str, qparams: QParams, members: list[fx.Node]) -> None:
-    base = where.removesuffix("activation_post_process").removesuffix(OWN_RANGE).rstrip("._")
+    base = token_path(_base(where))
     while not (is_free(run.gm, base, "scale") and is_free(run.gm, base, "zero_point")):
         base += "_"
     run.qparams[where], run.bases[where] = qparams, base
@@ -157,6 +158,14 @@ def _int8_readers(graph: fx.Graph) -> Readers:
             for node in codes_read(user, (user,) if WANTED in user.meta else ()):
                 readers.setdefault(observed(node), set()).add(user)
     return readers
+
+
+def _base(group: str) -> str:
+    """Where the qparams of what the observer at ``group`` sees go: to its module, or under the name of its node."""
+    for suffix in ("activation_post_process", OWN_RANGE):
+        if group.endswith(f".{suffix}"):
+            return group.removesuffix(f".{suffix}")
+    return group.removesuffix("activation_post_process").removesuffix(OWN_RANGE).rstrip("._") or "value"
 
 
 def _read_moments(run: _Conversion) -> None:

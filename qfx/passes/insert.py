@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, fx
 
 from qfx.errors import QConfigError
-from qfx.ir.attributes import attribute
+from qfx.ir.attributes import attribute, has_attribute
 from qfx.ir.nodes import decide, decision_of, path, place
+from qfx.ir.user_names import token_path
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
@@ -246,7 +247,7 @@ def _free_path(gm: fx.GraphModule, node: fx.Node, suffix: str) -> str:
     weight = _weight_path(node)
     candidates = [f"{weight}.{suffix}"] if weight else []
     candidates += [f"{node.name}_{suffix}", *(f"{node.name}_{suffix}_{i}" for i in range(1, len(taken) + 2))]
-    return next(name for name in candidates if name not in taken)
+    return next(name for name in map(token_path, candidates) if name not in taken and not has_attribute(gm, name))
 
 
 def _weight_path(node: fx.Node) -> str | None:

@@ -17,6 +17,7 @@ from qfx.ir.derivation import DERIVATION, evaluate, sources
 from qfx.ir.derivation import modules as computing
 from qfx.ir.module import Generated, adopt_attributes, copy_graph
 from qfx.ir.stages import Stage, require_stage
+from qfx.ir.user_names import token_path, user_path
 from qfx.models import PreparedModel
 from qfx.ops.table import is_op
 from qfx.passes.insert import WEIGHT_FAKE_QUANT
@@ -35,11 +36,15 @@ class TrainableModel(PreparedModel):
         graph: The Observed graph, from which both modes and the conversion follow.
     """
 
+    _forms: dict[tuple[bool, bool], Generated]
+    _observing: bool
+    _has_ranges: bool
+
     def __init__(
         self, gm: fx.GraphModule, preserved: Mapping[str, Any], origin: nn.Module, saved: Collection[str]
     ) -> None:
-        super().__init__(_Shell(gm, _members(gm, origin, saved)), preserved)  # type: ignore[arg-type]
-        self._forms: dict[tuple[bool, bool], Generated] = {}
+        super().__init__(_Shell(gm, _members(gm, origin, set(map(token_path, saved)))), preserved)  # type: ignore[arg-type]
+        self._forms = {}
         self._observing = self._has_ranges = False
         self.train()
 
@@ -108,7 +113,7 @@ class TrainableModel(PreparedModel):
 
     def float_state_dict(self) -> dict[str, Any]:
         """The part of ``state_dict()`` that the float model has: parameters and buffers under its own names."""
-        ranges = tuple(f"{path}." for path, _ in self.fake_quants())
+        ranges = tuple(f"{user_path(path)}." for path, _ in self.fake_quants())
         return {key: value for key, value in self.state_dict().items() if not key.startswith(ranges)}
 
     def load_float_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -233,7 +238,7 @@ def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> n
         if WEIGHT_FAKE_QUANT in node.meta:
             added[node.meta[WEIGHT_FAKE_QUANT]] = gm.get_submodule(node.meta[WEIGHT_FAKE_QUANT])
     tree = nn.Module()
-    for path in _in_order(origin):
+    for path in map(token_path, _in_order(origin)):
         if path in own:
             _put(tree, path, own[path], persistent=path in saved)
     for path, module in added.items():

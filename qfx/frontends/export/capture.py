@@ -25,10 +25,10 @@ from qfx.frontends.leaves import SCALARS, builtin_class
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.state import Snapshot
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
-from qfx.ir.attributes import has_attribute
 from qfx.ir.boundary import Boundary, boundary_of
 from qfx.ir.computed import COMPUTED, ComputedWeight
 from qfx.ir.module import adopt_attributes
+from qfx.ir.user_names import found, graph_module_of, put_tokens
 
 FIXED_BATCH = "fixed_batch"
 """Key of ``meta``: the only batch size that the graph takes, None where it takes any."""
@@ -147,14 +147,15 @@ def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModul
     graph = functionalized(built.graph, {**modules, **built.parts})
     mark_boundaries(graph, modules)
     for path, tensor in built.tensors.items():
-        if not has_attribute(root, path):  # a number that the code makes a tensor of
+        if found(root, path) is None:  # a number that the code makes a tensor of
             owner, _, name = path.rpartition(".")
             root.get_submodule(owner).register_buffer(name, tensor.detach().clone(), persistent=False)
     for path, part in built.parts.items():
         owner, _, name = path.rpartition(".")
         root.get_submodule(owner).add_module(name, part)
-    captured = fx.GraphModule(root, graph, type(root).__name__)
+    captured = graph_module_of(root, graph, type(root).__name__)
     adopt_attributes(captured, root)
+    put_tokens(captured)
     return captured
 
 
@@ -183,7 +184,7 @@ def _from_program(exported: Any) -> fx.GraphModule:
         copy = tensor.detach().clone()
         copies.setdefault(id(tensor), Parameter(copy, False) if isinstance(tensor, Parameter) else copy)
     attributes: dict[str, Any] = {path: copies[id(tensor)] for path, tensor in built.tensors.items()}
-    captured = fx.GraphModule({**attributes, **built.parts}, graph, "ExportedProgram")
+    captured = graph_module_of({**attributes, **built.parts}, graph, "ExportedProgram")
     captured.meta.update(training=built.training, specialized={}, frontend_reason="")
     return captured.eval()
 

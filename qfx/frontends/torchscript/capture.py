@@ -22,6 +22,7 @@ from qfx.frontends.torchscript.obstacle import IN_PLACE, Obstacle
 from qfx.frontends.torchscript.script import script
 from qfx.frontends.torchscript.translate import Translator
 from qfx.frontends.torchscript.whole import ScriptedPart
+from qfx.ir.user_names import graph_module_of
 
 
 def capture(
@@ -74,7 +75,7 @@ def capture(
             if path == "" or path in islands.keys() - named or strict:
                 raise _capture_error(root, path, obstacle, scripted=root is model) from None
             islands[path] = obstacle.reason
-    graph_module = fx.GraphModule(_copied(translator.attributes, root), translator.graph, root.original_name)
+    graph_module = graph_module_of(_copied(translator.attributes, root), translator.graph, root.original_name)
     graph_module.meta.update(
         training=getattr(model, "training", False),  # a frozen module has no such attribute
         specialized=specialized,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qfx.frontends.constants import join
 from qfx.frontends.leaves import builtin_base
+from qfx.ir.user_names import member
 
 _MANGLED = re.compile(r"___torch_mangle_\d+\.")
 
@@ -84,7 +85,7 @@ class ModuleTree:
         """
         if name == "training":
             return False
-        value = getattr(owner.module, name)
+        value: Any = member(owner.module, name)
         if isinstance(value, torch._C.ScriptModule) and not isinstance(value, torch.jit.ScriptModule):
             wrap: Any = torch.jit._recursive.wrap_cpp_module  # parts of a frozen module are bare
             value = wrap(value)
