@@ -95,6 +95,14 @@ class QuantizedModel(GraphCarrier):
         """One record a node: what was decided and why."""
         return build_report(self.graph_module())
 
+    def __repr__(self) -> str:
+        report = self.report
+        layers, floats = report.layers(), len(report.decided("float"))
+        integer = sum(record.decision == "int8" for record in layers)
+        told = [f"{integer} of {len(layers)} layers int8", f"{len(report)} nodes, {floats} in float"]
+        told += [f"captured by {report.frontend}"] if report.frontend else []
+        return f"{type(self).__name__}({'; '.join(told)})"
+
     @property
     def compiled(self) -> Compiled:
         """The executables, made from the current state on first use, and anew when one of its tensors is another."""

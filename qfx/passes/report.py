@@ -40,6 +40,7 @@ class Record:
         recovery: What was done about errors of rounding: ``"weights rounded adaptively"``, ``"bias corrected"``; a
             range of its own where a fixed or shared one would have left it few integers.
         apart: Why a rewrite that fits the node was not made: a stub or a FloatFunctional stands against it.
+        is_layer: Whether it has weights: a layer of the model, also one inside of a part that torch runs.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Record:
     fused: tuple[str, ...] = ()
     recovery: tuple[str, ...] = ()
     apart: str = ""
+    is_layer: bool = False
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ class Record:
         return {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in facts.items()}
 
 
-_FACTS = ("name", "op", "module_path", "source", "decision", "reason", "fused", "recovery", "apart")
+_FACTS = ("name", "op", "module_path", "source", "decision", "reason", "fused", "recovery", "apart", "is_layer")
 _GRID = ("scale", "zero_point", "dtype", "qmin", "qmax")
 
 
@@ -99,6 +101,10 @@ class Report(Inline, Sequence[Record]):
     def decided(self, decision: str) -> tuple[Record, ...]:
         """The records with ``decision``."""
         return tuple(r for r in self.records if r.decision == decision)
+
+    def layers(self) -> tuple[Record, ...]:
+        """The records of layers: what has weights."""
+        return tuple(r for r in self.records if r.is_layer)
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table with every reason in words: names of columns, then a row a record."""
@@ -179,6 +185,7 @@ def _inside(node: fx.Node) -> Iterator[Record]:
             decision=_shown(decided.kind),
             reason=decided.reason,
             qparams=None,
+            is_layer=True,
         )
 
 
@@ -209,7 +216,19 @@ def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
         fused=fused_names(node),
         recovery=node.meta.get("recovery", ()),
         apart=node.meta.get(APART, ""),
+        is_layer=_is_layer(gm, node),
     )
+
+
+def _is_layer(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node has weights that no record of its own tells of."""
+    op = op_of(node)
+    if op is not None:
+        return bool(op.weights)
+    if node.op != "call_module" or node.meta.get(INSIDE):
+        return False
+    module = gm.get_submodule(str(node.target))
+    return any(tensor.dim() > 1 for tensor in (*module.parameters(), *module.buffers()))
 
 
 def fused_names(node: fx.Node) -> tuple[str, ...]:

@@ -103,3 +103,40 @@ def test_tables_shorten_the_widest_columns_first() -> None:
     assert [len(cell) for cell in lines[2].split()] == [23, 23, 20]
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcdef…ijk"
+
+
+class Mixed(torch.nn.Module):
+    """Layers in int8, one kept float, one in a part that torch runs."""
+
+    class Deciding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x) if bool(x.sum() > 0) else x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.kept = (torch.nn.Linear(8, 8) for _ in range(3))
+        self.deciding = Mixed.Deciding()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kept(self.deciding(torch.relu(self.second(self.first(x)))))
+
+
+def test_a_models_repr_counts_its_layers() -> None:
+    qconfigs = {"": qfx.get_default_qconfig(), "module_name": [("kept", None)]}
+    quantized = qfx.quantize_fx(Mixed(), qconfigs, [torch.randn(4, 8)], frontend="symbolic")
+    layers = quantized.report.layers()
+    assert {record.module_path: record.decision for record in layers} == {
+        "first": "int8", "second": "int8", "deciding": "float", "kept": "float",
+    }  # fmt: skip
+    counts = f"{len(quantized.report)} nodes, {len(quantized.report.decided('float'))} in float"
+    assert repr(quantized) == f"QuantizedModel(2 of 4 layers int8; {counts}; captured by symbolic)"
+    assert repr(quantized) in repr(torch.nn.Sequential(quantized))
+
+
+def test_layers_inside_of_islands_count() -> None:
+    quantized = qfx.quantize_fx(Mixed(), {"": qfx.default_dynamic_qconfig}, frontend="symbolic")
+    assert repr(quantized).startswith("QuantizedModel(4 of 4 layers int8; ")
