@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import CalibrationError, ConversionError
 from qfx.ir.nodes import Decision, decide, path
+from qfx.passes.islands import leave_inside
 from qfx.quantization.custom_config import ClassMap, QuantType
 from qfx.quantization.hooks import OBSERVER, attach_observer, detach_observer, observe_result
 from qfx.quantization.mappings import named
@@ -47,6 +48,7 @@ def observe_custom_modules(gm: fx.GraphModule, classes: ClassMap) -> None:
             module = _observed(observed, module, qconfig, kind, node)
             made_here.add(id(module))
             _put(gm, path(node), module.train(gm.training))
+        leave_inside(node)
         node.meta[CUSTOM] = kind.name
         decide(node, Decision("float", f"custom module: {type(module).__name__} observes it"))
 

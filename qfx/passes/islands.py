@@ -132,6 +132,12 @@ def _why_not(module: nn.Module) -> str:
     return f"{type(module).__name__} has a forward of its own, which is not that of a linear layer"
 
 
+def leave_inside(node: fx.Node) -> None:
+    """Leave the layers inside of the module that ``node`` calls to the module itself."""
+    for key in (INSIDE, _QCONFIGS):
+        node.meta.pop(key, None)
+
+
 def swap_inside(gm: fx.GraphModule, done: dict[int, nn.Module]) -> None:
     """Put copies with swapped layers in the place of islands.
 
