@@ -389,3 +389,114 @@ TEST(interpolate_rejects_bad_geometry) {
   g.scale[1] = NAN;
   CHECK_THROWS(std::invalid_argument, plan_interpolate(g, 0, Isa::scalar));
 }
+
+namespace {
+
+// Whole numbers: their sums are exact in float64, whatever the order.
+std::vector<float> as_floats(const Bytes& codes) {
+  std::vector<float> x;
+  for (const uint8_t code : codes) x.push_back(static_cast<float>(code) - 100.0f);
+  return x;
+}
+
+float most_f32(const Taps& taps) {
+  return taps.codes.empty() ? -INFINITY : static_cast<float>(most(taps)) - 100.0f;
+}
+
+float average_f32(const Taps& taps, int64_t count) {
+  double sum = 0;
+  for (const uint8_t code : taps.codes) sum += code - 100.0;
+  return static_cast<float>(sum / static_cast<double>(std::max<int64_t>(taps.codes.empty() ? 1 : count, 1)));
+}
+
+template <class Reference>
+void check_pool_f32(const PoolGeometry& g, Rng& rng, const Plan& plan, const std::string& what, Reference&& reference) {
+  const Bytes x = random_bytes(rng, in_elements(g));
+  std::vector<float> y(static_cast<size_t>(out_elements(g)));
+  for_each_output(g, [&](int64_t n, const int64_t (&o)[3], int64_t c, size_t j) { y[j] = reference(x, n, o, c); });
+  check_on_every_isa(plan, {bytes_of(as_floats(x))}, y, what + " " + shown_geometry(g));
+}
+
+}  // namespace
+
+TEST(pool_f32_random) {
+  Rng rng(31);
+  for (int i = 0; i < 60; ++i) {
+    PoolGeometry g = random_geometry(rng, true);
+    check_pool_f32(
+        g, rng, [&](Isa) { return plan_max_pool_f32(g); }, "max_f32",
+        [&](const Bytes& x, int64_t n, const int64_t (&o)[3], int64_t c) {
+          return most_f32(sliding_taps(g, x, n, o, c));
+        });
+    g = random_geometry(rng, false);
+    const bool include = rng.integer(0, 1) == 1;
+    const int64_t divisor = rng.pick<int64_t>({0, 0, 3});
+    check_pool_f32(
+        g, rng, [&](Isa) { return plan_avg_pool_f32(g, include, divisor); }, "average_f32",
+        [&](const Bytes& x, int64_t n, const int64_t (&o)[3], int64_t c) {
+          const Taps taps = sliding_taps(g, x, n, o, c);
+          const auto inside = static_cast<int64_t>(taps.codes.size());
+          return average_f32(taps, divisor > 0 ? divisor : (include ? taps.padded : inside));
+        });
+  }
+}
+
+TEST(pool_f32_adaptive_random) {
+  Rng rng(32);
+  for (int i = 0; i < 40; ++i) {
+    PoolGeometry g = random_geometry(rng, false);
+    for (int d = 0; d < 3; ++d) g.out[d] = rng.integer(1, 5);
+    check_pool_f32(
+        g, rng, [&](Isa) { return plan_adaptive_max_pool_f32(g); }, "adaptive max_f32",
+        [&](const Bytes& x, int64_t n, const int64_t (&o)[3], int64_t c) {
+          return most_f32(adaptive_taps(g, x, n, o, c));
+        });
+    check_pool_f32(
+        g, rng, [&](Isa) { return plan_adaptive_avg_pool_f32(g); }, "adaptive average_f32",
+        [&](const Bytes& x, int64_t n, const int64_t (&o)[3], int64_t c) {
+          const Taps taps = adaptive_taps(g, x, n, o, c);
+          return average_f32(taps, static_cast<int64_t>(taps.codes.size()));
+        });
+  }
+}
+
+TEST(pool_f32_reductions) {
+  Rng rng(33);
+  for (const Dims& shape : {Dims{3, 7, 1}, Dims{2, 5, 130}, Dims{0, 3, 4}, Dims{1, 1000, 64}, Dims{4, 1, 65}}) {
+    const Bytes codes = random_bytes(rng, shape[0] * shape[1] * shape[2]);
+    const auto x = as_floats(codes);
+    for (const Reduction reduction : {Reduction::mean, Reduction::sum, Reduction::max}) {
+      std::vector<float> y;
+      for (int64_t o = 0; o < shape[0]; ++o)
+        for (int64_t c = 0; c < shape[2]; ++c) {
+          double sum = 0, greatest = -INFINITY;
+          for (int64_t k = 0; k < shape[1]; ++k) {
+            const auto value = static_cast<double>(x[static_cast<size_t>((o * shape[1] + k) * shape[2] + c)]);
+            sum += value;
+            greatest = std::max(greatest, value);
+          }
+          const double mean = sum / static_cast<double>(shape[1]);
+          y.push_back(static_cast<float>(reduction == Reduction::mean  ? mean
+                                         : reduction == Reduction::sum ? sum
+                                                                       : greatest));
+        }
+      check_on_every_isa([&](Isa) { return plan_reduce_f32(reduction, shape[0], shape[1], shape[2]); }, {bytes_of(x)},
+                         y, "reduce_f32 " + shown_dims(shape));
+    }
+  }
+  CHECK_THROWS(std::invalid_argument, plan_reduce_f32(Reduction::sum, 1, -1, 1));
+}
+
+TEST(interpolate_f32_random) {
+  Rng rng(34);
+  for (int i = 0; i < 60; ++i) {
+    InterpolateGeometry g = random_interpolation(rng);
+    g.linear = i % 2 == 0;
+    const PoolGeometry p = pool_like(g);
+    const auto x = as_floats(random_bytes(rng, in_elements(p)));
+    std::vector<float> y(static_cast<size_t>(out_elements(p)));
+    run(*plan_interpolate_f32(g), {x.data()}, {y.data()}, 1);
+    check_on_every_isa([&](Isa) { return plan_interpolate_f32(g); }, {bytes_of(x)}, y,
+                       "interpolate_f32 " + shown_geometry(p));
+  }
+}

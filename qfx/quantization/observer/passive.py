@@ -91,8 +91,9 @@ class FixedOrObserved(FixedQParamsObserver):
 
     def forward(self, x: Tensor) -> Tensor:
         """Show ``x`` to ``observed`` and return it."""
-        finite = torch.isfinite(x)
-        self.observed(x if bool(finite.all()) else x[finite])
+        seen = as_observable(self, x)
+        finite = torch.isfinite(seen)
+        self.observed(seen if bool(finite.all()) else seen[finite])
         return x
 
     def qparams(self) -> QParams:
