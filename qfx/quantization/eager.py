@@ -273,7 +273,7 @@ def quantize_dynamic(
     Args:
         model: The float model.
         qconfig_spec: A set of classes and module paths to quantize, or a dict from those to qconfigs; every layer of
-            the mapping but embeddings when left out.
+            the mapping when left out. Embeddings are where a class or a path names them.
         dtype: ``qfx.qint8`` (with a scale a channel) or ``torch.float16``: the weights, where ``qconfig_spec`` gives no
             qconfig.
         mapping: Classes and their dynamic versions; the default mapping when left out.
@@ -285,15 +285,24 @@ def quantize_dynamic(
     """
     require_module(model, inplace)
     require_cpu(model)
-    mapping = default_dynamic_mapping() if mapping is None else mapping
+    mapping = _named_or_swapped_by_default(model, qconfig_spec) if mapping is None else mapping
     default = dynamic_qconfig(dtype)
     if qconfig_spec is None:
-        qconfig_spec = dict.fromkeys(filter(swapped_by_default, mapping), default)
+        qconfig_spec = dict.fromkeys(mapping, default)
     elif not isinstance(qconfig_spec, Mapping):
         qconfig_spec = dict.fromkeys(qconfig_spec, default)
     model = model if inplace else copied(model)
     propagate_qconfig_(model, qconfig_spec)
     return convert(model, mapping, inplace=True)
+
+
+def _named_or_swapped_by_default(model: nn.Module, spec: Any) -> dict[type[nn.Module], Any]:
+    """The default mapping without classes that ``spec`` does not name, if those are swapped by name only."""
+    sections = [spec.get(key, ()) for key in ("object_type", "module_name")] if isinstance(spec, Mapping) else []
+    keys = {key for keys in (spec or (), *map(dict, sections)) for key in keys}
+    paths = {path: kind_of(module) for path, module in model.named_modules(remove_duplicate=False) if path}
+    named = keys | {paths[key] for key in keys if key in paths}
+    return {c: made for c, made in default_dynamic_mapping().items() if swapped_by_default(c) or c in named}
 
 
 def add_quant_dequant(module: nn.Module) -> nn.Module:
