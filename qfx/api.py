@@ -16,14 +16,16 @@ from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
 from qfx.frontends.accepted import require_float_model
+from qfx.frontends.assumptions import arguments_of, guards_of
 from qfx.frontends.fresh import ISLAND_STATE, put_back, with_islands_anew
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.select import as_module, capture, example_inputs_of
 from qfx.frontends.shapes import learn_shapes, propagate_shapes, record_shapes
+from qfx.guards import GUARDS
 from qfx.inputs import as_float32, describe, example
 from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import DERIVATION, TRAINABLE
-from qfx.ir.module import bind_placeholders
+from qfx.ir.module import ARGUMENTS, bind_placeholders, without_fixed
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
@@ -410,7 +412,7 @@ def _capture(
             remedy="Wrap the model in a module whose forward names each input.",
         )
     # Every range and scale is float32; a model of another precision becomes float32 first.
-    return capture(
+    captured = capture(
         model,
         frontend=frontend,
         example=(args, kwargs) if args or kwargs else None,
@@ -421,6 +423,11 @@ def _capture(
         keep_layers=any(qconfig.is_dynamic for qconfig in rules.qconfigs()),
         keep_whole=bool(rules.qconfigs()) and all(qconfig.is_dynamic for qconfig in rules.qconfigs()),
     ).float()
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    # Every default of the model's may be in "specialized", also what no file holds.
+    captured.meta.update({ARGUMENTS: arguments_of(captured, model), GUARDS: guards_of(captured, given)})
+    del captured.meta["specialized"]
+    return captured
 
 
 def spellings(
@@ -454,10 +461,10 @@ def _spelled(model: nn.Module, graph: fx.Graph) -> Spelled:
 def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
     args, kwargs = _example(model, example_inputs)
     if args or kwargs:
-        captured = record_shapes(captured, args, kwargs)
+        captured = record_shapes(captured, *without_fixed(captured.meta[ARGUMENTS], args, kwargs))
     gm = pipeline.run(pipeline.NORMALIZE, captured)
     if args or kwargs:
-        inputs = bind_placeholders(gm.graph, args, kwargs)
+        inputs = bind_placeholders(gm.graph, *without_fixed(gm.meta[ARGUMENTS], args, kwargs))
         gm = propagate_shapes(gm, inputs)
         put_back(gm, gm.meta.get(ISLAND_STATE, {}))  # to learn the shapes may have taken calls
         gm.meta["example_inputs"] = tuple(map(describe, inputs))

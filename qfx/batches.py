@@ -48,7 +48,7 @@ class Signature:
     def of_graph(cls, graph: fx.Graph) -> Signature:
         """From the placeholders of a graph."""
         nodes = graph.find_nodes(op="placeholder")
-        return cls(tuple(str(n.target) for n in nodes), sum(not n.args for n in nodes))
+        return cls(tuple(str(n.target) for n in nodes), sum(not n.args and "default" not in n.meta for n in nodes))
 
 
 def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import InputError
-from qfx.memory import require_regular, require_values, untraced
+from qfx.memory import require_regular, require_values
 
 _CASTABLE = (torch.float64, torch.float16, torch.bfloat16)
 
@@ -64,33 +64,11 @@ def require_no_foreign_array(what: str, value: object) -> None:
         )
 
 
-def require_fixed_sizes(node: fx.Node, value: Any) -> None:
-    """Raise unless ``value`` has the sizes that the graph is fixed to at the placeholder ``node``.
-
-    Raises:
-        InputError: It has others.
-    """
-    what, fixed = f"Input {str(node.target)!r}", node.meta.get("fixed_sizes")
-    if fixed is None or not isinstance(value, Tensor) or value.dim() != len(fixed):
-        return
-    with untraced():
-        shape = tuple(value.shape)
-    if any(size not in (None, given) for size, given in zip(fixed, shape, strict=True)):
-        wanted = ", ".join("any" if size is None else str(size) for size in fixed)
-        raise InputError(
-            f"{what} has shape {shape}, but the model takes ({wanted}).",
-            why="It was captured by torch.export with these sizes.",
-            remedy='Pass inputs of that size, or quantize with example inputs of yours; frontend="export" keeps sizes '
-            "free where the model does, and so does an ExportedProgram with dynamic_shapes.",
-        )
-
-
 def checked(node: fx.Node, value: Any) -> Any:
     """``value`` as a program takes it for the placeholder ``node``.
 
     Raises:
-        InputError: It has the wrong type, device, rank, dtype, or other sizes than the graph is fixed to; the input is
-            named.
+        InputError: It has the wrong type, device, rank or dtype; the input is named.
     """
     shape, wanted = node.meta.get("shape"), node.meta.get("dtype", torch.float32)
     arrives = node.meta.get("arrives_as")
@@ -98,7 +76,6 @@ def checked(node: fx.Node, value: Any) -> Any:
     require_no_foreign_array(what, value)
     if isinstance(value, Tensor):
         require_regular(value, what)
-    require_fixed_sizes(node, value)
     if shape is None or (wanted is not torch.float32 and arrives is None):
         return value
     if not isinstance(value, Tensor):

@@ -51,6 +51,7 @@ class PreparedModel(GraphCarrier):
         for name, value in zip(names, given, strict=True):
             require_no_foreign_array(name, value)
         inputs = tuple(map(as_float32, given, names))
+        self._require_guards(inputs)
         if self.info.get("example_inputs") is not None:
             return self.run_graph(*inputs)
         try:
@@ -188,7 +189,10 @@ class QuantizedModel(GraphCarrier):
         given = self.bind(args, kwargs)
         if self.info.get("example_inputs") is None:
             self._learn_shapes(given)
-        return tuple(checked(n, v) for n, v in zip(self.graph.find_nodes(op="placeholder"), given, strict=True))
+        placeholders = self.graph.find_nodes(op="placeholder")
+        inputs = tuple(checked(n, v) for n, v in zip(placeholders, given, strict=True))
+        self._require_guards(inputs, [str(n.target) for n in placeholders if "arrives_as" in n.meta])
+        return inputs
 
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
@@ -282,7 +286,10 @@ def _remedy(error: QfxError) -> str:
             "Quantize the model with example_inputs of these shapes: a product of so many elements stays float then. "
             'Or give what calls it the qconfig None: by its path in "module_name", or its function in "object_type".'
         )
-    return "Pass inputs of the shapes that the float model takes."
+    return (
+        "Pass inputs of the shapes that the float model takes; where it takes these too, quantize again with example "
+        "inputs of theirs."
+    )
 
 
 def _located(error: QfxError, compiled: Compiled) -> InputError:

@@ -9,6 +9,8 @@ from torch import fx, nn
 
 from qfx.errors import RuntimeLoadError
 from qfx.file.malformed import MalformedError
+from qfx.guards import GUARDS, Guard, require
+from qfx.inputs import example
 from qfx.ir.attributes import attribute, is_tensor, read_qparams
 from qfx.ir.levels import LEVELS, violations
 from qfx.ir.nodes import path
@@ -46,6 +48,7 @@ def require_sound(model: QuantizedModel) -> None:
                 raise MalformedError(str(error), node=node.name) from error
     require_graph(model, model.graph)
     _require_examples(model)
+    _require_guards(model)
     if model.info.get("example_inputs") is not None:
         _require_programs(model)
 
@@ -88,6 +91,16 @@ def _require_examples(model: QuantizedModel) -> None:
     for each in described:
         if not isinstance(each, tuple) or each[:1] not in (("tensor",), ("value",)):
             raise MalformedError(f"It describes {each!r} as an input.")
+
+
+def _require_guards(model: QuantizedModel) -> None:
+    """Raise unless what is known of the inputs is so of those that the model describes."""
+    guards, described = model.info.get(GUARDS, ()), model.info.get("example_inputs")
+    if not isinstance(guards, tuple) or not all(isinstance(guard, Guard) for guard in guards):
+        raise MalformedError(f"It takes {guards!r} for granted.")
+    if guards and described is not None:
+        names = [str(node.target) for node in model.graph.find_nodes(op="placeholder")]
+        require(guards, dict(zip(names, map(example, described), strict=True)))
 
 
 def _require_programs(model: QuantizedModel) -> None:

@@ -196,7 +196,6 @@ _META: dict[str, Callable[[Any], bool]] = {
     "rules": lambda value: _is_tuple_of(tuple)(value) and all(len(v) == 2 and _is_tuple_of(str)(v[1]) for v in value),
     "table_of": _is_tuple_of(str),
     "extents": _is(tuple),
-    "fixed_sizes": lambda value: value is None or _is_tuple_of(int, type(None))(value),
 }
 """What is true of the metadata that qfx reads."""
 

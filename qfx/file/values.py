@@ -19,6 +19,7 @@ from qfx.file.malformed import MalformedError
 from qfx.file.qconfigs import read_qconfig, write_qconfig
 from qfx.file.targets import function_name, function_named
 from qfx.file.tensors import TensorWriter, dtype_name, dtype_named
+from qfx.guards import Guard, is_sound
 from qfx.ir.nodes import Decision
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.quantization.qconfig import QConfig
@@ -266,6 +267,7 @@ def _decision(made: Decision) -> bool:
 _RECORDS: dict[str, tuple[type, Callable[[Any], bool]]] = {
     "Decision": (Decision, _decision),
     "QParams": (QParams, _qparams),
+    "Guard": (Guard, is_sound),
 }
 """The dataclasses that a file holds, each with what is true of any."""
 

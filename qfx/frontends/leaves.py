@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from torch import fx, nn
 
+from qfx.frontends.defaults import settle_defaults
 from qfx.ir.user_names import graph_module_of, token_path
 
 SCALARS = (type(None), bool, int, float, str)
@@ -24,7 +26,7 @@ _HARMLESS |= {"reset_parameters", "__annotate__", "__annotate_func__", "__slots_
 
 def builtin_class(module: nn.Module) -> type[nn.Module] | None:
     """The ``torch.nn`` class whose computation ``module`` performs, or None."""
-    return builtin_base(type(module))
+    return builtin_base(type(module)) if "forward" not in vars(module) else None
 
 
 def builtin_base(kind: type[nn.Module]) -> type[nn.Module] | None:
@@ -64,7 +66,7 @@ def capture_whole(
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         optional = parameter.default is not parameter.empty and parameter.name not in inputs
-        if optional and isinstance(parameter.default, SCALARS) == fixes_scalars:
+        if optional and (fixes_scalars or not isinstance(parameter.default, SCALARS)):
             specialized[parameter.name] = parameter.default
             continue
         given = graph.placeholder(parameter.name, default_value=parameter.default)
@@ -83,23 +85,55 @@ def capture_whole(
         node.meta.update(module_path="", source=None)
     holder = nn.Module()
     holder.add_module(name, module)
+    settle_defaults(graph)
     made = graph_module_of(holder, graph, type(module).__name__)
     made.meta.update({WHOLE: name, "specialized": specialized})
     return made
 
 
-def run_leaf(module: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``call(args, kwargs)`` between the forward hooks of ``module``, as calling the module would run them."""
-    for key, pre_hook in module._forward_pre_hooks.items():
-        if key in module._forward_pre_hooks_with_kwargs:
-            changed = pre_hook(module, args, kwargs)
-            args, kwargs = changed if changed is not None else (args, kwargs)
-        else:
-            changed = pre_hook(module, args)
-            args = args if changed is None else changed if isinstance(changed, tuple) else (changed,)
-    result = call(args, kwargs)
-    for key, hook in module._forward_hooks.items():
-        with_kwargs = key in module._forward_hooks_with_kwargs
-        changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
-        result = result if changed is None else changed
-    return result
+@contextlib.contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """While active, a call of ``module`` runs its hooks around ``forward``."""
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs")
+_HOOKS += ("_forward_hooks_always_called",)  # type: ignore[assignment]
+_GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of ``module`` does more than its ``forward``."""
+    everywhere = any(getattr(nn.modules.module, name) for name in _GLOBAL_HOOKS)
+    return everywhere or any(getattr(module, name) for name in _HOOKS)
+
+
+def forget_hooks(module: nn.Module) -> None:
+    """Takes the forward hooks off ``module``."""
+    for name in _HOOKS:
+        getattr(module, name).clear()
+
+
+@contextlib.contextmanager
+def without_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """While active, calls of ``modules`` run no forward hooks of theirs."""
+    kept = [(module, name, getattr(module, name)) for module in modules for name in _HOOKS]
+    for module, name, hooks in kept:
+        setattr(module, name, type(hooks)())
+    try:
+        yield
+    finally:
+        for module, name, hooks in kept:
+            setattr(module, name, hooks)
+
+
+def forget_gradient_hooks(model: nn.Module) -> None:
+    """Takes the hooks for gradients off the modules of ``model``, which handle no traced values."""
+    for module in model.modules():
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+        module._is_full_backward_hook = None

@@ -13,9 +13,11 @@ from torch import Tensor, fx, nn
 from qfx.frontends.constants import Constants, join, parent
 from qfx.frontends.leaves import WHOLE
 from qfx.frontends.mutation import changes_operand, storages
+from qfx.frontends.randomness import RANDOM, Drawn, draws
 from qfx.ir import boundary
 from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
+from qfx.ir.nodes import DEFAULT
 from qfx.ops.aliases import alias_of
 from qfx.ops.aliases_record import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.aliases_shape import dropout_module, drops
@@ -169,7 +171,7 @@ class _Writer:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         alias = _module_alias(type(module)) if module is not None else alias_of(node.target)
         if alias is None or (node.op == "call_method") != isinstance(alias.spelling, str):
-            raise NotNormal(f"no table op for {_spelled(node, module)}")
+            raise NotNormal(f"no table op for {_spelled(node, module)}{f': {RANDOM}' * _is_random(node)}")
         return alias, module
 
     def _write(self, value: Any, node: fx.Node, alias: Alias) -> Any:
@@ -222,7 +224,7 @@ class _Writer:
         new.meta["module_path"] = node.meta.get("module_path", "")
         new.meta["source"] = node.meta.get("source")
         if name is not None:
-            new.meta.update({key: node.meta[key] for key in ("shape", "dtype", "fixed_sizes") if key in node.meta})
+            new.meta.update({key: node.meta[key] for key in ("shape", "dtype", "number", DEFAULT) if key in node.meta})
         new.meta.update(boundary.kept(node))
         if node.op.startswith("call"):
             new.meta["alias"] = node.meta.get("module_class") or node.meta.get("alias", node.target)
@@ -248,8 +250,10 @@ class _Writer:
             return Slot(len(operands) - 1)
 
         call = Call(node.target, _map_nodes(args, slot), _map_nodes(kwargs, slot))
-        with torch.no_grad():
+        with torch.no_grad(), Drawn() as drawn:
             value = call(*map(self.constants.tensor, operands))
+        if drawn.found:
+            return self._opaque(node, f"{_spelled(node, None)}: {RANDOM}")
         return self._constant_result(value, node, node.name, Derived(call, tuple(map(derivation_of, operands))))
 
     def _constant_result(self, value: Any, node: fx.Node, name: str, derived: Derived) -> Any:
@@ -331,6 +335,13 @@ def _is_plain(value: Any) -> bool:
 def _module_alias(cls: type[nn.Module]) -> Alias | None:
     """The alias of a module class or of the nearest base that has one (the trace made sure it computes the same)."""
     return next((alias for base in cls.__mro__ if (alias := alias_of(base)) is not None), None)
+
+
+def _is_random(node: fx.Node) -> bool:
+    """Whether ``node`` calls something that draws random numbers, by its name."""
+    name = str(node.target) if node.op == "call_method" else str(getattr(node.target, "__name__", ""))
+    packet = getattr(torch.ops.aten, name.partition(".")[0].strip("_"), None) if node.op != "call_module" else None
+    return packet is not None and any(draws(getattr(packet, overload)) for overload in packet.overloads())
 
 
 def _is_constant_call(args: Any, kwargs: Any) -> bool:

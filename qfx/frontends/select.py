@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,10 @@ from torch import fx, nn
 
 from qfx.errors import CaptureError, InputError
 from qfx.frontends import symbolic
+from qfx.frontends.defaults import Example
+from qfx.frontends.lock import capturing
+from qfx.frontends.verify import require_same_results
+from qfx.guards import GUARDS
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +27,7 @@ FRONTEND, REASON = "frontend", "frontend_reason"
 """Keys of a graph's ``meta``: the frontend that captured it, and why that one, in words."""
 
 _EXPORTED = "exported_program"
+_KINDS = {"export": "an ExportedProgram", "torchscript": "TorchScript"}
 _COMPOSITE = (nn.MultiheadAttention,)
 """Classes of torch that hold layers; symbolic tracing does not enter them, export does."""
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
@@ -31,7 +36,6 @@ _LAYERS = (*_TABLES, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCel
 """Classes that are swapped as modules: torch.export would take them apart into functions of their tensors."""
 _ENTERED = ("", "None", "torch", "_operator", "math", "builtins", "qfx")
 """Packages whose functions a graph calls anyway."""
-Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 def as_module(model: Any) -> Any:
@@ -40,7 +44,8 @@ def as_module(model: Any) -> Any:
         return model
     from qfx.frontends.export import program
 
-    module = program.runnable(model)
+    with capturing():
+        module = program.runnable(model)
     module.meta[_EXPORTED] = model
     return module
 
@@ -111,22 +116,22 @@ def _captured(model: nn.Module, frontend: str, example: Example | None, options:
     if native is not None and frontend not in ("auto", native):
         raise CaptureError(
             f"The model can't be captured with frontend={frontend!r}.",
-            why="It is an ExportedProgram." if native == "export" else "It is TorchScript.",
+            why=f"It is {_KINDS[native]}.",
             remedy=f"Pass frontend={native!r} or 'auto', or the nn.Module that it was made from.",
         )
-    if native is not None:
-        kind = "an ExportedProgram" if native == "export" else "TorchScript"
-        return _with(native, model, example, options, f"the model is {kind}")
-    if frontend != "auto":
-        return _with(frontend, model, example, options, "asked for")
-    return _auto(model, example, options)
+    with capturing():
+        if native is not None:
+            return _with(native, model, example, options, f"the model is {_KINDS[native]}")
+        if frontend != "auto":
+            return _with(frontend, model, example, options, "asked for")
+        return _auto(model, example, options)
 
 
 def _whole(model: nn.Module, error: CaptureError, inputs: Collection[str]) -> fx.GraphModule:
     """The model as one island, for what ``error`` says."""
     why = f"no frontend can take the model apart: {error.where or ''} {error.why or error.what}".replace("  ", " ")
     whole = symbolic.capture_island(model, error.why or error.what, inputs)
-    whole.meta.update({FRONTEND: "symbolic", REASON: why})
+    whole.meta.update({FRONTEND: "symbolic", REASON: why, GUARDS: ()})  # it is called as the float model is
     return whole
 
 
@@ -146,6 +151,8 @@ def _with(
         from qfx.frontends import torchscript
 
         captured = torchscript.capture(model, example=example, **options)
+    if example is not None and not (_program_of(model) and captured.meta["training"]):
+        require_same_results(model, captured, example)
     notes = (why, captured.meta.get(REASON, ""))
     captured.meta.update({FRONTEND: frontend, REASON: "; ".join(filter(None, notes))})
     return captured

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import InputError
 from qfx.ir.module import bind_nodes
+from qfx.ir.nodes import has_default
 from qfx.ops.extents import assumed_rank
 from qfx.ops.table import op_of
 
@@ -34,7 +35,7 @@ def propagate_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.Gr
     args = bind_inputs(graph_module, example_inputs)
     seen = _run(graph_module, args)
     batch = _batch(args)
-    wider = {} if batch is None else _run_wider(graph_module, args, batch)
+    wider = Seen() if batch is None else _run_wider(graph_module, args, batch)
     for node, (shape, dtype) in seen.items():
         node.meta["shape"], node.meta["dtype"] = shape, dtype
         node.meta["batch_dim"] = None
@@ -90,6 +91,8 @@ def record_shapes(
 ) -> fx.GraphModule:
     """Sets ``meta`` ``shape`` and ``dtype`` of every tensor node of a captured model, and returns the model.
 
+    A node whose value is a number of Python's has ``meta["number"]``.
+
     Normalization reads ranks and dtypes from there. No dim becomes a constant by it.
 
     Args:
@@ -103,8 +106,11 @@ def record_shapes(
     if _is_island(captured.graph):
         return captured
     named = [n for n in captured.graph.find_nodes(op="placeholder") if not str(n.target).startswith("*")]
-    for node, (shape, dtype) in _run(captured, bind_nodes(named, args, kwargs or {})).items():
+    seen = _run(captured, bind_nodes(named, args, kwargs or {}))
+    for node, (shape, dtype) in seen.items():
         node.meta["shape"], node.meta["dtype"] = shape, dtype
+    for node in seen.numbers:
+        node.meta["number"] = True
     return captured
 
 
@@ -122,7 +128,7 @@ def bind_inputs(graph_module: fx.GraphModule, inputs: Any) -> tuple[Any, ...]:
     """
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     names = [str(node.target) for node in placeholders]
-    required = [str(node.target) for node in placeholders if not node.args and not str(node.target).startswith("*")]
+    required = [str(n.target) for n in placeholders if not has_default(n) and not str(n.target).startswith("*")]
     if isinstance(inputs, Mapping):
         unknown, missing = sorted(set(inputs) - set(names)), [name for name in required if name not in inputs]
         if unknown or missing:
@@ -141,7 +147,12 @@ def bind_inputs(graph_module: fx.GraphModule, inputs: Any) -> tuple[Any, ...]:
     return args
 
 
-Seen = dict[fx.Node, tuple[tuple[int, ...], torch.dtype]]
+class Seen(dict[fx.Node, tuple[tuple[int, ...], torch.dtype]]):
+    """Shape and dtype of every tensor; ``numbers`` has the nodes whose values are numbers of Python's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[fx.Node] = []
 
 
 class _Recorder(fx.Interpreter):
@@ -150,7 +161,7 @@ class _Recorder(fx.Interpreter):
     def __init__(self, graph_module: fx.GraphModule) -> None:
         super().__init__(graph_module)
         self.extra_traceback = False
-        self.seen: Seen = {}
+        self.seen = Seen()
         self.current: fx.Node | None = None
 
     def run_node(self, n: fx.Node) -> Any:
@@ -158,6 +169,8 @@ class _Recorder(fx.Interpreter):
         value = super().run_node(n)
         if isinstance(value, Tensor):
             self.seen[n] = (tuple(int(extent) for extent in value.shape), value.dtype)
+        elif isinstance(value, (int, float)):
+            self.seen.numbers.append(n)
         return value
 
 
@@ -216,7 +229,7 @@ def _run_wider(graph_module: fx.GraphModule, args: tuple[Any, ...], batch: int) 
     try:
         return _run_meta(graph_module, pytree.tree_map_only(Tensor, widen, args))
     except Exception:
-        return {}
+        return Seen()
 
 
 def _misfit(recorder: _Recorder, args: tuple[Any, ...], error: Exception) -> InputError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import inspect
 import operator
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +18,34 @@ from torch import fx, nn
 
 from qfx.errors import CaptureError
 from qfx.frontends.boundaries import mark_boundaries
+from qfx.frontends.defaults import by_name, fixed_in, settle_defaults
 from qfx.frontends.dependence import Example, changes_of_a_call, later_calls_differ
 from qfx.frontends.fresh import remember
 from qfx.frontends.functional import functionalized
-from qfx.frontends.leaves import SCALARS, builtin_class, capture_whole, run_leaf
+from qfx.frontends.leaves import (
+    SCALARS,
+    WHOLE,
+    builtin_class,
+    capture_whole,
+    forget_gradient_hooks,
+    forget_hooks,
+    has_hooks,
+    replaced_forward,
+)
 from qfx.frontends.lifting import Lifting
 from qfx.frontends.mutation import MADE_IN_CALL, is_number, mutation_hazards
 from qfx.frontends.obstacles import explain, obstacle_of, remedies, rewriting
 from qfx.frontends.places import Place, told
+from qfx.frontends.randomness import OTHERS, RandomCalls, other_generators
 from qfx.frontends.retrace import CARRIED, CONSTANT, state_of
 from qfx.frontends.source import changing_line, error_source, user_source
 from qfx.frontends.state import Snapshot
+from qfx.guards import is_plain
 from qfx.ir.computed import COMPUTED, ComputedWeight, bake_weights, copied
-from qfx.ir.user_names import graph_module_of
+from qfx.ir.user_names import graph_module_of, token_path
 
 _FACTORIES = (torch.ones, torch.zeros, torch.full, torch.empty, torch.eye, torch.arange, torch.linspace)
+_FACTORIES += (torch.rand, torch.randn, torch.randint, torch.randperm)  # type: ignore[assignment]
 """Functions that make a tensor from sizes alone, which torch does not dispatch on traced values."""
 
 
@@ -40,10 +55,10 @@ def capture(
     non_traceable_module_name: Collection[str] = (),
     non_traceable_module_class: Collection[type[nn.Module]] = (),
     inputs: Collection[str] = (),
-    strict: bool = False,
     example: Example | None = None,
+    strict: bool = False,
 ) -> fx.GraphModule:
-    """Traces ``model`` as it computes in eval mode. The caller's model is never changed: a copy is traced.
+    """Traces a call of ``model`` as it computes in eval mode, hooks and all. A copy is traced.
 
     Every node has ``meta["module_path"]``, ``meta["source"]`` and, for a module, ``meta["module_class"]``. A part that
     can't be traced is one ``call_module`` node with ``meta["island_reason"]``. The result's ``meta`` has ``"training"``
@@ -54,17 +69,24 @@ def capture(
         non_traceable_module_name: Paths of modules to keep whole, in float.
         non_traceable_module_class: Classes of modules to keep whole, in float.
         inputs: Names of ``forward`` arguments with a default that are to be inputs of the graph. The others with a
-            default of None, a number or a string are fixed at it.
+            default are fixed at it.
+        example: Positional and keyword inputs, which are among ``inputs``. Those that are None, numbers,
+            strings, dtypes or devices are fixed: code that asks for them is resolved. They also tell whether what a
+            call leaves behind matters to the next.
         strict: Raise for a part that can't be traced.
-        example: Positional and keyword inputs, to find out with whether what a call leaves behind matters to the next.
 
     Raises:
         CaptureError: The model itself can't be traced or copied, or with ``strict`` a part of it.
     """
     computed: dict[str, ComputedWeight] = {}
     root = private_copy(model, computed)
+    classes = tuple(non_traceable_module_class)
+    call = Call.of(root, {*inputs, *by_name(inspect.signature(root.forward).parameters, example)}, example)
     if builtin_class(root) is not None:
-        whole = capture_whole(root, inputs, of_class(root, tuple(non_traceable_module_class)))
+        if not has_hooks(root):
+            whole = capture_whole(root, call.inputs, of_class(root, classes))
+        else:
+            whole = _captured_in_a_holder(root, call, classes)
         whole.meta.update({"training": model.training, COMPUTED: computed})
         return whole.eval()
     islands: dict[str, str] = {}
@@ -72,7 +94,7 @@ def capture(
     before = Snapshot(root)
 
     def new_tracer() -> Tracer:
-        return Tracer(root, islands, set(non_traceable_module_name), tuple(non_traceable_module_class), set(inputs))
+        return Tracer(root, islands, set(non_traceable_module_name), classes, call)
 
     while True:
         tracer = new_tracer()
@@ -90,8 +112,16 @@ def capture(
     kept_whole = [str(node.target) for node in graph_module.graph.nodes if "island_reason" in node.meta]
     if kept_whole and example is not None:
         state += [place for place in changes_of_a_call(root, before, example) if place.is_in(kept_whole)]
+    _forget_traced_hooks(graph_module)
     remember(graph_module, state)
     return graph_module.eval()
+
+
+def _forget_traced_hooks(captured: fx.GraphModule) -> None:
+    """Takes the hooks off the layers that a graph calls: they are nodes of it now."""
+    for node in captured.graph.find_nodes(op="call_module"):
+        if "island_reason" not in node.meta:
+            forget_hooks(captured.get_submodule(str(node.target)))
 
 
 def capture_island(model: nn.Module, reason: str, inputs: Collection[str] = ()) -> fx.GraphModule:
@@ -108,6 +138,47 @@ def capture_island(model: nn.Module, reason: str, inputs: Collection[str] = ()) 
     whole = capture_whole(private_copy(model), inputs, reason, fixes_scalars=False)
     whole.meta["training"] = model.training
     return whole.eval()
+
+
+def _captured_in_a_holder(model: nn.Module, call: Call, classes: tuple[type[nn.Module], ...]) -> fx.GraphModule:
+    """A raw trace of a model that is one leaf with hooks around it; as :func:`capture_whole` makes of one without."""
+    holder, name = nn.Module().eval(), token_path(type(model).__name__.lower())
+    holder.add_module(name, model)
+    tracer = Tracer(holder, {}, (), classes, call)
+    failure = tracer.attempt(Snapshot(holder), lambda: Tracer(holder, {}, (), classes, call), None)
+    if failure is not None:
+        raise capture_error(holder, failure)
+    for node in tracer.graph.nodes:
+        node.meta["module_path"] = ""
+    made = graph_module_of(holder, tracer.graph, type(model).__name__)
+    made.meta.update({WHOLE: name, "specialized": dict(tracer.specialized)})
+    _forget_traced_hooks(made)
+    return made
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the model, as the trace makes it.
+
+    Attributes:
+        model: What is called.
+        inputs: Names of the arguments that are inputs of the graph, besides those without a default.
+        by_keyword: Names of the arguments that a call gives by keyword.
+        fixed: Inputs that are fixed, by name: code gets their values, and nothing reads their placeholders.
+        example: What is known of the others, by name.
+    """
+
+    model: nn.Module
+    inputs: Collection[str]
+    by_keyword: Collection[str]
+    fixed: Mapping[str, Any]
+    example: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Collection[str], example: Example | None) -> Call:
+        """The call of ``model`` with ``example``, or with what it needs."""
+        known = by_name(inspect.signature(model.forward).parameters, example)
+        return cls(model, inputs, tuple(example[1]) if example is not None else (), fixed_in(known), known)
 
 
 @dataclass(frozen=True)
@@ -150,8 +221,30 @@ STATE = (
 """What to do about what a call leaves for the next one."""
 
 
+EXAMPLE = "example"
+"""Metadata of a traced value, while it is traced: what it is in the example inputs."""
+
+
 class TracedProxy(fx.Proxy):
-    """A proxy that records augmented assignment, so that a tensor changed in place is known to be, and unpacking."""
+    """A proxy that records augmented assignment, so that a tensor changed in place is known to be, and unpacking.
+
+    Of a container among the inputs it knows the items: what a capture fixes is the item itself.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        made = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
+        held = self.node.meta.get(EXAMPLE)
+        if isinstance(held, Mapping) and isinstance(key, str) and key in held:
+            return _item(made, held[key])
+        if isinstance(held, (list, tuple)) and type(key) is int and -len(held) <= key < len(held):
+            return _item(made, held[key])
+        return made
+
+    def __contains__(self, key: Any) -> bool:
+        held = self.node.meta.get(EXAMPLE)
+        if isinstance(held, Mapping):
+            return key in held
+        raise TypeError("argument of type 'Proxy' is not iterable: control flow that depends on a traced value")
 
     def __getattr__(self, name: str) -> _TracedAttribute:
         return _TracedAttribute(self, name)
@@ -197,6 +290,12 @@ class TracedProxy(fx.Proxy):
         """The items of ``a, b = x``, whose number the caller's bytecode tells and ``meta["unpacked"]`` keeps."""
         caller = sys._getframe(1)
         now = next((i for i in dis.get_instructions(caller.f_code) if i.offset == caller.f_lasti), None)
+        held = self.node.meta.get(EXAMPLE)
+        if isinstance(held, Mapping):
+            return iter(held)
+        if isinstance(held, (list, tuple)):
+            items: Any = self
+            return iter([items[index] for index in range(len(held))])
         length = _length_of_slice(self.node)
         if length is not None and (now is None or now.opname != "UNPACK_SEQUENCE"):
             return iter([operator.getitem(self, index) for index in range(length)])
@@ -219,8 +318,28 @@ def _length_of_slice(node: fx.Node) -> int | None:
     return max((0 if stop is None else stop) - start, 0) if stop is None or stop < 0 else None
 
 
+def _item(made: fx.Proxy, value: Any) -> Any:
+    """An item of a container among the inputs, which is ``value`` in the example."""
+    if is_plain(value):
+        return value
+    made.node.meta[EXAMPLE] = value
+    return made
+
+
 class _TracedAttribute(TracedProxy, fx.proxy.Attribute):
     """``x.shape``, or a method to call."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        owner: Any = self.root
+        held = owner.node.meta.get(EXAMPLE)
+        if isinstance(held, Mapping) and not kwargs:
+            if self.attr == "get" and args and isinstance(args[0], str):
+                return owner[args[0]] if args[0] in held else args[1] if len(args) > 1 else None
+            found = {"keys": list(held), "values": map(owner.__getitem__, held),
+                     "items": ((key, owner[key]) for key in held)}.get(self.attr)  # fmt: skip
+            if found is not None and not args:
+                return list(found)
+        return super().__call__(*args, **kwargs)
 
 
 class Tracer(fx.Tracer):
@@ -232,11 +351,12 @@ class Tracer(fx.Tracer):
         islands: dict[str, str],
         names: Collection[str],
         classes: tuple[type[nn.Module], ...],
-        inputs: Collection[str],
+        call: Call,
     ) -> None:
         super().__init__(autowrap_functions=_FACTORIES, param_shapes_constant=True)
         self._autowrap_search.append(torch)
-        self.model, self.islands, self.names, self.classes, self.inputs = model, islands, names, classes, inputs
+        self.model, self.islands, self.names, self.classes, self.call = model, islands, names, classes, call
+        self.thread = threading.get_ident()
         self.path: list[str] = [""]
         self.specialized: dict[str, Any] = {}
         self.carried: Sequence[tuple[fx.Proxy, Place]] = ()
@@ -267,7 +387,9 @@ class Tracer(fx.Tracer):
         if state and (state[0].registered or example is None or self._matters(before, example)):
             return Failure.of_state(self.model, state)
         for node in self.graph.nodes:
+            node.meta.pop(EXAMPLE, None)
             node.meta.pop("is_wrapped", None)  # else generated code registers torch's function for every later trace
+        settle_defaults(self.graph)
         self.graph = functionalized(self.graph, dict(self.model.named_modules()))
         mark_boundaries(self.graph, dict(self.model.named_modules(remove_duplicate=False)))
         for node, why in mutation_hazards(self.graph, dict(self.model.named_modules())):
@@ -279,16 +401,9 @@ class Tracer(fx.Tracer):
         whole = {path for path, module in modules if self._island_reason(module, path) is not None}
         return later_calls_differ(self.model, before, example, lambda place: place.is_in(whole))
 
-    def create_args_for_root(self, *args: Any) -> Any:
-        for index, (proxy, place) in enumerate(self.carried):
-            node = self.create_node("placeholder", f"{CARRIED}_{index}", (), {})
-            node.meta[CARRIED] = place
-            vars(proxy).update(tracer=self, **{"_node" if isinstance(proxy, fx.proxy.Attribute) else "node": node})
-        return super().create_args_for_root(*args)
-
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         self.lifting = Lifting(TracedProxy)
-        with self.lifting:
+        with self.lifting, RandomCalls(self):
             return super().trace(root, concrete_args)
 
     def create_arg(self, a: Any) -> Any:
@@ -312,8 +427,51 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return TracedProxy(node, self)
 
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
+        """Placeholders for the arguments of a call, and the call: with hooks and all that ``__call__`` does."""
+        for index, (proxy, place) in enumerate(self.carried):
+            node = self.create_node("placeholder", f"{CARRIED}_{index}", (), {})
+            node.meta[CARRIED] = place
+            vars(proxy).update(tracer=self, **{"_node" if isinstance(proxy, fx.proxy.Attribute) else "node": node})
+        parameters = inspect.signature(self.call.model.forward).parameters.values()
+        if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        complete = True
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            value = self._argument(parameter.name, default)
+            if value is parameter.empty:
+                complete = False
+            elif (
+                complete and parameter.kind is not parameter.KEYWORD_ONLY and parameter.name not in self.call.by_keyword
+            ):
+                args.append(value)
+            else:
+                kwargs[parameter.name], complete = value, False
+
+        def call() -> Any:
+            return self.call.model(*args, **kwargs)
+
+        return call, []
+
+    def _argument(self, name: str, default: tuple[Any, ...]) -> Any:
+        """The value with which the call is traced, ``inspect.Parameter.empty`` for one that the call leaves out."""
+        if default and name not in self.call.inputs:
+            (self.specialized[name],) = default
+            return inspect.Parameter.empty
+        node = self.create_node("placeholder", name, default, {})
+        if name in self.call.fixed:
+            return self.call.fixed[name]
+        if name in self.call.example:
+            node.meta[EXAMPLE] = self.call.example[name]
+        return self.proxy(node)
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
-        if kind == "placeholder" and args and target not in self.inputs and isinstance(args[0], SCALARS):
+        if kind == "placeholder" and args and target not in self.call.inputs and isinstance(args[0], SCALARS):
             self.specialized[target] = args[0]
             return args[0]
         return super().create_proxy(kind, target, args, kwargs, *rest, **options)
@@ -324,20 +482,36 @@ class Tracer(fx.Tracer):
         node.meta["source"] = user_source() if kind.startswith("call") else None
         return node
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self.thread:  # a model that another thread runs meanwhile
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def call_module(self, module: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        if module is self.root:
+            return self._enter("", forward, args, kwargs)
         path = self.path_of_module(module)
         reason = self._island_reason(module, path)
         self.path.append(path)
         try:
-            if reason is None and builtin_class(module) is None:
+            if reason is not None:  # its hooks run where it does
+                return self._leaf(module, path, reason, args, kwargs)
+            if builtin_class(module) is None:
                 return self._enter(path, forward, args, kwargs)
-            return run_leaf(module, lambda a, k: self._leaf(module, path, reason, a, k), args, kwargs)
+            with replaced_forward(module, lambda *a, **k: self._leaf(module, path, None, a, k)):
+                return forward(*args, **kwargs)
         finally:
             self.path.pop()
 
     def _enter(self, path: str, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        drawn = other_generators()
         try:
-            return forward(*args, **kwargs)
+            result = forward(*args, **kwargs)
+            if other_generators() != drawn:
+                raise TypeError(OTHERS)
+            return result
         except Exception as error:
             if self._failed[1] is not error:
                 self._failed = (path, error)
@@ -433,6 +607,7 @@ def private_copy(model: nn.Module, computed: dict[str, ComputedWeight] | None = 
         found = bake_weights(root)
         if computed is not None:
             computed.update(found)
+        forget_gradient_hooks(root)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} can't be copied.",

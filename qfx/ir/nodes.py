@@ -13,6 +13,19 @@ NO_ENTRY = "no entry"
 PLACE = ("module_path", "source", "shape", "dtype", "batch_dim")
 """Metadata that says where a value comes from and what it is; derived nodes inherit it."""
 
+DEFAULT = "default"
+"""Metadata of a placeholder: its default value, where that is nothing that generated code can say."""
+
+
+def has_default(node: fx.Node) -> bool:
+    """Whether a placeholder has a default value."""
+    return bool(node.args) or DEFAULT in node.meta
+
+
+def default_of(node: fx.Node) -> Any:
+    """The default value of a placeholder that has one."""
+    return node.args[0] if node.args else node.meta[DEFAULT]
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import QfxError
+from qfx.guards import GUARDS, Guard, about_shapes
 from qfx.ir.module import node_failure, plain
 from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
@@ -46,6 +47,7 @@ class CompiledSegment:
         taps: Where to find the codes of each QDQ quantize node, by its name.
         float_taps: Where to find the float32 value of each other node, by its name.
         steps: The Int8 node behind each step name.
+        guards: What the capture took for granted about the shapes of the model's inputs that the segment reads.
     """
 
     segment: Segment
@@ -54,6 +56,7 @@ class CompiledSegment:
     taps: dict[str, Tap]
     float_taps: dict[str, Tap]
     steps: dict[str, fx.Node]
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,9 @@ def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledS
     segment = Segment(False, segment.nodes, segment.inputs, tuple(n for n in segment.outputs if not is_dim(n)))
     program = emission.build(segment.inputs, outputs)
     taps, float_taps = _taps(emission, segment), _float_taps(emission, segment)
-    return CompiledSegment(segment, program, Executable(program, isa), taps, float_taps, dict(emission.nodes))
+    given = {str(node.target) for node in segment.inputs if node.op == "placeholder"}
+    guards = about_shapes(gm.meta.get(GUARDS, ()), given)
+    return CompiledSegment(segment, program, Executable(program, isa), taps, float_taps, dict(emission.nodes), guards)
 
 
 def _leave(emission: Emission, node: fx.Node) -> Physical:

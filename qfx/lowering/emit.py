@@ -199,13 +199,21 @@ class Emission:
         order = (*range(more), *(d + more for d in value.order))
         return self.reshape(node, value, [self.expr(1)] * more + sizes, order)
 
-    def without(self, node: fx.Node, value: Physical, gone: Collection[int]) -> Physical:
-        """``value`` without its logical dims ``gone``, all of length 1."""
-        if not gone:
+    def without(self, node: fx.Node, value: Physical, gone: Collection[int], longer: Collection[int] = ()) -> Physical:
+        """``value`` without its logical dims ``gone``, all of length 1; where one in ``longer`` is 1, no shape fits."""
+        if not gone and not longer:
             return value
         left = [d for d in range(value.rank) if d not in gone]
-        shape = [self.builder.expr_dim(value.id, i) for i, d in enumerate(value.order) if d not in gone]
+        dims = {d: self.builder.expr_dim(value.id, i) for i, d in enumerate(value.order)}
+        dims |= {d: self.builder.expr("add", dims[d], self._is_one(dims[d])) for d in longer}
+        shape = [dims[d] for d in value.order if d not in gone]
         return self.reshape(node, value, shape, tuple(left.index(d) for d in value.order if d not in gone))
+
+    def _is_one(self, extent: int) -> int:
+        """An expression that is 1 where ``extent`` is, and 0 for 0 and from 2 on."""
+        expr, after = self.builder.expr, self.builder.expr("add", extent, self.expr(1))
+        halves, wholes = (expr("floordiv", self.expr(number), after) for number in (2, 1))
+        return expr("sub", halves, expr("mul", self.expr(2), wholes))
 
     def to_rank(self, node: fx.Node, value: Physical, rank: int) -> Physical:
         """``value`` without leading dims of length 1 down to ``rank``: what :meth:`with_rank` added."""

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
 from qfx.errors import RuntimeLoadError, UnsupportedError
-from qfx.inputs import require_fixed_sizes
+from qfx.guards import require
 from qfx.lowering.symbolic_shapes import output_shapes
 from qfx.memory import is_plain, is_watched, kind_of, untraced
 
@@ -110,8 +110,7 @@ def _named(program: str) -> CompiledSegment:
 def _on_cpu(inputs: list[Tensor], program: str) -> list[Tensor]:
     part = _named(program)
     assert part.executable is not None
-    for node, x in zip(part.segment.inputs, inputs, strict=True):
-        require_fixed_sizes(node, x)
+    require(part.guards, {str(node.target): x for node, x in zip(part.segment.inputs, inputs, strict=True)})
     return list(part.executable.run(*inputs))
 
 

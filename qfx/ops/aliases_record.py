@@ -93,7 +93,9 @@ def is_tensor(value: object) -> bool:
 
 
 def is_computed_number(value: object) -> bool:
-    """Whether ``value`` is a node outside the table that computes a Python number from dim values."""
+    """Whether ``value`` is a node outside the table that computes a Python number, from dim values or as was seen."""
+    if isinstance(value, fx.Node) and "opaque_reason" in value.meta and value.meta.get("number", False):
+        return True
     if not isinstance(value, fx.Node) or "opaque_reason" not in value.meta or not value.all_input_nodes:
         return False
     if value.target is getattr:
@@ -111,9 +113,13 @@ def require_tensor(*values: object) -> None:
     """Raises NotNormal unless every value is a tensor."""
     for value in values:
         if not is_tensor(value):
-            number = isinstance(value, fx.Node)
-            kind = "a number computed from shapes" if number else type(value).__name__
-            raise NotNormal(f"an operand is {kind}, not a tensor")
+            raise NotNormal(f"an operand is {_sort(value)}, not a tensor")
+
+
+def _sort(value: object) -> str:
+    if not isinstance(value, fx.Node):
+        return type(value).__name__
+    return "a number that the code computes" if value.meta.get("number", False) else "a number computed from shapes"
 
 
 def require(condition: bool, reason: str) -> None:

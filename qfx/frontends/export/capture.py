@@ -13,18 +13,20 @@ from torch import Tensor, fx, nn
 from torch.nn import Parameter
 from torch.utils import _pytree as pytree
 
-from qfx.errors import CaptureError
+from qfx.errors import CaptureError, InputError
 from qfx.frontends.boundaries import mark_boundaries
-from qfx.frontends.dependence import Example, changes_of_a_call, changes_that_matter
+from qfx.frontends.defaults import Example, by_name, distinct
+from qfx.frontends.dependence import changes_of_a_call, changes_that_matter
 from qfx.frontends.export import program as exporter
 from qfx.frontends.export.graph import build
-from qfx.frontends.export.islands import Islands
+from qfx.frontends.export.islands import Islands, hold_sizes
 from qfx.frontends.fresh import remember
 from qfx.frontends.functional import functionalized
-from qfx.frontends.leaves import SCALARS, builtin_class
+from qfx.frontends.leaves import builtin_class
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.state import Snapshot
 from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
+from qfx.guards import GUARDS, Guard, require, tensors_of
 from qfx.ir.boundary import Boundary, boundary_of
 from qfx.ir.computed import COMPUTED, ComputedWeight
 from qfx.ir.module import adopt_attributes
@@ -73,7 +75,7 @@ def capture(
             remedy="Pass example_inputs, or calibration data whose first batch serves as such.",
         )
     computed: dict[str, ComputedWeight] = {}
-    root = private_copy(model, computed)
+    root, example = private_copy(model, computed), distinct(example)
     reasons = _named(root, non_traceable_module_name, tuple(non_traceable_module_class), leaves)
     before = Snapshot(root)
     changing = changes_of_a_call(root, before, example)
@@ -129,6 +131,12 @@ def _attempt(
         finally:
             before.restore()
         captured = _captured(exported, root, islands)
+        try:
+            require(captured.meta[GUARDS], by_name(inspect.signature(root.forward).parameters, example))
+        except InputError as error:
+            failure = failure or Failure.of("", error)
+            continue
+        _hold_island_sizes(captured, islands, by_name(inspect.signature(root.forward).parameters, example))
         hazard = next(iter(mutation_hazards(captured.graph, dict(captured.named_modules()))), None)
         if hazard is not None:
             node, why = hazard
@@ -141,8 +149,26 @@ def _attempt(
     return failure
 
 
+def _hold_island_sizes(captured: fx.GraphModule, islands: Islands, example: Mapping[str, Any]) -> None:
+    """What the export took for constants in the results of islands is checked, where sizes that are free may change it.
+
+    The run with a larger batch tells what follows the batch.
+    """
+    free = [dim for guard in captured.meta[GUARDS] if guard.kind == "sizes" for dim, size in enumerate(guard.wanted)
+            if size is None]  # fmt: skip
+    known = {guard.path for guard in captured.meta[GUARDS] if guard.kind == "sizes"}
+    tensors = [found for name, value in example.items() for found in tensors_of((name,), value)]
+    unknown = any(path not in known for path, _ in tensors) or any(free)
+    if (
+        islands.calls
+        and (unknown or any(shaped.wider is None for shaped in islands.shaped))
+        and not hold_sizes(islands)
+    ):
+        captured.meta[GUARDS] += tuple(Guard("sizes", path, tuple(value.shape)) for path, value in tensors)
+
+
 def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModule:
-    built = build(exporter.read(exported), root, islands)
+    built = build(exporter.read(exported, own=True), root, islands)
     modules = dict(root.named_modules(remove_duplicate=False))
     graph = functionalized(built.graph, {**modules, **built.parts})
     mark_boundaries(graph, modules)
@@ -156,6 +182,7 @@ def _captured(exported: Any, root: nn.Module, islands: Islands) -> fx.GraphModul
     captured = graph_module_of(root, graph, type(root).__name__)
     adopt_attributes(captured, root)
     put_tokens(captured)
+    captured.meta[GUARDS] = built.guards
     return captured
 
 
@@ -186,6 +213,7 @@ def _from_program(exported: Any) -> fx.GraphModule:
     attributes: dict[str, Any] = {path: copies[id(tensor)] for path, tensor in built.tensors.items()}
     captured = graph_module_of({**attributes, **built.parts}, graph, "ExportedProgram")
     captured.meta.update(training=built.training, specialized={}, frontend_reason="")
+    captured.meta[GUARDS] = built.guards
     return captured.eval()
 
 
@@ -218,7 +246,7 @@ def _is_boundary(root: nn.Module, path: str, module: nn.Module) -> bool:
 def _specialized(model: nn.Module, example: Example) -> dict[str, Any]:
     args, kwargs = example
     parameters = list(inspect.signature(model.forward).parameters.values())[len(args) :]
-    return {p.name: p.default for p in parameters if p.name not in kwargs and isinstance(p.default, SCALARS)}
+    return {p.name: p.default for p in parameters if p.name not in kwargs and p.default is not p.empty}
 
 
 def _module_at_fault(root: nn.Module, error: BaseException) -> str:

@@ -17,14 +17,17 @@ from torch.utils import _pytree as pytree
 
 from qfx.errors import CaptureError
 from qfx.frontends.constants import join
+from qfx.frontends.defaults import settle_defaults
+from qfx.frontends.export.assumptions import guards_of, named_inputs
 from qfx.frontends.export.control import control_flow
 from qfx.frontends.export.islands import Islands
 from qfx.frontends.export.origin import origin_of_node
-from qfx.frontends.export.program import Named, Program, counts, fixed_sizes
+from qfx.frontends.export.program import Named, Program, counts
 from qfx.frontends.export.sizes import read_nearest_sizes
 from qfx.frontends.leaves import SCALARS
 from qfx.frontends.mutation import MADE_IN_CALL
 from qfx.frontends.obstacles import remedies
+from qfx.guards import Guard
 
 _aten = torch.ops.aten
 _ASSERTIONS = {"_assert_scalar", "_assert_async", "_assert_tensor_metadata", "_functional_assert_async"}
@@ -61,10 +64,11 @@ def build(program: Program, model: nn.Module | None, islands: Islands) -> Built:
     writer.nodes(program.graph_module, {})
     writer.output()
     read_nearest_sizes(writer.graph)
+    settle_defaults(writer.graph)
     for node in writer.graph.nodes:
         node.meta.pop("val", None)
     writer.graph.lint()
-    return Built(writer.graph, writer.tensors, writer.parts, writer.training)
+    return Built(writer.graph, writer.tensors, writer.parts, writer.training, writer.guards)
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,14 @@ class Built:
         tensors: The tensors that it reads, by path.
         parts: The modules that it calls besides those of the model, by path.
         training: Whether the program was exported in training mode.
+        guards: What it takes for granted about its inputs.
     """
 
     graph: fx.Graph
     tensors: dict[str, Tensor]
     parts: dict[str, nn.Module]
     training: bool
+    guards: tuple[Guard, ...]
 
 
 class _Writer:
@@ -96,16 +102,15 @@ class _Writer:
         self.env: dict[str, Any] = {}
         self.constants: list[_Constant] = []
         self._of_code: dict[str, fx.Node] = {}
-        self.training = False
+        self.guards: tuple[Guard, ...] = ()
+        self.training = model is None and _is_training(program.graph_module.graph)
 
     def inputs(self, signature: inspect.Signature | None) -> None:
         """One placeholder an argument of ``forward``; items of a nested one are taken from it."""
-        args, kwargs = pytree.tree_unflatten([Named(str(name)) for name in self.program.inputs], self.program.in_spec)
         parameters = dict(signature.parameters) if signature is not None else {}
-        names = list(parameters or self.program.names)
-        for index in range(len(names), len(args)):
-            names.append(str(getattr(args[index], "name", f"input_{index}")))
-        for name, value in [*zip(names, args, strict=False), *kwargs.items()]:
+        given = named_inputs(self.program, list(parameters))
+        self.guards = guards_of(self.program, given)
+        for name, value in given:
             default = parameters[name].default if name in parameters else inspect.Parameter.empty
             node = self.graph.placeholder(name, default_value=default)
             node.meta.update(module_path="", source=None)
@@ -114,7 +119,6 @@ class _Writer:
     def _take(self, node: fx.Node, value: Any) -> None:
         if isinstance(value, Named):
             self.given[value.name] = node
-            node.meta["fixed_sizes"] = fixed_sizes(self.program, value.name)
             return
         items = value.items() if isinstance(value, Mapping) else enumerate(value) if _is_sequence(value) else ()
         for key, item in items:
@@ -262,11 +266,10 @@ class _Writer:
 
     def _in_evaluation(self, name: str, args: Any) -> Any:
         at = _TRAINING_FLAGS.get(name)
-        if at is None or len(args) <= at or args[at] is not True:
+        if not self.training or at is None or len(args) <= at or args[at] is not True:
             return args
         if "batch_norm" in name and args[_RUNNING_MEAN] is None:  # it has no other statistics than the input's
             return args
-        self.training = True
         return (*args[:at], False, *args[at + 1 :])
 
     def output(self) -> None:
@@ -315,6 +318,20 @@ class _Constant:
 
     path: str
     tensor: Tensor
+
+
+def _is_training(graph: fx.Graph) -> bool:
+    """Whether a program was exported in training mode: as a layer of torch says, whose flag is not the code's own."""
+    for node in graph.nodes:
+        at = _TRAINING_FLAGS.get(_name(node.target))
+        if at is not None and len(node.args) > at and node.args[at] is True and _in_layer(node):
+            return True
+    return False
+
+
+def _in_layer(node: fx.Node) -> bool:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return bool(stack) and str(stack[-1][1]).startswith("torch.nn.modules.")
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:

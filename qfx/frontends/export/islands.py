@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from qfx.errors import InputError
+from qfx.frontends.leaves import without_hooks
+
 _LIBRARY = torch.library.Library("qfx", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(  # type: ignore[no-untyped-call]
     "island(str key, Tensor[] inputs, SymInt[] sizes) -> Tensor[]"
@@ -26,33 +29,72 @@ _ACTIVE: dict[str, Shaped] = {}
 """Calls of the exports that are under way, by key: an op has no other way to what it stands for."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shaped:
-    """The results of one call when it ran: their shapes and dtypes, and the shapes for a batch larger by one."""
+    """The results of one call when it ran: their shapes and dtypes, and the shapes for a batch larger by one.
+
+    ``taken`` is what the export took them for.
+    """
 
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
     wider: tuple[tuple[int, ...], ...] | None
+    taken: tuple[tuple[int | tuple[int, int], ...], ...] = ()
 
 
 @torch.library.register_fake("qfx::island", lib=_LIBRARY)  # type: ignore[untyped-decorator]
 def _results(key: str, inputs: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
     shaped = _ACTIVE[key]
     wider = shaped.wider or shaped.shapes
-    return [
-        torch.empty([_extent(dim, *extents, inputs) for dim, extents in enumerate(zip(shape, wide, strict=True))],
-                    dtype=dtype, device=inputs[0].device if inputs else None)
-        for shape, wide, dtype in zip(shaped.shapes, wider, shaped.dtypes, strict=True)
-    ]  # fmt: skip
+    shaped.taken = tuple(
+        tuple(_taken(dim, *extents, inputs) for dim, extents in enumerate(zip(shape, wide, strict=True)))
+        for shape, wide in zip(shaped.shapes, wider, strict=True)
+    )
+    device = inputs[0].device if inputs else None
+    return [torch.empty([_length(size, inputs) for size in taken], dtype=dtype, device=device)
+            for taken, dtype in zip(shaped.taken, shaped.dtypes, strict=True)]  # fmt: skip
 
 
-def _extent(dim: int, extent: int, wider: int, inputs: Sequence[Tensor]) -> Any:
+Taken = int | tuple[int, int]
+"""What the export takes the length of a dim for: a constant, or that of an operand's dim, by their numbers."""
+
+
+def _length(taken: Taken, operands: Sequence[Tensor]) -> Any:
+    return taken if isinstance(taken, int) else operands[taken[0]].shape[taken[1]]
+
+
+@dataclass(frozen=True)
+class SizesTaken:
+    """A forward hook of an island: the shapes that the graph around it takes its results to have.
+
+    Attributes:
+        taken: For each of them.
+    """
+
+    taken: tuple[tuple[Taken, ...], ...]
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        operands = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for tensor, taken in zip(pytree.tree_leaves(result), self.taken, strict=True):
+            wanted = tuple(_length(size, operands) for size in taken)
+            if tuple(tensor.shape) != wanted:
+                raise InputError(
+                    f"{type(module).__name__} has a result of shape {tuple(tensor.shape)}, where the graph takes "
+                    f"{wanted}.",
+                    why="torch.export took it for so, from the shapes that there were with the example inputs.",
+                    remedy="Pass inputs of the examples' sizes, or quantize again with example inputs of yours.",
+                )
+
+
+def _taken(dim: int, extent: int, wider: int, inputs: Sequence[Tensor]) -> Taken:
     """The length of a dim of a result: that of an input's dim that it seems to follow, else a constant."""
-    places = [(x, dim) for x in inputs if dim < x.dim()] + [(x, d) for x in inputs for d in range(x.dim())]
-    for x, place in places:
-        length = x.shape[place]
-        if isinstance(length, torch.SymInt) and length.node.hint == extent and (place == 0 or extent == wider):
-            return length
+    if any(dim < x.dim() and type(x.shape[dim]) is int and x.shape[dim] == extent for x in inputs):
+        return extent
+    places = [(i, dim) for i, x in enumerate(inputs) if dim < x.dim()]
+    for index, place in [*places, *((i, d) for i, x in enumerate(inputs) for d in range(x.dim()))]:
+        length = inputs[index].shape[place]
+        if isinstance(length, torch.SymInt) and length.node.hint == extent and (wider == extent) == (place != 0):
+            return index, place
     return extent
 
 
@@ -134,7 +176,8 @@ class Islands:
         keys = [f"{id(self)}:{index}" for index in range(len(self.shaped))]
         _ACTIVE.update(zip(keys, self.shaped, strict=True))
         try:
-            yield
+            with without_hooks(modules.values()):  # they run where the island does
+                yield
         finally:
             for module in modules.values():
                 del module.__dict__["forward"]
@@ -159,20 +202,17 @@ class Islands:
     ) -> list[tuple[str, Any, list[Tensor]]]:
         found: list[tuple[str, Any, list[Tensor]]] = []
 
-        def note(path: str, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
-            result = forward(*given, **named)
+        def note(path: str, module: nn.Module, given: Any, result: Any) -> None:
             leaves, spec = pytree.tree_flatten(result)
             found.append((path, spec, leaves))
-            return result
 
-        for path, module in modules.items():
-            module.forward = partial(note, path, module.forward)
+        handles = [module.register_forward_hook(partial(note, path)) for path, module in modules.items()]
         try:
             with torch.no_grad():
                 self.root(*args, **kwargs)
         finally:
-            for module in modules.values():
-                del module.__dict__["forward"]
+            for handle in handles:
+                handle.remove()
         return found
 
     def _enter(self, path: str, counter: Iterator[int], *args: Any, **kwargs: Any) -> Any:
@@ -193,6 +233,22 @@ class Islands:
             sizes.append(leaf)
             return Slot("size", len(sizes) - 1)
         return leaf
+
+
+def hold_sizes(islands: Islands) -> bool:
+    """Makes every island check the shapes of its results for what the graph takes them to be.
+
+    Returns:
+        Whether that was possible: not where that differs for two calls of one island.
+    """
+    found: dict[str, set[tuple[tuple[Taken, ...], ...]]] = {}
+    for call, shaped in zip(islands.calls, islands.shaped, strict=True):
+        found.setdefault(call.path, set()).add(shaped.taken)
+    if any(len(sizes) > 1 for sizes in found.values()):
+        return False
+    for path, (sizes,) in found.items():
+        islands.root.get_submodule(path).register_forward_hook(SizesTaken(sizes), with_kwargs=True)
+    return True
 
 
 def _shapes(run: Any) -> tuple[tuple[int, ...], ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import CaptureError
-from qfx.frontends.dependence import Example
+from qfx.frontends.assumptions import SIZES_FIXED
+from qfx.frontends.defaults import Example, by_name, settle_defaults
 from qfx.frontends.fresh import remember_child
 from qfx.frontends.functional import functionalized
-from qfx.frontends.leaves import SCALARS
+from qfx.frontends.leaves import forget_gradient_hooks
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
@@ -22,6 +23,7 @@ from qfx.frontends.torchscript.obstacle import IN_PLACE, Obstacle
 from qfx.frontends.torchscript.script import script
 from qfx.frontends.torchscript.translate import Translator
 from qfx.frontends.torchscript.whole import ScriptedPart
+from qfx.guards import is_plain
 from qfx.ir.user_names import graph_module_of
 
 
@@ -55,7 +57,7 @@ def capture(
     Raises:
         CaptureError: The model itself can't be captured, or with ``strict`` a part of it.
     """
-    root, reason = _as_script(model, example)
+    root, reason, sizes_fixed = _as_script(model, example)
     tree, islands = ModuleTree(root), dict.fromkeys(non_traceable_module_name, "named in non_traceable_module_name")
     named = set(islands)
 
@@ -81,13 +83,14 @@ def capture(
         specialized=specialized,
         frontend_reason=reason,
         module_classes=module_classes(model),
+        **{SIZES_FIXED: sizes_fixed},
     )
     parts = {path: value for path, value in translator.attributes.items() if isinstance(value, ScriptedPart)}
     remember_child(graph_module, (path for path, part in parts.items() if part.keeps_state()), "scripted")
     return graph_module.eval()
 
 
-def _as_script(model: object, example: Example | None) -> tuple[torch.jit.ScriptModule, str]:
+def _as_script(model: object, example: Example | None) -> tuple[torch.jit.ScriptModule, str, bool]:
     if isinstance(model, torch.jit.ScriptModule):
         if not model._c._has_method("forward"):
             methods = ", ".join(f"{name}()" for name in model._c._method_names())
@@ -96,11 +99,12 @@ def _as_script(model: object, example: Example | None) -> tuple[torch.jit.Script
                 why=f"It has {methods}." if methods else "It was made of a module without one.",
                 remedy="Script a module whose forward calls what you want to quantize.",
             )
-        return model, ""
+        return model, "", False
     if not isinstance(model, nn.Module):
         raise CaptureError(f"{type(model).__name__} is not an nn.Module.", remedy="Wrap the function in an nn.Module.")
     try:
         twin = copy.deepcopy(model).eval()
+        forget_gradient_hooks(twin)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} can't be copied.",
@@ -117,19 +121,21 @@ def _translate(
     arguments: list[Any] = []
     specialized: dict[str, Any] = {}
     schema = root._c._get_method("forward").schema.arguments[1:]
-    given = _by_name([argument.name for argument in schema], example)
+    given = by_name([argument.name for argument in schema], example)
     for argument in schema:
-        if argument.has_default_value() and argument.name not in inputs and isinstance(argument.default_value, SCALARS):
-            specialized[argument.name] = argument.default_value
-            arguments.append(argument.default_value)
+        name = argument.name
+        if argument.has_default_value() and name not in {*inputs, *given}:
+            specialized[name] = argument.default_value
+            arguments.append(specialized[name])
             continue
         default = (argument.default_value,) if argument.has_default_value() else ()
-        node = translator.graph.create_node("placeholder", argument.name, default)
+        node = translator.graph.create_node("placeholder", name, default)
         node.meta.update(module_path="", source=None)
-        if isinstance(given.get(argument.name), Tensor):
-            node.meta["rank"] = given[argument.name].dim()
-        arguments.append(node)
+        if isinstance(given.get(name), Tensor):
+            node.meta["rank"] = given[name].dim()
+        arguments.append(given[name] if is_plain(given.get(name, node)) else node)
     translator.run(arguments)
+    settle_defaults(translator.graph)
     output = translator.graph.output_node()
     output.meta.update(module_path="", source=None)
     modules = {path: value for path, value in translator.attributes.items() if isinstance(value, nn.Module)}
@@ -137,10 +143,6 @@ def _translate(
     for node, why in mutation_hazards(translator.graph, modules):
         raise Obstacle(why, IN_PLACE, node.meta["source"], node.meta["module_path"])
     return specialized
-
-
-def _by_name(names: Sequence[str], example: Example | None) -> dict[str, Any]:
-    return {**dict(zip(names, example[0], strict=False)), **example[1]} if example is not None else {}
 
 
 def _copied(attributes: dict[str, Any], root: torch.jit.ScriptModule) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from qfx.frontends.randomness import draws
+
 
 class View(NamedTuple):
     """How a tensor came to show the memory of another."""
@@ -30,7 +32,7 @@ class LocalTensors:
     def computes(self, overload: Any, operands: Sequence[Any]) -> bool:
         """Whether a call of ``overload`` depends on nothing that the graph computes."""
         leaves = pytree.tree_leaves(list(operands))
-        if torch.Tag.nondeterministic_seeded in overload.tags and any(isinstance(leaf, Tensor) for leaf in leaves):
+        if draws(overload):
             return False
         return not any(
             isinstance(leaf, fx.Node) or (isinstance(leaf, Tensor) and self._writes(leaf)) for leaf in leaves

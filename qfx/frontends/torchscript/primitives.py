@@ -41,13 +41,14 @@ def _attribute(t: Translator, node: Any, operands: list[Any]) -> Any:
     return t.attribute(operands[0], node.s("name"))
 
 
-def _unpack(t: Translator, node: Any, operands: list[Any]) -> list[Any]:
+def _unpack(t: Translator, node: Any, operands: list[Any]) -> Any:
     count = node.outputsSize()
     value = operands[0]
     if isinstance(value, fx.Node):
         number = t.is_number(value)
-        return [t.emit(operator.getitem, (value, index), number=number) for index in range(count)]
-    items = list(value)
+        items = [t.emit(operator.getitem, (value, index), number=number) for index in range(count)]
+    else:
+        items = list(value)
     if len(items) != count:
         raise t.obstacle(f"unpacking {len(items)} values into {count}", REWRITE)
     return items if count != 1 else items[0]

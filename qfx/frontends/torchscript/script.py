@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +12,26 @@ import torch
 from torch import nn
 
 from qfx.errors import CaptureError
-from qfx.frontends.dependence import Example, changes_that_matter
+from qfx.frontends.defaults import Example, by_name, distinct
+from qfx.frontends.dependence import changes_that_matter
 from qfx.frontends.places import told
 from qfx.frontends.source import changing_line, error_source
 from qfx.frontends.state import Snapshot
+from qfx.frontends.torchscript.conversions import Conversions
 
 
-def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptModule, str]:
-    """``model``, in evaluation mode, as TorchScript, and in words how it became that.
+def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptModule, str, bool]:
+    """``model``, in evaluation mode, as TorchScript, in words how it became that, and whether sizes are fixed by it.
 
     Raises:
         CaptureError: It can be neither scripted nor traced.
     """
     try:
         with _without_deprecations(), torch.no_grad():
-            return torch.jit.script(model), "scripted by torch.jit.script"
+            _require_plain_calls(model)
+            scripted = torch.jit.script(model)
+            _require_annotations(scripted)
+            return scripted, "scripted by torch.jit.script", False
     except Exception as error:
         refused = error
     why = _first_line(refused)
@@ -39,9 +45,13 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
         ) from refused
     before = Snapshot(model)
     try:
-        with _without_deprecations(tracing=True), torch.no_grad():
+        noted = Conversions()
+        with _without_deprecations(tracing=True), torch.no_grad(), noted:
             trace: Any = torch.jit.trace
-            traced: Any = trace(model, example[0], example_kwarg_inputs=dict(example[1]) or None, check_trace=False)
+            example = distinct(example)
+            named = by_name(inspect.signature(model.forward).parameters, example) if example[1] else None
+            args = example[0] if named is None else None  # torch takes one or the other
+            traced: Any = trace(model, args, example_kwarg_inputs=named, check_trace=False)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} can be neither scripted nor traced.",
@@ -63,7 +73,22 @@ def script(model: nn.Module, example: Example | None) -> tuple[torch.jit.ScriptM
     return (
         traced,
         f"traced by torch.jit.trace, for inputs like the examples, because torch.jit.script refused it ({why})",
+        noted.sizes,
     )
+
+
+def _require_plain_calls(model: nn.Module) -> None:
+    """Raise for a class with a ``__call__`` of its own, of which TorchScript compiles the ``forward`` only."""
+    for module in model.modules():
+        if type(module).__call__ is not nn.Module.__call__:
+            raise TypeError(f"{type(module).__name__} has a __call__ of its own")
+
+
+def _require_annotations(scripted: torch.jit.ScriptModule) -> None:
+    """Raise for an argument that is None by default and that TorchScript, without an annotation, takes for a tensor."""
+    for argument in scripted._c._get_method("forward").schema.arguments[1:]:
+        if argument.has_default_value() and argument.default_value is None and str(argument.type) == "Tensor":
+            raise TypeError(f"the argument {argument.name!r} is None by default, and not annotated as optional")
 
 
 @contextmanager

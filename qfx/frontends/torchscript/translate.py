@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
@@ -171,6 +172,8 @@ class Translator:
         overload = overloads.overload_of(node)
         if overload is None:
             raise self.obstacle(f"the operator {kind}, which torch has no function for", REWRITE)
+        if any(isinstance(value, torch.Generator) for value in operands):
+            raise self.obstacle("random numbers of a generator that the code holds", REWRITE)
         if self._local.computes(overload, operands):
             return self._local.shown(compute(self, overload, operands), overload, operands)
         number = of_numbers(self, overload, operands)

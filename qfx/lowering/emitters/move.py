@@ -71,7 +71,7 @@ def squeeze(emission: Emission, node: fx.Node) -> Physical:
     wanted = range(x.rank) if given["dim"] is None else given["dim"]
     wanted = [wanted] if isinstance(wanted, int) else wanted
     gone = {d % x.rank for d in wanted if shape[d % x.rank] == 1}
-    return emission.without(node, x, gone)
+    return emission.without(node, x, gone, {d % x.rank for d in wanted} - gone)
 
 
 def _shape(node: object) -> tuple[int, ...]:

@@ -1,0 +1,185 @@
+"""Whether a captured graph computes what its model does: both are run on the example inputs.
+
+A trace runs the code once, on values that are no tensors. Code that asks whether they are, that draws numbers with
+Python's or numpy's generators, or that a frontend reads otherwise than Python does, shows here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from qfx.batches import Signature
+from qfx.errors import CaptureError
+from qfx.frontends.defaults import Example, by_name
+from qfx.frontends.randomness import OTHERS, other_generators
+from qfx.ir.nodes import default_of
+
+_CLOSE = 1e-2
+"""Of the greatest value. Orders of summation differ by less, other branches of the code by more."""
+
+
+_SEED = 20_011
+"""One that no code is likely to use."""
+_DRAW = (
+    "Draw random numbers with torch.randn, torch.rand or another function of torch, or pass them to the model. Or move "
+    "the code to a submodule, and name that in qconfig_dict['non_traceable_module_name']."
+)
+
+
+def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
+    """Raise unless ``captured`` has the results of ``model`` in eval mode.
+
+    Args:
+        model: It is not changed; what it computes in another precision than float32 it computes in float32 here.
+        captured: The result of a frontend; where one of the two does not run, nothing is said.
+        example: Positional and keyword inputs.
+
+    Raises:
+        CaptureError: They differ.
+    """
+    named = by_name(Signature.of_model(model).names, example)
+    states = [other_generators()]
+    wanted = _of_model(model, example)
+    states.append(other_generators())
+    found = _of_graph(captured, named, model)
+    states.append(other_generators())
+    if wanted is not None and found is not None and states[0] != states[1] == states[2]:
+        raise CaptureError(
+            f"{type(model).__name__} draws random numbers of another generator than torch's.",
+            why=f"It draws {OTHERS}.",
+            remedy=_DRAW,
+        )
+    if wanted is None or found is None or _alike(wanted, found):
+        return
+    with _seeds_put_back():  # random numbers are drawn anew by both
+        _seed()
+        wanted = _of_model(model, example)
+        _seed()
+        found = _of_graph(captured, named, model)
+        if wanted is None or found is None or _alike(wanted, found):
+            return
+        _seed()
+        again = _of_model(model, example)
+    name = type(model).__name__
+    if again is None or not _alike(wanted, again):
+        if any("island_reason" in node.meta for node in captured.graph.nodes):
+            return  # that is what it is kept whole for
+        raise CaptureError(
+            f"{name} has other results at every call.",
+            why="It keeps something from call to call, or draws numbers with another generator than torch's; a graph "
+            "would hold those of one call.",
+            remedy=_DRAW,
+        )
+    raise CaptureError(
+        f"{name} is captured as something else than it computes: the results on the example inputs differ.",
+        why="Some of its code asks what its values are (type(x), hasattr(x, name), torch.is_tensor(x)), which are no "
+        "tensors while a model is captured; or it sets or holds a random generator of its own.",
+        remedy='Write such code otherwise, try another frontend ("symbolic", "export", "torchscript"), or '
+        "move it to a submodule, and name that in qconfig_dict['non_traceable_module_name'].",
+    )
+
+
+@contextlib.contextmanager
+def _seeds_put_back() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _seed() -> None:
+    torch.manual_seed(_SEED)
+    random.seed(_SEED)
+    np.random.seed(_SEED)
+
+
+def _of_model(model: nn.Module, example: Example) -> list[Tensor] | None:
+    try:
+        twin = copy.deepcopy(model).float().eval()
+        args, kwargs = _copies(example)
+        with torch.no_grad():
+            return list(_tensors(twin(*args, **kwargs)))
+    except Exception:
+        return None
+
+
+def _of_graph(captured: fx.GraphModule, named: Mapping[str, Any], model: nn.Module) -> list[Tensor] | None:
+    placeholders = captured.graph.find_nodes(op="placeholder")
+    try:
+        inputs = _copies([named[str(n.target)] if str(n.target) in named else default_of(n) for n in placeholders])
+        with torch.no_grad():
+            return list(_tensors(_Runner(captured, model).run(*inputs)))
+    except Exception:
+        return None
+
+
+class _Runner(fx.Interpreter):
+    """Runs a graph, and leaves the modules that it calls as they are; those kept whole are as ``model`` has them."""
+
+    def __init__(self, captured: fx.GraphModule, model: nn.Module) -> None:
+        super().__init__(captured)
+        self.extra_traceback = False
+        has_islands = any("island_reason" in node.meta for node in captured.graph.nodes)
+        self._model = copy.deepcopy(model).float().eval() if has_islands else model
+        self._whole = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        self._whole = "island_reason" in n.meta
+        return super().run_node(n)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._whole:
+            return copy.deepcopy(self.fetch_attr(target)).forward(*args, **kwargs)
+        own, others = self.fetch_attr(target), dict(self._model.named_modules(remove_duplicate=False))
+        kept: Any = others.get(target)
+        return (kept if type(kept) is type(own) else copy.deepcopy(own))(*args, **kwargs)
+
+
+def _copies(values: Any) -> Any:
+    return pytree.tree_map_only(Tensor, torch.clone, values)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name))
+
+
+def _alike(first: list[Tensor], second: list[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(_is_alike, first, second))
+
+
+def _is_alike(first: Tensor, second: Tensor) -> bool:
+    if first.shape != second.shape or first.is_floating_point() != second.is_floating_point():
+        return False
+    if first.is_sparse or second.is_sparse or first.is_nested or first.numel() == 0 or first.is_complex():
+        return True
+    if not first.is_floating_point():
+        return bool((first != second).double().mean() <= _CLOSE)
+    a, b = first.double(), second.double()
+    finite = a.isfinite() & b.isfinite()
+    if not torch.equal(a.isfinite(), b.isfinite()):
+        return False
+    a, b = a[finite], b[finite]
+    return a.numel() == 0 or bool((a - b).abs().max() <= _CLOSE * a.abs().max() + torch.finfo(torch.float32).eps)
