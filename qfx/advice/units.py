@@ -55,10 +55,10 @@ class Plan:
             self.gm.graph.erase_node(call)
         self.nodes = {n.name: n for n in self.gm.graph.nodes}
         self._ordered, self.parts = simulation.parts, frozenset(simulation.parts)
-        placeholders, returned = self.gm.graph.find_nodes(op="placeholder"), outputs(self.gm.graph)
+        placeholders, self._returned = self.gm.graph.find_nodes(op="placeholder"), outputs(self.gm.graph)
         self._leaving = tuple(prepared.info.get("output_quantized_idxs", ()))
         self._border = {placeholders[i].name for i in prepared.info.get("input_quantized_idxs", ())}
-        self._border |= {returned[i].name for i in self._leaving}
+        self._border |= {self._returned[i].name for i in self._leaving}
         self._without: dict[frozenset[str], Parts] = {}
 
     def units(self) -> list[Unit]:
@@ -90,7 +90,8 @@ class Plan:
         for node in kept:
             node.meta["qconfig"] = None
         try:
-            found = annotate(self.gm, quantized_outputs=self._leaving)
+            leaving = [i for i in self._leaving if self._returned[i] not in kept]  # the others are at the border anyway
+            found = annotate(self.gm, quantized_outputs=leaving)
         finally:
             for node, qconfig in kept.items():
                 node.meta["qconfig"] = qconfig
