@@ -22,6 +22,7 @@ from qfx.batches import Signature
 from qfx.errors import CaptureError
 from qfx.frontends.defaults import Example, by_name
 from qfx.frontends.randomness import OTHERS, other_generators
+from qfx.frontends.state import Snapshot
 from qfx.ir.nodes import default_of
 
 _CLOSE = 1e-2
@@ -47,6 +48,14 @@ def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Ex
     Raises:
         CaptureError: They differ.
     """
+    before = Snapshot(model)
+    try:
+        _require_same_results(model, captured, example)
+    finally:
+        before.restore()  # of what copies share
+
+
+def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
     named = by_name(Signature.of_model(model).names, example)
     states = [other_generators()]
     wanted = _of_model(model, example)
