@@ -185,7 +185,8 @@ def require(guards: Iterable[Guard], inputs: Mapping[str, Any], *, coded: Iterab
         elif guard.kind != "dtype" or guard.path[0] not in coded:
             kind, value = KINDS[guard.kind], part_of(inputs, guard.path)
             if not kind.holds(value, guard.wanted):
-                _refuse(f"Input {spelled(guard.path)!r}", kind.given(value), kind.expected(guard.wanted), kind.remedy)
+                what = f"Input {spelled(guard.path)!r}"
+                _refuse(what, kind.given(value), kind.expected(guard.wanted), kind.remedy, str(guard.path[0]))
 
 
 def about_shapes(guards: Iterable[Guard], names: Collection[str]) -> tuple[Guard, ...]:
@@ -311,9 +312,10 @@ def _is_condition(expression: Any, depth: int = 0) -> bool:
     return fits and all(_is_condition(operand, depth + 1) for operand in operands)
 
 
-def _refuse(what: str, given: str, expected: str, remedy: str) -> NoReturn:
+def _refuse(what: str, given: str, expected: str, remedy: str, where: str | None = None) -> NoReturn:
     raise InputError(
         f"{what}{' ' * bool(given)}{given}, but {expected}.",
+        where=where,
         why="The graph holds for such inputs only: the code was captured as it ran on the example inputs.",
         remedy=remedy,
     )

@@ -408,7 +408,8 @@ def test_isa_can_be_chosen(net: nn.Module, quantized: QuantizedModel) -> None:
 
 def test_a_quantized_model_is_in_eval_mode_without_gradients(quantized: QuantizedModel) -> None:
     assert not quantized.training
-    assert list(quantized.parameters()) == []
+    assert not any(parameter.requires_grad for parameter in quantized.parameters())
+    assert (next(quantized.parameters()).dtype, next(quantized.parameters()).device.type) == (torch.float32, "cpu")
     assert not quantized(X).requires_grad
 
 

@@ -322,10 +322,11 @@ def test_nan_counts_as_zero_and_infinities_as_the_ends_of_the_range(quantized: Q
     assert torch.equal(quantized(torch.full_like(X, -torch.inf)), quantized(torch.full_like(X, -1e9)))
 
 
-def test_inputs_that_need_gradients_are_taken_and_give_none(quantized: QuantizedModel) -> None:
+def test_inputs_that_need_gradients_are_taken_and_who_asks_for_one_is_told(quantized: QuantizedModel) -> None:
     got = quantized(X.clone().requires_grad_(True))
     assert torch.equal(got, quantized(X))
-    assert not got.requires_grad
+    with pytest.raises(qfx.UnsupportedError, match="passes no gradient on"):
+        got.sum().backward()
 
 
 class Inner(nn.Module):

@@ -258,7 +258,7 @@ def _write_array(array: Any, contents: Any) -> None:
 
 
 def _write_dict(target: dict[Any, Any], contents: dict[Any, Any]) -> None:
-    if list(target) != list(contents) or any(target[key] is not value for key, value in contents.items()):
+    if [*target.keys()] != [*contents.keys()] or any(target[key] is not value for key, value in contents.items()):
         target.clear()
         target.update(contents)
 

@@ -144,7 +144,7 @@ def _surroundings(folder: Path, quantized: Path) -> None:
     np.savez("scalar.npz", np.float32(3))
     np.savez("uneven.npz", a=zeros, b=np.zeros((3, 3), np.float32))
     np.savez("none_in.npz", zeros[:0])
-    np.savez("rank.npz", zeros[0])
+    np.savez("rank.npz", zeros[0, 0])  # torch takes one image without a batch, but nothing less
     np.savez("channels.npz", np.zeros((2, 5, 8, 8), np.float32))
     np.savez("two.npz", a=zeros, b=zeros, c=zeros)
     torch.save(torch.nn.Linear(2, 2), "pickled.pt")

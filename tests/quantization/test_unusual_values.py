@@ -19,7 +19,8 @@ from qfx.quantization import FakeQuantize, QuantStub, prepare
 
 LARGEST = torch.finfo(torch.float32).max
 PASSIVE = {"FixedQParamsObserver", "NoopObserver", "PlaceholderObserver", "RecordingObserver"}
-ABSTRACT = {"Observer", "ObserverBase", "Window"}
+ABSTRACT = {"Observer", "ObserverBase", "Window", "FixedOrObserved"}
+"""Bases, and what only shows its values to another observer."""
 SPECIAL: dict[str, Callable[[], nn.Module]] = {
     "WindowMoments": lambda: observers.WindowMoments(observers.Window(2)),
     "FixedQParamsObserver": lambda: observers.FixedQParamsObserver(0.1, 0),

@@ -144,6 +144,21 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
     ),
     "lookup without a table": ("lookup", [BYTES], ("u8", 4), {}),
     "lookup of the wrong dtype": ("lookup", [BYTES], ("u8", 4), {"constants": {"table": np.zeros(256, np.float32)}}),
+    "max_pool_f32 of bytes": ("max_pool_f32", [BYTES], ("f32", 4), {"ints": {"kernel": [2, 2]}}),
+    "avg_pool_f32 kernel zero": ("avg_pool_f32", [FLOATS], ("f32", 4), {"ints": {"kernel": [0, 1]}}),
+    "adaptive_avg_pool_f32 size negative": (
+        "adaptive_avg_pool_f32",
+        [FLOATS],
+        ("f32", 4),
+        {"ints": {"output_size": [-1, 2]}},
+    ),
+    "interpolate_f32 without a mode": (
+        "interpolate_f32",
+        [FLOATS],
+        ("f32", 4),
+        {"floats": {"scale_factor": [2.0, 2.0]}},
+    ),
+    "mean_f32 of a matrix": ("mean_f32", [FLOATS[0, 0]], ("f32", 2), {}),
     "max_pool kernel zero": ("max_pool", [BYTES], ("u8", 4), {"ints": {"kernel": [0, 1]}}),
     "max_pool padding as large as the kernel": (
         "max_pool",
@@ -490,5 +505,6 @@ def test_float_shapes_that_a_step_cannot_take(
 def test_every_operation_has_a_mistake_of_its_own() -> None:
     tested = {op for op, *_ in STEP_MISTAKES.values()} | {"conv"}
     alike = {"linear": "conv", "sub": "add", "mul": "add", "adaptive_max_pool": "adaptive_avg_pool"}
+    alike |= {"adaptive_max_pool_f32": "adaptive_avg_pool_f32", "sum_f32": "mean_f32", "amax_f32": "mean_f32"}
     alike |= {"log_softmax": "softmax"} | {f"{op}_f32": "add" for op in ("add", "sub", "mul", "div")}
     assert set(_C.op_names()) - set(alike) == tested
