@@ -84,7 +84,10 @@ class Sources:
 def _place(root: nn.Module, path: str) -> tuple[dict[str, Any], str]:
     """The dictionary that holds the tensor at ``path``, and its key there."""
     parent, _, name = path.rpartition(".")
-    owner = root.get_submodule(parent)
+    try:
+        owner = root.get_submodule(parent)
+    except AttributeError:  # of a graph in a file, which is checked when it is read
+        return {}, name
     found = (d for d in (owner._buffers, owner._parameters, vars(owner)) if name in d)
     return next(found, vars(owner)), name
 
