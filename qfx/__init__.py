@@ -89,6 +89,8 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx.errors import QfxError as QfxError
     from qfx.errors import QuantizationError as QuantizationError
     from qfx.errors import RuntimeLoadError as RuntimeLoadError
+    from qfx.errors import StaysFloatWarning as StaysFloatWarning
+    from qfx.errors import UncalibratedWarning as UncalibratedWarning
     from qfx.errors import UnsupportedError as UnsupportedError
     from qfx.file.model import load as load
     from qfx.file.model import save as save
