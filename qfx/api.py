@@ -44,6 +44,7 @@ from qfx.quantization.accepted import require_cpu
 from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
 from qfx.quantization.custom_rules import with_custom_config
 from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
+from qfx.runtime.cpu import require_isa
 from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
 
@@ -90,6 +91,7 @@ def quantize_fx(
     Raises:
         QfxError: What is wrong, where, and what to do.
     """
+    require_isa(isa)
     model = as_module(model)
     if isinstance(model, nn.Module):
         require_cpu(model)
@@ -336,6 +338,7 @@ def convert_fx(
     require_no_backend_config(backend_config)
     _require_same(prepared, qconfig_mapping)
     config = as_config(ConvertCustomConfig, convert_custom_config)
+    require_isa(isa)
     require_cpu(prepared)
     if isinstance(prepared, TrainableModel) and prepared.training:
         raise ConversionError(

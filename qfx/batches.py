@@ -51,6 +51,16 @@ class Signature:
         return cls(tuple(str(n.target) for n in nodes), sum(not n.args and "default" not in n.meta for n in nodes))
 
 
+def _require_end(batch: Any, index: int, outer: tuple[int, ...] = ()) -> None:
+    """Raise for a container that holds itself."""
+    if not isinstance(batch, (list, tuple, Mapping)):
+        return
+    if id(batch) in outer:
+        raise CalibrationError(f"Batch {index} holds itself.", remedy="Yield the inputs of forward(), in order.")
+    for item in batch.values() if isinstance(batch, Mapping) else batch:
+        _require_end(item, index, (*outer, id(batch)))
+
+
 def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword inputs in one batch, a trailing label left out.
 
@@ -62,6 +72,7 @@ def split_batch(signature: Signature, batch: Any, index: int) -> tuple[tuple[Any
     Raises:
         CalibrationError: The batch does not fit the signature.
     """
+    _require_end(batch, index)
     if isinstance(batch, Mapping):
         named = _named(signature, batch, index)
         _require_tensors(named.values(), index)

@@ -102,7 +102,7 @@ def iterate(data: Any) -> Iterable[Any]:
     if isinstance(data, (Tensor, str, Mapping)) or not isinstance(data, Iterable) or is_foreign_array(data):
         raise CalibrationError(
             f"calibration is a {type(data).__name__}, not an iterable of batches.",
-            why="One array or tensor does not say where a batch begins." if hasattr(data, "shape") else None,
+            why="One array or tensor does not say where a batch begins." if hasattr(type(data), "shape") else None,
             remedy="Pass a list of batches (tensors), a DataLoader, or a function that takes the prepared model.",
         )
     return data

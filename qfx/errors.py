@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """What a user passed, for an error: short, and without a look at what a tensor's memory holds."""
+    try:
+        if hasattr(type(value), "untyped_storage"):
+            return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+        return reprlib.repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+
 
 class QfxError(Exception):
     """Base of every error qfx raises on purpose.

@@ -53,6 +53,8 @@ def save(obj: Any, file: Any) -> None:
     """
     write = _write_model if isinstance(obj, QuantizedModel) else tensor_files.save
     if callable(getattr(file, "write", None)):
+        if getattr(file, "closed", False) is True:
+            raise InputError("The file is closed.", remedy="Give one that is open in binary mode.")
         write(obj, file)
         return
     with whole(_path(file)) as part, part.open("wb") as opened:
@@ -99,6 +101,8 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
     where = repr(str(_path(file))) if at_path else "The file"
     with _opened(_path(file), where) if at_path else _kept(file, where) as opened:
         start = opened.read(_HEAD)
+        if not isinstance(start, bytes):
+            raise InputError(f"{where} gives {type(start).__name__}, not bytes.", remedy="Open it in binary mode.")
         opened.seek(-len(start), io.SEEK_CUR)
         if not start.startswith(MAGIC):
             return load_other(opened, where, start, weights_only=weights_only)
@@ -123,7 +127,11 @@ def _kept(file: Any, where: str) -> Iterator[Any]:
     """A file that the caller has open, from where it stands; one that can't go back is read at once."""
     if isinstance(file, io.TextIOBase):
         raise InputError(f"{where} is open as text.", remedy='Open it in binary mode: open(path, "rb").')
-    yield file if not hasattr(file, "seekable") or file.seekable() else io.BytesIO(file.read())
+    try:
+        kept = file if not hasattr(file, "seekable") or file.seekable() else io.BytesIO(file.read())
+    except ValueError as error:
+        raise InputError(f"{where} can't be read.", why=f"{error}.", remedy="Open it.") from error
+    yield kept
 
 
 def _contents(file: Any, mapped: bool) -> memoryview:

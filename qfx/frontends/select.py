@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from qfx.errors import CaptureError, InputError
+from qfx.errors import CaptureError, InputError, shown
 from qfx.frontends import symbolic
 from qfx.frontends.defaults import Example
 from qfx.frontends.lock import capturing
@@ -92,8 +92,9 @@ def capture(
         CaptureError: The frontend can't capture the model.
         InputError: There is no such frontend.
     """
-    if frontend not in FRONTENDS:
-        raise InputError(f"There is no frontend {frontend!r}.", remedy=f"Use one of {', '.join(map(repr, FRONTENDS))}.")
+    if not isinstance(frontend, str) or frontend not in FRONTENDS:
+        known = ", ".join(map(repr, FRONTENDS))
+        raise InputError(f"There is no frontend {shown(frontend)}.", remedy=f"Use one of {known}.")
     options: dict[str, Any] = {
         "non_traceable_module_name": non_traceable_module_name,
         "non_traceable_module_class": non_traceable_module_class,

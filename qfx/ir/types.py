@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from qfx.errors import QuantizationError
+from qfx.errors import QuantizationError, shown
+
+
+def _name(given: Any) -> str:
+    """The last part of the name of a dtype or scheme, torch's or of ours; nothing for anything else."""
+    named = isinstance(given, (str, torch.dtype, torch.qscheme, enum.Enum))
+    return str(given).rsplit(".", 1)[-1] if named else ""
 
 
 class QDType(enum.Enum):
@@ -44,10 +50,10 @@ class QDType(enum.Enum):
         if isinstance(dtype, cls):
             return dtype
         for member in cls:
-            if dtype is member.storage or str(dtype).rsplit(".", 1)[-1] == member.name:
+            if dtype is member.storage or _name(dtype) == member.name:
                 return member
         raise QuantizationError(
-            f"{dtype!r} is not a quantized dtype.", remedy=f"Use one of {', '.join(map(repr, cls))}."
+            f"{shown(dtype)} is not a quantized dtype.", remedy=f"Use one of {', '.join(map(repr, cls))}."
         )
 
 
@@ -79,11 +85,11 @@ class QScheme(enum.Enum):
         """``scheme`` as a QScheme: a member, its name, or a foreign scheme of the same name."""
         if isinstance(scheme, cls):
             return scheme
-        name = str(scheme).rsplit(".", 1)[-1]
+        name = _name(scheme)
         if name in cls.__members__:
             return cls[name]
         raise QuantizationError(
-            f"{scheme!r} is not a quantization scheme.", remedy=f"Use one of {', '.join(map(repr, cls))}."
+            f"{shown(scheme)} is not a quantization scheme.", remedy=f"Use one of {', '.join(map(repr, cls))}."
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TypedDict
 
-from qfx.errors import RuntimeLoadError
+from qfx.errors import InputError, RuntimeLoadError
 from qfx.runtime import _C
-from qfx.runtime.threads import get_num_threads
+from qfx.runtime.threads import MOST_THREADS, get_num_threads
 
 READ_BYTES = 64 << 20
 
@@ -34,6 +35,18 @@ class Peaks:
 def isa_names() -> tuple[str, ...]:
     """The instruction sets that this CPU supports, lowest first; each can be asked for by name."""
     return tuple(_C.isa_names())
+
+
+def require_isa(isa: object) -> None:
+    """Raise unless ``isa`` is None or the name of an instruction set that this CPU supports.
+
+    Raises:
+        RuntimeLoadError: What is supported here.
+    """
+    if isa is not None and not (isinstance(isa, str) and isa in isa_names()):
+        raise RuntimeLoadError(
+            f"This CPU does not support {reprlib.repr(isa)}.", remedy=f"Take one of {', '.join(isa_names())}, or None."
+        )
 
 
 class CpuInfo(TypedDict):
@@ -82,9 +95,13 @@ def peaks(isa: str | None = None, threads: int | None = None, read_bytes: int = 
 
     Raises:
         RuntimeLoadError: ``isa`` is unknown or not supported here.
+        InputError: ``threads`` or ``read_bytes`` is no positive int.
     """
-    isa, threads = isa or _C.selected_isa(), threads or get_num_threads()
-    if isa not in isa_names():
-        raise RuntimeLoadError(f"This CPU does not support {isa!r}.", remedy=f"Take one of {', '.join(isa_names())}.")
+    require_isa(isa)
+    threads = get_num_threads() if threads is None else threads
+    for name, given, most in (("threads", threads, MOST_THREADS), ("read_bytes", read_bytes, 2**40)):
+        if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= most:
+            raise InputError(f"{name} is {reprlib.repr(given)}.", remedy=f"Give an int from 1 to {most}.")
+    isa = isa or _C.selected_isa()
     gmacs, read_gbs = _C.dot_product_peak(isa, threads), _C.read_bandwidth(read_bytes, threads)
     return Peaks(isa, threads, gmacs, read_gbs, read_bytes)

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from qfx.errors import InputError, RuntimeLoadError, UnsupportedError
+from qfx.errors import InputError, RuntimeLoadError, UnsupportedError, shown
 from qfx.memory import is_watched, require_plain
 from qfx.runtime import _C, tensors
+from qfx.runtime.cpu import require_isa
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
 from qfx.runtime.threads import default_threads, get_num_threads
+
+_MOST_REPEATS = 10**6
 
 
 class Executable:
@@ -30,6 +33,12 @@ class Executable:
     """
 
     def __init__(self, program: _C.Program, isa: str | None = None) -> None:
+        if not isinstance(program, _C.Program):
+            raise RuntimeLoadError(
+                f"A {type(program).__name__} is no program.", remedy="Pass what ProgramBuilder.build() returned."
+            )
+        if isa is not None and not isinstance(isa, str):
+            require_isa(isa)
         self.program = program
         try:
             self._core = _C.Executable(program, isa or "")
@@ -148,12 +157,14 @@ class Executable:
 
         All threads meet between steps, which costs under a microsecond a step and makes the sum an upper bound.
         """
+        if not isinstance(repeats, int) or isinstance(repeats, bool) or not 1 <= repeats <= _MOST_REPEATS:
+            raise InputError(f"repeats is {shown(repeats)}.", remedy=f"Give an int from 1 to {_MOST_REPEATS}.")
         kind = tensors.kind_of(inputs)
         checked = self._plain(kind, inputs)
         plan = self._core.plan(kind.layouts(checked))
         outputs = kind.empty(plan.output_shapes, self._output_dtypes)
         addresses = self._addresses(kind, checked, outputs)
-        runs = [self._core.time_works(plan, *addresses, default_threads()) for _ in range(max(1, repeats) + 1)]
+        runs = [self._core.time_works(plan, *addresses, default_threads()) for _ in range(repeats + 1)]
         medians = (statistics.median(times) * 1e6 for times in zip(*runs[1:], strict=True))
         records = _explanation(self.isa, plan).steps
         return tuple(replace(r, microseconds=t) for r, t in zip(records, medians, strict=True))
@@ -171,8 +182,8 @@ def _explanation(isa: str, plan: _C.Plan) -> Explanation:
 def _ints(shape: Any) -> tuple[int, ...]:
     try:
         return tuple(map(operator.index, shape))
-    except TypeError as error:
-        raise InputError(f"{shape!r} is not a shape.", remedy="Pass one sequence of ints an input.") from error
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{shown(shape)} is not a shape.", remedy="Pass one sequence of ints an input.") from error
 
 
 def _array(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:

@@ -8,7 +8,7 @@ import sys
 from qfx.errors import InputError
 from qfx.runtime import _C
 
-_MOST = 2**31 - 1
+MOST_THREADS = 2**31 - 1
 
 
 def default_threads() -> int:
@@ -23,9 +23,9 @@ def set_num_threads(threads: int) -> None:
     Raises:
         InputError: ``threads`` is not an int from 1 to 2**31 - 1.
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MOST:
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
         raise InputError(
-            f"{reprlib.repr(threads)} is not a number of threads.", remedy=f"Give an int from 1 to {_MOST}."
+            f"{reprlib.repr(threads)} is not a number of threads.", remedy=f"Give an int from 1 to {MOST_THREADS}."
         )
     _C.set_num_threads(threads)
 

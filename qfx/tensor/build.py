@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qfx.errors import InputError, QuantizationError
+from qfx.errors import InputError, QuantizationError, shown
 from qfx.ir.types import QDType, QParams
-from qfx.memory import require_values
+from qfx.memory import is_recorded_by_modes, require_values
 from qfx.tensor.convert import to_codes
 from qfx.tensor.gradient import severs
 from qfx.tensor.qtensor import QTensor, check_qparams, wrap
+
+is_fake: Any = torch._subclasses.fake_tensor.is_fake
 
 
 def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, dtype: Any) -> QTensor:
@@ -48,9 +50,25 @@ def quantize_per_channel(
         InputError: ``input`` is not a float32 CPU tensor.
         QuantizationError: Wrong number of scales or zero points, or one of them, the axis or the dtype is not valid.
     """
+    check_float(input)
+    if input.is_meta:
+        raise InputError("A tensor without data is to be quantized per channel.", remedy="Pass one with data.")
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise QuantizationError(f"Channel axis {shown(axis)} is no int.", remedy="Pass the index of a dim.")
     axis = axis + input.dim() if -input.dim() <= axis < 0 else axis
-    step, zero = tuple(number(scale, "scale") for scale in scales), tuple(map(whole, zero_points))
+    step = tuple(number(scale, "scale") for scale in _items(scales, "scales"))
+    zero = tuple(map(whole, _items(zero_points, "zero_points")))
     return quantize(input, QParams(step, zero, QDType.parse(dtype), axis))
+
+
+def _items(values: Any, name: str) -> tuple[Any, ...]:
+    """The numbers of a tensor, array or sequence, one a channel."""
+    try:
+        return tuple(values)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise QuantizationError(
+            f"{name} is {shown(values)}, not one number a channel.", remedy="Pass a 1-d tensor or a list of numbers."
+        ) from error
 
 
 def quantize(input: Tensor, qparams: QParams) -> QTensor:
@@ -71,6 +89,8 @@ def check_float(input: Any) -> None:
     if isinstance(input, QTensor):
         raise InputError("A QTensor is to be quantized again.", remedy="Pass its dequantize(), or a float tensor.")
     require_values(input, "What is to be quantized")
+    if is_fake(input) and not is_recorded_by_modes():
+        raise InputError("A tensor without data is to be quantized.", remedy="Pass one with data.")
     if input.dtype is not torch.float32:
         raise InputError(f"A {input.dtype} tensor is to be quantized.", remedy="Pass float32: call .float() first.")
     if input.device.type not in ("cpu", "meta"):
@@ -88,7 +108,7 @@ def number(value: Any, what: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise QuantizationError(f"{_shown(value)} is no {what}.", remedy="Pass one number.") from error
+        raise QuantizationError(f"{shown(value)} is no {what}.", remedy="Pass one number.") from error
 
 
 def whole(value: Any) -> int:
@@ -101,10 +121,5 @@ def whole(value: Any) -> int:
         return int(value)
     found = number(value, "zero point")
     if not found.is_integer():
-        raise QuantizationError(f"Zero point {_shown(value)} is no integer.", remedy="Pass an int.")
+        raise QuantizationError(f"Zero point {shown(value)} is no integer.", remedy="Pass an int.")
     return int(found)
-
-
-def _shown(value: Any) -> str:
-    single = not isinstance(value, Tensor) or value.numel() == 1
-    return repr(value) if single else f"A tensor of shape {tuple(value.shape)}"

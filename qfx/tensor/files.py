@@ -27,7 +27,7 @@ def save(obj: Any, file: Any) -> None:
     """
     try:
         torch.save(obj, file)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ConversionError(
             f"A {type(obj).__name__} can't be saved.",
             why=f"{type(error).__name__}: {error}",

@@ -63,6 +63,8 @@ def as_observable(observer: Any, x: Tensor) -> Tensor:
         )
     require_memory(x)
     x = x.detach()
+    if x._is_zerotensor():  # which nothing can be written to
+        x = torch.zeros(x.shape, dtype=x.dtype)
     return x if x.dtype in (*FLOAT_DTYPES, torch.float64) else x.float()
 
 
@@ -72,8 +74,12 @@ def require_memory(x: Tensor) -> None:
     Raises:
         InputError: How much it has, and needs.
     """
-    if not torch.compiler.is_compiling():
-        require_values(x, "What is to be observed")
+    if torch.compiler.is_compiling():
+        return
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"A {kind} is to be observed.", remedy="Pass a tensor of floating point.")
+    require_values(x, "What is to be observed")
 
 
 def resize_buffer(module: nn.Module, name: str, shape: Sequence[int]) -> Tensor:
