@@ -79,6 +79,9 @@ class Compiled:
             observe: Runs a program segment in place of its executable (for inspection).
             visit: Takes every node that torch runs, and its value (for inspection).
         """
+        if self._in_torch and torch.is_autocast_enabled("cpu"):  # the model means float32, whoever calls it
+            with torch.autocast("cpu", enabled=False):
+                return self.run(inputs, observe, visit)
         env = dict(zip(self._placeholders, inputs, strict=True))
         for node in self._read_by_torch:
             if isinstance(env[node], torch.Tensor):
@@ -106,6 +109,10 @@ class Compiled:
         """Placeholders that torch computes with; programs look at the memory of what they read themselves."""
         read = {n for part in self.segments if part.executable is None for n in part.segment.inputs}
         return [node for node in self._placeholders if node in read or _is_converted(node)]
+
+    @cached_property
+    def _in_torch(self) -> bool:
+        return any(part.executable is None for part in self.segments)
 
     @cached_property
     def _result(self) -> Any:

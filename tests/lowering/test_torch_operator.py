@@ -270,6 +270,15 @@ def test_contexts_change_no_number(models: dict[str, nn.Module], context: Callab
             assert same(models[name](X.clone()), models[name](X))
 
 
+def test_autocast_does_not_reach_into_a_model() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    model = quantized(net, non_traceable_module_name=["1"])
+    expected = model(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert same(model(X), expected)
+    assert len(model.compiled.segments) > 1
+
+
 def test_functional_call_counts_with_the_tensors_given() -> None:
     model, other = quantized(Several()), qfx.quantize_fx(Several().eval(), {"": qfx.get_default_qconfig()}, [X * 3])
     before = model(X)
