@@ -15,7 +15,11 @@ import qfx
 ROOT = Path(__file__).parents[1]
 OWN = {"Any", "TYPE_CHECKING", "annotations", "importlib", "logging"}
 """Imports of the module itself."""
-PUBLIC = sorted(name for name in {*dir(qfx), "nn", "quantization", "runtime"} - OWN if not name.startswith("_"))
+MODULES = {path.stem for path in Path(qfx.__file__).parent.glob("*.py")} - {"rules"}
+"""Modules that dir() lists once something has imported them."""
+PUBLIC = sorted(
+    name for name in {*dir(qfx), "nn", "quantization", "runtime"} - OWN - MODULES if not name.startswith("_")
+)
 
 USE = """
 import torch
