@@ -51,13 +51,13 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
-	@$(PIP) pytest pytest-xdist hypothesis libcst playwright nbclient ipykernel distributed pandas
+	@$(PIP) pytest pytest-xdist hypothesis mypy libcst playwright nbclient ipykernel distributed pandas
 	@$(PIP) --no-deps torchvision
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/test
 	@echo "== installing the linters"
-	@$(PIP) ruff mypy import-linter clang-format
+	@$(PIP) ruff import-linter clang-format
 	@touch $@
 
 # timm and the weights' packages name torchvision or torch, and would bring another torch.

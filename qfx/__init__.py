@@ -26,6 +26,7 @@ _LAZY = {
     "qfx.errors": (
         "CalibrationError", "CaptureError", "ConversionError", "InputError", "QConfigError", "QfxError",
         "QuantizationError", "RuntimeLoadError", "StaysFloatWarning", "UncalibratedWarning", "UnsupportedError",
+        "UnusedEntryWarning",
     ),
     "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
     "qfx.lowering.custom": ("register_op",),
@@ -92,6 +93,7 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx.errors import StaysFloatWarning as StaysFloatWarning
     from qfx.errors import UncalibratedWarning as UncalibratedWarning
     from qfx.errors import UnsupportedError as UnsupportedError
+    from qfx.errors import UnusedEntryWarning as UnusedEntryWarning
     from qfx.file.model import load as load
     from qfx.file.model import save as save
     from qfx.ir.types import QDType as QDType

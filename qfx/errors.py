@@ -69,6 +69,13 @@ class QConfigError(QfxError):
     """A qconfig or qconfig_dict is malformed, or names something that the model does not have."""
 
 
+class UnusedEntryWarning(QConfigError, UserWarning):
+    """A :class:`qfx.QConfigMapping` gives a type of operation a qconfig, and the model has no such operation.
+
+    In a qconfig_dict it is an error.
+    """
+
+
 class CalibrationError(QfxError):
     """Calibration data is empty, not finite, or never reached a part of the model."""
 

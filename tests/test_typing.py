@@ -15,10 +15,10 @@ import qfx
 ROOT = Path(__file__).parents[1]
 OWN = {"Any", "TYPE_CHECKING", "annotations", "importlib", "logging"}
 """Imports of the module itself."""
-MODULES = {path.stem for path in Path(qfx.__file__).parent.glob("*.py")} - {"rules"}
-"""Modules that dir() lists once something has imported them."""
+MODULES = {path.stem for path in Path(qfx.__file__).parent.iterdir()} - {"rules"}
+"""Modules and packages that dir() lists once something has imported them."""
 PUBLIC = sorted(
-    name for name in {*dir(qfx), "nn", "quantization", "runtime"} - OWN - MODULES if not name.startswith("_")
+    {name for name in set(dir(qfx)) - OWN - MODULES if not name.startswith("_")} | {"nn", "quantization", "runtime"}
 )
 
 USE = """
@@ -46,7 +46,6 @@ except qfx.QfxError as error:
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What mypy says of three scripts, by script."""
-    pytest.importorskip("mypy")
     folder = tmp_path_factory.mktemp("typing")
     scripts = {
         "names": "import qfx\n" + "".join(f"reveal_type(qfx.{name})\n" for name in PUBLIC),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-from qfx.errors import QConfigError
+from qfx.errors import QConfigError, UnusedEntryWarning
 from qfx.ir.nodes import NO_ENTRY
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.qconfig_dict import ObjectType, QConfigRules, parse_qconfig_dict, type_name
@@ -103,7 +104,8 @@ def resolve(
     :func:`resolve_inside` resolves.
 
     Raises:
-        QConfigError: A name, pattern or type that matches nothing in the model; the nearest are listed.
+        QConfigError: A name, pattern or type that matches nothing in the model; the nearest are listed. A warning for
+            types where one mapping serves many models.
     """
     spelled = spelled or Spelled()
     ops = _ops(gm.graph, spelled.modules)
@@ -224,9 +226,12 @@ def _check_all_match(rules: QConfigRules, ops: list[_Op], spelled: Spelled) -> N
     for kind in [kind for kind, _ in rules.object_type] + list(rules.non_traceable_module_class):
         if not any(_is_kind(operation, kind) for operation in operations):
             section = "object_type" if kind in [k for k, _ in rules.object_type] else "non_traceable_module_class"
-            raise _no_match(
+            error = _no_match(
                 section, type_name(kind), "the model has no such operation", sorted(map(type_name, operations))
             )
+            if not rules.shared:
+                raise error
+            warnings.warn(UnusedEntryWarning(error.what, why=error.why, remedy=error.remedy), stacklevel=2)
     for (path, kind, order), _ in rules.module_name_object_type_order:
         _check_order(path, kind, order, ops, sorted(paths))
 

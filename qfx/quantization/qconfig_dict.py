@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -31,6 +31,7 @@ class QConfigRules:
         preserved_attributes: Attributes of the model to carry over.
         input_quantized_idxs: Inputs that arrive quantized.
         output_quantized_idxs: Outputs to leave quantized.
+        shared: Whether types that the model does not have may be named, as in a mapping that serves many models.
     """
 
     default: QConfig | None = None
@@ -43,6 +44,7 @@ class QConfigRules:
     preserved_attributes: tuple[str, ...] = ()
     input_quantized_idxs: tuple[int, ...] = ()
     output_quantized_idxs: tuple[int, ...] = ()
+    shared: bool = field(default=False, compare=False)
 
     def described(self) -> tuple[tuple[str, ...], ...]:
         """Section, key and qconfig of each entry as text, which pickles whatever the key is."""
@@ -90,7 +92,8 @@ def parse_qconfig_dict(qconfig_dict: Mapping[str, Any]) -> QConfigRules:
                 why=_did_you_mean(str(key), known),
                 remedy=f"Valid keys: {', '.join(map(repr, _SECTIONS))}. Modules are named under 'module_name'.",
             )
-    return QConfigRules(**{_SECTIONS[k].target: _SECTIONS[k].parse(k, v) for k, v in qconfig_dict.items()})
+    sections = {_SECTIONS[k].target: _SECTIONS[k].parse(k, v) for k, v in qconfig_dict.items()}
+    return QConfigRules(**sections, shared=getattr(qconfig_dict, "shared", False) is True)
 
 
 @dataclass(frozen=True)

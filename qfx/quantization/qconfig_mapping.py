@@ -24,7 +24,11 @@ class QConfigMapping(Mapping[str, Any]):
         module_name_regex_qconfigs: Qconfigs by pattern.
         module_name_qconfigs: Qconfigs by module path.
         module_name_object_type_order_qconfigs: Qconfigs by ``(path of the owner, type, index)``.
+        shared: One mapping serves many models: of a type that a model does not have it gets an
+            :class:`qfx.errors.UnusedEntryWarning`, no error.
     """
+
+    shared = True
 
     def __init__(self) -> None:
         self.global_qconfig: QConfig | None = None

@@ -98,6 +98,19 @@ def test_mistakes_are_named_where_they_are_made(call: Any) -> None:
     assert raised.value.remedy
 
 
+def test_a_mapping_may_name_types_that_a_model_lacks() -> None:
+    net = nn.Sequential(nn.Linear(*X.shape[-1:], 3))
+    mapping = QConfigMapping().set_global(A).set_object_type(nn.ReLU, None).set_object_type("sigmoid", None)
+    with pytest.warns(qfx.UnusedEntryWarning, match="names") as caught:
+        model = qfx.quantize_fx(net, mapping, [X])
+    assert [kind for w in caught for kind in ("ReLU", "sigmoid") if kind in str(w.message)] == ["ReLU", "sigmoid"]
+    assert model.report
+    with pytest.raises(qfx.QConfigError, match="ReLU"):
+        qfx.quantize_fx(net, dict(mapping), [X])
+    with pytest.raises(qfx.QConfigError, match="head"):
+        qfx.quantize_fx(net, QConfigMapping().set_global(A).set_module_name("head", None), [X])
+
+
 @pytest.mark.parametrize("backend", [None, "x86", "qnnpack"])
 def test_the_defaults(backend: str | None) -> None:
     assert qfx.get_default_qconfig_mapping(backend) == {"": qfx.get_default_qconfig(backend)}

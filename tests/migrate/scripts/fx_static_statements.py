@@ -28,7 +28,8 @@ def mapping(backend):
     m = get_default_qconfig_mapping(backend)
     if backend == "onednn":
         m.set_global(torch.ao.quantization.get_default_qconfig("onednn"))
-    m.set_object_type(nn.Conv2d, torch.ao.quantization.default_per_channel_qconfig)
+    for layer in (nn.Conv2d, nn.ReLU):
+        m.set_object_type(layer, torch.ao.quantization.default_per_channel_qconfig)
     m.set_module_name(
         "fc2",
         torch.ao.quantization.QConfig(
