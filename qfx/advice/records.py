@@ -32,6 +32,8 @@ class NodeSensitivity:
         macs_share: Its part of the model's multiplications, 0..1.
         entry: What leaves the node float: a part of a qconfig_dict. Where most of the loss is the value's, the int8
             ops that read it are named too, for they would need it rounded.
+        rough: Whether the losses were measured on the first samples only, and scaled to all of them by what the whole
+            int8 model loses; those of the worst nodes never are.
     """
 
     name: str
@@ -45,6 +47,7 @@ class NodeSensitivity:
     gain_if_float: float
     macs_share: float
     entry: Entry = field(repr=False)
+    rough: bool = False
 
 
 class Sensitivity(Sequence[NodeSensitivity]):
@@ -134,7 +137,9 @@ class Sensitivity(Sequence[NodeSensitivity]):
     __repr__ = __str__
 
     def _summary(self) -> str:
-        left = f"; no time for {len(self.unreached)} more: {', '.join(self.unreached)}" if self.unreached else ""
+        rough = sum(r.rough for r in self)
+        left = f"; ~: {rough} measured on the first samples only" if rough else ""
+        left += f"; no time for {len(self.unreached)} more: {', '.join(self.unreached)}" if self.unreached else ""
         return self._measured() + left
 
     def _measured(self) -> str:
@@ -166,5 +171,7 @@ def _row(s: Sensitivity, r: NodeSensitivity) -> tuple[str, ...]:
     else:
         shown = ["" if loss is None else f"{loss:.4g}" for loss in losses]
         gain = f"{r.gain_if_float:+.4g}"
+    if r.rough:
+        shown, gain = [loss and f"~{loss}" for loss in shown], f"~{gain}"
     share = f"{100 * r.macs_share:.1f}" if r.macs_share else ""
     return (r.name, r.op, r.module_path, *shown, gain, share, r.source or "")

@@ -14,8 +14,8 @@ from qfx.advice.entries import Entry, entry_for, merge_qconfig_dict, with_fused
 from qfx.advice.metric import Score
 from qfx.advice.records import NodeSensitivity, sqnr
 from qfx.advice.remedies import REMEDIES, Findings, Remedy, applicable
-from qfx.advice.sensitivity import Study, as_qdq
 from qfx.advice.simulation import Run, reading_ops
+from qfx.advice.study import Study, as_qdq
 from qfx.advice.units import Unit
 from qfx.api import convert_fx, prepare_fx, spellings
 from qfx.calibration import Calibration, calibrate

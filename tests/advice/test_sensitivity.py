@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import qfx
 from qfx import api
-from qfx.advice.sensitivity import Study
+from qfx.advice.study import Study
 from qfx.advice.simulation import Simulation
 from qfx.calibration import calibrate
 from qfx.passes.insert import Recovery
@@ -383,3 +383,109 @@ def test_no_budget_is_too_small_for_one_node() -> None:
 def test_what_is_no_budget(budget: Any) -> None:
     with pytest.raises(qfx.InputError, match="is no number of seconds"):
         qfx.sensitivity(small_net("ResidualNet"), DEFAULT, IMAGES[:1], budget=budget)
+
+
+# ---------------------------------------------------------------- many samples
+
+
+MANY = torch.randn(48, 12, 8, generator=torch.Generator().manual_seed(4))
+
+
+def deep() -> nn.Module:
+    """Fourteen layers."""
+    torch.manual_seed(1)
+    layers = [nn.Sequential(nn.Linear(8, 8), nn.LeakyReLU(0.3)) for _ in range(14)]
+    for layer in layers:
+        nn.init.orthogonal_(layer[0].weight)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("batches", [[MANY], list(MANY.split(16))], ids=["one batch", "three batches"])
+def test_of_many_samples_the_worst_nodes_are_measured_on_all(batches: list[Tensor]) -> None:
+    net = deep()
+    ranking = qfx.sensitivity(net, DEFAULT, batches)
+    expected = by_definition(net, batches)
+    assert {r.name for r in ranking} == expected.keys()
+    exact = [r for r in ranking if not r.rough]
+    assert list(ranking[:4]) == [r for r in exact if r in ranking[:4]]
+    for r in exact:
+        assert (r.alone_loss, r.weights_loss, r.value_loss, r.gain_if_float) == expected[r.name], r.name
+    rough = [r for r in ranking if r.rough]
+    assert len(rough) > len(exact)
+    for r in rough:  # three samples of 48
+        assert 0.3 < r.alone_loss / (expected[r.name][0] or 0.0) < 3
+    assert f"~: {len(rough)} measured on the first samples only" in str(ranking)
+    named = qfx.sensitivity(net, DEFAULT, batches, nodes=[rough[-1].name])
+    assert not named[0].rough
+    assert named[0].alone_loss == expected[rough[-1].name][0]
+
+
+def test_few_rows_of_every_node_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    plain = Simulation.run
+
+    def counted(self: Simulation, inputs: Any, on: Any, base: Any = None) -> Any:
+        rows.append(len(inputs[0]))
+        return plain(self, inputs, on, base)
+
+    monkeypatch.setattr(Simulation, "run", counted)
+    ranking = qfx.sensitivity(deep(), DEFAULT, [MANY])
+    assert sum(n == len(MANY) for n in rows) < len(rows) / 2
+    assert set(rows) == {3, len(MANY)}
+    assert len(ranking) > 12
+
+
+class Centred(nn.Module):
+    """Its result for one sample depends on the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = deep()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x - x.mean(0, keepdim=True))
+
+
+def once(outputs: Tensor, batch: Any) -> float:
+    """Of 48 samples only."""
+    assert len(outputs) == len(batch[1]) == len(MANY)
+    return float(F.cross_entropy(outputs[:, 0], batch[1]))
+
+
+@pytest.mark.parametrize(
+    ("net", "data", "metric"),
+    [
+        (Centred, [MANY], None),
+        (deep, [(MANY, torch.zeros(48, dtype=torch.long))], once),
+        (deep, [MANY[:15]], None),
+    ],
+    ids=["samples that meet", "a metric of its own", "few samples"],
+)
+def test_all_nodes_are_measured_on_all_where_a_part_does_not_stand_for_it(net: Any, data: Any, metric: Any) -> None:
+    ranking = qfx.sensitivity(net(), DEFAULT, data, metric=metric)
+    assert not any(r.rough for r in ranking)
+    assert "first samples" not in str(ranking)
+
+
+def test_labels_go_with_their_samples() -> None:
+    labels = torch.arange(48) % 5
+    seen: set[int] = set()
+
+    def metric(outputs: Tensor, batch: Any) -> float:
+        seen.add(len(batch[1]))
+        return float(F.cross_entropy(outputs[:, 0], batch[1]))
+
+    ranking = qfx.sensitivity(deep(), DEFAULT, [(MANY, labels)], metric=metric)
+    assert seen == {3, 48}
+    assert any(r.rough for r in ranking)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_budget_leaves_rough_records() -> None:
+    ranking = qfx.sensitivity(deep(), DEFAULT, [MANY])
+    first = qfx.sensitivity(deep(), DEFAULT, [MANY], budget=len(ranking) + 1)
+    assert len(first) == len(ranking)
+    assert all(r.rough for r in first)
+    some = qfx.sensitivity(deep(), DEFAULT, [MANY], budget=3)
+    assert all(r.rough for r in some)
+    assert len(some) + len(some.unreached) == len(ranking)
