@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import qfx
 from qfx import api
-from qfx.advice.study import Study
 from qfx.advice.simulation import Simulation
+from qfx.advice.study import Study
 from qfx.calibration import calibrate
 from qfx.passes.insert import Recovery
 from tests.advice import faults
