@@ -19,8 +19,8 @@ struct Strided {
 };
 std::unique_ptr<Work> plan_copy(const Strided& geometry, Isa isa);
 
-// Concatenation of [outer][inner_i] blocks; in = one pointer an operand, out = {y}. Operands marked in `placed` lie in y
-// already; empty: none.
+// Concatenation of [outer][inner_i] blocks; in = one pointer an operand, out = {y}. Operands marked in `placed` lie in
+// y already; empty: none.
 std::unique_ptr<Work> plan_concat(int64_t outer, const std::vector<int64_t>& inner, int element_size, Isa isa,
                                   const std::vector<char>& placed = {});
 
