@@ -257,21 +257,40 @@ def _write_array(array: Any, contents: Any) -> None:
         np.copyto(array, contents)
 
 
+# A container of somebody's own class is read and written by the methods of its base: its own may do anything.
+
+
+def _read_dict(target: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: dict.__getitem__(target, key) for key in _base_of(target).__iter__(target)}
+
+
 def _write_dict(target: dict[Any, Any], contents: dict[Any, Any]) -> None:
-    if [*target.keys()] != [*contents.keys()] or any(target[key] is not value for key, value in contents.items()):
-        target.clear()
-        target.update(contents)
+    now, base = _read_dict(target), _base_of(target)
+    if [*now] != [*contents] or any(now[key] is not value for key, value in contents.items()):
+        base.clear(target)
+        for key, value in contents.items():
+            base.__setitem__(target, key, value)
 
 
-def _write_sequence(target: Any, contents: Any) -> None:
-    if len(target) != len(contents) or any(now is not before for now, before in zip(target, contents, strict=True)):
-        target.clear()
-        target.extend(contents)
+def _read_sequence(target: Any) -> list[Any]:
+    return list(_base_of(target).__iter__(target))
+
+
+def _write_sequence(target: Any, contents: list[Any]) -> None:
+    now, base = _read_sequence(target), _base_of(target)
+    if len(now) != len(contents) or any(one is not before for one, before in zip(now, contents, strict=True)):
+        base.clear(target)
+        base.extend(target, contents)
 
 
 def _write_set(target: set[Any], contents: set[Any]) -> None:
-    target.clear()
-    target.update(contents)
+    set.clear(target)
+    set.update(target, contents)
+
+
+def _base_of(target: Any) -> Any:
+    bases = (collections.OrderedDict, dict, list, collections.deque, tuple)
+    return next(base for base in bases if isinstance(target, base))
 
 
 def _nothing(*_: Any) -> None:
@@ -303,11 +322,11 @@ _KINDS: dict[Any, Kind] = {
     _Children: Kind(lambda part: dict(part.of), lambda part, was: _write_dict(part.of, was), _of_children),
     Tensor: Kind(_read_tensor, _write_tensor, _no_parts, whole=True),
     np.ndarray: Kind(lambda array: array.copy(), _write_array, _no_parts, whole=True),
-    dict: Kind(dict, _write_dict, _of_mapping),
-    list: Kind(list, _write_sequence, _of_items),
-    collections.deque: Kind(list, _write_sequence, _of_items),
-    set: Kind(set, _write_set, _no_parts, whole=True),
-    tuple: Kind(tuple, _nothing, _of_items),
+    dict: Kind(_read_dict, _write_dict, _of_mapping),
+    list: Kind(_read_sequence, _write_sequence, _of_items),
+    collections.deque: Kind(_read_sequence, _write_sequence, _of_items),
+    set: Kind(lambda found: set().union(set.__iter__(found)), _write_set, _no_parts, whole=True),
+    tuple: Kind(_read_sequence, _nothing, _of_items),
     type: Kind(_read_class, _write_class, _of_attributes),
     types.FunctionType: Kind(_read_function, _write_function, _of_function),
     types.MethodType: Kind(lambda method: (method.__self__, method.__func__), _nothing, _of_parts),
