@@ -260,11 +260,13 @@ def _write_array(array: Any, contents: Any) -> None:
 # A container of somebody's own class is read and written by the methods of its base: its own may do anything.
 
 
-def _read_dict(target: dict[Any, Any]) -> dict[Any, Any]:
+def _read_dict(target: Any) -> dict[Any, Any]:
+    if not isinstance(target, dict):  # the attributes of a scripted module
+        return dict(target)
     return {key: dict.__getitem__(target, key) for key in _base_of(target).__iter__(target)}
 
 
-def _write_dict(target: dict[Any, Any], contents: dict[Any, Any]) -> None:
+def _write_dict(target: Any, contents: dict[Any, Any]) -> None:
     now, base = _read_dict(target), _base_of(target)
     if [*now] != [*contents] or any(now[key] is not value for key, value in contents.items()):
         base.clear(target)
@@ -290,7 +292,7 @@ def _write_set(target: set[Any], contents: set[Any]) -> None:
 
 def _base_of(target: Any) -> Any:
     bases = (collections.OrderedDict, dict, list, collections.deque, tuple)
-    return next(base for base in bases if isinstance(target, base))
+    return next((base for base in bases if isinstance(target, base)), type(target))
 
 
 def _nothing(*_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Collection
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch import fx, nn
 from qfx.errors import CaptureError, InputError, shown
 from qfx.frontends import symbolic
 from qfx.frontends.defaults import Example
+from qfx.frontends.leaves import builtin_class
 from qfx.frontends.lock import capturing
 from qfx.frontends.verify import require_same_results
 from qfx.guards import GUARDS
@@ -103,6 +105,8 @@ def capture(
         "keep_layers": keep_layers,
     }
     try:
+        if frontend == "auto" and keep_whole and not strict and example is None:
+            _require_known_inputs(model, inputs)
         captured = _captured(model, frontend, example, options)
     except CaptureError as error:
         if frontend != "auto" or not keep_whole or strict or isinstance(model, torch.jit.ScriptModule):
@@ -126,6 +130,25 @@ def _captured(model: nn.Module, frontend: str, example: Example | None, options:
         if frontend != "auto":
             return _with(frontend, model, example, options, "asked for")
         return _auto(model, example, options)
+
+
+def _require_known_inputs(model: nn.Module, inputs: Collection[str]) -> None:
+    """Which inputs a call gives is known, so that a trace may fix the others at None.
+
+    Raises:
+        CaptureError: Nothing says whether an input that may be None is one.
+    """
+    native = _program_of(model) is not None or isinstance(model, torch.jit.ScriptModule)
+    if native or builtin_class(model) is not None:
+        return
+    open_ = [p for p in inspect.signature(model.forward).parameters.values() if p.default is None]
+    unknown = [p.name for p in open_ if p.name not in inputs]
+    if unknown:
+        raise CaptureError(
+            f"{type(model).__name__} can't be taken apart without example inputs.",
+            why=f"forward() may get {', '.join(unknown)} or not, and computes something else with and without.",
+            remedy="Pass example inputs, or data, that have the inputs of your calls.",
+        )
 
 
 def _whole(model: nn.Module, error: CaptureError, inputs: Collection[str]) -> fx.GraphModule:

@@ -592,6 +592,74 @@ def test_a_snapshot_finds_and_puts_back_everything() -> None:
         assert before.changes() == [] or kind is InAnIterator, kind
 
 
+class Made(collections.OrderedDict[str, Any]):
+    """Gives a new object of the class that it holds, as tables of activations do."""
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)()
+
+
+class Counted(dict[str, Any]):
+    """Counts what is asked of it."""
+
+    asked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("nobody asks for keys")
+
+    def keys(self) -> Any:
+        raise AssertionError("nobody asks for keys")
+
+    def clear(self) -> None:
+        raise AssertionError("nothing is taken away")
+
+
+class Ordered(list[Any]):
+    """Shows its elements the other way round."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return reversed(self)
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Few(set[Any]):
+    """Shows none of its elements."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class Fixed(tuple[Any, ...]):
+    """Shows none of its elements."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_containers_with_a_mind_of_their_own_are_left_as_they_are(changes: bool) -> None:
+    net = Base()
+    kept = {"made": Made(relu=nn.ReLU), "counted": Counted(a=1), "ordered": Ordered([1, 2]), "few": Few({1, 2})}
+    for name, container in kept.items():
+        setattr(net, name, container)
+    net.fixed = Fixed((kept["ordered"],))
+    snapshot = Snapshot(net)
+    if changes:
+        dict.__setitem__(kept["made"], "relu", nn.ReLU())
+        dict.__setitem__(kept["counted"], "b", 2)
+        list.append(kept["ordered"], 3)
+        set.add(kept["few"], 3)
+    assert {place.attribute for place in snapshot.changes()} == (kept.keys() if changes else set())
+    snapshot.restore()
+    assert dict.__getitem__(kept["made"], "relu") is nn.ReLU
+    assert isinstance(kept["made"]["relu"], nn.ReLU)
+    assert [*dict.__iter__(kept["counted"])] == ["a"]
+    assert [*list.__iter__(kept["ordered"])] == [1, 2]
+    assert {*set.__iter__(kept["few"])} == {1, 2}
+
+
 def test_the_same_values_anew_are_no_change() -> None:
     net = SetAnew().eval()
     with torch.no_grad():

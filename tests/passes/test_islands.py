@@ -227,6 +227,49 @@ def test_as_accurate_as_the_peer(name: str) -> None:
     assert ours <= 1.2 * theirs
 
 
+class LeftOut(nn.Module):
+    """Every input may be left out; what it computes depends on which are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc, self.gate = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, ids: Tensor | None = None, mask: Tensor | None = None, embeds: Tensor | None = None) -> Tensor:
+        if embeds is None:
+            embeds = self.embed(ids)
+        y = self.fc(embeds)
+        return y if mask is None else y * self.gate(mask)
+
+
+class Masked(LeftOut):
+    """One input is always there."""
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(ids, mask)
+
+
+class Within(nn.Module):
+    """A part whose inputs may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.head = LeftOut(), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        return self.head(self.part(ids, mask=mask))
+
+
+@pytest.mark.parametrize("kind", [LeftOut, Masked, Within])
+def test_inputs_that_may_be_left_out_stay_free_without_example_inputs(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = kind().eval()
+    model = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig})
+    ids, mask = torch.arange(6).reshape(2, 3), torch.randn(2, 3, 8)
+    for given in ({"ids": ids}, {"ids": ids, "mask": mask}, {"ids": ids, "mask": None}):
+        assert relative_error(model(**given), net(**given)) < 0.05
+    assert decided(model, "int8") == swappable(net)
+
+
 def test_an_output_is_what_the_model_with_quantized_layers_gives() -> None:
     model = Encoder().eval()
     quantized, by_hand = qfx.quantize_fx(model, INT8), copy.deepcopy(model)
