@@ -101,8 +101,9 @@ def write_module(writer: Writer, module: nn.Module) -> list[Any]:
             where=writer.path or None,
             why="A file brings no code, so it holds modules of torch.nn only; this one could not be traced, or holds "
             "one of its own.",
-            remedy="Rewrite its forward so that it traces (the report says what stands against it), and quantize "
-            "again; or torch.save(model, path) the whole model, and load that only where you trust the file.",
+            remedy="If you quantized without example inputs, pass some: export takes more models apart. Or rewrite its "
+            "forward so that it traces (the report says what stands against it), and quantize again; or "
+            "torch.save(model, path) the whole model, and load that only where you trust the file.",
         )
     return [name, write_state(writer, module)]
 

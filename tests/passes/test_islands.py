@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,7 +261,7 @@ class Within(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [LeftOut, Masked, Within])
-def test_inputs_that_may_be_left_out_stay_free_without_example_inputs(kind: type[nn.Module]) -> None:
+def test_inputs_that_may_be_left_out_stay_free_without_example_inputs(kind: type[nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = kind().eval()
     model = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig})
@@ -268,6 +269,11 @@ def test_inputs_that_may_be_left_out_stay_free_without_example_inputs(kind: type
     for given in ({"ids": ids}, {"ids": ids, "mask": mask}, {"ids": ids, "mask": None}):
         assert relative_error(model(**given), net(**given)) < 0.05
     assert decided(model, "int8") == swappable(net)
+    with pytest.raises(qfx.QfxError, match="pass some"):
+        qfx.save(model, tmp_path / "model.qfx")
+    taken_apart = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig}, example_inputs={"ids": ids, "mask": mask})
+    qfx.save(taken_apart, tmp_path / "model.qfx")
+    assert torch.equal(qfx.load(tmp_path / "model.qfx")(ids, mask), taken_apart(ids, mask))
 
 
 def test_an_output_is_what_the_model_with_quantized_layers_gives() -> None:
