@@ -15,7 +15,7 @@ from qfx.frontends.assumptions import SIZES_FIXED
 from qfx.frontends.defaults import Example, by_name, settle_defaults
 from qfx.frontends.fresh import remember_child
 from qfx.frontends.functional import functionalized
-from qfx.frontends.leaves import forget_gradient_hooks
+from qfx.frontends.leaves import WHOLE, forget_gradient_hooks
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
@@ -84,6 +84,7 @@ def capture(
         frontend_reason=reason,
         module_classes=module_classes(model),
         **{SIZES_FIXED: sizes_fixed},
+        **({WHOLE: translator.whole} if translator.whole else {}),
     )
     parts = {path: value for path, value in translator.attributes.items() if isinstance(value, ScriptedPart)}
     remember_child(graph_module, (path for path, part in parts.items() if part.keeps_state()), "scripted")
