@@ -235,6 +235,25 @@ def test_control_flow_on_tensors_is_told_with_three_remedies(kind: type[nn.Modul
     assert "[\"non_traceable_module_name\"] = ['part']" in third
 
 
+def test_a_model_of_torchscript_that_is_refused_is_told_what_else_can_be_quantized() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.large = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.large(self.small(x)) if x.sum() > 0 else x
+
+    whole = reload(torch.jit.script(Outer().eval()))
+    with pytest.raises(CaptureError, match=r"Quantize a module that it calls, by itself:\s+quantize_fx\(model.large,"):
+        qfx.quantize_fx(whole, EVERYTHING, [X])
+    qfx.quantize_fx(whole.large, EVERYTHING, [X])
+    frozen = torch.jit.freeze(torch.jit.script(Between(Gate()).eval()))
+    with pytest.raises(CaptureError, match=r"before torch\.jit\.freeze"):
+        qfx.quantize_fx(frozen, EVERYTHING, [X])
+    assert qfx.quantize_fx(torch.jit.script(Between(Gate()).eval()), EVERYTHING, [X]).report.decided("int8")
+
+
 class Compared(nn.Module):
     """Compares a shape with a list; nothing but the comparison says which way it goes."""
 
