@@ -244,3 +244,40 @@ def test_comparison_and_sensitivity_see_one_layer(name: str) -> None:
     torch.testing.assert_close(on, model.graph_module()(x), rtol=1e-5, atol=1e-5)
     found = qfx.sensitivity(Net(KIND[name][0]), DEFAULT, [sounds(64, 0)], progress=False)
     assert sum(r.macs_share for r in found) == pytest.approx(1.0)
+
+
+def test_a_float_model_is_compared_too() -> None:
+    torch.manual_seed(1)
+    net = Net(KIND["magnitudes"][0]).eval()
+    model = qfx.quantize_fx(net, DEFAULT, [sounds(64, seed) for seed in range(4)])
+    compared = {r.name: r for r in qfx.compare(net, model, [sounds(16, 5)])}
+    assert {"before", "after", "last"} <= compared.keys()
+    assert compared["before"].quantization.sqnr > 30
+
+
+def test_without_example_inputs() -> None:
+    torch.manual_seed(1)
+    before = qfx.prepare_fx(Net(KIND["magnitudes"][0]).eval(), DEFAULT)
+    for seed in range(4):
+        before(sounds(64, seed))
+    model, x = qfx.convert_fx(before), sounds(16, 5)
+    assert wide(model) == {"before", "after"}
+    assert torch.equal(model(x), interpret_integers(model.graph_module(), (x,)).output)
+    assert all(part.executable is not None for part in model.compiled.segments)
+
+
+def test_at_the_border_integers_stay_8_bits() -> None:
+    """An input that arrives as integers has no more; an output that leaves as integers is rounded behind the sum."""
+    torch.manual_seed(1)
+    border = {**DEFAULT, "input_quantized_idxs": [0], "output_quantized_idxs": [0]}
+    model = qfx.quantize_fx(Net(KIND["powers"][0]).eval(), border, [sounds(64, seed) for seed in range(4)])
+    assert wide(model) == {"after"}
+    other = qfx.quantize_fx(
+        Net(lambda n, x: F.relu(n.after(x[:, :24].square()))).eval(),
+        {**DEFAULT, "output_quantized_idxs": [0]},
+        [sounds(64, seed) for seed in range(4)],
+    )
+    x = sounds(16, 5)
+    assert wide(other) == {"after"}
+    assert other(x).dtype is torch.uint8
+    assert torch.equal(other(x), interpret_integers(other.graph_module(), (x,)).output)
