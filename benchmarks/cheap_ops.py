@@ -1,13 +1,17 @@
 """What 8 bits cost around the layers: ``python -m benchmarks.cheap_ops`` prints a line a network.
 
 A quiet vocoder that ends in tanh, heads of different ranges in one tensor, and Silero's voice detector with its own
-weights (``pip install --no-deps silero-vad``) on made syllables. SQNR against the float model, of each part apart.
+weights (``pip install --no-deps silero-vad``) on made syllables, or on the recordings that ``--speech DIR`` holds at
+any depth: 16-bit mono wave files of 16 kHz, of which every second one calibrates and the others are measured. SQNR
+against the float model, of each part apart.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import math
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,20 +143,49 @@ def heads(name: str, join: Callable[[Tensor, Tensor], Tensor]) -> str:
     return f"{name}: boxes {boxes:.1f} dB, scores {scores:.1f} dB, same class {100 * same:.0f} %"
 
 
-def voice() -> str:
+def recording(path: Path) -> Tensor | None:
+    """``[count, 576]`` windows of a wave file; None for a file that is another kind of one, or under a second long."""
+    try:
+        with wave.open(str(path)) as file:
+            kind = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            held = bytearray(file.readframes(file.getnframes()))
+    except (wave.Error, EOFError, RuntimeError):
+        return None
+    if kind != (16000, 1, 2) or len(held) < 2 * 16000:
+        return None
+    return F.pad(torch.frombuffer(held, dtype=torch.int16) / 32768, (64, 0)).unfold(0, 576, 512)
+
+
+def sounds(speech: Path | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Windows to calibrate with and to measure on, a tensor a recording.
+
+    Raises:
+        SystemExit: Fewer than two recordings.
+    """
+    if speech is None:
+        return [syllables(60, seed) for seed in range(4)], [syllables(150, 99)]
+    found = [windows for path in sorted(speech.rglob("*.wav")) if (windows := recording(path)) is not None]
+    if len(found) < 2:
+        raise SystemExit(
+            f"{speech} holds {len(found)} wave files of 16 kHz, 16 bits, one channel and a second or more."
+        )
+    return found[::2], found[1::2]
+
+
+def voice(speech: Path | None = None) -> str:
     """SQNR of the probabilities, window by window from the float model's states, and on its own."""
     spec = importlib.util.find_spec("silero_vad")
     if spec is None or spec.origin is None:
         return "silero-vad: not installed (pip install --no-deps silero-vad)"
     packed = torch.jit.load(str(Path(spec.origin).parent / "data" / "silero_vad.jit"))
     net = Vad(dict(packed._model.state_dict())).eval()
-    batches = []
-    for seed in range(4):
-        windows = syllables(60, seed)
-        batches += list(zip(windows.split(1), follow(net, windows)[1], strict=True))
-    model, windows = qfx.quantize_fx(net, DEFAULT, batches), syllables(150, 99)
-    want, states = follow(net, windows)
-    beside, alone = follow(model, windows, states)[0], follow(model, windows)[0]
+    seen, unseen = sounds(speech)
+    batches = [pair for each in seen for pair in zip(each.split(1), follow(net, each)[1], strict=True)]
+    model = qfx.quantize_fx(net, DEFAULT, batches)
+    runs = [(follow(net, windows), windows) for windows in unseen]
+    want = torch.cat([probabilities for (probabilities, _), _ in runs])
+    beside = torch.cat([follow(model, windows, states)[0] for (_, states), windows in runs])
+    alone = torch.cat([follow(model, windows)[0] for _, windows in runs])
     results = (("from the float model's states", beside), ("from its own", alone))
     each = (f"{sqnr(want, got):.1f} dB {how}, worst {(want - got).abs().max():.2f}" for how, got in results)
     return f"silero-vad: {'; '.join(each)}"
@@ -160,11 +193,14 @@ def voice() -> str:
 
 def main() -> None:
     """Print the lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speech", type=Path, metavar="DIR", help="recordings for the voice detector")
+    speech = parser.parse_args().speech
     torch.manual_seed(0)
     print(vocoder())
     print(heads("boxes 200 times as wide", lambda box, score: torch.cat([box * 200, score], 1)))
     print(heads("detector", lambda box, score: torch.cat([box * 100, score.sigmoid()], 1).flatten(2)))
-    print(voice())
+    print(voice(speech))
 
 
 if __name__ == "__main__":

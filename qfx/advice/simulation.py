@@ -24,6 +24,7 @@ from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import op_of
+from qfx.passes.wide import PART_OF, layer_name
 from qfx.quantization.fake_quantize import kernel
 from qfx.quantization.fake_quantize.formula import Rounding
 
@@ -77,7 +78,7 @@ class Simulation:
         self._floats = {n.name: n for n in prepared.graph.nodes if n.op.startswith("call_")}
         self._steps = [step for n in self.graph.nodes if (step := self._step(n)) is not None]
         self._dead = _last_uses(self._steps)
-        self.parts = tuple(step.part for step in self._steps if step.part is not None)
+        self.parts = tuple(dict.fromkeys(step.part for step in self._steps if step.part is not None))
 
     def run(self, inputs: tuple[Any, ...], on: Iterable[Part], base: Run | None = None) -> Run:
         """The model's output with the switches ``on`` on and all others off.
@@ -137,6 +138,8 @@ class Simulation:
             return None
         if node.target is qdq.dequantize:
             return self._dequantize(node)
+        if node.target is qdq.quantize and PART_OF in node.meta and PART_OF in operand(node).meta:
+            return self._low_half(node)
         if node.target is qdq.quantize:
             return self._value(node, operand(node), read_qparams(self._quantized, node), operand(node).name)
         if node.op == "placeholder":
@@ -162,6 +165,11 @@ class Simulation:
             (source,),
         )
 
+    def _low_half(self, node: fx.Node) -> _Step:
+        """What the high half leaves, which is nothing while that is not rounded."""
+        source, qparams = operand(node), read_qparams(self._quantized, node)
+        return _same(node, lambda read: round_value(read(source), qparams), (source,))
+
     def _call(self, node: fx.Node) -> _Step:
         def call(read: Read) -> Any:
             given = _fresh(read) if is_opaque(node) else read
@@ -172,11 +180,11 @@ class Simulation:
         if off is None:
             return _same(node, call, reads)
         rounded = [n for n in reads if n.target is requantize_dynamic]
-        return _Step(node, call, off, Part("weights", node.name), (*reads, *(operand(n) for n in rounded)))
+        return _Step(node, call, off, Part("weights", layer_name(node)), (*reads, *(operand(n) for n in rounded)))
 
     def _unrounded(self, node: fx.Node) -> Callable[[Read], Any] | None:
         """How a layer whose weights are rounded is computed without; None for any other node."""
-        op, origin = op_of(node), self._floats.get(node.name)
+        op, origin = op_of(node), self._floats.get(layer_name(node))
         if decision_of(node).kind == "float" or origin is None:
             return None
         if op is None:
@@ -186,7 +194,7 @@ class Simulation:
             return None
         before, given = arguments(op, origin), dict(arguments(op, node))
         for name in (*op.weights, "bias"):
-            stored = before.get(name)
+            stored = before.get(name) if name in op.weights or PART_OF not in node.meta else None
             given[name] = attribute(self._prepared, path(stored)).detach() if isinstance(stored, fx.Node) else None
         given = {k: operand(v) if _is_dynamic(v) else v for k, v in given.items()}
         return lambda read: op.fn(**plain(given, read))

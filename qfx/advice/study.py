@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from qfx.ops.table import op_of
 from qfx.passes.annotate import one_graph
 from qfx.passes.report import fused_names
 from qfx.passes.resolve import Spelling
+from qfx.passes.wide import layer_name
 from qfx.progress import Budget, bar
 
 _LEAST_CLOSELY, _SHARE_CLOSELY = 4, 32
@@ -97,7 +99,7 @@ class Study:
     plan: Plan
     units: list[Unit]
     spellings: Mapping[str, Spelling]
-    macs: dict[str, int] = field(default_factory=dict)
+    macs: Counter[str] = field(default_factory=Counter)
     float_loss: Score = field(default_factory=Score)
     int8_loss: Score = field(default_factory=Score)
 
@@ -172,7 +174,9 @@ class Study:
 
     def count(self, run: Run) -> None:
         """Count the multiplications of every node in a run that has no base."""
-        self.macs = {n.name: macs_of(n, self.simulation.reader(run)) for n in self.simulation.graph.nodes}
+        self.macs = Counter()
+        for node in self.simulation.graph.nodes:
+            self.macs[layer_name(node)] += macs_of(node, self.simulation.reader(run))
 
     def _record(self, unit: Unit, losses: Losses) -> NodeSensitivity:
         node, op, alone = unit.node, op_of(unit.node), losses.over("alone")
@@ -191,7 +195,7 @@ class Study:
             weights_loss=weights,
             value_loss=value,
             gain_if_float=losses.gain,
-            macs_share=self.macs.get(node.name, 0) / total if total else 0.0,
+            macs_share=self.macs[node.name] / total if total else 0.0,
             entry=self.plan.entry(self.plan.ops_of(unit, with_readers=losses.readers), None, self.spellings),
             rough=losses.rough,
         )

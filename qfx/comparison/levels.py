@@ -16,6 +16,7 @@ from qfx.ir.nodes import operand, path
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.ops import arithmetic, qdq
 from qfx.passes.insert import GROUP
+from qfx.passes.wide import PART_OF
 from qfx.quantization.control import disable_fake_quant, disable_observer
 from qfx.training.model import TrainableModel
 
@@ -116,9 +117,14 @@ def qdq_values(model: QuantizedModel, inputs: tuple[Any, ...], put: Mapping[str,
 
 
 def quantize_nodes(model: QuantizedModel) -> dict[str, str]:
-    """Name of the quantize node of each quantized value, by the name of the node that makes the value."""
+    """Name of the quantize node of each quantized value, by the name of the node that makes the value.
+
+    A value that a layer reads in two halves is none: no node has it as 8-bit integers.
+    """
     found: dict[str, str] = {}
     for node in model.graph.find_nodes(op="call_function", target=qdq.quantize):
+        if PART_OF in node.meta:
+            continue
         found.setdefault(operand(node).name, node.name)
     return found
 

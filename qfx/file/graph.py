@@ -20,7 +20,9 @@ from qfx.ir.nodes import Decision
 from qfx.ir.types import QParams
 from qfx.quantization.qconfig import QConfig
 
-_NOT_STORED = frozenset({"derivation", "input_statistics", "alias", "module_class", "stack_trace", "nn_module_stack"})
+_NOT_STORED = frozenset(
+    {"derivation", "input_statistics", "may_read_wide", "alias", "module_class", "stack_trace", "nn_module_stack"}
+)
 """Metadata of the way to this graph, which nothing reads any more."""
 
 
@@ -192,6 +194,8 @@ _META: dict[str, Callable[[Any], bool]] = {
     "rank": _is(int),
     "fused": lambda value: _is_tuple_of(tuple)(value) and all(len(v) == 2 and _is_tuple_of(str)(v) for v in value),
     "recovery": _is_tuple_of(str),
+    "part_of": _is(str),
+    "computes": _is(str),
     "inside": lambda value: _is_tuple_of(tuple)(value) and all(map(_is_inside, value)),
     "rules": lambda value: _is_tuple_of(tuple)(value) and all(len(v) == 2 and _is_tuple_of(str)(v[1]) for v in value),
     "table_of": _is_tuple_of(str),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -278,22 +279,21 @@ def rewriting(row: Obstacle) -> str:
     return f"{shown}\n{row.note}" if row.note else shown
 
 
-def remedies(rewrite: str, path: str, *, exports: bool, other: str = "") -> str:
+def remedies(rewrite: str, path: str, *, exports: bool, others: Collection[str] = ()) -> str:
     """What to do, numbered: rewrite the code, export the model, keep a part of it float.
 
     Args:
         rewrite: The first remedy.
         path: The module at fault; empty for the model itself.
         exports: Whether ``frontend="export"`` is one.
-        other: Another one.
+        others: More of them.
     """
     found = [rewrite.removesuffix(", or").removesuffix(" or").rstrip(",")]
     if exports:
         found.append(
             'Capture it with torch.export:\n    quantize_fx(model, qconfig_dict, calibration, frontend="export")'
         )
-    if other:
-        found.append(other)
+    found.extend(others)
     if path:
         found.append(f'Keep {path} in float:\n    qconfig_dict["non_traceable_module_name"] = [{path!r}]')
     else:

@@ -124,9 +124,19 @@ def _captured(model: nn.Module, frontend: str, example: Example | None, options:
             why=f"It is {_KINDS[native]}.",
             remedy=f"Pass frontend={native!r} or 'auto', or the nn.Module that it was made from.",
         )
+    part = _scripted_part(model, options["non_traceable_module_name"]) if native is None else None
+    if part is not None and frontend not in ("auto", "torchscript"):
+        raise CaptureError(
+            f"The model can't be captured with frontend={frontend!r}.",
+            where=part,
+            why="This module is TorchScript.",
+            remedy="Pass frontend='torchscript' or 'auto', or put the nn.Module that it was made from in its place.",
+        )
     with capturing():
         if native is not None:
             return _with(native, model, example, options, f"the model is {_KINDS[native]}")
+        if part is not None:
+            return _with("torchscript", model, example, options, f"{part} is TorchScript")
         if frontend != "auto":
             return _with(frontend, model, example, options, "asked for")
         return _auto(model, example, options)
@@ -149,6 +159,15 @@ def _require_known_inputs(model: nn.Module, inputs: Collection[str]) -> None:
             why=f"forward() may get {', '.join(unknown)} or not, and computes something else with and without.",
             remedy="Pass example inputs, or data, that have the inputs of your calls.",
         )
+
+
+def _scripted_part(model: nn.Module, whole: Collection[str]) -> str | None:
+    """The path of the first module inside of ``model`` that is TorchScript, besides those to be kept ``whole``."""
+    kept = tuple(f"{path}." for path in whole)
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and not f"{path}.".startswith(kept):
+            return path
+    return None
 
 
 def _whole(model: nn.Module, error: CaptureError, inputs: Collection[str]) -> fx.GraphModule:

@@ -25,6 +25,7 @@ from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
 from qfx.passes.sharing import Part, Readers, may_split, pads_with_value, parts_of
+from qfx.passes.wide import may_read_wide
 from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
 
@@ -57,12 +58,14 @@ class Annotation:
         groups: In graph order.
         leaving: Nodes that the graph returns as integers.
         wanted: Nodes whose value an int8 op reads as integers.
+        wide: Layers whose input may turn out to need more than 8 bits.
     """
 
     decisions: dict[fx.Node, Decision]
     groups: tuple[Group, ...]
     leaving: frozenset[fx.Node] = frozenset()
     wanted: frozenset[fx.Node] = frozenset()
+    wide: frozenset[fx.Node] = frozenset()
 
 
 def annotate(
@@ -87,13 +90,14 @@ def annotate(
     leaving = _chosen("output_quantized_idxs", outputs(gm.graph), quantized_outputs)
     spread = spread_ranges(nodes)
     wanted = wanted_as_codes(nodes, _blocked, spread, leaving)
-    decisions = _decide(nodes, spread, wanted)
+    wide = may_read_wide(nodes)
+    decisions = _decide(nodes, spread, wanted, wide)
     for node, decision in decisions.items():
         if decision.kind != "float":
             _require_finite(gm, node)
     carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions, wanted)]
     groups = _groups(carriers, decisions, _int8_readers(decisions, wanted))
-    return Annotation(decisions, tuple(groups), frozenset(leaving), frozenset(wanted))
+    return Annotation(decisions, tuple(groups), frozenset(leaving), frozenset(wanted), frozenset(wide))
 
 
 def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[fx.Node]:
@@ -113,9 +117,11 @@ def _chosen(section: str, among: list[fx.Node], indices: Iterable[int]) -> set[f
 # ---------------------------------------------------------------- decisions
 
 
-def _decide(nodes: list[fx.Node], spread: Mapping[fx.Node, str], wanted: set[fx.Node]) -> dict[fx.Node, Decision]:
+def _decide(
+    nodes: list[fx.Node], spread: Mapping[fx.Node, str], wanted: set[fx.Node], wide: set[fx.Node]
+) -> dict[fx.Node, Decision]:
     decisions: dict[fx.Node, Decision] = {}
-    ahead = _leads_to_products(nodes)
+    ahead = _leads_to_products(nodes, wide)
     for node in nodes:
         op = op_of(node)
         if is_opaque(node):
@@ -231,14 +237,15 @@ def _unusable_observer(make: Callable[..., Any]) -> str | None:
     return "its activation observer has dtype qint32" if kind is QDType.qint32 else None
 
 
-def _leads_to_products(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Sharing nodes whose every use is an int8 weighted layer, an int8 matmul, or such a node again."""
+def _leads_to_products(nodes: list[fx.Node], wide: set[fx.Node]) -> set[fx.Node]:
+    """Sharing nodes whose every use is an int8 weighted layer whose input 8 bits hold, an int8 matmul, or such a node
+    again."""
     ahead: set[fx.Node] = set()
     for node in reversed(nodes):
         op = op_of(node)
         if op is None or op.qparams != "share" or _blocked(op, node) or not node.users:
             continue
-        if all(user in ahead or _is_static_product(user) for user in node.users):
+        if all(user in ahead or (_is_static_product(user) and user not in wide) for user in node.users):
             ahead.add(node)
     return ahead
 

@@ -23,6 +23,7 @@ from qfx.passes.dynamic import convert_layers
 from qfx.passes.insert import (
     GROUP,
     INPUT_STATISTICS,
+    MAY_READ_WIDE,
     OWN_RANGE,
     WANTED,
     WEIGHT_FAKE_QUANT,
@@ -33,6 +34,7 @@ from qfx.passes.islands import swap_inside
 from qfx.passes.precision import codes_read
 from qfx.passes.rounding import round_adaptively
 from qfx.passes.sharing import Readers, observed, parts_of, split
+from qfx.passes.wide import WIDE, halves, keeps_few_bits, read_halves
 from qfx.quantization.observer import FixedOrObserved, PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.observer.base import range_width
 from qfx.quantization.observer.union import united
@@ -47,7 +49,9 @@ class _Conversion:
     qparams: dict[str, QParams] = field(default_factory=dict)  # by the path of an observer that found them
     bases: dict[str, str] = field(default_factory=dict)
     keys: dict[fx.Node, str] = field(default_factory=dict)  # which of them a node's value has
+    observers: dict[str, Any] = field(default_factory=dict)  # the observer that found each of them
     apart: list[tuple[fx.Node, fx.Node]] = field(default_factory=list)  # operands to requantize, and for which op
+    wide: dict[fx.Node, dict[str, str]] = field(default_factory=dict)  # layers, and which qparams their halves have
     floats: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[tuple[object, ...], str] = field(default_factory=dict)
     moments: dict[int, tuple[Tensor, int]] = field(default_factory=dict)  # by where a float weight is in memory
@@ -68,6 +72,9 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     _read_moments(run)
     nodes = list(gm.graph.nodes)
     for node in nodes:
+        if MAY_READ_WIDE in node.meta and decision_of(node).kind == "int8":
+            _widen(run, node)
+    for node in nodes:
         kind = decision_of(node).kind
         op = op_of(node)
         if op is not None and op.weights and kind in ("int8", "dynamic"):
@@ -79,6 +86,8 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     _remove_observers(gm)
     for source, join in run.apart:
         _requantize(run, source, join)
+    for node, keys in run.wide.items():
+        _read_wide(run, node, keys)
     _return_codes(gm)
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
@@ -100,6 +109,7 @@ def _read_observers(run: _Conversion) -> None:
     for group, members in groups.items():
         observer: Any = run.gm.get_submodule(group)
         for path_, found, having in _split(run, members) or ((group, observer, members),):
+            run.observers[path_] = found
             _store_qparams(run, path_, found.qparams(), having)
             if isinstance(found, FixedOrObserved) and found.gave_way:
                 for node in having:
@@ -210,6 +220,34 @@ def _requantize(run: _Conversion, source: fx.Node, join: fx.Node) -> None:
         join.replace_input_with(value, _rounded(run, value, run.keys[join]))
 
 
+def _widen(run: _Conversion, node: fx.Node) -> None:
+    """Give a layer's input two halves where it is float32 and 8 bits keep too little of it."""
+    op = op_of(node)
+    assert op is not None
+    source, key = observed(arguments(op, node)[op.tensors[0]]), _input_key(run, op, node)
+    arrives = source.op == "placeholder" and any(source is n for n in _arriving(run.gm))
+    if arrives or decision_of(source).kind != "float" or not keeps_few_bits(run.observers[key], run.qparams[key]):
+        return
+    run.wide[node] = {half: f"{_base(key)}_{half}" for half in ("high", "low")}
+    for where, qparams in zip(run.wide[node].values(), halves(run.observers[key], run.qparams[key]), strict=True):
+        if where not in run.qparams:
+            _store_qparams(run, where, qparams, [])
+    _note(node, WIDE)
+
+
+def _arriving(gm: fx.GraphModule) -> list[fx.Node]:
+    """The inputs that arrive as integers."""
+    placeholders = gm.graph.find_nodes(op="placeholder")
+    return [placeholders[i] for i in gm.meta.get("input_quantized_idxs", ())]
+
+
+def _read_wide(run: _Conversion, node: fx.Node, keys: dict[str, str]) -> None:
+    op = op_of(node)
+    assert op is not None
+    source = operand(operand(arguments(op, node)[op.tensors[0]]))
+    read_halves(node, source, lambda value, half: _rounded(run, value, keys[half]))
+
+
 def _rounded(run: _Conversion, node: fx.Node, key: str) -> fx.Node:
     """``node`` through a quantize and a dequantize behind it."""
     graph, qparams = run.gm.graph, run.qparams[key]
@@ -274,7 +312,8 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     if weight.data_ptr() in run.moments:
         rounded = round_adaptively(weight, rounded, *run.moments[weight.data_ptr()])
         _note(node, "weights rounded adaptively")
-    x_scale = torch.tensor(run.qparams[_input_key(run, op, node)].scale, dtype=torch.float32)
+    key = run.wide[node]["high"] if node in run.wide else _input_key(run, op, node)
+    x_scale = torch.tensor(run.qparams[key].scale, dtype=torch.float32)
     if bias is not None:
         weights.check_finite(bias, _where(node), node.meta.get("source"))
     bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))

@@ -34,6 +34,9 @@ GROUP = "group"
 WANTED = "wanted"
 """Node metadata: an int8 op reads the node's value as integers."""
 
+MAY_READ_WIDE = "may_read_wide"
+"""Node metadata: a layer's input may turn out to need more than 8 bits."""
+
 WEIGHT_FAKE_QUANT = "weight_fake_quant"
 """Node metadata: path of the module that fake-quantizes the weight of a node to be trained."""
 
@@ -81,6 +84,8 @@ def insert_observers(
         decide(node, decision)
     for node in annotation.wanted:
         node.meta[WANTED] = True
+    for node in () if training else annotation.wide:
+        node.meta[MAY_READ_WIDE] = True
     gm.meta["recovery"] = recovery
     weighted = [n for n in annotation.decisions if _is_weighted(n)]
     for group in annotation.groups:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from qfx.frontends.constants import join
@@ -97,7 +98,7 @@ def layers(module: nn.Module, prefix: str = "") -> Iterator[Layer]:
     for name, child in module._modules.items():
         if child is None:
             continue
-        below = join(prefix, name)
+        below = prefix if getattr(module, "adds_no_name", False) else join(prefix, name)
         swap = _as_layer(child)
         if swap is not None:
             yield Layer(below, child, swap)
@@ -109,7 +110,7 @@ def layers(module: nn.Module, prefix: str = "") -> Iterator[Layer]:
 
 def _as_layer(module: nn.Module) -> nn.Module | None:
     """The layer of torch that ``module`` computes, with its tensors: itself, itself as its base class, or a Linear."""
-    if "forward" in vars(module):
+    if "forward" in vars(module) or isinstance(module, torch.jit.ScriptModule):
         return None
     base = builtin_base(type(module))
     if base is None:
@@ -122,6 +123,8 @@ def _as_layer(module: nn.Module) -> nn.Module | None:
 def _why_not(module: nn.Module) -> str:
     if "forward" in vars(module):
         return "its forward was replaced"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it is TorchScript, of which no layer can be swapped"
     if isinstance(module, nn.MultiheadAttention):
         return "MultiheadAttention reads its projections as tensors, so no layer of it can be swapped"
     base = builtin_base(type(module))

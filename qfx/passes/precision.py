@@ -2,7 +2,8 @@
 
 Two rules over a Normal graph. A value is worth rounding only if some int8 operation reads it: what lies between the
 last layer and an output, or a float operation, is rounded for nobody. And what lies between an operation that spreads
-a range (a square, an exponential) and its inverse or a division keeps the small values that 8 bits would drop.
+a range (a square, an exponential) and its inverse, a division or the next layer, or between a layer and a root, keeps
+the small values that 8 bits would drop.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from torch import fx
 
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.table import Op, Spread, op_of
+from qfx.ops.table import Op, Spread, is_op, op_of
 
 Blocked = Callable[[Op, fx.Node], "str | None"]
 """Why an op can't be quantized at all, or None."""
 
 UNREAD = "nothing but outputs and float operations reads it, so rounding it would gain nothing"
-SPREAD = "its range is spread and then contracted, or divided by; 8 bits would keep only the largest values"
+SPREAD = "its range is spread, contracted or divided by; 8 bits in between would keep only the largest values"
 DIVISION = "it multiplies by a reciprocal, and a division is computed in float"
 
 
@@ -70,12 +71,42 @@ def wanted_as_codes(
 
 
 def spread_ranges(nodes: Sequence[fx.Node]) -> dict[fx.Node, str]:
-    """The cheap ops between one that spreads a range and one that contracts it, both among them; and products with
-    reciprocals of the model's data. Each with the rule's name for the report."""
+    """The cheap ops between one that spreads a range and one that contracts it or a layer, all among them; roots, and
+    what leads to them only; and products with reciprocals of the model's data. Each with the rule's name for the
+    report."""
     found = _between(nodes, _behind_spread(nodes))
-    for node in _products_with_reciprocals(nodes):
+    found |= dict.fromkeys(leading_to(nodes, contracts), SPREAD)
+    for node in products_with_reciprocals(nodes):
         found.setdefault(node, DIVISION)
     return found
+
+
+def expands(node: fx.Node) -> bool:
+    """Whether a cheap op lets large values gain on small ones."""
+    return _spread(node) == "expands"
+
+
+def contracts(node: fx.Node) -> bool:
+    """Whether a cheap op of one value, such as a root or a logarithm, lets small values gain on large ones."""
+    return _spread(node) == "contracts" and not is_op(node, "div")
+
+
+def leading_to(nodes: Sequence[fx.Node], goal: Callable[[fx.Node], bool]) -> set[fx.Node]:
+    """The cheap ops that are a ``goal``, and those that only such ops read."""
+    leading: set[fx.Node] = set()
+    for node in reversed(nodes):
+        op = op_of(node)
+        if op is None or op.qparams == "none" or not has_float_step(op, node):
+            continue
+        if goal(node) or only_read_by(node, leading):
+            leading.add(node)
+    return leading
+
+
+def only_read_by(node: fx.Node, readers: Collection[fx.Node]) -> bool:
+    """Whether something reads a node's values, and nothing but ``readers`` does."""
+    found = [user for user in node.users if not is_op(user, "size")]
+    return bool(found) and all(user in readers for user in found)
 
 
 def _spread(node: fx.Node) -> Spread | None:
@@ -103,11 +134,11 @@ def _same_value(a: object, b: object) -> bool:
 
 
 def _behind_spread(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    """Cheap ops that spread a range, and those that such a value reaches before anything contracts it."""
+    """Cheap ops that spread a range, and those that such a value reaches before anything contracts or bounds it."""
     behind: set[fx.Node] = set()
     for node in nodes:
         op = op_of(node)
-        if op is None or op.qparams == "none" or not has_float_step(op, node):
+        if op is None or op.qparams in ("none", "fixed") or not has_float_step(op, node):
             continue
         reached = any(n in behind and _spread(n) not in _UNDO for n in activations(op, node))
         if reached or _spread(node) == "expands":
@@ -119,25 +150,29 @@ _UNDO = ("contracts", "divides")
 
 
 def _between(nodes: Sequence[fx.Node], behind: set[fx.Node]) -> dict[fx.Node, str]:
-    """Of the nodes behind a spread, those that lead to what undoes it."""
+    """Of the nodes behind a spread, those that lead to what undoes it, or to a layer or product."""
     leading: set[fx.Node] = set()
     for node in reversed(nodes):
         op = op_of(node)
         if node not in behind or op is None:
             continue
         undoes = _spread(node) in _UNDO and any(n in behind for n in activations(op, node))
-        if undoes or any(user in leading and node in activations(_row(user), user) for user in node.users):
+        if undoes or any(user in leading or _multiplies(user) for user in _readers(node)):
             leading.add(node)
     return {node: SPREAD for node in nodes if node in leading}
 
 
-def _row(node: fx.Node) -> Op:
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """The ops that read a node as an activation."""
+    return [user for user in node.users if (op := op_of(user)) is not None and node in activations(op, user)]
+
+
+def _multiplies(node: fx.Node) -> bool:
     op = op_of(node)
-    assert op is not None
-    return op
+    return op is not None and (bool(op.weights) or op.name == "matmul")
 
 
-def _products_with_reciprocals(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+def products_with_reciprocals(nodes: Sequence[fx.Node]) -> list[fx.Node]:
     """Products one operand of which is a reciprocal, or moves of one, of a value that depends on the inputs."""
     variable, reciprocals, products = set[fx.Node](), set[fx.Node](), []
     for node in nodes:

@@ -22,6 +22,7 @@ from qfx.ir.types import QParams
 from qfx.ops import qdq
 from qfx.ops.table import op_of
 from qfx.passes.islands import INSIDE
+from qfx.passes.wide import COMPUTES, PART_OF
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _shown(kind: str) -> str:
 
 def _is_reported(node: fx.Node) -> bool:
     op = op_of(node)
-    return is_opaque(node) or (op is not None and (op.qparams != "none"))
+    return is_opaque(node) or (op is not None and op.qparams != "none" and PART_OF not in node.meta)
 
 
 def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
@@ -204,16 +205,17 @@ def _record(gm: fx.GraphModule, node: fx.Node) -> Record:
     reason = decided.reason
     if not reason:
         reason = node.meta.get("opaque_reason") or node.meta.get("island_reason") or ""
-    code = next((u for u in node.users if u.target is qdq.quantize), None)
+    whole = next((u for u in node.users if u.name == node.meta.get(COMPUTES)), node)
+    code = next((u for u in whole.users if u.target is qdq.quantize and PART_OF not in u.meta), None)
     return Record(
-        name=node.name,
+        name=whole.name,
         op=op.name if op else str(getattr(node.target, "__name__", node.target)),
         module_path=node.meta.get("module_path") or "",
         source=node.meta.get("source"),
         decision=_shown(decided.kind),
         reason=reason,
         qparams=read_qparams(gm, code) if code is not None else None,
-        fused=fused_names(node),
+        fused=tuple(dict.fromkeys((*fused_names(node), *fused_names(whole)))),
         recovery=node.meta.get("recovery", ()),
         apart=node.meta.get(APART, ""),
         is_layer=_is_layer(gm, node),
@@ -238,7 +240,7 @@ def fused_names(node: fx.Node) -> tuple[str, ...]:
 
 def _has(node: fx.Node, key: str) -> bool:
     if key == "residual":
-        return node.kwargs.get(key) is not None or len(node.args) > 3
+        return node.kwargs.get(key) is not None or (len(node.args) > 3 and node.args[3] is not None)
     return node.kwargs.get(key) is not None
 
 

@@ -210,7 +210,29 @@ class InPlace(Calls):
         return y
 
 
-SCRIPTED = (Lists, Dicts, Shapes, Checks, Functions, InPlace)
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype)
+
+
+class Dtypes(Calls):
+    """Dtypes, which TorchScript numbers: in functions, methods, constants and arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtype = torch.float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.softmax(x, dim=1, dtype=torch.float32) + F.log_softmax(x, dim=1, dtype=torch.float64).float()
+        y = y + F.softmin(x, dim=1, dtype=torch.float32) + torch.softmax(x, 1, dtype=torch.float32)
+        y = _cast(y.to(torch.float64), torch.float32) + x.sum(dim=[2, 3], keepdim=True, dtype=self.dtype)
+        y = y * torch.full([4, 1, 1], 2.0, dtype=torch.float32) + torch.arange(8, dtype=y.dtype)
+        assert y.dtype == torch.float32, "float32"
+        if y.dtype != x.dtype:
+            raise ValueError("another dtype")
+        return y + torch.zeros_like(y, dtype=torch.float32) + y.new_ones([4, 1, 1], dtype=self.dtype)
+
+
+SCRIPTED = (Lists, Dicts, Shapes, Checks, Functions, InPlace, Dtypes)
 
 
 @pytest.mark.parametrize("form", ["scripted", "loaded", "traced", "frozen", "loaded frozen"])
@@ -254,6 +276,22 @@ class Gate(nn.Module):
         if x.sum() > 0:
             return self.conv(x)
         return x
+
+
+class AsksDtype(nn.Module):
+    """Control flow on a dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32:
+            return x * 2
+        return x
+
+
+class AsksFloating(nn.Module):
+    """Control flow on what kind of dtype there is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if torch.is_floating_point(x) else x
 
 
 class Turns(nn.Module):
@@ -328,6 +366,11 @@ class Between(nn.Module):
 
 REFUSED = {
     Gate: ("control flow that depends on a tensor's values", "if x.sum() > 0:"),
+    AsksDtype: ("control flow that depends on a tensor's dtype", "if x.dtype == torch.float32:"),
+    AsksFloating: (
+        "control flow that depends on a tensor's dtype",
+        "return x * 2 if torch.is_floating_point(x) else x",
+    ),
     Turns: ("number of iterations", "for i in range(x.size(0)):"),
     Item: ("a Python number", "return x * float(x.mean())"),
     Counter: ("in place", "self.state.add_(x.mean())"),

@@ -235,6 +235,25 @@ def test_control_flow_on_tensors_is_told_with_three_remedies(kind: type[nn.Modul
     assert "[\"non_traceable_module_name\"] = ['part']" in third
 
 
+def test_a_model_of_torchscript_that_is_refused_is_told_what_else_can_be_quantized() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.large = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.large(self.small(x)) if x.sum() > 0 else x
+
+    whole = reload(torch.jit.script(Outer().eval()))
+    with pytest.raises(CaptureError, match=r"Quantize a module that it calls, by itself:\s+quantize_fx\(model.large,"):
+        qfx.quantize_fx(whole, EVERYTHING, [X])
+    qfx.quantize_fx(whole.large, EVERYTHING, [X])
+    frozen = torch.jit.freeze(torch.jit.script(Between(Gate()).eval()))
+    with pytest.raises(CaptureError, match=r"before torch\.jit\.freeze"):
+        qfx.quantize_fx(frozen, EVERYTHING, [X])
+    assert qfx.quantize_fx(torch.jit.script(Between(Gate()).eval()), EVERYTHING, [X]).report.decided("int8")
+
+
 class Compared(nn.Module):
     """Compares a shape with a list; nothing but the comparison says which way it goes."""
 
@@ -252,3 +271,66 @@ def test_a_shape_is_not_compared_while_it_is_unknown() -> None:
 def test_the_reason_is_said_once() -> None:
     quantized = qfx.quantize_fx(torch.jit.script(Between(nn.ReLU()).eval()), EVERYTHING, [X])
     assert str(quantized.report).count("the model is TorchScript") == 1
+
+
+# ---------------------------------------------------------------- TorchScript inside of plain modules, and on its own
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if "loaded" in f or f == "scripted"])
+def test_a_plain_module_around_torchscript_is_captured_as_torchscript(form: str) -> None:
+    part = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()).eval()
+    net, plain = Between(part).eval(), copy.deepcopy(Between(part).eval())
+    net.load_state_dict(plain.state_dict())
+    net.part = FORMS[form](part, X)
+    model, other = (qfx.quantize_fx(n, EVERYTHING, [X]) for n in (net, plain))
+    assert (model.report.frontend, len(model.report.decided("float"))) == ("torchscript", 0)
+    assert "part is TorchScript" in model.report.frontend_reason
+    assert torch.equal(model(X), other(X))
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_other_frontends_refuse_torchscript_inside(frontend: str) -> None:
+    net = Between(torch.jit.script(nn.ReLU())).eval()
+    with pytest.raises(CaptureError, match="This module is TorchScript") as caught:
+        qfx.prepare_fx(net, EVERYTHING, (X,), frontend=frontend)
+    assert caught.value.where == "part"
+    assert "frontend='torchscript'" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("form", ["scripted", "loaded"])
+def test_a_model_that_is_one_layer_of_torchscript(kind: Any, form: str) -> None:
+    layer, x = kind(8, 5).eval(), SEQUENCES[0]
+    model = qfx.quantize_fx(FORMS[form](layer, x), EVERYTHING, [x])
+    dynamic = qfx.quantize_fx(FORMS[form](layer, x), {"": qfx.default_dynamic_qconfig}, [x])
+    assert [(r.module_path, r.decision) for r in model.report.layers()] == [("", "float")]
+    assert [(r.module_path, r.decision) for r in dynamic.report.layers()] == [("", "int8")]
+    with torch.no_grad():
+        got, want = (y[0] if isinstance(y, tuple) else y for y in (model(x), layer(x)))
+    torch.testing.assert_close(got, want)
+
+
+def test_layers_inside_of_an_island_of_torchscript_stay_float_under_a_dynamic_qconfig() -> None:
+    class Island(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gate, self.cell = nn.Linear(8, 8), nn.Linear(8, 8), nn.LSTMCell(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.cell(self.gate(self.first(x)))[0] if x.sum() > 0 else x
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.island = nn.Linear(8, 8), Island()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.island(self.before(x))
+
+    net, x = Around().eval(), torch.rand(3, 8) + 1
+    model = qfx.quantize_fx(torch.jit.script(net), {"": qfx.default_dynamic_qconfig}, [x])
+    decided = {r.module_path: (r.decision, r.reason) for r in model.report.layers()}
+    assert decided.pop("before")[0] == "int8"
+    assert decided.keys() == {"island.first", "island.gate", "island.cell"}
+    assert set(decided.values()) == {("float", "it is TorchScript, of which no layer can be swapped")}
+    assert model(x).shape == (3, 8)

@@ -206,6 +206,12 @@ SPREAD: dict[str, Body] = {
     "log of squares": lambda n, y: torch.log(1 + y**2),
     "tanh by hand": lambda n, y: (y.exp() - 1) / (y.exp() + 1),
     "pooled power": lambda n, y: F.avg_pool2d(y**2, 3, 1, 1).sqrt(),
+    "power": lambda n, y: y**2,
+    "exponentials": lambda n, y: y.exp() + y.mT,
+    "root of no square": lambda n, y: F.relu(y).sqrt(),
+    "root of a product": lambda n, y: F.relu(y * y.mT).sqrt(),
+    "root behind a pool": lambda n, y: F.max_pool2d(y, 3, 1, 1).abs().sqrt(),
+    "a layer in between": lambda n, y: F.relu(n.a(y**2)).sqrt(),
     "interpolated power": lambda n, y: F.interpolate(y**2, size=(6, 6), mode="bilinear", align_corners=True).sqrt(),
 }
 
@@ -230,11 +236,9 @@ def test_a_spread_range_stays_float_although_a_layer_reads_it_too(name: str) -> 
 
 
 UNSPREAD: dict[str, Body] = {
-    "a square without its inverse": lambda n, y: n.b(y**2),
-    "a square root of no square": lambda n, y: n.b(F.relu(y).sqrt()),
-    "a layer in between": lambda n, y: n.b(F.relu(n.a(y**2)).sqrt()),
+    "a bounded square": lambda n, y: n.b((y**2).tanh() + y),
+    "gelu by hand": lambda n, y: n.b(0.5 * y * (1 + torch.tanh(0.8 * (y + 0.04 * y**3)))),
     "a gate": lambda n, y: n.b(y * y.sigmoid()),
-    "another factor": lambda n, y: n.b(F.relu(y * n.a(y)).sqrt()),
     "a reciprocal of a constant": lambda n, y: n.b(y * (n.norm.running_var + 1).rsqrt()[:, None, None]),
 }
 

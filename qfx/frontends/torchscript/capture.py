@@ -15,7 +15,7 @@ from qfx.frontends.assumptions import SIZES_FIXED
 from qfx.frontends.defaults import Example, by_name, settle_defaults
 from qfx.frontends.fresh import remember_child
 from qfx.frontends.functional import functionalized
-from qfx.frontends.leaves import forget_gradient_hooks
+from qfx.frontends.leaves import WHOLE, forget_gradient_hooks
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
@@ -84,6 +84,7 @@ def capture(
         frontend_reason=reason,
         module_classes=module_classes(model),
         **{SIZES_FIXED: sizes_fixed},
+        **({WHOLE: translator.whole} if translator.whole else {}),
     )
     parts = {path: value for path, value in translator.attributes.items() if isinstance(value, ScriptedPart)}
     remember_child(graph_module, (path for path, part in parts.items() if part.keeps_state()), "scripted")
@@ -168,8 +169,20 @@ def _capture_error(root: torch.jit.ScriptModule, path: str, obstacle: Obstacle, 
         where=path or "the model itself",
         source=obstacle.source,
         why=obstacle.construct,
-        remedy=remedies(obstacle.remedy, path, exports=not scripted, other=_ORIGINAL if scripted else ""),
+        remedy=remedies(obstacle.remedy, path, exports=not scripted, others=_others(root, path) if scripted else ()),
     )
+
+
+def _others(root: torch.jit.ScriptModule, path: str) -> list[str]:
+    """What else can be quantized than a ScriptModule that can't be captured."""
+    if path:
+        return [_ORIGINAL]
+    if not hasattr(root, "training"):
+        return [_ORIGINAL, "Quantize it as it was before torch.jit.freeze: the module with this line stays float then."]
+    sizes = {name: sum(p.numel() for p in child.parameters()) for name, child in root.named_children()}
+    largest = max(sizes, key=lambda name: sizes[name], default=None)
+    inner = f"Quantize a module that it calls, by itself:\n    quantize_fx(model.{largest}, qconfig_dict, calibration)"
+    return [_ORIGINAL, inner] if largest is not None else [_ORIGINAL]
 
 
 _ORIGINAL = (

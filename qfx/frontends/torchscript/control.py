@@ -6,9 +6,10 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx
 
-from qfx.frontends.torchscript.obstacle import BRANCH, BRANCH_ON_SHAPE, LOOP
+from qfx.frontends.torchscript.obstacle import BRANCH, BRANCH_ON_SHAPE, FLOAT32, LOOP
 
 if TYPE_CHECKING:
     from qfx.frontends.torchscript.translate import Translator
@@ -27,6 +28,8 @@ def branch(t: Translator, node: Any, env: dict[str, Any]) -> list[Any]:
             return t.run_block(other, env)
         live = [block for block in (taken, other) if not _raises(block)]
         if len(live) != 1:
+            if _asks_dtype(condition):
+                raise t.obstacle("control flow that depends on a tensor's dtype", FLOAT32)
             if t.is_number(condition):
                 raise t.obstacle("control flow that depends on a tensor's shape", BRANCH_ON_SHAPE)
             raise t.obstacle("control flow that depends on a tensor's values", BRANCH)
@@ -68,6 +71,15 @@ def _asks_whether_empty(condition: Any) -> bool:
     """Whether a condition is ``x.numel() == 0``: what torch's own code asks first, and no layer is there for."""
     numel = condition.args[0] if isinstance(condition, fx.Node) and condition.target is operator.eq else None
     return isinstance(numel, fx.Node) and numel.target == "numel" and condition.args[1] == 0
+
+
+def _asks_dtype(condition: Any) -> bool:
+    """Whether a condition is ``x.is_floating_point()``, or compares ``x.dtype``."""
+    asked = [condition, *condition.args] if isinstance(condition, fx.Node) else []
+    nodes = [node for node in asked if isinstance(node, fx.Node)]
+    return any(n.target is torch.ops.aten.is_floating_point.default for n in nodes) or any(
+        n.target is getattr and n.args[1] == "dtype" for n in nodes
+    )
 
 
 def _raises(block: Any) -> bool:

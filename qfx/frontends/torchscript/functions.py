@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from qfx.frontends.torchscript.overloads import dtype_of
+
 _FUNCTIONAL = re.compile(r"__torch__\.torch\.nn\.functional\.(?:___torch_mangle_\d+\.)?(\w+)$")
 _DISPATCHED = re.compile(r"_((?:adaptive_)?max_pool\dd)$")
 """The half of a pool that returns no indices, under its private name."""
@@ -41,9 +43,12 @@ def functional(function: FunctionValue) -> Callable[..., Any] | None:
 
 
 def bind(function: Callable[..., Any], values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a call with one value for each parameter in order; defaults at the end are left out."""
+    """Arguments of a call with one value for each parameter in order; defaults at the end are left out.
+
+    TorchScript numbers the dtypes: an integer for a parameter of that name is one.
+    """
     parameters = _parameters(function) or []
-    pairs = list(zip(parameters, values, strict=False))
+    pairs = [(p, dtype_of(v) if p.name == "dtype" else v) for p, v in zip(parameters, values, strict=False)]
     keywords = {p.name: v for p, v in pairs if p.kind is p.KEYWORD_ONLY and not _same(v, p.default)}
     positional = [(p, v) for p, v in pairs if p.kind is not p.KEYWORD_ONLY]
     while positional and _same(positional[-1][1], positional[-1][0].default):

@@ -38,6 +38,7 @@ BRANCH, BRANCH_ON_SHAPE, LOOP, NUMBER, IN_PLACE = (
     rewriting(row_named(name)) for name in ("branch", "branch-on-a-shape", "range", "number", "in-place")
 )
 REWRITE = "Rewrite this line with torch functions on tensors."
+FLOAT32 = "Take the branch of float32 out of the condition: a quantized model takes and computes nothing else."
 STATE = (
     "Make it an input and an output: let forward take the value of before, return the new one, and pass that to the"
     " next call."

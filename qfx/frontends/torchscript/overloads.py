@@ -28,6 +28,11 @@ NUMBERS_FOR_TENSORS = frozenset(
 """Operators whose overloads on tensors take Python numbers too."""
 
 
+def dtype_of(value: Any) -> Any:
+    """The dtype for which an integer stands in TorchScript; what is none, as it is."""
+    return _DTYPES.get(value, value) if type(value) is int else value
+
+
 def overload_of(node: Any) -> Any:
     """The ``torch.ops`` overload that a node calls, None when torch has none of its name."""
     match = _SCHEMA.match(node.schema())

@@ -58,12 +58,16 @@ class Translator:
     Args:
         tree: The model.
         island: Which modules not to enter.
+
+    Attributes:
+        whole: The name in ``attributes`` of a model that is not entered itself, else "".
     """
 
     def __init__(self, tree: ModuleTree, island: Island) -> None:
         self.tree, self.island = tree, island
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
+        self.whole = ""
         self.frames: list[Frame] = []
         self._nodes: dict[str, fx.Node] = {}
         self._numbers: set[fx.Node] = set()
@@ -198,10 +202,12 @@ class Translator:
             raise self.obstacle("a batch norm that was traced in training mode", EVAL)
 
     def _whole(self, owner: ModuleValue, arguments: Sequence[Any], module: nn.Module, reason: str | None) -> fx.Node:
-        """A call of a module that is not entered."""
-        self.attributes[owner.path] = module
+        """A call of a module that is not entered. The model itself is under the name of its class."""
+        path = owner.path or type(module).__name__.lower()
+        self.attributes[path] = module
+        self.whole = "" if owner.path else path
         with self._entered(owner, "forward", class_of(owner.module) or type(module)):
-            node = self.graph.call_module(owner.path, self._operands(tuple(arguments)))
+            node = self.graph.call_module(path, self._operands(tuple(arguments)))
             self._place(node)
         if reason is not None:
             node.meta["island_reason"] = reason

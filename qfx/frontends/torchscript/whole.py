@@ -21,6 +21,9 @@ class ScriptedPart(nn.Module):
         scripted: A submodule of a ScriptModule.
     """
 
+    adds_no_name = True
+    """To the user its parts are at its own path."""
+
     def __init__(self, scripted: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.scripted = scripted
