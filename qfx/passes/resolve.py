@@ -226,12 +226,15 @@ def _check_all_match(rules: QConfigRules, ops: list[_Op], spelled: Spelled) -> N
     for kind in [kind for kind, _ in rules.object_type] + list(rules.non_traceable_module_class):
         if not any(_is_kind(operation, kind) for operation in operations):
             section = "object_type" if kind in [k for k, _ in rules.object_type] else "non_traceable_module_class"
-            error = _no_match(
-                section, type_name(kind), "the model has no such operation", sorted(map(type_name, operations))
-            )
+            why, known = "the model has no such operation", sorted(map(type_name, operations))
             if not rules.shared:
-                raise error
-            warnings.warn(UnusedEntryWarning(error.what, why=error.why, remedy=error.remedy), stacklevel=2)
+                raise _no_match(section, type_name(kind), why, known)
+            unused = UnusedEntryWarning(
+                f"The QConfigMapping names {type_name(kind)!r}, which matches nothing.",
+                why=why,
+                remedy="Nothing, if the mapping serves other models too; else see qconfig_dict.md for what it can name.",
+            )
+            warnings.warn(unused, stacklevel=2)
     for (path, kind, order), _ in rules.module_name_object_type_order:
         _check_order(path, kind, order, ops, sorted(paths))
 
