@@ -40,10 +40,12 @@ from qfx.passes.resolve import (
     resolve_inside,
     spellings_of,
 )
+from qfx.passes.uncalibrated import give_default_qparams
 from qfx.quantization.accepted import require_cpu
 from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
 from qfx.quantization.custom_rules import with_custom_config
 from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
+from qfx.quantization.uncalibrated import warn_of_default
 from qfx.runtime.cpu import require_isa
 from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
@@ -102,7 +104,7 @@ def quantize_fx(
         trainable = prepare_qat_fx(
             model, qconfig_dict, example_inputs, prepare_custom_config, strict=strict, frontend=frontend
         )
-        return convert_fx(_trained(trainable, calibration, train), convert_custom_config, isa=isa)
+        return _converted(_trained(trainable, calibration, train), convert_custom_config, isa)
     prepared = prepare_fx(
         model,
         qconfig_dict,
@@ -115,7 +117,7 @@ def quantize_fx(
     )
     if calibration is not None:
         calibrate(prepared, calibration)
-    return convert_fx(prepared, convert_custom_config, isa=isa)
+    return _converted(prepared, convert_custom_config, isa)
 
 
 def _trained(
@@ -323,8 +325,11 @@ def convert_fx(
         check: A batch of inputs to compare both models with: every integer value of the int8 model must be within one
             quantum of what the fake-quantized model makes of the same operands.
 
+    A model that never saw data gets scale 1 and zero point 0 everywhere, with an UncalibratedWarning: for a state that
+    is loaded next, by ``load_state_dict``.
+
     Raises:
-        CalibrationError: A part of the model never saw data.
+        CalibrationError: A part of the model never saw data, and others did.
         ConversionError: ``prepared`` is not a prepared model, or a layer can't be quantized as asked.
         InputError: The model is not on the CPU.
         QConfigError: ``qconfig_mapping`` or an option that has no meaning here says something else.
@@ -337,8 +342,15 @@ def convert_fx(
     require_plain(is_reference, keep_original_weights)
     require_no_backend_config(backend_config)
     _require_same(prepared, qconfig_mapping)
-    config = as_config(ConvertCustomConfig, convert_custom_config)
     require_isa(isa)
+    return _converted(prepared, convert_custom_config, isa, check, without_data=True)
+
+
+def _converted(
+    prepared: PreparedModel, custom_config: Any, isa: str | None, check: Any = None, *, without_data: bool = False
+) -> QuantizedModel:
+    """What :func:`convert_fx` returns; where nothing saw data a CalibrationError unless ``without_data``."""
+    config = as_config(ConvertCustomConfig, custom_config)
     require_cpu(prepared)
     if isinstance(prepared, TrainableModel) and prepared.training:
         raise ConversionError(
@@ -348,6 +360,8 @@ def convert_fx(
         )
     preserved = {**prepared.preserved, **_named_attributes(prepared, config.preserved_attributes)}
     gm = prepared.graph_module()
+    if without_data:
+        warn_of_default(give_default_qparams(gm), stacklevel=3)
     convert_custom_modules(gm, config.observed_to_quantized_mapping)
     gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
     state = gm.meta.pop(ISLAND_STATE, {})
