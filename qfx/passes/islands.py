@@ -122,13 +122,11 @@ def _as_layer(module: nn.Module) -> nn.Module | None:
 def _why_not(module: nn.Module) -> str:
     if "forward" in vars(module):
         return "its forward was replaced"
-    if isinstance(module, nn.MultiheadAttention):
-        return "MultiheadAttention reads its projections as tensors, so no layer of it can be swapped"
     base = builtin_base(type(module))
     if base is nn.modules.linear.NonDynamicallyQuantizableLinear:
         return "the attention around it reads its weight as a tensor, and does not call it"
     if base is not None:
-        return f"a dynamic qconfig quantizes linear and recurrent layers and embeddings only, not {base.__name__}"
+        return f"a dynamic qconfig quantizes linear and recurrent layers, attention and embeddings only, not {base.__name__}"
     return f"{type(module).__name__} has a forward of its own, which is not that of a linear layer"
 
 
