@@ -29,6 +29,7 @@ from qfx.ir.module import ARGUMENTS, bind_placeholders, without_fixed
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
+from qfx.passes.float_copies import copy_joins_for_floats
 from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.islands import classes_of, decide_inside, find_inside
 from qfx.passes.resolve import (
@@ -280,9 +281,10 @@ def _observed(
     gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
 
     def insert(gm: fx.GraphModule) -> fx.GraphModule:
-        annotation = annotate(
-            gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
-        )
+        integers = {"quantized_inputs": rules.input_quantized_idxs, "quantized_outputs": rules.output_quantized_idxs}
+        annotation = annotate(gm, **integers)
+        if not training and copy_joins_for_floats(gm, annotation):
+            annotation = annotate(gm, **integers)
         observe_custom_modules(gm, config.float_to_observed_mapping)
         return insert_observers(gm, annotation, recovery or Recovery(False, False), training=training)
 

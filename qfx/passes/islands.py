@@ -126,7 +126,7 @@ def _why_not(module: nn.Module) -> str:
     if base is nn.modules.linear.NonDynamicallyQuantizableLinear:
         return "the attention around it reads its weight as a tensor, and does not call it"
     if base is not None:
-        return f"a dynamic qconfig quantizes linear and recurrent layers, attention and embeddings only, not {base.__name__}"
+        return f"a dynamic qconfig quantizes linear, recurrent and attention layers and embeddings, not {base.__name__}"
     return f"{type(module).__name__} has a forward of its own, which is not that of a linear layer"
 
 
