@@ -54,7 +54,7 @@ from qfx.training.model import TrainableModel, restore_computed, trainable_batch
 
 def quantize_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
     *,
     train: Callable[[TrainableModel], Any] | None = None,
@@ -66,6 +66,7 @@ def quantize_fx(
     isa: str | None = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> QuantizedModel:
     """Quantize ``model`` to int8 in one call: prepare, calibrate, convert.
 
@@ -73,6 +74,7 @@ def quantize_fx(
         model: A float model, a ``torch.export.ExportedProgram`` or a ``torch.jit.ScriptModule``; it is not changed.
         qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it. Or a
             :class:`qfx.QConfigMapping`.
+        qconfig_mapping: The same, under the name that torch has for it; one of the two is given.
         calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
             when every qconfig is dynamic.
         train: Trains the model it is given, which comes from :func:`prepare_qat_fx`: the usual loop, with the
@@ -95,6 +97,7 @@ def quantize_fx(
         QfxError: What is wrong, where, and what to do.
     """
     require_isa(isa)
+    qconfig_dict = _given(qconfig_dict, qconfig_mapping)
     model = as_module(model)
     if isinstance(model, nn.Module):
         require_cpu(model)
@@ -121,6 +124,17 @@ def quantize_fx(
     return _converted(prepared, convert_custom_config, isa)
 
 
+def _given(qconfig_dict: Mapping[str, Any] | None, qconfig_mapping: Mapping[str, Any] | None) -> Any:
+    """The one of the two that is there, if one is."""
+    if qconfig_dict is not None and qconfig_mapping is not None:
+        raise QConfigError(
+            "Both qconfig_dict and qconfig_mapping are given.",
+            why="They are two names of one argument: which parts of the model to quantize, and how.",
+            remedy="Pass one of them.",
+        )
+    return qconfig_mapping if qconfig_dict is None else qconfig_dict
+
+
 def _trained(
     prepared: TrainableModel, calibration: Calibration | None, train: Callable[[TrainableModel], Any]
 ) -> TrainableModel:
@@ -134,7 +148,7 @@ def _trained(
 
 def prepare_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     _equalization_config: Any = None,
@@ -144,6 +158,7 @@ def prepare_fx(
     adaptive_rounding: bool = True,
     strict: bool = False,
     frontend: str = "auto",
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> PreparedModel:
     """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
 
@@ -151,7 +166,7 @@ def prepare_fx(
 
     Args:
         model: As there.
-        qconfig_dict: As there.
+        qconfig_dict, qconfig_mapping: As there.
         example_inputs: As there.
         prepare_custom_config: A :class:`qfx.quantization.PrepareCustomConfig`, or a dict of the same: islands, custom
             modules, attributes to preserve, inputs and outputs that are quantized. The qconfig_dict may say the same
@@ -165,7 +180,8 @@ def prepare_fx(
     require_no_backend_config(backend_config)
     model, recovery = as_module(model), Recovery(bias_correction, adaptive_rounding)
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=recovery)
+    rules = _given(qconfig_dict, qconfig_mapping)
+    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=recovery)
     return made.prepared()
 
 
@@ -185,13 +201,14 @@ def prepare_spelled(
 
 def prepare_qat_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     backend_config: Any = None,
     *,
     strict: bool = False,
     frontend: str = "auto",
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> TrainableModel:
     """``model`` with fake-quantize modules where ``qconfig_dict`` asks for int8, to be trained and then converted.
 
@@ -203,6 +220,7 @@ def prepare_qat_fx(
         model: A float model; it is not changed, and shares no tensors with the result. Make the optimizer from the
             result's parameters.
         qconfig_dict: ``{"": qfx.get_default_qat_qconfig()}`` for all of it.
+        qconfig_mapping: As for :func:`quantize_fx`.
         example_inputs: Inputs to learn shapes from.
         prepare_custom_config: As for :func:`prepare_fx`.
         backend_config: As for :func:`prepare_fx`.
@@ -222,7 +240,8 @@ def prepare_qat_fx(
             remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
         )
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=None)
+    rules = _given(qconfig_dict, qconfig_mapping)
+    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=None)
     return TrainableModel(made.gm, made.preserved, made.origin, model.state_dict().keys())
 
 

@@ -114,7 +114,7 @@ class MultiheadAttention(nn.Module):
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         heads = [self._heads(name, x) for name, x in zip(_INPUTS, (query, key, value), strict=True)]
         mask = self._mask(attn_mask, key_padding_mask, heads[0], heads[1].shape[2])
-        mixed, weights = self._mixed(*self._extended(heads), mask, need_weights)
+        mixed, weights = self._mixed(self._extended(heads), mask, need_weights)
         y = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
@@ -149,7 +149,7 @@ class MultiheadAttention(nn.Module):
     def _heads(self, name: str, x: Tensor) -> Tensor:
         """Projected by the layer ``name``: ``[batch, heads, length, head_dim]``."""
         projected: Tensor = getattr(self, name)(x)
-        return projected.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return projected.view(*projected.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
 
     def _extended(self, heads: list[Tensor]) -> list[Tensor]:
         """Queries, keys and values, the latter with the learned one and zeros behind them where the layer adds them."""
@@ -177,9 +177,8 @@ class MultiheadAttention(nn.Module):
             return None
         return F.pad(added, (0, int(self.bias_k is not None) + int(self.add_zero_attn)))
 
-    def _mixed(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, need_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _mixed(self, heads: list[Tensor], mask: Tensor | None, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+        query, key, value = heads
         dropout = self.dropout if self.training else 0.0
         if not need_weights:
             return F.scaled_dot_product_attention(query, key, value, mask, dropout), None
