@@ -29,6 +29,7 @@ from qfx.ir.module import ARGUMENTS, bind_placeholders, without_fixed
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.passes.annotate import annotate
 from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
+from qfx.passes.float_copies import copy_joins_for_floats
 from qfx.passes.insert import Recovery, insert_observers
 from qfx.passes.islands import classes_of, decide_inside, find_inside
 from qfx.passes.resolve import (
@@ -40,10 +41,12 @@ from qfx.passes.resolve import (
     resolve_inside,
     spellings_of,
 )
+from qfx.passes.uncalibrated import give_default_qparams
 from qfx.quantization.accepted import require_cpu
 from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
 from qfx.quantization.custom_rules import with_custom_config
 from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
+from qfx.quantization.uncalibrated import warn_of_default
 from qfx.runtime.cpu import require_isa
 from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
@@ -51,7 +54,7 @@ from qfx.training.model import TrainableModel, restore_computed, trainable_batch
 
 def quantize_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
     *,
     train: Callable[[TrainableModel], Any] | None = None,
@@ -63,6 +66,7 @@ def quantize_fx(
     isa: str | None = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> QuantizedModel:
     """Quantize ``model`` to int8 in one call: prepare, calibrate, convert.
 
@@ -70,6 +74,7 @@ def quantize_fx(
         model: A float model, a ``torch.export.ExportedProgram`` or a ``torch.jit.ScriptModule``; it is not changed.
         qconfig_dict: Which parts to quantize and how; ``{"": qfx.get_default_qconfig()}`` for all of it. Or a
             :class:`qfx.QConfigMapping`.
+        qconfig_mapping: The same, under the name that torch has for it; one of the two is given.
         calibration: Batches like the model's real inputs, or a function that takes the prepared model. Not needed
             when every qconfig is dynamic.
         train: Trains the model it is given, which comes from :func:`prepare_qat_fx`: the usual loop, with the
@@ -92,6 +97,7 @@ def quantize_fx(
         QfxError: What is wrong, where, and what to do.
     """
     require_isa(isa)
+    qconfig_dict = _given(qconfig_dict, qconfig_mapping)
     model = as_module(model)
     if isinstance(model, nn.Module):
         require_cpu(model)
@@ -102,7 +108,7 @@ def quantize_fx(
         trainable = prepare_qat_fx(
             model, qconfig_dict, example_inputs, prepare_custom_config, strict=strict, frontend=frontend
         )
-        return convert_fx(_trained(trainable, calibration, train), convert_custom_config, isa=isa)
+        return _converted(_trained(trainable, calibration, train), convert_custom_config, isa)
     prepared = prepare_fx(
         model,
         qconfig_dict,
@@ -115,7 +121,18 @@ def quantize_fx(
     )
     if calibration is not None:
         calibrate(prepared, calibration)
-    return convert_fx(prepared, convert_custom_config, isa=isa)
+    return _converted(prepared, convert_custom_config, isa)
+
+
+def _given(qconfig_dict: Mapping[str, Any] | None, qconfig_mapping: Mapping[str, Any] | None) -> Any:
+    """The one of the two that is there, if one is."""
+    if qconfig_dict is not None and qconfig_mapping is not None:
+        raise QConfigError(
+            "Both qconfig_dict and qconfig_mapping are given.",
+            why="They are two names of one argument: which parts of the model to quantize, and how.",
+            remedy="Pass one of them.",
+        )
+    return qconfig_mapping if qconfig_dict is None else qconfig_dict
 
 
 def _trained(
@@ -131,7 +148,7 @@ def _trained(
 
 def prepare_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     _equalization_config: Any = None,
@@ -141,6 +158,7 @@ def prepare_fx(
     adaptive_rounding: bool = True,
     strict: bool = False,
     frontend: str = "auto",
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> PreparedModel:
     """A copy of ``model`` with observers where ``qconfig_dict`` asks for int8.
 
@@ -148,7 +166,7 @@ def prepare_fx(
 
     Args:
         model: As there.
-        qconfig_dict: As there.
+        qconfig_dict, qconfig_mapping: As there.
         example_inputs: As there.
         prepare_custom_config: A :class:`qfx.quantization.PrepareCustomConfig`, or a dict of the same: islands, custom
             modules, attributes to preserve, inputs and outputs that are quantized. The qconfig_dict may say the same
@@ -162,7 +180,8 @@ def prepare_fx(
     require_no_backend_config(backend_config)
     model, recovery = as_module(model), Recovery(bias_correction, adaptive_rounding)
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=recovery)
+    rules = _given(qconfig_dict, qconfig_mapping)
+    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=recovery)
     return made.prepared()
 
 
@@ -182,13 +201,14 @@ def prepare_spelled(
 
 def prepare_qat_fx(
     model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
+    qconfig_dict: Mapping[str, Any] | None = None,
     example_inputs: Any = None,
     prepare_custom_config: PrepareCustomConfig | Mapping[str, Any] | None = None,
     backend_config: Any = None,
     *,
     strict: bool = False,
     frontend: str = "auto",
+    qconfig_mapping: Mapping[str, Any] | None = None,
 ) -> TrainableModel:
     """``model`` with fake-quantize modules where ``qconfig_dict`` asks for int8, to be trained and then converted.
 
@@ -200,6 +220,7 @@ def prepare_qat_fx(
         model: A float model; it is not changed, and shares no tensors with the result. Make the optimizer from the
             result's parameters.
         qconfig_dict: ``{"": qfx.get_default_qat_qconfig()}`` for all of it.
+        qconfig_mapping: As for :func:`quantize_fx`.
         example_inputs: Inputs to learn shapes from.
         prepare_custom_config: As for :func:`prepare_fx`.
         backend_config: As for :func:`prepare_fx`.
@@ -219,7 +240,8 @@ def prepare_qat_fx(
             remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
         )
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    made = _observed(model, qconfig_dict, example_inputs, config, strict, frontend, recovery=None)
+    rules = _given(qconfig_dict, qconfig_mapping)
+    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=None)
     return TrainableModel(made.gm, made.preserved, made.origin, model.state_dict().keys())
 
 
@@ -278,9 +300,10 @@ def _observed(
     gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
 
     def insert(gm: fx.GraphModule) -> fx.GraphModule:
-        annotation = annotate(
-            gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
-        )
+        integers = {"quantized_inputs": rules.input_quantized_idxs, "quantized_outputs": rules.output_quantized_idxs}
+        annotation = annotate(gm, **integers)
+        if not training and copy_joins_for_floats(gm, annotation):
+            annotation = annotate(gm, **integers)
         observe_custom_modules(gm, config.float_to_observed_mapping)
         return insert_observers(gm, annotation, recovery or Recovery(False, False), training=training)
 
@@ -323,8 +346,11 @@ def convert_fx(
         check: A batch of inputs to compare both models with: every integer value of the int8 model must be within one
             quantum of what the fake-quantized model makes of the same operands.
 
+    A model that never saw data gets scale 1 and zero point 0 everywhere, with an UncalibratedWarning: for a state that
+    is loaded next, by ``load_state_dict``.
+
     Raises:
-        CalibrationError: A part of the model never saw data.
+        CalibrationError: A part of the model never saw data, and others did.
         ConversionError: ``prepared`` is not a prepared model, or a layer can't be quantized as asked.
         InputError: The model is not on the CPU.
         QConfigError: ``qconfig_mapping`` or an option that has no meaning here says something else.
@@ -337,8 +363,15 @@ def convert_fx(
     require_plain(is_reference, keep_original_weights)
     require_no_backend_config(backend_config)
     _require_same(prepared, qconfig_mapping)
-    config = as_config(ConvertCustomConfig, convert_custom_config)
     require_isa(isa)
+    return _converted(prepared, convert_custom_config, isa, check, without_data=True)
+
+
+def _converted(
+    prepared: PreparedModel, custom_config: Any, isa: str | None, check: Any = None, *, without_data: bool = False
+) -> QuantizedModel:
+    """What :func:`convert_fx` returns; where nothing saw data a CalibrationError unless ``without_data``."""
+    config = as_config(ConvertCustomConfig, custom_config)
     require_cpu(prepared)
     if isinstance(prepared, TrainableModel) and prepared.training:
         raise ConversionError(
@@ -348,6 +381,8 @@ def convert_fx(
         )
     preserved = {**prepared.preserved, **_named_attributes(prepared, config.preserved_attributes)}
     gm = prepared.graph_module()
+    if without_data:
+        warn_of_default(give_default_qparams(gm), stacklevel=3)
     convert_custom_modules(gm, config.observed_to_quantized_mapping)
     gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
     state = gm.meta.pop(ISLAND_STATE, {})

@@ -81,7 +81,7 @@ class CalibrationError(QfxError):
 
 
 class UncalibratedWarning(CalibrationError, UserWarning):
-    """Eager mode converts layers whose observers saw no data, with scale 1 and zero point 0.
+    """Values whose observers saw no data are converted with scale 1 and zero point 0, for a state that is loaded next.
 
     It is an error where warnings are.
     """

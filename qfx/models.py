@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
@@ -131,11 +131,14 @@ class QuantizedModel(GraphCarrier):
         """As ``nn.Module.load_state_dict``, for the state_dict of an int8 model.
 
         Raises:
-            ConversionError: It is that of a model at another stage.
+            ConversionError: It is that of a model at another stage, or of one whose data gave other values a scale.
             QuantizationError: A scale, zero point or integer in it is none.
         """
-        if stage_of(self.state_dict()) is Stage.quantized:
+        own = self.state_dict()
+        if stage_of(own) is Stage.quantized:
             require_stage(state_dict, Stage.quantized, "Load it into a model of that stage, then call qfx.convert_fx.")
+        if strict:
+            _require_same_scales(own.keys(), state_dict.keys())
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -277,6 +280,18 @@ def _preserve(target: nn.Module, preserved: Mapping[str, Any]) -> None:
     for name, value in preserved.items():
         if not hasattr(target, token_path(name)):  # a part of the graph is there already, observed or quantized
             setattr(target, token_path(name), value)
+
+
+def _require_same_scales(own: Iterable[str], given: Iterable[str]) -> None:
+    """Raise if two models of one structure differ in which values have scales: conversion knows it from the data."""
+    differing = set(own) ^ set(given)
+    if differing and all(name.rpartition(".")[2] in ("scale", "zero_point") for name in differing):
+        raise ConversionError(
+            "The state is that of a model in which other values have a scale of their own.",
+            where=", ".join(sorted({name.rpartition(".")[0] for name in differing})),
+            why="Operands of a concatenation keep one of their own where calibration finds ranges that are far apart.",
+            remedy="Calibrate both models with the same data, or keep the model whole with qfx.save and qfx.load.",
+        )
 
 
 def _remedy(error: QfxError) -> str:

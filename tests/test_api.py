@@ -431,3 +431,16 @@ def test_top_level_has_the_vocabulary_of_graph_mode() -> None:
         assert callable(getattr(qfx, name)) or isinstance(getattr(qfx, name), tuple)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         qfx.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("call", ["quantize_fx", "prepare_fx", "prepare_qat_fx"])
+def test_the_rules_have_torchs_name_too(net: nn.Module, call: str) -> None:
+    rules = qfx.get_default_qat_qconfig_mapping() if call == "prepare_qat_fx" else qfx.get_default_qconfig_mapping()
+    inputs = {"calibration": BATCHES} if call == "quantize_fx" else {"example_inputs": (X,)}
+    first, second = (getattr(qfx, call)(net, **{n: rules}, **inputs) for n in ("qconfig_dict", "qconfig_mapping"))
+    assert [node.name for node in first.graph.nodes] == [node.name for node in second.graph.nodes]
+    assert first.state_dict().keys() == second.state_dict().keys()
+    with pytest.raises(qfx.QConfigError, match="Both qconfig_dict and qconfig_mapping are given"):
+        getattr(qfx, call)(net, rules, qconfig_mapping=rules, **inputs)
+    with pytest.raises(qfx.QConfigError, match="A qconfig_dict is a dict"):
+        getattr(qfx, call)(net, **inputs)

@@ -15,6 +15,7 @@ from qfx.ir.nodes import Decision, decide
 from qfx.ir.types import QParams
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.emit import TOO_LONG, channels_last, identity
+from qfx.memory import untraced
 from qfx.ops import qdq, shape
 from qfx.ops.table import Op
 from qfx.passes.weights import QuantizedWeight
@@ -27,11 +28,18 @@ _INT8, _FLOAT = Decision("int8", "its operands are int8"), Decision("float", "it
 def compile_call(bound: Bound) -> Compiled:
     """The program of a call with its constants. Activations enter, and the result leaves, as the call lays them out.
 
+    No tracer records what compiling computes: the recording of a first call is that of any other.
+
     Raises:
         InputError: A constant is of the wrong kind.
         QuantizationError: A weight is not qint8, or its channels are not along dim 0.
         ConversionError: A bias that is not finite, or sums that do not fit 32 bits.
     """
+    with untraced():
+        return _compiled(bound)
+
+
+def _compiled(bound: Bound) -> Compiled:
     call = bound.call
     writer = _Writer(bound)
     parameters = parameters_of(call, bound.constants)

@@ -10,6 +10,7 @@ from libcst.metadata import Scope
 from qfx.migrate.names import Names, below
 from qfx.migrate.plan import Plan, Target, remedy_of
 from qfx.migrate.scopes import Analysis, Source, Statement, Variable, dotted
+from qfx.migrate.scripting import tell_scripted
 from qfx.migrate.stars import is_needed
 from qfx.migrate.uses import Uses
 
@@ -21,6 +22,7 @@ def plan_of(analysis: Analysis, names: Names) -> Plan:
     uses = Uses(analysis, names)
     Imports(uses)
     tell_literals(uses)
+    tell_scripted(uses)
     uses.plan.findings.sort()
     return uses.plan
 

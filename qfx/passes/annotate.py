@@ -24,7 +24,7 @@ from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
-from qfx.passes.sharing import Part, Readers, may_split, pads_with_value, parts_of
+from qfx.passes.sharing import Part, Readers, asks_size, may_split, pads_with_value, parts_of
 from qfx.passes.wide import may_read_wide
 from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
@@ -96,7 +96,7 @@ def annotate(
         if decision.kind != "float":
             _require_finite(gm, node)
     carriers = [n for n in nodes if n in arriving | leaving or _needs_codes(n, decisions, wanted)]
-    groups = _groups(carriers, decisions, _int8_readers(decisions, wanted))
+    groups = _groups(carriers, decisions, _readers(decisions, wanted))
     return Annotation(decisions, tuple(groups), frozenset(leaving), frozenset(wanted), frozenset(wide))
 
 
@@ -296,12 +296,15 @@ def _can_return_float(op: Op) -> bool:
     return bool(op.weights) or op.name == "matmul" or op.pointwise is not None
 
 
-def _int8_readers(decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> Readers:
+def _readers(decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> Readers:
     readers: dict[fx.Node, set[fx.Node]] = {}
     for user in decisions:
         if op_of(user) is not None and _is_int8(user, decisions):
             for node in codes_read(user, wanted):
                 readers.setdefault(node, set()).add(user)
+    for node in decisions:
+        if _is_int8(node, decisions):
+            readers.setdefault(node, set()).update(u for u in node.users if not asks_size(u))
     return readers
 
 

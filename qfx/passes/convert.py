@@ -33,7 +33,7 @@ from qfx.passes.insert import (
 from qfx.passes.islands import swap_inside
 from qfx.passes.precision import codes_read
 from qfx.passes.rounding import round_adaptively
-from qfx.passes.sharing import Readers, observed, parts_of, split
+from qfx.passes.sharing import Readers, asks_size, observed, parts_of, split
 from qfx.passes.wide import WIDE, halves, keeps_few_bits, read_halves
 from qfx.quantization.observer import FixedOrObserved, PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.observer.base import range_width
@@ -137,7 +137,7 @@ def _split(run: _Conversion, members: list[fx.Node]) -> list[tuple[str, Any, lis
         widths = {p: range_width(o, o.qparams()) if o is not None else 0.0 for p, o in own.items()}
     except CalibrationError:
         return []
-    classes, apart = split(parts, widths.__getitem__, _shares, _int8_readers(run.gm.graph))
+    classes, apart = split(parts, widths.__getitem__, _shares, _readers(run.gm.graph))
     found = []
     for each in classes:
         observers = [o for part in dict.fromkeys(each.sources) if (o := own[part]) is not None]
@@ -161,12 +161,16 @@ def _shares(node: fx.Node) -> bool:
     return op is not None and op.qparams == "share" and decision_of(node).kind == "int8"
 
 
-def _int8_readers(graph: fx.Graph) -> Readers:
+def _readers(graph: fx.Graph) -> Readers:
     readers: dict[fx.Node, set[fx.Node]] = {}
     for user in graph.nodes:
         if op_of(user) is not None and decision_of(user).kind == "int8":
             for node in codes_read(user, (user,) if WANTED in user.meta else ()):
                 readers.setdefault(observed(node), set()).add(user)
+        if "observer" not in user.meta and not asks_size(user):
+            for node in map(observed, user.all_input_nodes):
+                if decision_of(node).kind == "int8":
+                    readers.setdefault(node, set()).add(user)
     return readers
 
 
@@ -206,7 +210,7 @@ def _quantize_value(run: _Conversion, node: fx.Node) -> None:
     group, key = node.meta[GROUP], run.keys[node]
     node.meta["qparams"] = run.qparams[key]
     calls = [u for u in node.users if u.meta.get("observer") == group]
-    readers = calls if calls else [u for u in node.users if not _is_size(u)]
+    readers = calls if calls else [u for u in node.users if not asks_size(u)]
     if not readers:
         return
     value = _rounded(run, node, key)
@@ -264,11 +268,6 @@ def _rounded(run: _Conversion, node: fx.Node, key: str) -> fx.Node:
         made.meta.update(place(node))
     code.meta["qparams"] = value.meta["qparams"] = qparams
     return value
-
-
-def _is_size(node: fx.Node) -> bool:
-    op = op_of(node)
-    return op is not None and op.name == "size"
 
 
 def _remove_observers(gm: fx.GraphModule) -> None:

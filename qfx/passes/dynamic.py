@@ -24,6 +24,7 @@ from qfx.runtime.limits import MOST_FEATURES
 _PER_CALL = Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
 _ROWS = Decision("dynamic", "dynamic qconfig: weights int8, looked up as float32")
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
+_LINEAR = (nn.Linear, nn.MultiheadAttention)
 _LARGEST = torch.finfo(torch.float16).max
 
 
@@ -58,14 +59,14 @@ def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
         return Decision("float", "its max_norm changes its weight at every call")
     widest = max((t.shape[1] for t in layer.parameters() if t.dim() == 2), default=0)
     if widest > MOST_FEATURES and _is_limited(layer, qconfig):
-        kind = "linear layer in float16" if isinstance(layer, nn.Linear) else "recurrent layer"
+        kind = "linear layer in float16" if isinstance(layer, _LINEAR) else "recurrent layer"
         return Decision("float", f"it has {widest} features, and a dynamic {kind} takes {MOST_FEATURES} at most")
     return _decided(qconfig, "weights stored as float16, arithmetic in float32", type(layer))
 
 
 def _is_limited(layer: nn.Module, qconfig: QConfig) -> bool:
     """Whether kernels take a limited number of features of a layer."""
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, _LINEAR):
         return qconfig.weight().dtype is torch.float16
     return not isinstance(layer, _TABLES)
 

@@ -16,7 +16,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.annotate import Annotation, Group
 from qfx.passes.precision import codes_read
-from qfx.passes.sharing import Part
+from qfx.passes.sharing import Part, asks_size
 from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
 from qfx.quantization.observer import (
     ChannelMean,
@@ -187,7 +187,7 @@ def _name(observer: Any, node: fx.Node, suffix: str = "") -> None:
 
 def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
     """Uses of ``source`` that see it quantized: all of an int8 node's, and the int8 ones of a float node."""
-    users = [u for u in source.users if "observer" not in u.meta and not _asks_shape(u)]
+    users = [u for u in source.users if "observer" not in u.meta and not asks_size(u)]
     if decision_of(source).kind == "int8":
         return users
     return [u for u in users if _reads_codes(u, source) or (leaves and u.op == "output")]
@@ -198,11 +198,6 @@ def _reads_codes(user: fx.Node, source: fx.Node) -> bool:
     if op_of(user) is None or decision_of(user).kind != "int8":
         return False
     return source in codes_read(user, (user,) if WANTED in user.meta else ())
-
-
-def _asks_shape(node: fx.Node) -> bool:
-    op = op_of(node)
-    return op is not None and op.name == "size"
 
 
 def _is_weighted(node: fx.Node) -> bool:

@@ -125,13 +125,11 @@ def _why_not(module: nn.Module) -> str:
         return "its forward was replaced"
     if isinstance(module, torch.jit.ScriptModule):
         return "it is TorchScript, of which no layer can be swapped"
-    if isinstance(module, nn.MultiheadAttention):
-        return "MultiheadAttention reads its projections as tensors, so no layer of it can be swapped"
     base = builtin_base(type(module))
     if base is nn.modules.linear.NonDynamicallyQuantizableLinear:
         return "the attention around it reads its weight as a tensor, and does not call it"
     if base is not None:
-        return f"a dynamic qconfig quantizes linear and recurrent layers and embeddings only, not {base.__name__}"
+        return f"a dynamic qconfig quantizes linear, recurrent and attention layers and embeddings, not {base.__name__}"
     return f"{type(module).__name__} has a forward of its own, which is not that of a linear layer"
 
 

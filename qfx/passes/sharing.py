@@ -24,7 +24,7 @@ Part = tuple[fx.Node, ...]
 """Members of a group that share parameters whatever the ranges are."""
 
 Readers = Mapping[fx.Node, Collection[fx.Node]]
-"""The int8 ops that read each node as integers."""
+"""What reads each node's rounded value: int8 ops its integers, anything else what those of an int8 node stand for."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ def pads_with_value(node: fx.Node) -> bool:
     """Whether the node's range is not within its operand's: it puts a value beside it."""
     op = op_of(node)
     return op is not None and op.name == "pad" and arguments(op, node).get("value") not in (None, 0, 0.0)
+
+
+def asks_size(node: fx.Node) -> bool:
+    """Whether the node reads sizes, and no values."""
+    op = op_of(node)
+    return op is not None and op.name == "size"
 
 
 def observed(node: fx.Node) -> fx.Node:
@@ -83,7 +89,7 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 
 
 def may_split(parts: Sequence[Part], readers: Readers) -> bool:
-    """Whether some part is an operand of a join and has another int8 reader, which its own range would serve better."""
+    """Whether some part is an operand of a join and has another reader, which its own range would serve better."""
     return len(parts) > 1 and any(_is_shared_operand(part, readers) for part in parts)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from qfx.errors import CalibrationError, ConversionError, StaysFloatWarning, UncalibratedWarning
+from qfx.errors import ConversionError, StaysFloatWarning
 from qfx.ir.computed import baked, copied, kind_of
 from qfx.ir.types import QDType
 from qfx.quantization.accepted import dynamic_qconfig, require_cpu, require_module
@@ -35,10 +35,11 @@ from qfx.quantization.mappings import (
     named,
     swapped_by_default,
 )
-from qfx.quantization.observer import FixedQParamsObserver, Observer
+from qfx.quantization.observer import Observer
 from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
+from qfx.quantization.uncalibrated import default_observer, saw_data, warn_of_default
 from qfx.quantization.whole import guard
 
 
@@ -387,26 +388,11 @@ def _give_default_qparams(model: nn.Module, mapping: ClassMapping | None) -> Non
         is_observer = isinstance(observer, (Observer, FakeQuantizeBase))
         if not is_observer or not _is_observed_kind(target) or not isinstance(observer.dtype, QDType):
             continue
-        try:
-            observer.qparams()
-        except CalibrationError:
+        if not saw_data(observer):
             unseen.append(path or type(module).__name__)
-            own = getattr(observer, "quant_min", None), getattr(observer, "quant_max", None)
-            low, high = getattr(observer, "saturation", own)
             detach_observer(module)
-            attach_observer(module, FixedQParamsObserver(1.0, 0, observer.dtype, quant_min=low, quant_max=high))
-    if unseen:
-        more = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
-        warnings.warn(
-            UncalibratedWarning(
-                f"{len(unseen)} observers saw no data: their scale is 1 and their zero point 0.",
-                where=", ".join(unseen[:8]) + more,
-                why="No calibration data ran through these modules.",
-                remedy="Load the state_dict of a converted model next, or calibrate before convert; set the qconfig of "
-                "a module that never runs to None.",
-            ),
-            stacklevel=3,
-        )
+            attach_observer(module, default_observer(observer))
+    warn_of_default(unseen, stacklevel=3)
 
 
 def _warn_of_float_layers(model: nn.Module) -> None:

@@ -57,7 +57,10 @@ _STATIC_ROWS = (
 
 _DYNAMIC_ROWS = tuple(
     ("torch.nn", name, _DYNAMIC, name)
-    for name in ("Linear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "Embedding", "EmbeddingBag")
+    for name in (
+        "Linear", "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "MultiheadAttention", "Embedding",
+        "EmbeddingBag",
+    )
 )  # fmt: skip
 _ASKED_FOR = ("Embedding", "EmbeddingBag")
 """Dynamic rows that quantize_dynamic takes where it is told to: nothing in them is quantized by call."""
@@ -74,7 +77,7 @@ def default_qat_mapping() -> dict[type[nn.Module], Any]:
 
 
 def default_dynamic_mapping() -> dict[type[nn.Module], Any]:
-    """What ``quantize_dynamic`` swaps: linear and recurrent layers and embeddings. A new dict, to be extended."""
+    """What ``quantize_dynamic`` swaps: linear and recurrent layers, attention, embeddings. A new dict, to extend."""
     return _resolved(_DYNAMIC_ROWS)
 
 

@@ -39,25 +39,31 @@ def renderer(name: str | None = None) -> str:
     )
 
 
-def render(source: str, form: str, program: str | None = None) -> bytes:
+class SlowLayoutError(QfxError):
+    """A graph was not laid out in the time that there is."""
+
+
+def render(source: str, form: str, program: str | None = None, seconds: float = _SECONDS) -> bytes:
     """A picture of ``source``.
 
     Args:
         source: In Graphviz's language.
         form: ``"svg"``, ``"png"`` or ``"pdf"``.
         program: As ``name`` of :func:`renderer`.
+        seconds: How long it may take.
 
     Raises:
-        QfxError: No program is there, it can't make this format, it fails, or it takes longer than two minutes.
+        QfxError: No program is there, it can't make this format, or it fails.
+        SlowLayoutError: It takes longer than ``seconds``.
     """
     if program is None and form == "pdf":
         program = "dot"
     command = [renderer(program), "-Kdot", f"-T{form}"]
     try:
-        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
-        raise QfxError(
-            f"{Path(command[0]).name} did not finish in {_SECONDS} seconds.",
+        raise SlowLayoutError(
+            f"{Path(command[0]).name} did not finish in {seconds} seconds.",
             why="Graphs whose values are read far from where they are made take long to lay out.",
             remedy="Draw with clusters=True, at a level of fewer nodes (level='int8'), or only a part of the model.",
         ) from error
@@ -68,9 +74,13 @@ def render(source: str, form: str, program: str | None = None) -> bytes:
     return fit_labels(done.stdout.decode()).encode() if form == "svg" else done.stdout
 
 
-def inline_svg(source: str) -> str:
-    """A picture as an element of a page: without the XML file's head, comments, and links."""
-    svg = render(source, "svg").decode()
+def inline_svg(source: str, seconds: float = _SECONDS) -> str:
+    """A picture as an element of a page: without the XML file's head, comments, and links.
+
+    Raises:
+        QfxError: As :func:`render`.
+    """
+    svg = render(source, "svg", seconds=seconds).decode()
     svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return re.sub(r"\s*<title>[^<]*</title>", "", svg)
 

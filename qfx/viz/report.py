@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -29,11 +30,12 @@ from qfx.viz import palette
 from qfx.viz.dot import Style, write_dot
 from qfx.viz.facts import Measured, kinds, node_facts, steps_by_node
 from qfx.viz.read import read
-from qfx.viz.render import inline_svg
+from qfx.viz.render import SlowLayoutError, inline_svg
 from qfx.viz.scene import Scene
 
 _SCRIPTS = ("elements.js", "charts.js", "frames.js", "graph.js", "table.js", "details.js", "main.js")
 _REPEATS = 10
+_SECONDS_FOR_FRAMES = 30.0
 
 
 def write_report(
@@ -63,10 +65,15 @@ def write_report(
         The path.
 
     Raises:
-        InputError: ``qmodel`` is not quantized, the file can't be written, or the data does not fit.
+        InputError: ``path`` is none, ``qmodel`` is not quantized, the file can't be written, or the data does not fit.
         ConversionError: The shapes of the model's inputs are unknown: pass ``data``, or call the model once.
         QfxError: Graphviz is missing.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"write_report writes to a path, not to {type(path).__name__}.",
+            remedy='Pass the path first: write_report("report.html", qmodel).',
+        )
     path = Path(path)
     if not isinstance(qmodel, QuantizedModel):
         raise InputError(
@@ -161,11 +168,20 @@ def page(title: str, scene: Scene, content: dict[str, Any]) -> str:
         "version": html.escape(__version__),
         "title": html.escape(title),
         "style": style,
-        "graph": inline_svg(write_dot(scene, Style(legend=False, columns=False))),
+        "graph": _picture(scene),
         "data": _json(content),
         "script": script,
     }
     return re.sub("@@([a-z]+)@@", lambda match: parts[match[1]], _resource("page.html"))
+
+
+def _picture(scene: Scene) -> str:
+    """The graph in frames of modules; without them where they take too long to lay out, which grows with the square of
+    what a frame holds and what runs between it."""
+    try:
+        return inline_svg(write_dot(scene, Style(legend=False, columns=False)), _SECONDS_FOR_FRAMES)
+    except SlowLayoutError:
+        return inline_svg(write_dot(scene, Style(legend=False, columns=False, clusters=False)))
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import qfx
 from qfx.advice.code import code_of
 from qfx.advice.remedies import channel_spread, range_in_use
-from qfx.advice.suggestions import Suggestion, qconfig_dict_of
+from qfx.advice.suggestions import Suggestion, _Trial, qconfig_dict_of
 from qfx.api import spellings
 from tests.advice import faults
 from tests.nets import small_net
@@ -165,3 +165,22 @@ def test_another_model_is_named() -> None:
     model = qfx.quantize_fx(faults.with_outlier(), DEFAULT, batches)
     with pytest.raises(qfx.QfxError):
         qfx.suggest(small_net("ResidualNet"), model, batches)
+
+
+def test_a_spent_budget_returns_what_it_has_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but for a minute that each conversion takes."""
+    now, loss = [0.0], _Trial.loss
+
+    def slow(trial: Any, entry: Any) -> Any:
+        now[0] += 60.0
+        return loss(trial, entry)
+
+    monkeypatch.setattr("qfx.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(_Trial, "loss", slow)
+    net, batches = faults.with_large_weight(), faults.inputs()
+    quantized = qfx.quantize_fx(net, PER_TENSOR, batches)
+    whole = qfx.suggest(net, quantized, batches, least_gain=-1000.0)
+    assert (len(whole) > 1, whole.untried) == (True, 0)
+    some = qfx.suggest(net, quantized, batches, least_gain=-1000.0, budget=90)
+    assert (len(some), some.untried) == (1, len(whole) - 1)
+    assert some[0] in whole

@@ -494,6 +494,29 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
         """,
         ['3:7: "torch.quantization.prepare": a name in a string: write', "4:1: torch, 'quint8':"],
     ),
+    "quantized models as TorchScript": (
+        """
+        import torch
+        from torch.quantization import convert, quantize_dynamic
+        torch.jit.script(model)
+        convert(model, inplace=True)
+        torch.jit.save(torch.jit.script(model), path)
+        small = quantize_dynamic(other)
+        torch.jit.script(other), torch.jit.script(small)
+        torch.jit.script(convert(other))
+        """,
+        """
+        import torch
+        from qfx.quantization import convert, quantize_dynamic
+        torch.jit.script(model)
+        convert(model, inplace=True)
+        torch.jit.save(torch.jit.script(model), path)
+        small = quantize_dynamic(other)
+        torch.jit.script(other), torch.jit.script(small)
+        torch.jit.script(convert(other))
+        """,
+        [f"{at}: torch.jit.script: a quantized model is no TorchScript" for at in ("6:16", "8:26", "9:1")],
+    ),
     "a module as a value": (
         """
         import torch.quantization

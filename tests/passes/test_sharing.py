@@ -106,6 +106,9 @@ SPLIT: dict[str, Body] = {
     "another join": lambda n, box, score: (
         n.of_both(torch.cat([score, n.of_four(score)], 1)), n.of_both(torch.cat([score, box], 1)),
     ),
+    "returned": lambda n, box, score: (score, n.of_both(torch.cat([box, score], 1))),
+    "moved and returned": lambda n, box, score: (score.flatten(2).mT, n.of_both(torch.cat([box, score], 1))),
+    "read by a float op": lambda n, box, score: (score.softmax(1), n.of_both(torch.cat([box, score], 1))),
     "a join of a join": lambda n, box, score: (
         n.of_both(z := torch.cat([score, n.of_four(score)], 1)), n.of_three(torch.cat([z, box], 1)),
     ),
@@ -124,6 +127,40 @@ def test_a_narrow_operand_keeps_its_own_range_for_what_else_reads_it(name: str, 
     assert min(sqnr(a, b) for a, b in zip(want, got, strict=True)) > 22
     assert notes(model)
     assert [part.executable is not None for part in model.compiled.segments] == [True]
+
+
+TWICE: dict[str, Body] = {
+    "as it is": lambda n, box, score: (z := torch.cat([box, score], 1), n.of_both(z)),
+    "stacked": lambda n, box, score: ((z := torch.stack([box, score], 1)).flatten(1, 2), n.of_both(z.flatten(1, 2))),
+    "rows": lambda n, box, score: ((z := torch.cat([box, score], 1)).flatten(2), n.of_both(z)),
+    "moved before": lambda n, box, score: (z := torch.cat([box, score], 1).mT, n.of_both(z)),
+    "pooled": lambda n, box, score: (z := F.avg_pool2d(torch.cat([box, score], 1), 2), n.of_both(z)),
+    "joined again": lambda n, box, score: (
+        z := torch.cat([y := torch.cat([box, score], 1), n.of_both(y)], 1), n.of_three(z),
+    ),
+    "in a float op": lambda n, box, score: ((z := torch.cat([box, score], 1)).cumsum(2), n.of_both(z)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("qconfig", QCONFIGS)
+@pytest.mark.parametrize("name", TWICE)
+def test_a_join_that_is_returned_and_read_by_a_layer_is_returned_as_good_as_its_parts(name: str, qconfig: str) -> None:
+    net, model = quantized(TWICE[name], qconfig)
+    x = images(6, 5)
+    with torch.no_grad():
+        (want, layer), (got, of_layer) = net(x), model(x)
+    narrow = (slice(None), slice(4, 8))
+    assert min(sqnr(want[narrow], got[narrow]), sqnr(want, got), sqnr(layer, of_layer)) > 22
+    exact = interpret_integers(model.graph_module(), (x,)).output
+    assert all(torch.equal(a, b) for a, b in zip((got, of_layer), exact, strict=True))
+
+
+def test_a_join_that_leaves_as_integers_has_no_copy() -> None:
+    torch.manual_seed(1)
+    net = Heads(TWICE["as it is"]).eval()
+    model = qfx.quantize_fx(net, {"": QCONFIGS["default"], "output_quantized_idxs": [0]}, [images(4, 0)])
+    assert model(images(4, 1))[0].dtype is torch.uint8
+    assert [record.decision for record in model.report if record.op == "cat"] == ["int8"]
 
 
 @pytest.mark.parametrize("qconfig", QCONFIGS)

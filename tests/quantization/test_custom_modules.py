@@ -151,7 +151,9 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         r"It has no from_observed\(\)",
     ),
     "no data": (
-        lambda: qfx.convert_fx(qfx.prepare_fx(custom.net(), STATIC, (custom.X,), PREPARE), CONVERT),
+        lambda: qfx.quantize_fx(
+            custom.net(), STATIC, example_inputs=custom.X, prepare_custom_config=PREPARE, convert_custom_config=CONVERT
+        ),
         qfx.CalibrationError,
         "has seen no data",
     ),

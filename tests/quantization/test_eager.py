@@ -245,3 +245,17 @@ def test_default_eval_fn_runs_in_evaluation_without_gradients() -> None:
 
     default_eval_fn(Probe().train(), [(torch.zeros(2), torch.zeros(2)), torch.zeros(3)])
     assert seen == [(False, False, 2), (False, False, 3)]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_model_that_was_never_called_is_recorded_as_any_other() -> None:
+    """What compiling computes is in no recording, else torch.jit.trace, which records twice, finds two graphs."""
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    wrapped, x = QuantWrapper(layers).eval(), torch.randn(2, 3, 6, 6)
+    wrapped.qconfig = get_default_qconfig()
+    prepared = prepare(wrapped)
+    prepared(x)
+    model = convert(prepared)
+    recorded = torch.jit.trace(model, x)
+    assert torch.equal(recorded(x), model(x))

@@ -158,7 +158,7 @@ class Net(nn.Module):
         self.quant, self.layer, self.dequant = QuantStub(), layer, DeQuantStub()
 
     def forward(self, x: Tensor) -> Tensor:
-        count = {nn.MultiheadAttention: 3, nn.Bilinear: 2}.get(type(getattr(self.layer, "layer", self.layer)), 1)
+        count = {"MultiheadAttention": 3, "Bilinear": 2}.get(type(getattr(self.layer, "layer", self.layer)).__name__, 1)
         x = self.quant(x) if x.is_floating_point() else x
         y = self.layer(*[x] * count)
         y = y[0] if isinstance(y, tuple) else y

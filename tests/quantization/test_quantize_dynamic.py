@@ -130,7 +130,9 @@ def test_a_transformer_in_one_call(dtype: Any, grad: bool) -> None:
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, activation="gelu")
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
     quantized = quantize_dynamic(model, dtype=dtype)
-    assert swapped(quantized) == {f"layers.{i}.linear{j}": "Linear" for i in (0, 1) for j in (1, 2)}
+    linear = ("linear1", "linear2", *(f"self_attn.{name}" for name in ("linear_Q", "linear_K", "linear_V", "out_proj")))
+    wanted = {f"layers.{i}.{name}": "Linear" for i in (0, 1) for name in linear}
+    assert swapped(quantized) == {**wanted, **{f"layers.{i}.self_attn": "MultiheadAttention" for i in (0, 1)}}
     assert stored(quantized) - {torch.float32} >= {torch.int8 if dtype == "qint8" else torch.float16}
     assert (torch.int8 in stored(quantized)) == (dtype == "qint8")
     x = torch.randn(2, 9, 16)

@@ -19,11 +19,12 @@ from qfx.quantization import FakeQuantize, QuantStub, prepare
 
 LARGEST = torch.finfo(torch.float32).max
 PASSIVE = {"FixedQParamsObserver", "NoopObserver", "PlaceholderObserver", "RecordingObserver"}
-ABSTRACT = {"Observer", "ObserverBase", "Window", "FixedOrObserved"}
-"""Bases, and what only shows its values to another observer."""
+ABSTRACT = {"Observer", "ObserverBase", "Window"}
+"""Bases, and what is none."""
 SPECIAL: dict[str, Callable[[], nn.Module]] = {
     "WindowMoments": lambda: observers.WindowMoments(observers.Window(2)),
     "FixedQParamsObserver": lambda: observers.FixedQParamsObserver(0.1, 0),
+    "FixedOrObserved": lambda: observers.FixedOrObserved(0.1, 0, qfx.quint8, observers.HistogramObserver()),
 }
 
 
@@ -35,6 +36,9 @@ def _classes() -> dict[str, Callable[[], nn.Module]]:
 
 OBSERVERS = _classes()
 COMPUTING = [name for name in OBSERVERS if name not in PASSIVE]
+FIXED = "FixedOrObserved"
+"""Answers by fixed parameters where it has seen nothing that calls for others, and leaves out what is not finite."""
+NEEDING_DATA = [name for name in COMPUTING if name != FIXED]
 WITH_QPARAMS = [name for name in COMPUTING if name not in ("ChannelMean", "WindowMoments")]
 
 
@@ -124,7 +128,7 @@ def test_ranges_up_to_the_ends_of_float32(name: str, kind: str) -> None:
     assert bool(((zero_point >= 0) & (zero_point <= 255)).all())
 
 
-@pytest.mark.parametrize("name", WITH_QPARAMS)
+@pytest.mark.parametrize("name", [name for name in WITH_QPARAMS if name != FIXED])
 @pytest.mark.parametrize("power", [120, 60, -20])
 def test_qparams_scale_with_the_values(name: str, power: int) -> None:
     """A power of two changes no rounding, so neither does it change the range that is found."""
@@ -142,7 +146,7 @@ def test_qparams_scale_with_the_values(name: str, power: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", COMPUTING)
+@pytest.mark.parametrize("name", NEEDING_DATA)
 def test_values_that_are_not_finite_are_refused(name: str, bad: float) -> None:
     with pytest.raises(CalibrationError, match="not finite"):
         OBSERVERS[name]()(torch.tensor([[1.0, bad]]))
@@ -160,7 +164,7 @@ def test_every_float_dtype_is_observed_as_its_values(name: str, dtype: torch.dty
     assert torch.equal(given.calculate_qparams()[0], plain.calculate_qparams()[0])
 
 
-@pytest.mark.parametrize("name", COMPUTING)
+@pytest.mark.parametrize("name", NEEDING_DATA)
 def test_empty_values_are_ignored(name: str) -> None:
     observer = OBSERVERS[name]()
     observer(torch.empty(0, 2))
@@ -173,3 +177,13 @@ def test_means_of_large_values() -> None:
     mean = observers.ChannelMean(ch_axis=1)
     mean(torch.full((2, 3, 4, 4), 3e38))
     torch.testing.assert_close(mean.mean(), torch.full((3,), 3e38, dtype=torch.float32).double())
+
+
+@pytest.mark.parametrize("x", [torch.empty(0), torch.tensor([math.nan, math.inf, -math.inf])])
+def test_fixed_parameters_hold_where_nothing_finite_was_seen(x: Tensor) -> None:
+    observer = OBSERVERS[FIXED]()
+    assert observer(x) is x
+    assert (observer.qparams().scale, observer.gave_way) == (pytest.approx(0.1), False)
+    observer(torch.tensor([0.25, math.nan]))
+    assert observer.gave_way
+    assert observer.qparams().scale < 0.25 / 200

@@ -134,9 +134,11 @@ def test_evaluation_before_any_data_is_refused() -> None:
         prepared().eval()(data()[0])
 
 
-def test_conversion_before_any_data_is_refused() -> None:
-    with pytest.raises(qfx.CalibrationError, match="has seen no data"):
+def test_conversion_before_any_data_is_told_of_and_refused_where_nothing_can_be_loaded() -> None:
+    with pytest.warns(qfx.UncalibratedWarning, match="saw no data"):
         qfx.convert_fx(prepared().eval())
+    with pytest.raises(qfx.CalibrationError, match="has seen no data"):
+        qfx.quantize_fx(Net(), {"": qfx.get_default_qat_qconfig()}, train=lambda model: None, example_inputs=data()[0])
 
 
 def test_conversion_in_training_mode_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,3 +263,27 @@ def test_what_can_t_be_reported_is_told(
     with pytest.raises(qfx.InputError, match=said):
         qfx.write_report(tmp_path / name, model(), **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_path_is_told() -> None:
+    with pytest.raises(qfx.InputError, match="writes to a path"):
+        qfx.write_report(residual()[2], "a.html")  # type: ignore[arg-type]
+
+
+def test_frames_that_take_too_long_to_lay_out_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends: where Graphviz does not finish with frames of modules, the picture has none."""
+    run, given = subprocess.run, []
+
+    def slow_with_frames(command: Any, *, input: bytes, timeout: float, **kwargs: Any) -> Any:
+        given.append(b"subgraph" in input)
+        if given[-1]:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return run(command, input=input, timeout=timeout, **kwargs)
+
+    monkeypatch.setattr("qfx.viz.render.subprocess.run", slow_with_frames)
+    net = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1)), torch.nn.ReLU())
+    text = qfx.write_report(tmp_path / "a.html", quantized(net, images())).read_text()
+    assert given == [True, False]
+    svg = re.search(r"<svg.*</svg>", text, re.DOTALL)[0]
+    assert 'id="box&#45;' in svg
+    assert 'id="frame&#45;' not in svg
