@@ -21,7 +21,7 @@ from torch.utils import _python_dispatch
 from qfx.errors import RuntimeLoadError, UnsupportedError
 from qfx.guards import require
 from qfx.lowering.symbolic_shapes import output_shapes
-from qfx.memory import is_plain, is_watched, kind_of, untraced
+from qfx.memory import are_plain, is_watched, kind_of, untraced
 
 if TYPE_CHECKING:
     from qfx.lowering.compile import CompiledSegment
@@ -46,7 +46,7 @@ def run_program(part: CompiledSegment, inputs: Sequence[Any]) -> Sequence[Any]:
         UnsupportedError: A derivative is asked for that integers do not have.
     """
     assert part.executable is not None
-    if not inputs or not (is_watched() or _is_differentiated(inputs) or not all(map(is_plain, inputs))):
+    if not inputs or (are_plain(inputs) and not is_watched() and not is_differentiated(inputs)):
         return part.executable.run(*inputs)
     if torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export():
         raise UnsupportedError(
@@ -88,7 +88,8 @@ def name_of(part: CompiledSegment) -> str:
     return str(name)
 
 
-def _is_differentiated(inputs: Sequence[Any]) -> bool:
+def is_differentiated(inputs: Sequence[Tensor]) -> bool:
+    """Whether a derivative by one of ``inputs`` may be asked for."""
     return torch.is_grad_enabled() and (any(x.requires_grad for x in inputs) or forward_ad._current_level >= 0)
 
 
@@ -151,7 +152,7 @@ class _Run(torch.autograd.Function):
 
 
 def _differentiable(inputs: list[Tensor], program: str) -> list[Tensor]:
-    if _is_differentiated(inputs):
+    if is_differentiated(inputs):
         if any(_has_tangent(x) for x in inputs if x.is_floating_point()):
             raise _no_derivative("Forward-mode AD (jvp, dual tensors) asks for a derivative of a quantized model.")
         if any(x.requires_grad for x in inputs):

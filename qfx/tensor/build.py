@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qfx.errors import InputError, QuantizationError, shown
 from qfx.ir.types import QDType, QParams
-from qfx.memory import is_recorded_by_modes, require_values
+from qfx.memory import is_plain, is_recorded_by_modes, require_memory, require_values
 from qfx.tensor.convert import to_codes
 from qfx.tensor.gradient import severs
 from qfx.tensor.qtensor import QTensor, check_qparams, wrap
@@ -88,6 +88,9 @@ def check_float(input: Any) -> None:
         raise InputError(f"A {type(input).__name__} is to be quantized.", remedy="Pass a float32 tensor.")
     if isinstance(input, QTensor):
         raise InputError("A QTensor is to be quantized again.", remedy="Pass its dequantize(), or a float tensor.")
+    if is_plain(input) and input.dtype is torch.float32:
+        require_memory(input, "What is to be quantized")
+        return
     require_values(input, "What is to be quantized")
     if is_fake(input) and not is_recorded_by_modes():
         raise InputError("A tensor without data is to be quantized.", remedy="Pass one with data.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -274,6 +275,20 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
     Raises:
         QuantizationError: A scale that is not positive and finite, a zero point out of range, a wrong axis or count.
     """
+    scale, zero_point = qparams.scale, qparams.zero_point
+    if qparams.axis is None and type(scale) in (int, float) and type(zero_point) is int:
+        _check_single(scale, zero_point, qparams.dtype, qparams.quant_min, qparams.quant_max)
+    else:
+        _check_all(qparams, shape)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _check_single(*fields: Any) -> None:
+    scale, zero_point, dtype, low, high = fields
+    _check_all(QParams(scale, zero_point, dtype, None, low, high), ())
+
+
+def _check_all(qparams: QParams, shape: tuple[int, ...]) -> None:
     scales = qparams.scale if isinstance(qparams.scale, tuple) else (qparams.scale,)
     zeros = qparams.zero_point if isinstance(qparams.zero_point, tuple) else (qparams.zero_point,)
     _check_form(qparams, scales, zeros)
