@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,17 +13,20 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import QfxError
-from qfx.guards import GUARDS, Guard, about_shapes
+from qfx.guards import GUARDS, Guard, about_shapes, require
 from qfx.ir.module import node_failure, plain
 from qfx.lowering.direct import Direct, Run, as_returned
 from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import Segment, partition
+from qfx.lowering.symbolic_shapes import output_shapes
 from qfx.lowering.torch_operator import run_program
 from qfx.memory import Layout, require_values
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.runtime import Executable, Program
+
+_DTYPES = {"u8": torch.uint8, "f32": torch.float32}
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,21 @@ class CompiledSegment:
     float_taps: dict[str, Tap]
     steps: dict[str, fx.Node]
     guards: tuple[Guard, ...] = ()
+
+    def compute(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        assert self.executable is not None
+        return self.executable.run(*inputs)
+
+    def recheck(self, inputs: Sequence[Tensor]) -> None:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        require(self.guards, {str(node.target): x for node, x in zip(self.segment.inputs, inputs, strict=True)})
+
+    def without_values(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        assert self.executable is not None
+        dtypes = (_DTYPES[name] for name in self.executable.output_dtypes)
+        return [inputs[0].new_empty(s, dtype=d) for s, d in zip(output_shapes(self, inputs), dtypes, strict=True)]
 
 
 @dataclass(frozen=True)
