@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
 
 from qfx.errors import InputError
+
+Layout = tuple[tuple[Any, Any, Any], ...]
+"""Dtype, sizes and strides of each of some plain tensors."""
 
 _OWN_MEMORY = (np.ndarray, np.memmap)
 
@@ -35,8 +38,18 @@ def plain_address(x: Any, what: str = "A tensor") -> int:
     Raises:
         InputError: With ``what`` as its subject: ``x`` has less memory than its sizes need.
     """
-    require_extent(x, what)
-    return int(x.data_ptr())
+    return int(address_over(x, reach(x), what))
+
+
+def address_over(x: Any, elements: int, what: str) -> Any:
+    """As :func:`plain_address`, of a tensor whose :func:`reach` is known.
+
+    Raises:
+        InputError: With ``what`` as its subject: ``x`` has less memory than its sizes need.
+    """
+    if (x.storage_offset() + elements) * x.itemsize > x.untyped_storage().nbytes() and elements:
+        require_extent(x, what)
+    return x.data_ptr()
 
 
 def require_plain(x: Any, what: str = "A tensor") -> None:
@@ -75,23 +88,40 @@ def require_values(x: Any, what: str = "A tensor") -> None:
     """
     torch_ = _torch()
     if torch_.is_plain(x):
-        with untraced():
-            require_extent(x, what)
+        require_memory(x, what)
     elif torch_.is_scattered(x):
         _refuse(what, torch_.kind_of(x), _DENSE)
 
 
+def require_memory(x: Any, what: str = "A tensor") -> None:
+    """As :func:`require_extent`, of sizes that ``torch.jit.trace`` does not see.
+
+    Raises:
+        InputError: With ``what`` as its subject.
+    """
+    if _torch().tracing() is None:
+        require_extent(x, what)
+        return
+    with untraced():
+        require_extent(x, what)
+
+
 def extent(x: Any) -> int:
     """How many elements of its storage a torch tensor reaches over, its offset included; 0 for an empty one."""
+    elements = reach(x)
+    return int(x.storage_offset() + elements) if elements else 0
+
+
+def reach(x: Any) -> int:
+    """How many elements a torch tensor reaches over from its first on; 0 for an empty one."""
     if x.is_contiguous():
-        count = x.numel()
-        return int(x.storage_offset() + count) if count else 0
-    reach = 1
+        return int(x.numel())
+    elements = 1
     for size, stride in zip(x.shape, x.stride(), strict=True):
         if size == 0:
             return 0
-        reach += (size - 1) * stride
-    return int(x.storage_offset() + reach)
+        elements += (size - 1) * stride
+    return int(elements)
 
 
 def require_regular(x: Any, what: str) -> None:
@@ -109,6 +139,17 @@ def is_plain(x: Any) -> bool:
     """Whether the torch tensor ``x`` is exactly what its CPU memory holds: no wrapper, subclass that dispatches, lazy
     negative or zero, other layout or device."""
     return _torch().is_plain(x)
+
+
+def are_plain(inputs: Iterable[Any]) -> bool:
+    """Whether each is a torch tensor that is plain, as :func:`is_plain` says."""
+    return _torch().are_plain(inputs)
+
+
+def layout_of(inputs: Iterable[Any]) -> Layout | None:
+    """Dtype, sizes and strides of each of ``inputs``; None unless all are plain tensors and nobody watches torch."""
+    torch_ = _torch()
+    return None if torch_.is_watched() else torch_.layout_of(inputs)
 
 
 def kind_of(x: Any) -> str:
@@ -189,7 +230,7 @@ class _Torch:
             lambda: c._get_dispatch_mode(keys.PROXY),
             lambda: early(keys.PROXY),
         )
-        self._strided = torch.strided
+        self._strided, self._tensor = torch.strided, torch.Tensor
         self.tracing, self.set_tracing = c._get_tracing_state, c._set_tracing_state
         self._exact = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
         self._key_of, self._set_of = c.DispatchKey, c.DispatchKeySet
@@ -205,6 +246,17 @@ class _Torch:
 
     def is_plain(self, x: Any) -> bool:
         return self._keys(x).raw_repr() in self._plain
+
+    def are_plain(self, values: Iterable[Any]) -> bool:
+        return all(isinstance(x, self._tensor) and self._keys(x).raw_repr() in self._plain for x in values)
+
+    def layout_of(self, values: Iterable[Any]) -> Layout | None:
+        keys, plain, tensor, found = self._keys, self._plain, self._tensor, []
+        for x in values:
+            if not isinstance(x, tensor) or keys(x).raw_repr() not in plain:
+                return None
+            found.append((x.dtype, x.shape, x.stride()))
+        return tuple(found)
 
     def is_watched(self) -> bool:
         return bool(self._included().raw_repr() & self._unwatched)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from operator import is_
 from typing import Any, NoReturn
 
 import torch
@@ -17,11 +18,13 @@ from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.ir.stored import require_graph
 from qfx.ir.user_names import reserve, token_path
 from qfx.lowering.compile import Compiled, compile_int8
+from qfx.lowering.direct import Run
 from qfx.lowering.emit import TOO_LONG
 from qfx.lowering.explain import ModelExplanation, explain, profile
 from qfx.lowering.recorded_state import RecordedState
 from qfx.lowering.sources import Sources
-from qfx.lowering.torch_operator import unwatched
+from qfx.lowering.torch_operator import is_differentiated, unwatched
+from qfx.memory import Layout, layout_of
 from qfx.passes.report import Report, build_report
 from qfx.pipeline import LOWER, run
 
@@ -153,9 +156,14 @@ class QuantizedModel(GraphCarrier):
             if torch.compiler.is_exporting():  # dynamo itself must tell it: it can't follow the making of our errors
                 torch._dynamo.graph_break("torch.export.export can't take a quantized model with strict=True")
             return call_opaque(self._state, args, kwargs)
-        return self._call(args, kwargs)
+        layout = layout_of(args) if type(args) is tuple and not kwargs else None
+        compiled, sources = self._compiled, self._sources
+        if layout is None or compiled is None or sources is None or is_differentiated(args):
+            return self._call(args, kwargs)
+        run = compiled.passed.get(layout)
+        return self._run(run, args) if run and sources.are_unchanged() else self._call(args, kwargs, layout)
 
-    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], layout: Layout | None = None) -> Any:
         try:
             inputs = self._inputs(args, kwargs)
         except (InputError, fx.proxy.TraceError):
@@ -165,10 +173,16 @@ class QuantizedModel(GraphCarrier):
                 raise
             return self._call_recorded(tracer, args, kwargs)
         compiled = self.compiled
+        result = self._run(compiled.run, inputs)
+        if layout is not None and len(inputs) == len(args) and all(map(is_, inputs, args)):
+            compiled.remember(layout, inputs)
+        return result
+
+    def _run(self, run: Run, inputs: tuple[Any, ...]) -> Any:
         try:
-            return compiled.run(inputs)
+            return run(inputs)
         except InputError as error:
-            raise _located(error, compiled) from error
+            raise _located(error, self.compiled) from error
 
     def _call_recorded(self, tracer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Proxy:
         """This model as one node of the graph that torch.fx traces."""

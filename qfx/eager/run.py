@@ -16,11 +16,14 @@ from qfx.errors import InputError
 from qfx.ir.snapshot import mark_of
 from qfx.ir.types import QDType, QParams
 from qfx.lowering.compile import Compiled
+from qfx.memory import untraced
 from qfx.tensor import QTensor
 from qfx.tensor.gradient import refuse_gradient, severs
 from qfx.tensor.qtensor import wrap
+from qfx.tensor.uncompiled import uncompiled
 
 
+@uncompiled
 def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: Any) -> Any:
     """Run the row ``name`` of :data:`qfx.ops.TABLE`; integers are those that graph mode computes.
 
@@ -89,16 +92,21 @@ atexit.register(_without_constants.clear)
 
 def _compiled(bound: Bound) -> Compiled:
     if not bound.constants:
-        return _without_constants.get(bound.call, lambda: compile_call(bound))
+        return _without_constants.get(bound.call, lambda: _made(bound))
     anchor, *others = bound.constants.values()
     if any(_codes_of(v).is_inference() for v in (anchor, *others)):  # which do not count their changes
-        return compile_call(bound)
+        return _made(bound)
     programs: KeptPrograms | None = _with_constants.get(anchor)
     if programs is None:
         programs = _with_constants[anchor] = KeptPrograms(KEPT_BESIDE_NEWEST)
     key = (bound.call, _version(anchor), *((id(v), _version(v)) for v in others))
     # The other constants are kept alive with the program, so that their ids stay theirs.
-    return programs.get(key, lambda: compile_call(bound), others)
+    return programs.get(key, lambda: _made(bound), others)
+
+
+def _made(bound: Bound) -> Compiled:
+    with untraced():  # a trace is of what calls compute
+        return compile_call(bound)
 
 
 def _version(value: Tensor) -> Any:

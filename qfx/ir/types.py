@@ -27,19 +27,12 @@ class QDType(enum.Enum):
     qint32 = (-(2**31), 2**31 - 1, torch.int32)
     """-2**31..2**31 - 1 in four bytes."""
 
-    @property
-    def qmin(self) -> int:
-        return int(self.value[0])
-
-    @property
-    def qmax(self) -> int:
-        return int(self.value[1])
-
-    @property
-    def storage(self) -> torch.dtype:
+    def __init__(self, qmin: int, qmax: int, storage: torch.dtype) -> None:
+        self.qmin, self.qmax = qmin, qmax
+        self.storage = storage
         """The torch dtype that holds the integers."""
-        storage: torch.dtype = self.value[2]
-        return storage
+
+    __hash__ = object.__hash__  # there is one of each; enum's own, in Python, takes its time
 
     def __repr__(self) -> str:
         return f"qfx.{self.name}"

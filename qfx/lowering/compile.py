@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,18 +13,25 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import QfxError
-from qfx.guards import GUARDS, Guard, about_shapes
+from qfx.guards import GUARDS, Guard, about_shapes, require
 from qfx.ir.module import node_failure, plain
+from qfx.lowering.direct import Direct, Run, as_returned
 from qfx.lowering.emit import EMITTERS, Emission, Physical, code_shift, identity
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import Segment, partition
+from qfx.lowering.symbolic_shapes import output_shapes
 from qfx.lowering.torch_operator import run_program
-from qfx.memory import require_values
+from qfx.memory import Layout, require_values
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.runtime import Executable, Program
 
+_DTYPES = {"u8": torch.uint8, "f32": torch.float32}
+
 _log = logging.getLogger(__name__)
+
+_MOST_PASSED = 16
+"""Layouts of inputs that a model remembers."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,35 @@ class CompiledSegment:
     steps: dict[str, fx.Node]
     guards: tuple[Guard, ...] = ()
 
+    def compute(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        assert self.executable is not None
+        return self.executable.run(*inputs)
+
+    def recheck(self, inputs: Sequence[Tensor]) -> None:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        require(self.guards, {str(node.target): x for node, x in zip(self.segment.inputs, inputs, strict=True)})
+
+    def without_values(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """As :class:`qfx.lowering.torch_operator.Program`."""
+        assert self.executable is not None
+        dtypes = (_DTYPES[name] for name in self.executable.output_dtypes)
+        return [inputs[0].new_empty(s, dtype=d) for s, d in zip(output_shapes(self, inputs), dtypes, strict=True)]
+
 
 @dataclass(frozen=True)
 class Compiled:
-    """A whole model ready to run: its segments, and the Int8 graph they came from."""
+    """A whole model ready to run.
+
+    Attributes:
+        gm: The Int8 graph that it came from.
+        segments: Its parts.
+        passed: What runs calls with inputs like those of a call that passed every check; see :meth:`remember`.
+    """
 
     gm: fx.GraphModule
     segments: tuple[CompiledSegment, ...]
+    passed: dict[Layout, Run] = field(default_factory=dict)
 
     def run(
         self,
@@ -82,6 +111,10 @@ class Compiled:
         if self._in_torch and torch.is_autocast_enabled("cpu"):  # the model means float32, whoever calls it
             with torch.autocast("cpu", enabled=False):
                 return self.run(inputs, observe, visit)
+        if self._direct is not None and observe is None:
+            return self._direct.run(inputs)
+        if self._direct is not None and observe is None:
+            return self._direct.run(inputs)
         env = dict(zip(self._placeholders, inputs, strict=True))
         for node in self._read_by_torch:
             if isinstance(env[node], torch.Tensor):
@@ -98,7 +131,21 @@ class Compiled:
             if not given:  # numpy's, for want of a tensor to be like
                 results = [torch.from_numpy(array) for array in results]
             env.update(zip(part.segment.outputs, results, strict=True))
-        return plain(self._result, lambda n: _returned(self.gm, n, env))
+        return plain(self._result, lambda n: as_returned(n, _fetch(self.gm, n, env)))
+
+    def remember(self, layout: Layout, inputs: tuple[Any, ...]) -> None:
+        """That a call with ``inputs``, plain tensors of this layout, passed every check.
+
+        No check looks at values, so that calls with such tensors pass, while nobody watches torch and no derivative is
+        asked for.
+        """
+        if len(self.passed) >= _MOST_PASSED:
+            self.passed.clear()
+        self.passed[layout] = self.run if self._direct is None else self._direct.prepare(inputs)
+
+    @cached_property
+    def _direct(self) -> Direct | None:
+        return Direct.of(self.gm.graph, self.segments)
 
     @cached_property
     def _placeholders(self) -> list[fx.Node]:
@@ -129,14 +176,6 @@ def _given(node: fx.Node, value: Any) -> Any:
     """The value of a program input: integers whose sizes it reads, or that it divides, as torch makes them floats."""
     integers = isinstance(value, torch.Tensor) and not value.is_floating_point()
     return value.to(torch.float32) if integers and node.meta["value_type"].kind != "code" else value
-
-
-def _returned(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-    """The value of an output; codes as integers of their own dtype."""
-    value, qparams = _fetch(gm, node, env), node.meta["value_type"].qparams
-    if qparams is None or not code_shift(qparams):
-        return value
-    return (value.to(torch.int16) - code_shift(qparams)).to(qparams.dtype.storage)
 
 
 def _fetch(gm: fx.GraphModule, node: fx.Node, env: dict[fx.Node, Any]) -> Any:

@@ -39,8 +39,13 @@ class Sources:
         Raises:
             UnsupportedError: torch.func transforms one of them.
         """
-        if not all(map(is_, self._now(), self._tensors)) and not self.are_stood_in_for():
-            return False
+        return self.are_unchanged() or (self._are_as_counted() and self.are_stood_in_for())
+
+    def are_unchanged(self) -> bool:
+        """Whether each is the one that it was, with no change that torch counted."""
+        return all(map(is_, self._now(), self._tensors)) and self._are_as_counted()
+
+    def _are_as_counted(self) -> bool:
         return list(map(_version, self._counting)) == self._versions
 
     def are_stood_in_for(self) -> bool:

@@ -10,7 +10,7 @@ import secrets
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,35 +19,41 @@ from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
 from qfx.errors import RuntimeLoadError, UnsupportedError
-from qfx.guards import require
-from qfx.lowering.symbolic_shapes import output_shapes
-from qfx.memory import is_plain, is_watched, kind_of, untraced
+from qfx.memory import are_plain, is_watched, kind_of, untraced
 
-if TYPE_CHECKING:
-    from qfx.lowering.compile import CompiledSegment
 
-_DTYPES = {"u8": torch.uint8, "f32": torch.float32}
+class Program(Protocol):
+    """What the operator calls: a program of a model, or a layer that quantizes its input itself."""
+
+    def compute(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Fresh results for plain tensors, while nobody watches torch."""
+
+    def recheck(self, inputs: Sequence[Tensor]) -> None:
+        """Raise where a recorded graph passes what the program does not hold for."""
+
+    def without_values(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Results for tensors that have sizes only, which may be symbols."""
+
 
 _PROCESS = secrets.token_hex(8)
 """Names this process in recorded graphs, so that a graph of another one is not taken for one of this."""
 
-_programs: weakref.WeakValueDictionary[str, CompiledSegment] = weakref.WeakValueDictionary()
+_programs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Every program that was ever called through the dispatcher, by its name in recorded graphs."""
 
-_recorded: dict[str, CompiledSegment] = {}
+_recorded: dict[str, Program] = {}
 """Those that a recorded graph may name: a graph holds names only, so they stay as long as the process."""
 
 
-def run_program(part: CompiledSegment, inputs: Sequence[Any]) -> Sequence[Any]:
+def run_program(part: Program, inputs: Sequence[Any]) -> Sequence[Any]:
     """One call of ``part``'s program, seen by whoever watches torch.
 
     Raises:
         InputError: As :class:`qfx.runtime.Executable`.
         UnsupportedError: A derivative is asked for that integers do not have.
     """
-    assert part.executable is not None
-    if not inputs or not (is_watched() or _is_differentiated(inputs) or not all(map(is_plain, inputs))):
-        return part.executable.run(*inputs)
+    if not inputs or (are_plain(inputs) and not is_watched() and not is_differentiated(inputs)):
+        return part.compute(inputs)
     if torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export():
         raise UnsupportedError(
             "A quantized model can't be exported to ONNX.",
@@ -77,22 +83,23 @@ def unwatched() -> Iterator[None]:
         yield
 
 
-def name_of(part: CompiledSegment) -> str:
+def name_of(part: Program) -> str:
     """The name of ``part`` in recorded graphs."""
-    name = part.__dict__.get("recorded_name")
+    name = vars(part).get("recorded_name")
     if name is None:
-        name = part.__dict__["recorded_name"] = f"{len(_programs)}-{secrets.token_hex(4)}@{_PROCESS}"
+        name = vars(part)["recorded_name"] = f"{len(_programs)}-{secrets.token_hex(4)}@{_PROCESS}"
         _programs[name] = part
     if is_watched():
         _recorded[name] = part
     return str(name)
 
 
-def _is_differentiated(inputs: Sequence[Any]) -> bool:
+def is_differentiated(inputs: Sequence[Tensor]) -> bool:
+    """Whether a derivative by one of ``inputs`` may be asked for."""
     return torch.is_grad_enabled() and (any(x.requires_grad for x in inputs) or forward_ad._current_level >= 0)
 
 
-def _named(program: str) -> CompiledSegment:
+def _named(program: str) -> Program:
     part = _programs.get(program)
     if part is not None:
         return part
@@ -109,16 +116,12 @@ def _named(program: str) -> CompiledSegment:
 
 def _on_cpu(inputs: list[Tensor], program: str) -> list[Tensor]:
     part = _named(program)
-    assert part.executable is not None
-    require(part.guards, {str(node.target): x for node, x in zip(part.segment.inputs, inputs, strict=True)})
-    return list(part.executable.run(*inputs))
+    part.recheck(inputs)
+    return list(part.compute(inputs))
 
 
 def _fake(inputs: list[Tensor], program: str) -> list[Tensor]:
-    part = _named(program)
-    assert part.executable is not None
-    dtypes = (_DTYPES[name] for name in part.executable.output_dtypes)
-    return [inputs[0].new_empty(s, dtype=d) for s, d in zip(output_shapes(part, inputs), dtypes, strict=True)]
+    return _named(program).without_values(inputs)
 
 
 def _batched(info: Any, in_dims: Any, inputs: list[Tensor], program: str) -> tuple[list[Tensor], list[int]]:
@@ -151,7 +154,7 @@ class _Run(torch.autograd.Function):
 
 
 def _differentiable(inputs: list[Tensor], program: str) -> list[Tensor]:
-    if _is_differentiated(inputs):
+    if is_differentiated(inputs):
         if any(_has_tangent(x) for x in inputs if x.is_floating_point()):
             raise _no_derivative("Forward-mode AD (jvp, dual tensors) asks for a derivative of a quantized model.")
         if any(x.requires_grad for x in inputs):

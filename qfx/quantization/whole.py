@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ class KeepsPrecision:
 
     ``to`` and its kin go through ``_apply``, children first, so :func:`guard` lets the modules around check beforehand.
     """
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise no_script(self)
 
     def require_convertible(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Raise unless ``fn``, which ``_apply`` is to map over tensors, leaves float32 on the CPU.
@@ -31,6 +34,15 @@ class KeepsPrecision:
                 why="Its integers and scales are for qfx's CPU kernels, which compute in float32.",
                 remedy="Keep it as it is; move or convert the float model, and quantize that.",
             )
+
+
+def no_script(module: object) -> UnsupportedError:
+    """What ``torch.jit.script`` of ``module`` raises."""
+    return UnsupportedError(
+        f"torch.jit.script can't take a {type(module).__name__}.",
+        why="It is Python around kernels of qfx's, not TorchScript.",
+        remedy="Record it with torch.jit.trace, or the whole model by qfx.quantize_fx.",
+    )
 
 
 def guard(model: nn.Module) -> None:

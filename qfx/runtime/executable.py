@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from qfx.errors import InputError, RuntimeLoadError, UnsupportedError, shown
-from qfx.memory import is_watched, require_plain
+from qfx.memory import are_plain, is_watched, require_plain
 from qfx.runtime import _C, tensors
 from qfx.runtime.cpu import require_isa
+from qfx.runtime.prepared import Prepared
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
 from qfx.runtime.threads import default_threads, get_num_threads
 
 _MOST_REPEATS = 10**6
+_MOST_KEPT = 16
+"""Layouts of inputs whose checks an executable remembers."""
 
 
 class Executable:
@@ -53,6 +56,7 @@ class Executable:
         self._input_names = tuple(f"Input '{spec.name}'" for spec in self._input_specs)
         self._output_dtypes = tuple(dtype for _, dtype, _ in program.output_specs)
         self._output_names = tuple(f"Output '{name}'" for name, _, _ in program.output_specs)
+        self._prepared: dict[Any, Prepared] = {}
 
     @property
     def isa(self) -> str:
@@ -74,18 +78,40 @@ class Executable:
             UnsupportedError: torch is recording or transforming what it computes, and would not see the call.
         """
         kind = tensors.kind_of(inputs)
-        if kind is not tensors.NUMPY and is_watched():
+        if kind is tensors.NUMPY:
+            return self._run(kind, kind.check(inputs, self._input_specs))
+        if is_watched():
             raise UnsupportedError(
                 "A program is called while torch records or transforms what it computes.",
                 why="A program reads memory, which tracers, modes and functional transforms do not see.",
                 remedy="Call it outside; a quantized model, which is known to torch as an operator, can be recorded.",
             )
-        return self.run(*self._plain(kind, inputs))
+        return self.run(*(inputs if are_plain(inputs) else self._plain(kind, inputs)))
 
     def run(self, *inputs: Any) -> tuple[Any, ...]:
         """As a call, for callers who know that nobody watches torch, and that tensors are plain (`qfx.memory`)."""
-        kind = tensors.kind_of(inputs)
-        inputs = kind.check(inputs, self._input_specs)
+        return tuple(self.prepare(inputs).run(inputs)) if inputs else self(*inputs)
+
+    def prepare(self, inputs: Sequence[Any]) -> Prepared:
+        """Check plain torch tensors; what that found holds for all plain tensors of these dtypes, sizes and strides.
+
+        Raises:
+            InputError: As a call.
+        """
+        key = tuple([(x.dtype, x.shape, x.stride()) for x in inputs])
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            kind = tensors.torch_kind()
+            checked = kind.check(inputs, self._input_specs)
+            inputs_named = zip(checked, self._input_names, strict=True)
+            outputs_named = zip(self._output_dtypes, self._output_names, strict=True)
+            prepared = Prepared(self._core, kind, inputs_named, outputs_named)
+            if len(self._prepared) >= _MOST_KEPT:
+                self._prepared.clear()
+            self._prepared[key] = prepared
+        return prepared
+
+    def _run(self, kind: tensors.TensorKind, inputs: Sequence[Any]) -> tuple[Any, ...]:
         plan = self._core.plan(kind.layouts(inputs))
         outputs = kind.empty(plan.output_shapes, self._output_dtypes)
         self._core.run(plan, *self._addresses(kind, inputs, outputs), default_threads())

@@ -63,8 +63,9 @@ class NumpyKind:
 
 class TorchKind:
     def __init__(self, torch: ModuleType) -> None:
+        self.empty_strided = torch.empty_strided
         self._empty, self._cpu = torch.empty, torch.device("cpu")
-        self._dtypes = {"u8": torch.uint8, "f32": torch.float32}
+        self.dtypes = {"u8": torch.uint8, "f32": torch.float32}
         self._tensor = torch.Tensor
         self._strided = torch.strided
 
@@ -73,8 +74,8 @@ class TorchKind:
         for x, spec in zip(inputs, specs, strict=True):
             if not isinstance(x, self._tensor):
                 _reject(spec, f"is a {type(x).__name__}, the first input a torch tensor")
-            if x.dtype is not self._dtypes[spec.dtype]:
-                _reject(spec, f"has dtype {x.dtype}, not {self._dtypes[spec.dtype]}")
+            if x.dtype is not self.dtypes[spec.dtype]:
+                _reject(spec, f"has dtype {x.dtype}, not {self.dtypes[spec.dtype]}")
             if not x.is_cpu:
                 _reject(spec, f"is on {x.device}; the runtime runs on the CPU", remedy="Call it with x.cpu().")
             if x.layout is not self._strided:
@@ -91,7 +92,7 @@ class TorchKind:
         return tuple([plain_address(x, name) for x, name in zip(given, names, strict=True)])
 
     def empty(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> tuple[Any, ...]:
-        made = (self._empty(s, dtype=self._dtypes[d], device=self._cpu) for s, d in zip(shapes, dtypes, strict=True))
+        made = (self._empty(s, dtype=self.dtypes[d], device=self._cpu) for s, d in zip(shapes, dtypes, strict=True))
         return tuple(made)
 
 
@@ -108,8 +109,13 @@ def kind_of(inputs: Sequence[Any]) -> TensorKind:
         raise InputError(
             f"An input is a {type(inputs[0]).__name__}.", remedy="Call the program with numpy arrays or torch tensors."
         )
+    return torch_kind()
+
+
+def torch_kind() -> TorchKind:
+    """torch's view, where torch is loaded."""
     if not _torch:
-        _torch.append(TorchKind(torch))
+        _torch.append(TorchKind(sys.modules["torch"]))
     return _torch[0]
 
 

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from qfx.errors import InputError, QuantizationError, shown
 from qfx.ir.types import QDType, QParams
-from qfx.memory import is_recorded_by_modes, require_values
+from qfx.memory import is_plain, is_recorded_by_modes, require_memory, require_values
 from qfx.tensor.convert import to_codes
 from qfx.tensor.gradient import severs
 from qfx.tensor.qtensor import QTensor, check_qparams, wrap
+from qfx.tensor.uncompiled import uncompiled
 
 is_fake: Any = torch._subclasses.fake_tensor.is_fake
 
 
+@uncompiled
 def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, dtype: Any) -> QTensor:
     """``clamp(rint(input / scale) + zero_point)`` in the integers of ``dtype``: exact, half to even; NaN gives 0.0.
 
@@ -34,6 +36,7 @@ def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | 
     return quantize(input, QParams(number(scale, "scale"), whole(zero_point), QDType.parse(dtype)))
 
 
+@uncompiled
 def quantize_per_channel(
     input: Tensor, scales: Tensor | Sequence[float], zero_points: Tensor | Sequence[int], axis: int, dtype: Any
 ) -> QTensor:
@@ -71,6 +74,7 @@ def _items(values: Any, name: str) -> tuple[Any, ...]:
         ) from error
 
 
+@uncompiled
 def quantize(input: Tensor, qparams: QParams) -> QTensor:
     """``input`` with ``qparams``; as :func:`quantize_per_tensor`."""
     check_float(input)
@@ -88,6 +92,9 @@ def check_float(input: Any) -> None:
         raise InputError(f"A {type(input).__name__} is to be quantized.", remedy="Pass a float32 tensor.")
     if isinstance(input, QTensor):
         raise InputError("A QTensor is to be quantized again.", remedy="Pass its dequantize(), or a float tensor.")
+    if is_plain(input) and input.dtype is torch.float32:
+        require_memory(input, "What is to be quantized")
+        return
     require_values(input, "What is to be quantized")
     if is_fake(input) and not is_recorded_by_modes():
         raise InputError("A tensor without data is to be quantized.", remedy="Pass one with data.")

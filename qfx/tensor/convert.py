@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def to_codes(x: Tensor, qparams: QParams) -> Tensor:
         codes = arithmetic.quantize(x, scale, zero_point, qparams.qmin, qparams.qmax, qparams.axis)
         return codes.to(qparams.dtype.storage)
     x = _dense(x.detach())
-    (codes,) = _program("quantize", *_numbers(qparams))(x.as_strided((x.numel(),), (1,)))
+    (codes,) = _program("quantize", *_numbers(qparams)).run(x.as_strided((x.numel(),), (1,)))
     low, high = qparams.qmin - qparams.dtype.qmin, qparams.qmax - qparams.dtype.qmin
     if (low, high) != (0, 255):
         codes.clamp_(low, high)
@@ -44,7 +45,7 @@ def to_values(codes: Tensor, qparams: QParams) -> Tensor:
     flat = codes.as_strided((codes.numel(),), (1,))
     if qparams.dtype is QDType.qint8:
         flat = flat.view(torch.uint8).bitwise_xor(128)
-    values: Tensor = _program("dequantize", *_numbers(qparams))(flat)[0]
+    values: Tensor = _program("dequantize", *_numbers(qparams)).run(flat)[0]
     return values.as_strided(codes.shape, codes.stride())
 
 
@@ -65,7 +66,7 @@ def _dense(x: Tensor) -> Tensor:
 def _numbers(qparams: QParams) -> tuple[float, int]:
     """Scale as the float32 that it counts as, and the zero point of the bytes that programs hold."""
     scale, zero_point = qparams.per_tensor()
-    return float(torch.tensor(scale, dtype=torch.float32, device="cpu")), zero_point - qparams.dtype.qmin
+    return float(np.float32(scale)), zero_point - qparams.dtype.qmin
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qfx.errors import UnsupportedError
+from qfx.memory import is_watched
 
 
 class _Refusal(torch.autograd.Function):
@@ -37,12 +38,26 @@ def refuse_gradient(value: Tensor, what: str = "a quantized tensor") -> Tensor:
 
 def without_gradient(layer: str, result: Tensor, *inputs: Tensor) -> Tensor:
     """The ``result`` of a dynamically quantized ``layer``, whose ``backward()`` raises if an input wants a gradient."""
-    return refuse_gradient(result, f"a dynamically quantized {layer}") if severs(*inputs) else result
+    if not severs(*inputs) or is_watched():  # who watches sees an operator, which refuses itself
+        return result
+    return refuse_gradient(result, f"a dynamically quantized {layer}")
 
 
 def severs(*values: Any) -> bool:
-    """Whether quantizing ``values`` cuts an autograd graph, or an operand among them comes from where one was cut."""
-    return any(map(_severs, values))
+    """Whether quantizing ``values`` cuts an autograd graph, or an operand among them comes from where one was cut.
+
+    Raises:
+        UnsupportedError: The graph is one of torch.func, which can't be told later.
+    """
+    if not any(map(_severs, values)):
+        return False
+    if torch._C._are_functorch_transforms_active():
+        raise UnsupportedError(
+            "torch.func asks for a derivative through quantized values.",
+            why="Only the forward pass is defined on integers.",
+            remedy="Train with fake quantization (qfx.quantization.prepare_qat), or quantize x.detach().",
+        )
+    return True
 
 
 def _severs(value: Any) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +17,9 @@ from qfx.ir.types import QArray, QDType, QParams, QScheme
 from qfx.memory import is_recorded_by_modes
 from qfx.tensor.convert import to_values
 from qfx.tensor.gradient import refuse_gradient
+from qfx.tensor.uncompiled import leave_alone, uncompiled_members
+
+_COMPILER = "torch._dynamo.config"
 
 
 class QTensor(Tensor):
@@ -217,6 +223,9 @@ class QTensor(Tensor):
         return self
 
 
+uncompiled_members(QTensor)
+
+
 def wrap(codes: Tensor, qparams: QParams, severed: bool = False) -> QTensor:
     """``codes`` as a QTensor without any check.
 
@@ -229,6 +238,8 @@ def wrap(codes: Tensor, qparams: QParams, severed: bool = False) -> QTensor:
             why="They would take it for a constant.",
             remedy="Record what qfx.quantize_fx makes of the model, or record with torch.jit.trace.",
         )
+    if _COMPILER in sys.modules:
+        leave_alone(QTensor)
     made: QTensor = Tensor._make_subclass(QTensor, codes)
     made.qparams = qparams
     if severed:
@@ -274,11 +285,25 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
     Raises:
         QuantizationError: A scale that is not positive and finite, a zero point out of range, a wrong axis or count.
     """
+    scale, zero_point = qparams.scale, qparams.zero_point
+    if qparams.axis is None and type(scale) in (int, float) and type(zero_point) is int:
+        _check_single(scale, zero_point, qparams.dtype, qparams.quant_min, qparams.quant_max)
+    else:
+        _check_all(qparams, shape)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _check_single(*fields: Any) -> None:
+    scale, zero_point, dtype, low, high = fields
+    _check_all(QParams(scale, zero_point, dtype, None, low, high), ())
+
+
+def _check_all(qparams: QParams, shape: tuple[int, ...]) -> None:
     scales = qparams.scale if isinstance(qparams.scale, tuple) else (qparams.scale,)
     zeros = qparams.zero_point if isinstance(qparams.zero_point, tuple) else (qparams.zero_point,)
     _check_form(qparams, scales, zeros)
-    rounded = torch.tensor([float(scale) for scale in scales], dtype=torch.float64, device="cpu").to(torch.float32)
-    if not bool(((rounded > 0) & rounded.isfinite()).all()):
+    rounded = np.array([float(scale) for scale in scales]).astype(np.float32)
+    if not bool(((rounded > 0) & np.isfinite(rounded)).all()):
         bad = next(s for s, r in zip(scales, rounded.tolist(), strict=True) if not 0 < r < float("inf"))
         raise QuantizationError(
             f"{bad} is not a scale.", why="A scale is a positive, finite float32.", remedy="Choose another scale."

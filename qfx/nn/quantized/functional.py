@@ -35,6 +35,7 @@ from qfx.nn.quantized.arithmetic import (
     sub,
 )
 from qfx.tensor import QTensor
+from qfx.tensor.uncompiled import uncompiled
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -314,3 +315,7 @@ def leaky_relu(
 def _pointwise(name: str, input: Any, scale: Any, zero_point: Any, **attributes: Any) -> QTensor:
     require_qtensor(name, input)
     return run_op(name, input, out=out_qparams(input, scale, zero_point), **attributes)
+
+
+for _name in __all__:
+    uncompiled(globals()[_name])

@@ -15,6 +15,7 @@ from qfx.errors import CalibrationError, ConversionError, QuantizationError
 from qfx.ir.snapshot import Snapshot
 from qfx.ir.stored import Role
 from qfx.ir.types import QDType, QParams
+from qfx.memory import untraced
 from qfx.nn.intrinsic import Fused
 from qfx.nn.qat import RoundedWeight
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
@@ -175,7 +176,7 @@ class QuantizedLayer(QuantizedModule):
         made: dict[Any, tuple[Snapshot, Tensor]] = self.__dict__.setdefault("_made", {})
         key = (folded.name, folded.compute, *(repr(o) for o in operands if not isinstance(o, Tensor)))
         if key not in made or not made[key][0].matches(now):
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), untraced():
                 value = folded.compute(*operands)
                 made[key] = now, quantized_factor(value) if folded.name == "weight" else value
         return made[key][1]

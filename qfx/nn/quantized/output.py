@@ -18,6 +18,7 @@ from qfx.quantization.whole import KeepsPrecision
 from qfx.tensor import QTensor
 from qfx.tensor.build import number, whole
 from qfx.tensor.qtensor import check_qparams
+from qfx.tensor.uncompiled import uncompiled_members
 
 Made = TypeVar("Made", bound="QuantizedModule")
 
@@ -43,6 +44,10 @@ class QuantizedModule(KeepsPrecision, nn.Module):
     def __init__(self, scale: Any = 1.0, zero_point: Any = 0) -> None:
         super().__init__()
         self.set_qparams(QParams(number(scale, "scale"), whole(zero_point), QDType.quint8))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        uncompiled_members(cls)
 
     @property
     def qparams(self) -> QParams:

@@ -10,6 +10,7 @@ from qfx.ir.types import QDType, QParams
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
 from qfx.tensor import QTensor
 from qfx.tensor.build import number, quantize, whole
+from qfx.tensor.uncompiled import uncompiled
 
 
 class Quantize(QuantizedModule):
@@ -62,6 +63,7 @@ class DeQuantize(nn.Module):
         """The DeQuantize of a DeQuantStub."""
         return cls().train(mod.training)
 
+    @uncompiled
     def forward(self, Xq: QTensor) -> Tensor:
         """``Xq`` as float32, the same shape.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qfx.ir.types import QDType, QParams
 from qfx.quantization.factory import WithArgs
 from qfx.quantization.fake_quantize.formula import Gate
+from qfx.quantization.whole import no_script
 
 
 class FakeQuantizeBase(WithArgs, nn.Module, ABC):
@@ -30,6 +31,9 @@ class FakeQuantizeBase(WithArgs, nn.Module, ABC):
         self._on: dict[str, bool] = {}
         self._register_switch("fake_quant_enabled", True)
         self._register_switch("observer_enabled", True)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise no_script(self)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

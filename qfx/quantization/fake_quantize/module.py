@@ -181,21 +181,20 @@ class FakeQuantize(Observed):
         if not (observing or rounding):
             return gate.apply(x)
         observes_here = not observing or (observer is not None and statistics.fits(observer, x))
-        if observes_here and kernel.runs(x) and self._state_fits(observer):
-            return self._by_kernel(x, observer, gate, rounding, in_place)
+        limits = self._rounding(x, gate)
+        if observes_here and kernel.runs(x) and self._state_fits(observer, limits):
+            return self._by_kernel(x, observer, limits, rounding, in_place)
         if observing:
             self._observe(x.detach(), gate)
-        limits = self._rounding(x, gate)
         return formula.fake_quantize(x, self.scale, self.zero_point, limits) if rounding else gate.apply(x)
 
-    def _state_fits(self, observer: MinMaxObserver | None) -> bool:
+    def _state_fits(self, observer: MinMaxObserver | None, limits: Rounding) -> bool:
         statistics = () if observer is None else (observer.min_val, observer.max_val)
-        return kernel.takes(Rounding(self.quant_min, self.quant_max), self.scale, self.zero_point, *statistics)
+        return kernel.takes(limits, self.scale, self.zero_point, *statistics)
 
     def _by_kernel(
-        self, x: Tensor, observer: MinMaxObserver | None, gate: Gate, rounding: bool, in_place: bool
+        self, x: Tensor, observer: MinMaxObserver | None, limits: Rounding, rounding: bool, in_place: bool
     ) -> Tensor:
-        limits = self._rounding(x, gate)
         fields, known = None, None
         if observer is not None:
             channels = 1 if limits.axis is None else x.shape[limits.axis]
@@ -206,7 +205,7 @@ class FakeQuantize(Observed):
         outcomes: list[int] = []
         if not rounding:
             outcomes.append(kernel.forward(kernel.dense(x.detach()), grid, fields, None, False)[0])
-            y = gate.apply(x)
+            y = limits.gate.apply(x)
         elif torch.is_grad_enabled() and x.requires_grad:
             y = kernel.Rounded.apply(x, grid, fields, in_place, outcomes)  # type: ignore[no-untyped-call]
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.memory import require_values
 from qfx.quantization.factory import WithArgs
+from qfx.quantization.whole import no_script
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 is_fake: Any = torch._subclasses.fake_tensor.is_fake
@@ -112,6 +113,9 @@ class Observer(WithArgs, nn.Module, ABC):
     def __init__(self, dtype: Any) -> None:
         super().__init__()
         self.dtype = parse_dtype(dtype)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise no_script(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs) if self.enabled else args[0]

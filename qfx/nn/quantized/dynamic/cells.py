@@ -11,6 +11,7 @@ from qfx.errors import InputError
 from qfx.ir.types import QDType
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.recurrent import CELLS, step_name
+from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
 from qfx.tensor.gradient import without_gradient
 
@@ -66,6 +67,7 @@ class RecurrentCell(DynamicModule):
         made.take(mod, {name: name for name in made._names()})
         return made.train(mod.training)
 
+    @as_it_is
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The state after one step: hidden, for an LSTM the pair of hidden and cell.
 
@@ -88,10 +90,16 @@ class RecurrentCell(DynamicModule):
 
     def _step(self, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
         """The states after a step of a batch that is not empty."""
+        return list(self.seen((), self._compute, self._shapes, x, *states))
+
+    def _compute(self, x: Tensor, *states: Tensor) -> list[Tensor]:
         sizes = torch.tensor([len(x)], dtype=torch.float32, device="cpu")
-        (flat,) = self.program((), self._build)(x.detach(), *(h.detach().unsqueeze(0) for h in states), sizes)
+        (flat,) = self.program((), self._build).run(x, *(h.unsqueeze(0) for h in states), sizes)
         n = len(x) * self.hidden_size
-        return [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1) for i in range(len(states))]
+        return [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1).clone() for i in range(len(states))]
+
+    def _shapes(self, x: Tensor, *states: Tensor) -> list[Sizes]:
+        return [(x.shape[0], self.hidden_size) for _ in states]
 
     def extra_repr(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
+from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
 
@@ -67,6 +68,12 @@ class Table(DynamicModule):
         if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
             given = str(indices.dtype) if isinstance(indices, Tensor) else type(indices).__name__
             raise InputError(f"{type(self).__name__} got {given}.", remedy="Pass an int64 or int32 tensor of indices.")
+        return self.seen((), self._looked_up, self._shapes, indices)[0]
+
+    def _shapes(self, indices: Tensor) -> list[Sizes]:
+        return [(*indices.shape, self.embedding_dim)]
+
+    def _looked_up(self, indices: Tensor) -> list[Tensor]:
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_embeddings:
             raise InputError(
                 f"{type(self).__name__} got an index that it has no row for.",
@@ -74,11 +81,11 @@ class Table(DynamicModule):
             )
         stored = F.embedding(indices, self._tensor("weight")).to(torch.float32)
         if self.dtype is torch.float16:
-            return stored
+            return [stored]
         scale, zero_point = (self._tensor("weight" + end) for end in (SCALE, ZERO_POINT))
         if scale.dim():
             scale, zero_point = (t[indices].unsqueeze(-1) for t in (scale, zero_point))
-        return stored.sub_(zero_point).mul_(scale)
+        return [stored.sub_(zero_point).mul_(scale)]
 
 
 class Embedding(Table):
@@ -100,6 +107,7 @@ class Embedding(Table):
         super().__init__(dtype)
         self._declare(num_embeddings, embedding_dim, padding_idx)
 
+    @as_it_is
     def forward(self, input: Tensor) -> Tensor:
         """Float32 ``[*input.shape, embedding_dim]``.
 
@@ -146,6 +154,7 @@ class EmbeddingBag(Table):
     def _settings(cls) -> tuple[str, ...]:
         return (*super()._settings(), "mode", "include_last_offset")
 
+    @as_it_is
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Float32 ``[bags, embedding_dim]``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
+from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
 from qfx.runtime import Executable, ProgramBuilder
@@ -61,6 +63,7 @@ class Linear(DynamicModule):
         made._transposed = bool(getattr(layer, "weight_is_transposed", False))
         return made.train(mod.training)
 
+    @as_it_is
     def forward(self, x: Tensor) -> Tensor:
         """The layer on ``x``, float32 ``[..., in_features]``; the result is float32 ``[..., out_features]``.
 
@@ -73,8 +76,14 @@ class Linear(DynamicModule):
                 f"{type(self).__name__} got an input of {given}.",
                 remedy=f"Pass a float32 tensor whose last dim is {self.in_features}.",
             )
-        (y,) = self.program((), self._build)(x.detach().reshape(-1, self.in_features))
+        (y,) = self.seen((), self._rows, self._row_shapes, x.reshape(-1, self.in_features))
         return without_gradient("Linear", y.view(*x.shape[:-1], self.out_features), x)
+
+    def _rows(self, x: Tensor) -> Sequence[Tensor]:
+        return self.program((), self._build).run(x)
+
+    def _row_shapes(self, x: Tensor) -> list[Sizes]:
+        return [(x.shape[0], self.out_features)]
 
     @property
     def weight(self) -> ServedWeight:

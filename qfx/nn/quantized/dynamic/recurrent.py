@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
+from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
 from qfx.tensor.gradient import without_gradient
 
@@ -127,6 +129,7 @@ class Recurrent(DynamicModule):
     def flatten_parameters(self) -> None:
         """Does nothing: for code that calls it on the float layer."""
 
+    @as_it_is
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Results of all time steps of the last layer, and the states after the last one.
 
@@ -265,12 +268,21 @@ class Recurrent(DynamicModule):
         return x, tuple(torch.cat(parts) for parts in zip(*afters, strict=True))
 
     def _run_layers(self, layers: range, x: Tensor, sizes: Tensor, states: State) -> tuple[Tensor, State]:
+        key = layers.start, layers.stop
+        y, *after = self.seen(key, partial(self._compute, layers), partial(self._shapes_of, layers), x, sizes, *states)
+        return y, tuple(after)
+
+    def _compute(self, layers: range, x: Tensor, sizes: Tensor, *states: Tensor) -> list[Tensor]:
         executable = self.program((layers.start, layers.stop), lambda: build(self._weights(layers), self))
-        *others, last = executable(x.detach(), *(h.detach() for h in states), sizes)
+        *others, last = executable.run(x, *states, sizes)
         batch, features = states[0].shape[1], self._directions * self._state_sizes[0]
         end = len(x) * features
-        tails = [*others, last[end:]]
-        return last[:end].view(len(x), features), self._states(tails, batch)
+        return [last[:end].view(len(x), features), *self._states([*others, last[end:]], batch)]
+
+    def _shapes_of(self, layers: range, x: Tensor, sizes: Tensor, *states: Tensor) -> list[Sizes]:
+        count, batch = len(layers) * self._directions, states[0].shape[1]
+        ends = [(count, batch, size) for size in self._state_sizes]
+        return [(x.shape[0], self._directions * self._state_sizes[0]), *ends]
 
     def _states(self, tails: Sequence[Tensor], batch: int) -> State:
         """The states of all layers, from what each layer's step leaves behind its results."""

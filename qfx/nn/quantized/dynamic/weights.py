@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from qfx.errors import ConversionError, QuantizationError, UnsupportedError
 from qfx.ir.snapshot import Snapshot
 from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType
+from qfx.lowering.torch_operator import run_program
+from qfx.memory import is_watched
+from qfx.nn.quantized.dynamic.seen import Kernel, Sizes, state_of
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.whole import KeepsPrecision
@@ -57,7 +60,12 @@ class DynamicModule(KeepsPrecision, nn.Module):
     def __init__(self, dtype: Any) -> None:
         super().__init__()
         self.dtype = weight_dtype(dtype)
+        self._forget_programs()
+
+    def _forget_programs(self) -> None:
         self._programs: dict[Any, tuple[Snapshot, Executable]] = {}
+        self._kernels: dict[Any, Kernel] = {}
+        self._recorded_state = state_of(self)
 
     # ------------------------------------------------------------ weights
 
@@ -163,10 +171,36 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 known = self._programs[key] = now, build()
         return known[1]
 
+    def seen(
+        self,
+        key: Any,
+        compute: Callable[..., Sequence[Tensor]],
+        shapes: Callable[..., Sequence[Sizes]],
+        *inputs: Tensor,
+    ) -> Sequence[Tensor]:
+        """``compute(*inputs)``, seen by whoever watches torch.
+
+        Args:
+            key: Names ``compute`` and ``shapes`` within the module.
+            compute, shapes: As :class:`Kernel` takes them.
+            inputs: float32 or index tensors.
+        """
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            kernel = self._kernels[key] = Kernel(compute, shapes)
+        return run_program(kernel, inputs if is_watched() else [x.detach() for x in inputs])
+
+    def _call_as_it_is(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.forward(*args, **kwargs)
+
     # ------------------------------------------------------------ what torch does with modules
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_programs": {}}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_programs", "_kernels", "_recorded_state")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._forget_programs()
 
     def _roles(self) -> dict[str, Role]:
         """What the tensors are."""
