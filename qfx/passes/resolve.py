@@ -232,7 +232,7 @@ def _check_all_match(rules: QConfigRules, ops: list[_Op], spelled: Spelled) -> N
             unused = UnusedEntryWarning(
                 f"The QConfigMapping names {type_name(kind)!r}, which matches nothing.",
                 why=why,
-                remedy="Nothing, if the mapping serves other models too; else see qconfig_dict.md for what it can name.",
+                remedy="Nothing, if the mapping serves other models too; else a type of this model.",
             )
             warnings.warn(unused, stacklevel=2)
     for (path, kind, order), _ in rules.module_name_object_type_order:
