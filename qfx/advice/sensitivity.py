@@ -15,7 +15,7 @@ from qfx.advice.records import NodeSensitivity, Sensitivity
 from qfx.advice.simulation import Parts, Run, Simulation
 from qfx.advice.units import Plan, Unit, macs_of
 from qfx.api import prepare_spelled
-from qfx.batches import Signature, split_batch
+from qfx.batches import Signature, split_batch, without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
 from qfx.errors import InputError
@@ -78,7 +78,7 @@ def sensitivity(
     prepared, spelled = prepare_spelled(
         model,
         qconfig_dict,
-        batches[0],
+        without_label(model, batches[0]),
         recovery=Recovery(bias_correction, adaptive_rounding),
         frontend=frontend,
     )

@@ -100,7 +100,7 @@ def compare(
         stopped = index > 0 and seconds.is_spent
         if stopped:
             break
-        args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
+        args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batch, index)
         inputs = tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs)))
         compared = compared or _Compared.of(reference, model, points, inputs)
         compared.add(inputs, sums, watch)

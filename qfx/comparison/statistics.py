@@ -189,7 +189,7 @@ def measure(
         return compared, statistics.distributions()
     points = {record.name: record for record in model.report if record.qparams is not None}
     for index, batch in enumerate(as_batches(data)):
-        args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
+        args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batch, index)
         inputs = as_arriving(model, tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs))))
         fetched = fetch_values(model.compiled, model._inputs(inputs, {}))
         for name, codes in _named(model, fetched.codes).items():
