@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,33 @@ def test_what_a_graph_can_not_draw_is_a_float_part_or_refused(name: str, fronten
     results = [quantized(X) for _ in range(20)]
     alike = all(torch.equal(result, reference[0]) for result in reference)
     assert all(torch.equal(result, results[0]) for result in results) == alike
+
+
+def _clock(m: Any, y: Tensor) -> Tensor:
+    return y * (time.perf_counter() % 1e-3 * 1e3)
+
+
+NEARLY: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a little noise": lambda m, y: y + 3e-3 * float(np.random.default_rng().normal()),
+    "a clock": _clock,
+    "a number of the system's": lambda m, y: y * (1 + int.from_bytes(os.urandom(8)) * 2**-72),
+}
+
+
+@pytest.mark.parametrize("frontend", ["auto", *FRONTENDS])
+@pytest.mark.parametrize("name", NEARLY)
+def test_numbers_that_are_nearly_the_same_at_every_call_are_not_held(name: str, frontend: str) -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(NEARLY[name](self, self.first(x)))
+
+    with pytest.raises(CaptureError) as caught:
+        qfx.quantize_fx(Whole().eval(), EVERYTHING, [X], frontend=frontend)
+    told(caught.value)
 
 
 def test_a_program_exported_in_training_mode_keeps_what_is_random_in_evaluation() -> None:
