@@ -38,17 +38,22 @@ _DRAW = (
     "the code to a submodule, and name that in qconfig_dict['non_traceable_module_name']."
 )
 
+_ASKS = (
+    'Write code that asks what its values are otherwise, try another frontend ("symbolic", "export", "torchscript"), '
+    "or move it to a submodule, and name that in qconfig_dict['non_traceable_module_name']."
+)
+
 
 def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
     """Raise unless ``captured`` has the results of ``model`` in eval mode.
 
     Args:
         model: It is not changed; what it computes in another precision than float32 it computes in float32 here.
-        captured: The result of a frontend; where one of the two does not run, nothing is said.
+        captured: The result of a frontend; where the model does not run, nothing is said.
         example: Positional and keyword inputs.
 
     Raises:
-        CaptureError: They differ.
+        CaptureError: They differ, or the graph does not run.
     """
     before = Snapshot(model)
     try:
@@ -66,6 +71,12 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
         found, left_by_graph = _of_graph(captured, named, model), other_generators()
         if wanted is None or found is None:
             return
+        if isinstance(found, Exception):
+            raise CaptureError(
+                f"{name} is captured as something that does not run on the example inputs, which the model does.",
+                why=f"{type(found).__name__}: {str(found).partition(chr(10))[0]}",
+                remedy=_ASKS,
+            )
         if left != seeded == left_by_graph:
             raise CaptureError(
                 f"{name} draws random numbers of another generator than torch's.",
@@ -88,8 +99,7 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
             f"{name} is captured as something else than it computes: the results on the example inputs differ.",
             why="Some of its code asks what its values are (type(x), hasattr(x, name), torch.is_tensor(x)), which are "
             "no tensors while a model is captured; or it sets or holds a random generator of its own.",
-            remedy='Write such code otherwise, try another frontend ("symbolic", "export", "torchscript"), or '
-            "move it to a submodule, and name that in qconfig_dict['non_traceable_module_name'].",
+            remedy=_ASKS,
         )
 
 
@@ -122,14 +132,29 @@ def _of_model(model: nn.Module, example: Example) -> list[Tensor] | None:
         return None
 
 
-def _of_graph(captured: fx.GraphModule, named: Mapping[str, Any], model: nn.Module) -> list[Tensor] | None:
+def _of_graph(captured: fx.GraphModule, named: Mapping[str, Any], model: nn.Module) -> list[Tensor] | Exception | None:
+    """The results, or why it does not run; None if only its copy in float32 does."""
     placeholders = captured.graph.find_nodes(op="placeholder")
     try:
-        inputs = _copies([named[str(n.target)] if str(n.target) in named else default_of(n) for n in placeholders])
-        with torch.no_grad():
-            return list(_tensors(_Runner(captured, model).run(*inputs)))
-    except Exception:
+        given = [named[str(n.target)] if str(n.target) in named else default_of(n) for n in placeholders]
+    except (KeyError, IndexError):  # an input that the example leaves out
         return None
+    try:
+        with torch.no_grad():
+            return list(_tensors(_Runner(captured, model).run(*_copies(given))))
+    except Exception:
+        return _why_not(captured, _copies(given))
+
+
+def _why_not(captured: fx.GraphModule, inputs: list[Any]) -> Exception | None:
+    try:
+        runner = fx.Interpreter(copy.deepcopy(captured).float())
+        runner.extra_traceback = False
+        with torch.no_grad():
+            runner.run(*pytree.tree_map_only(Tensor, lambda x: x.float() if x.is_floating_point() else x, inputs))
+    except Exception as error:
+        return error
+    return None
 
 
 class _Runner(fx.Interpreter):
