@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from qfx import pipeline
-from qfx.batches import Signature, split_batch
+from qfx.batches import Signature, split_batch, without_label
 from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
@@ -103,7 +103,7 @@ def quantize_fx(
         require_cpu(model)
     if calibration is not None:
         head, calibration = first_batch(calibration)
-        example_inputs = head if example_inputs is None else example_inputs
+        example_inputs = without_label(model, head) if example_inputs is None else example_inputs
     if train is not None:
         trainable = prepare_qat_fx(
             model, qconfig_dict, example_inputs, prepare_custom_config, strict=strict, frontend=frontend
@@ -512,7 +512,7 @@ def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> 
 def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if example_inputs is None:
         return (), {}
-    args, kwargs = split_batch(Signature.of_model(model), example_inputs, 0)
+    args, kwargs = split_batch(Signature.of_model(model), example_inputs, 0, labeled=False)
     return tuple(map(as_float32, args)), {name: as_float32(value) for name, value in kwargs.items()}
 
 

@@ -36,7 +36,7 @@ def calibrate(prepared: PreparedModel, data: Calibration, *, progress: bool = Tr
         if callable(data) and not isinstance(data, Iterable):
             data(prepared)
             return
-        count, signature = 0, Signature.of_graph(prepared.graph)
+        count, signature = 0, Signature.of_graph(prepared.graph, prepared.info.get("example_inputs"))
         for batch in bar(iterate(data), "calibrating", "batch", shown=progress):
             args, kwargs = split_batch(signature, batch, count)
             observe_batch(prepared, args, kwargs, count)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
+from qfx.frontends.fresh import islands_unchanged
 from qfx.frontends.shapes import learn_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
@@ -226,7 +227,8 @@ class QuantizedModel(GraphCarrier):
 
     def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> ModelExplanation:
         """Median microseconds of every step for these inputs, as records."""
-        return profile(self.compiled, self._inputs(args, kwargs), repeats)
+        with islands_unchanged(self, self.graph):
+            return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
     def _load_from_state_dict(
         self,

@@ -11,6 +11,7 @@ from qfx.advice.metric import Metric, name_of
 from qfx.advice.records import Sensitivity
 from qfx.advice.study import Study, as_qdq
 from qfx.api import prepare_spelled
+from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
 from qfx.errors import InputError
@@ -68,7 +69,7 @@ def sensitivity(
     prepared, spelled = prepare_spelled(
         model,
         qconfig_dict,
-        batches[0],
+        without_label(model, batches[0]),
         recovery=Recovery(bias_correction, adaptive_rounding),
         frontend=frontend,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import QfxError
+from qfx.frontends.fresh import islands_unchanged
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_opaque
 from qfx.ir.module import node_failure, plain
@@ -106,7 +107,7 @@ class Simulation:
 
         if base is None:
             env.update(given)
-        with torch.no_grad():
+        with torch.no_grad(), islands_unchanged(self._quantized, self.graph):
             for index, step in enumerate(self._steps):
                 if base is None:
                     env[step.node] = _computed(step, step.part in wanted, _given(step, given, read))

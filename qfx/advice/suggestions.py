@@ -18,6 +18,7 @@ from qfx.advice.simulation import Run, reading_ops
 from qfx.advice.study import Study, as_qdq
 from qfx.advice.units import Unit
 from qfx.api import convert_fx, prepare_fx, spellings
+from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
 from qfx.errors import InputError
@@ -212,7 +213,7 @@ class _Trial:
         if not batches:
             raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
         frontend = quantized.info.get("frontend", "auto")
-        spelled = spellings(model, _islands(quantized), batches[0], frontend=frontend)
+        spelled = spellings(model, _islands(quantized), without_label(model, batches[0]), frontend=frontend)
         rules = dict(qconfig_dict_of(quantized, spelled) if qconfig_dict is None else qconfig_dict)
         for border in ("input_quantized_idxs", "output_quantized_idxs"):  # floats go in and come out of every trial
             rules.pop(border, None)
@@ -251,7 +252,7 @@ def _prepared(
     prepared = prepare_fx(
         model,
         rules,
-        next(iter(batches)),
+        without_label(model, next(iter(batches))),
         bias_correction=recovery.bias_correction,
         adaptive_rounding=recovery.adaptive_rounding,
         frontend=frontend,

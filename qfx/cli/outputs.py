@@ -41,7 +41,7 @@ def named_outputs(result: Any, name: str = "output") -> dict[str, Tensor]:
 
 def run_quantized(model: QuantizedModel, batch: Any, index: int) -> Any:
     """The result of one batch; what it holds beyond the inputs is left out."""
-    args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
+    args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batch, index)
     with torch.inference_mode():
         return model(*args, **kwargs)
 

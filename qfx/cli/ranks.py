@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import nn
 
 from qfx.api import prepare_fx
+from qfx.batches import without_label
 from qfx.calibration import first_batch
 from qfx.cli.config import load_qconfig_dict
 from qfx.cli.conversion import preprocessing
@@ -86,7 +87,7 @@ def _prepared(options: argparse.Namespace) -> tuple[PreparedModel, Any]:
     head, batches = first_batch(load_batches(options.calibration, source.inputs, options.batch_size, images))
     if head is None:
         raise CalibrationError("The calibration data is empty.", remedy="Give 8 to 64 batches like real inputs.")
-    return prepare_fx(source.capture, qconfig_dict, head), batches
+    return prepare_fx(source.capture, qconfig_dict, without_label(source.capture, head)), batches
 
 
 def _require_equal_weights(prepared: nn.Module) -> None:

@@ -25,6 +25,7 @@ from qfx.comparison.measure import Deviating
 from qfx.comparison.records import Comparison, NodeComparison
 from qfx.errors import InputError
 from qfx.frontends.accepted import require_float_model
+from qfx.frontends.fresh import ISLAND_STATE, islands_unchanged, put_back
 from qfx.frontends.select import as_module, capture
 from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.inputs import as_float32, is_foreign_array
@@ -100,7 +101,7 @@ def compare(
         stopped = index > 0 and seconds.is_spent
         if stopped:
             break
-        args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
+        args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batch, index)
         inputs = tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs)))
         compared = compared or _Compared.of(reference, model, points, inputs)
         compared.add(inputs, sums, watch)
@@ -227,11 +228,14 @@ class _Compared:
         """The runtime's value of every point, integers dequantized. What the fused program holds comes from there."""
         codes = as_arriving(self.model, inputs)
         given = self.model._inputs(codes, {})
-        try:
-            whole, fused = fetch_values(self.whole, given), fetch_values(self.model.compiled, given)
-        except InputError:
-            self.model(*codes)  # tells where, and what to do
-            raise
+        with islands_unchanged(self.model, self.model.graph):
+            try:
+                fused = fetch_values(self.model.compiled, given)
+            except InputError:
+                self.model(*codes)  # tells where, and what to do
+                raise
+        with islands_unchanged(self.model, self.model.graph):
+            whole = fetch_values(self.whole, given)
         integers, floats = whole.codes | fused.codes, whole.floats | fused.floats
         made = quantize_nodes(self.model)
         values: dict[str, Tensor] = {}
@@ -272,7 +276,9 @@ def _float_graph(reference: nn.Module, model: QuantizedModel, inputs: tuple[Any,
     ).float()
     gm = pipeline.run(pipeline.NORMALIZE, record_shapes(captured, (), named))
     _assign_qconfigs(gm.graph, model.graph)
-    return pipeline.run(pipeline.FUSE, propagate_shapes(gm, bind_placeholders(gm.graph, (), named)))
+    gm = propagate_shapes(gm, bind_placeholders(gm.graph, (), named))
+    put_back(gm, gm.meta.get(ISLAND_STATE, {}))  # to learn the shapes took calls
+    return pipeline.run(pipeline.FUSE, gm)
 
 
 def _assign_qconfigs(graph: fx.Graph, quantized: fx.Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.errors import QfxError
+from qfx.frontends.fresh import unchanged
+from qfx.frontends.state import reachable
 from qfx.ir.attributes import attribute
 from qfx.ir.module import node_failure
 from qfx.ir.nodes import operand, path
@@ -32,6 +35,8 @@ def running_graph(prepared: PreparedModel) -> fx.Graph:
 class Walk:
     """Runs a graph node by node. A value is forgotten after its last use; ``env`` may be changed on the way.
 
+    Parts that keep something from call to call are as they were before.
+
     Raises:
         InputError: A node that does not run, named.
     """
@@ -39,7 +44,7 @@ class Walk:
     def __init__(self, root: nn.Module, graph: fx.Graph, inputs: tuple[Any, ...]) -> None:
         self.interpreter = fx.Interpreter(root, graph=graph)
         self.interpreter.args_iter = iter(inputs)
-        self.graph, self.env = graph, self.interpreter.env
+        self.root, self.graph, self.env = root, graph, self.interpreter.env
 
     def __iter__(self) -> Iterator[fx.Node]:
         for node in self.graph.nodes:
@@ -52,12 +57,16 @@ class Walk:
 
     def _run(self, node: fx.Node) -> Any:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._kept(node):
                 return self.interpreter.run_node(node)
         except QfxError:
             raise
         except Exception as error:
             raise node_failure(node, error, [self.env[n] for n in node.all_input_nodes]) from error
+
+    def _kept(self, node: fx.Node) -> AbstractContextManager[None]:
+        is_island = node.op == "call_module" and "island_reason" in node.meta
+        return unchanged(self.root.get_submodule(str(node.target))) if is_island else nullcontext()
 
 
 def float_copy(prepared: PreparedModel) -> PreparedModel:
@@ -68,7 +77,9 @@ def float_copy(prepared: PreparedModel) -> PreparedModel:
 
 def fake_quantized_copy(prepared: PreparedModel) -> PreparedModel:
     """A copy in evaluation mode that does not observe."""
-    return deepcopy(prepared).eval().apply(disable_observer)
+    held = [record.value for record in reachable(prepared) if isinstance(record.value, Tensor)]
+    memo: dict[int, Any] = {id(v): v.detach().clone() for v in held if not v.is_leaf}  # kept by a part, with gradients
+    return deepcopy(prepared, memo).eval().apply(disable_observer)
 
 
 def graph_values(

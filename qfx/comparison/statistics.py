@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qfx.batches import Signature, split_batch
 from qfx.comparison.compare import NodeValues, as_arriving, as_batches, compare
 from qfx.comparison.records import Comparison
+from qfx.frontends.fresh import islands_unchanged
 from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.ir.types import QArray, QParams
@@ -189,9 +190,10 @@ def measure(
         return compared, statistics.distributions()
     points = {record.name: record for record in model.report if record.qparams is not None}
     for index, batch in enumerate(as_batches(data)):
-        args, kwargs = split_batch(Signature.of_graph(model.graph), batch, index)
+        args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batch, index)
         inputs = as_arriving(model, tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs))))
-        fetched = fetch_values(model.compiled, model._inputs(inputs, {}))
+        with islands_unchanged(model, model.graph):
+            fetched = fetch_values(model.compiled, model._inputs(inputs, {}))
         for name, codes in _named(model, fetched.codes).items():
             if name in points:
                 qparams = points[name].qparams

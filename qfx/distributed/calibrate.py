@@ -53,7 +53,7 @@ def calibrate(prepared: PreparedModel, data: Iterable[Any], group: Group = None)
 def _run_share(prepared: PreparedModel, data: Iterable[Any], log: _Log, group: Group) -> int:
     """Run this rank's batches; how many there are on all ranks."""
     rank, ranks, count = rank_in(group), world_size(group), 0
-    signature = Signature.of_graph(prepared.graph)
+    signature = Signature.of_graph(prepared.graph, prepared.info.get("example_inputs"))
 
     def run(_: nn.Module) -> None:
         nonlocal count

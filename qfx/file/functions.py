@@ -50,7 +50,7 @@ FAMILIES: dict[str, str] = {
         index_select kthvalue masked_fill masked_scatter masked_select msort nonzero one_hot scatter scatter_add
         scatter_reduce searchsorted sort take take_along_dim topk unique unique_consecutive unravel_index _unique2""",
     "of another dtype, or the same": """
-        bfloat16 bool byte cdouble cfloat char clone contiguous cpu detach double float half int lift_fresh
+        bfloat16 bool byte cdouble cfloat char clone contiguous copy cpu detach double float half int lift_fresh
         lift_fresh_copy long short to type_as requires_grad_ _to_copy""",
     "about a tensor": """
         broadcast_shapes can_cast dim element_size get_device is_complex is_conj is_contiguous is_floating_point is_neg
@@ -77,6 +77,8 @@ FAMILIES: dict[str, str] = {
         upsample_nearest upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
         _adaptive_avg_pool2d _adaptive_avg_pool3d _native_batch_norm_legit_no_training _upsample_bicubic2d_aa
         _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d""",
+    "random numbers": """
+        cauchy exponential geometric log_normal normal_functional poisson random uniform""",
     "recurrent layers": """
         gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell""",
     "spectra": """
@@ -94,9 +96,13 @@ MADE = frozenset({
 })  # fmt: skip
 """Names of the functions that make a tensor, of a size that is given."""
 
-IN_PLACE = ("of one value", "of two values", "activations", "by index")
+IN_PLACE = ("of one value", "of two values", "activations", "reductions", "by index", "products")
 """The families whose functions may also change their operand (``clamp_``)."""
-CHANGES = ("bernoulli_", "copy_", "exponential_", "fill_", "normal_", "random_", "tril_", "triu_", "uniform_", "zero_")
+CHANGES = (
+    "alpha_dropout_", "bernoulli_", "cauchy_", "copy_", "dropout_", "exponential_", "feature_alpha_dropout_",
+    "feature_dropout_", "fill_", "geometric_", "log_normal_", "normal_", "random_", "tril_", "triu_", "uniform_",
+    "zero_",
+)  # fmt: skip
 
 OPERATORS = (
     "abs", "add", "and_", "concat", "contains", "eq", "floordiv", "ge", "getitem", "gt", "iadd", "iand", "ifloordiv",
@@ -104,6 +110,8 @@ OPERATORS = (
     "itruediv", "ixor", "le", "lshift", "lt", "matmul", "mod", "mul", "ne", "neg", "not_", "or_", "pos", "pow",
     "rshift", "setitem", "sub", "truediv", "truth", "xor",
 )  # fmt: skip
+SYMBOLIC = ("_sym_sqrt", "sym_float", "sym_int", "sym_max", "sym_min")
+"""Functions of torch of sizes that an export leaves free."""
 MATH = ("ceil", "cos", "exp", "floor", "isqrt", "log", "log2", "pow", "prod", "sin", "sqrt", "trunc")
 BUILTINS = ("abs", "bool", "divmod", "float", "getattr", "int", "len", "max", "min", "pow", "round", "sum")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,7 +83,8 @@ def _wrong_shapes(module: Any) -> str | None:
     if not 0 < settings.get("num_layers", 1) <= len(module._parameters):
         return f"A {cls.__name__} has no {settings['num_layers']} layers."
     twin: Any = cls(**settings, device="meta")
-    if _shapes(module) != _shapes(twin) or getattr(module, "mode", None) != getattr(twin, "mode", None):
+    own = {*twin._parameters, *twin._buffers}  # beside them is the scale of the result
+    if _shapes(module, own) != _shapes(twin, own) or getattr(module, "mode", None) != getattr(twin, "mode", None):
         return f"The tensors of a {cls.__name__} are not those of a layer of its sizes."
     return None
 
@@ -94,8 +96,8 @@ def _settings(cls: type[nn.Module]) -> tuple[str, ...]:
     return ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", *own)
 
 
-def _shapes(module: Any) -> list[Any]:
-    """Name and shape of every tensor, those that the call takes (``_flat_weights``) among them."""
-    members = [*module._parameters.items(), *module._buffers.items()]
+def _shapes(module: Any, names: Collection[str]) -> list[Any]:
+    """Shapes of the tensors of these names, and of those that the call takes (``_flat_weights``)."""
+    members = [item for item in (*module._parameters.items(), *module._buffers.items()) if item[0] in names]
     members += [(str(index), tensor) for index, tensor in enumerate(getattr(module, "_flat_weights", ()))]
     return [(name, tuple(value.shape) if isinstance(value, Tensor) else None) for name, value in members]

@@ -19,7 +19,7 @@ import torch
 
 from qfx.errors import ConversionError, InputError
 from qfx.file.checked import CHECKED
-from qfx.file.functions import BUILTINS, CHANGING, CONTAINER_METHODS, MADE, MATH, NAMES, OPERATORS
+from qfx.file.functions import BUILTINS, CHANGING, CONTAINER_METHODS, MADE, MATH, NAMES, OPERATORS, SYMBOLIC
 from qfx.file.malformed import MalformedError
 from qfx.ops.table import TABLE, op_of
 
@@ -83,7 +83,12 @@ def is_method(name: str) -> bool:
 def functions() -> dict[str, Callable[..., Any]]:
     """The functions of Python and torch that a graph in a file may call, by name."""
     found: dict[str, Callable[..., Any]] = {}
-    own: tuple[tuple[ModuleType, tuple[str, ...]], ...] = ((operator, OPERATORS), (math, MATH), (builtins, BUILTINS))
+    own: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
+        (operator, OPERATORS),
+        (math, MATH),
+        (builtins, BUILTINS),
+        (torch, SYMBOLIC),
+    )
     for module, names in own:
         found.update({f"{module.__name__}.{name}": getattr(module, name) for name in names})
     for space in _SPACES:

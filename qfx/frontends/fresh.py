@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from qfx.frontends.constants import parent
 from qfx.frontends.places import ATOMS, Place
+from qfx.frontends.state import Snapshot
 
 ISLAND_STATE = "island_state"
 """Key of a graph's ``meta``: by path of a module, by name of the attribute, what it was when the model was captured."""
@@ -54,6 +56,26 @@ def with_islands_anew(gm: fx.GraphModule) -> fx.GraphModule:
             setattr(gm.get_submodule(parent(path)), path.rpartition(".")[2], _copy(gm, path, inside))
     put_back(gm, kept)
     return gm
+
+
+@contextlib.contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """While active, calls of ``module`` may change what it keeps; then it is put back."""
+    before = Snapshot(module)
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+@contextlib.contextmanager
+def islands_unchanged(owner: nn.Module, graph: fx.Graph) -> Iterator[None]:
+    """While active, calls may change what float parts of ``graph``, modules of ``owner``, keep; then it is put back."""
+    calls = (node for node in graph.find_nodes(op="call_module") if "island_reason" in node.meta)
+    with contextlib.ExitStack() as kept:
+        for path in dict.fromkeys(str(node.target) for node in calls):
+            kept.enter_context(unchanged(owner.get_submodule(path)))
+        yield
 
 
 def _copy(gm: fx.GraphModule, path: str, kept: dict[str, dict[str, Any]]) -> nn.Module:

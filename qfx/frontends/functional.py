@@ -30,7 +30,7 @@ def functionalized(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> fx.Grap
 
     Those are changes of tensors that other views show which are used later, assignments to items, and changes of
     tensors that the code makes anew at each call. Modules that change their operand are set not to. Changes through
-    views that have no inverse, and by random numbers, stay: :func:`qfx.frontends.mutation.mutation_hazards` tells.
+    views that have no inverse stay: :func:`qfx.frontends.mutation.mutation_hazards` tells.
 
     Args:
         graph: A raw trace, which is not changed.
@@ -174,6 +174,8 @@ class _Writer:
         stem = name.strip("_").removeprefix("i") if name.startswith("__i") else name.removesuffix("_")
         if stem in _FILLS and name.endswith("_"):
             return _FILLS[stem](self._emit, shown, *rest)
+        if stem in _DRAWS and name.endswith("_"):
+            return self._drawn(stem, shown, rest, kwargs)
         if node.op == "call_method" and name.startswith("__i"):
             return self._call("call_function", getattr(operator, stem), (shown, *rest), {})
         if name.endswith("_") and stem not in _IMPURE:
@@ -184,6 +186,22 @@ class _Writer:
             )
             return self._call("call_function", node.target, (shown, *rest), {**kwargs, **_flag(kwargs)})
         raise NoInverse(f"the change by {name}")
+
+    def _drawn(self, stem: str, shown: fx.Node, rest: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Node:
+        """What a tensor is filled with, by the op that returns it."""
+        given = (*rest, *(value for name, value in kwargs.items() if name != "generator"))
+        aten = torch.ops.aten
+        op = getattr(aten, _DRAWS[stem]).default
+        if stem == "bernoulli":
+            given = given or (0.5,)
+            op = aten.bernoulli.Tensor if isinstance(given[0], fx.Node) else aten.bernoulli.p
+        elif stem == "random" and given:
+            op = aten.randint_like.default if len(given) == 1 else aten.randint_like.low_dtype
+        if given != rest and stem not in ("bernoulli", "random"):  # which have one order of numbers only
+            return self._call(
+                "call_function", op, (shown, *rest), {n: v for n, v in kwargs.items() if n != "generator"}
+            )
+        return self._call("call_function", op, (shown, *given), {})
 
     def _returned(self, node: fx.Node) -> fx.Node:
         """The call without a tensor to write its result into."""
@@ -263,17 +281,10 @@ def _copied(emit: Callable[..., Any], shown: Any, value: Any, *unused: Any) -> A
 
 
 _FILLS: dict[str, Callable[..., Any]] = {"zero": _fill, "fill": _fill, "copy": _copied}
-_IMPURE = {
-    "uniform",
-    "normal",
-    "random",
-    "bernoulli",
-    "exponential",
-    "geometric",
-    "cauchy",
-    "log_normal",
-    "set",
-    "resize",
-}
-_IMPURE |= {"resize_as", "transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"}
-"""Changes by random numbers, and of how a tensor shows its memory."""
+_IMPURE = {"set", "resize", "resize_as", "transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze"}
+_IMPURE |= {"as_strided", "detach"}
+"""Changes of how a tensor shows its memory."""
+
+_DRAWS = {name: name for name in ("uniform", "random", "bernoulli", "exponential", "geometric", "cauchy", "log_normal")}
+_DRAWS["normal"] = "normal_functional"
+"""What fills a tensor with random numbers, and the op that returns them."""

@@ -58,8 +58,12 @@ class Lifting(TorchFunctionMode):
         else:
             result = func(*args, **kwargs)
         if isinstance(target, Tensor) and isinstance(result, fx.Proxy) and changes_operand(result.node, {}):
-            self.lifted[id(target)] = target, result
+            self.lift(target, result)
         return result
+
+    def lift(self, tensor: Tensor, meaning: fx.Proxy) -> None:
+        """Let ``tensor`` mean a traced value from now on."""
+        self.lifted[id(tensor)] = tensor, meaning
 
     def present(self, tensor: Tensor) -> Any:
         """What a tensor means now."""

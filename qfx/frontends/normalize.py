@@ -337,9 +337,15 @@ def _module_alias(cls: type[nn.Module]) -> Alias | None:
     return next((alias for base in cls.__mro__ if (alias := alias_of(base)) is not None), None)
 
 
+_DRAWING = {"gumbel_softmax"}
+"""Functions of ``torch.nn.functional`` that draw random numbers and are no operators."""
+
+
 def _is_random(node: fx.Node) -> bool:
     """Whether ``node`` calls something that draws random numbers, by its name."""
     name = str(node.target) if node.op == "call_method" else str(getattr(node.target, "__name__", ""))
+    if getattr(node.target, "__module__", "") == "torch.nn.functional" and name in _DRAWING:
+        return True
     packet = getattr(torch.ops.aten, name.partition(".")[0].strip("_"), None) if node.op != "call_module" else None
     return packet is not None and any(draws(getattr(packet, overload)) for overload in packet.overloads())
 

@@ -7,7 +7,7 @@ too; ``nn.Dropout`` does not.
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor, fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from qfx.frontends.symbolic import Tracer
 
 RANDOM = "it draws random numbers, anew at each call"
 """Why a call stays one of torch's."""
@@ -58,10 +61,10 @@ class RandomCalls(TorchFunctionMode):
         tracer: The tracer.
 
     Raises:
-        TypeError: They are written into a tensor that is there, or drawn by a generator of the code's own.
+        TypeError: They are written into a tensor of the model's, or drawn by a generator of the code's own.
     """
 
-    def __init__(self, tracer: fx.Tracer) -> None:
+    def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
 
@@ -75,9 +78,13 @@ class RandomCalls(TorchFunctionMode):
             result = func(*args, **kwargs)
         if not drawn.found:
             return result
-        if (args and result is args[0]) or kwargs.get("out") is not None:
-            raise TypeError("a tensor is filled with random numbers in place")
+        filled = args[0] if args and result is args[0] else kwargs.get("out")
         name = func.__name__
+        if filled is not None and (not self.tracer.makes(filled) or not hasattr(Tensor, name)):
+            raise TypeError("a tensor is filled with random numbers in place")
         is_method = getattr(Tensor, name, None) is func or getattr(func, "__objclass__", None) is not None
-        return self.tracer.create_proxy("call_method" if is_method else "call_function",
+        made = self.tracer.create_proxy("call_method" if is_method else "call_function",
                                         name if is_method else func, args, kwargs)  # fmt: skip
+        if filled is not None:
+            self.tracer.lifting.lift(filled, made)
+        return made

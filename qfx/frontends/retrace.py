@@ -40,14 +40,15 @@ def state_of(tracer: Tracer, before: Snapshot, again: Callable[[], Tracer]) -> l
     made = {id(proxy): proxy.node for proxy, _ in left_behind(tracer.model)}
     after = Snapshot(tracer.model)
 
-    def read(where: Callable[[Place], bool], times: int) -> list[Place]:
+    def read(where: Callable[[Place], bool], ahead: Callable[[Any, Any], Any] | None = None) -> list[Place]:
         before.restore()
         after.restore(where)
-        before.count_on(times)
+        if ahead is not None:
+            before.count_on(ahead)
         return _read_again(tracer, before, again(), changes, made)
 
     def read_soon_or_late(where: Callable[[Place], bool]) -> list[Place]:
-        return read(where, 0) or read(where, LATER)
+        return read(where) or next(filter(None, (read(where, ahead) for ahead in LATER)), [])
 
     found = read_soon_or_late(lambda place: True)
     return at_fault(found, lambda owner: bool(read_soon_or_late(lambda place: place.owner == owner))) if found else []

@@ -60,12 +60,12 @@ class Snapshot:
             if where is None or where(record.place):
                 record.kind.write(record.value, record.contents)
 
-    def count_on(self, times: int) -> None:
-        """Sets each number that changed to what it would be if it changed as much ``times`` more times."""
+    def count_on(self, ahead: Callable[[Any, Any], Any]) -> None:
+        """Sets each number that changed to ``ahead(now, step)``; ``step`` is by how much it changed."""
         for record in self.records:
             if not isinstance(record.value, np.ndarray):
                 now = record.kind.read(record.value)
-                later = _later(now, record.contents, times)
+                later = _later(now, record.contents, ahead)
                 if not same(later, now):
                     record.kind.write(record.value, later)
 
@@ -135,28 +135,25 @@ def _by_place(record: Record, contents: Any) -> dict[Place, Any]:
     return {place: value for value, place in record.kind.parts(contents, record.place)}
 
 
-def _later(now: Any, before: Any, times: int) -> Any:
-    """Contents of a record with the numbers among them that changed changed ``times`` more times."""
+def _later(now: Any, before: Any, ahead: Callable[[Any, Any], Any]) -> Any:
+    """Contents of a record with the numbers among them that changed as :meth:`Snapshot.count_on` says."""
     if isinstance(now, (int, float)) and isinstance(before, (int, float)) and not isinstance(now, bool):
-        return now + times * (now - before) if now != before else now
-    if (
-        isinstance(now, Tensor)
-        and isinstance(before, Tensor)
-        and now.numel() == before.numel() == 1
-        and has_elements(now)
-    ):
-        return now if now.dtype is torch.bool or now.dtype != before.dtype else now + times * (now - before)
+        return ahead(now, now - before) if now != before else now
+    if isinstance(now, Tensor) and isinstance(before, Tensor):
+        return ahead(now, now - before) if _counts(now, before) and bool(now != before) else now
     if isinstance(now, dict) and isinstance(before, dict):
-        return {key: _later(value, before.get(key), times) if _is_leaf(value) else value for key, value in now.items()}
+        return {key: _later(value, before.get(key), ahead) if _is_leaf(value) else value for key, value in now.items()}
     if type(now) is type(before) is list and len(now) == len(before):
-        return [_later(*pair, times) if _is_leaf(pair[0]) else pair[0] for pair in zip(now, before, strict=True)]
+        return [_later(*pair, ahead) if _is_leaf(pair[0]) else pair[0] for pair in zip(now, before, strict=True)]
     if isinstance(now, tuple) and hasattr(now, "_fields"):
-        return type(now)(*(_later(*pair, times) for pair in zip(now, before, strict=True)))
+        return type(now)(*(_later(*pair, ahead) for pair in zip(now, before, strict=True)))
     return now
 
 
 def _counts(now: Tensor, before: Tensor) -> bool:
-    return has_elements(now) and now.dtype == before.dtype and now.dtype is not torch.bool
+    """Whether a tensor is one number, of a dtype that holds large ones."""
+    alike = now.dtype == before.dtype and now.dtype.itemsize > 2
+    return alike and now.numel() == before.numel() == 1 and has_elements(now) and not now.is_complex()
 
 
 def _is_leaf(value: Any) -> bool:

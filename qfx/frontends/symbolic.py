@@ -409,9 +409,13 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is torch.Tensor and self.lifting.lifted:
             a = self.lifting.present(a)
-        if type(a) is torch.Tensor and self.kept is not None and not self.kept.holds(a):
+        if type(a) is torch.Tensor and self.makes(a):
             return self._made_in_call(a)
         return super().create_arg(a)
+
+    def makes(self, tensor: torch.Tensor) -> bool:
+        """Whether the code makes ``tensor`` in the call."""
+        return self.kept is not None and not self.kept.holds(tensor)
 
     def _made_in_call(self, tensor: torch.Tensor) -> fx.Node:
         """The node of a tensor that the code makes, as it is now: the code may change it later."""

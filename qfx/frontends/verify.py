@@ -28,6 +28,8 @@ from qfx.ir.nodes import default_of
 _CLOSE = 1e-2
 """Of the greatest value. Orders of summation differ by less, other branches of the code by more."""
 
+_SAME = 1e-6
+"""Of the greatest value. The same code on the same values differs by less, other random numbers by more."""
 
 _SEED = 20_011
 """One that no code is likely to use."""
@@ -36,17 +38,22 @@ _DRAW = (
     "the code to a submodule, and name that in qconfig_dict['non_traceable_module_name']."
 )
 
+_ASKS = (
+    'Write code that asks what its values are otherwise, try another frontend ("symbolic", "export", "torchscript"), '
+    "or move it to a submodule, and name that in qconfig_dict['non_traceable_module_name']."
+)
+
 
 def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
     """Raise unless ``captured`` has the results of ``model`` in eval mode.
 
     Args:
         model: It is not changed; what it computes in another precision than float32 it computes in float32 here.
-        captured: The result of a frontend; where one of the two does not run, nothing is said.
+        captured: The result of a frontend; where the model does not run, nothing is said.
         example: Positional and keyword inputs.
 
     Raises:
-        CaptureError: They differ.
+        CaptureError: They differ, or the graph does not run.
     """
     before = Snapshot(model)
     try:
@@ -56,31 +63,29 @@ def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Ex
 
 
 def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
-    named = by_name(Signature.of_model(model).names, example)
-    states = [other_generators()]
-    wanted = _of_model(model, example)
-    states.append(other_generators())
-    found = _of_graph(captured, named, model)
-    states.append(other_generators())
-    if wanted is not None and found is not None and states[0] != states[1] == states[2]:
-        raise CaptureError(
-            f"{type(model).__name__} draws random numbers of another generator than torch's.",
-            why=f"It draws {OTHERS}.",
-            remedy=_DRAW,
-        )
-    if wanted is None or found is None or _alike(wanted, found):
-        return
-    with _seeds_put_back():  # random numbers are drawn anew by both
+    named, name = by_name(Signature.of_model(model).names, example), type(model).__name__
+    with _seeds_put_back():  # each draws the same random numbers
+        seeded = _seed()
+        wanted, left = _of_model(model, example), other_generators()
         _seed()
-        wanted = _of_model(model, example)
-        _seed()
-        found = _of_graph(captured, named, model)
-        if wanted is None or found is None or _alike(wanted, found):
+        found, left_by_graph = _of_graph(captured, named, model), other_generators()
+        if wanted is None or found is None:
             return
+        if isinstance(found, Exception):
+            raise CaptureError(
+                f"{name} is captured as something that does not run on the example inputs, which the model does.",
+                why=f"{type(found).__name__}: {str(found).partition(chr(10))[0]}",
+                remedy=_ASKS,
+            )
+        if left != seeded == left_by_graph:
+            raise CaptureError(
+                f"{name} draws random numbers of another generator than torch's.",
+                why=f"It draws {OTHERS}.",
+                remedy=_DRAW,
+            )
         _seed()
         again = _of_model(model, example)
-    name = type(model).__name__
-    if again is None or not _alike(wanted, again):
+    if again is None or not _alike(wanted, again, _SAME):
         if any("island_reason" in node.meta for node in captured.graph.nodes):
             return  # that is what it is kept whole for
         raise CaptureError(
@@ -89,13 +94,13 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
             "would hold those of one call.",
             remedy=_DRAW,
         )
-    raise CaptureError(
-        f"{name} is captured as something else than it computes: the results on the example inputs differ.",
-        why="Some of its code asks what its values are (type(x), hasattr(x, name), torch.is_tensor(x)), which are no "
-        "tensors while a model is captured; or it sets or holds a random generator of its own.",
-        remedy='Write such code otherwise, try another frontend ("symbolic", "export", "torchscript"), or '
-        "move it to a submodule, and name that in qconfig_dict['non_traceable_module_name'].",
-    )
+    if not _alike(wanted, found, _CLOSE):
+        raise CaptureError(
+            f"{name} is captured as something else than it computes: the results on the example inputs differ.",
+            why="Some of its code asks what its values are (type(x), hasattr(x, name), torch.is_tensor(x)), which are "
+            "no tensors while a model is captured; or it sets or holds a random generator of its own.",
+            remedy=_ASKS,
+        )
 
 
 @contextlib.contextmanager
@@ -109,10 +114,12 @@ def _seeds_put_back() -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-def _seed() -> None:
+def _seed() -> Any:
+    """Seed all generators; the states of those that are not torch's."""
     torch.manual_seed(_SEED)
     random.seed(_SEED)
     np.random.seed(_SEED)
+    return other_generators()
 
 
 def _of_model(model: nn.Module, example: Example) -> list[Tensor] | None:
@@ -125,14 +132,29 @@ def _of_model(model: nn.Module, example: Example) -> list[Tensor] | None:
         return None
 
 
-def _of_graph(captured: fx.GraphModule, named: Mapping[str, Any], model: nn.Module) -> list[Tensor] | None:
+def _of_graph(captured: fx.GraphModule, named: Mapping[str, Any], model: nn.Module) -> list[Tensor] | Exception | None:
+    """The results, or why it does not run; None if only its copy in float32 does."""
     placeholders = captured.graph.find_nodes(op="placeholder")
     try:
-        inputs = _copies([named[str(n.target)] if str(n.target) in named else default_of(n) for n in placeholders])
-        with torch.no_grad():
-            return list(_tensors(_Runner(captured, model).run(*inputs)))
-    except Exception:
+        given = [named[str(n.target)] if str(n.target) in named else default_of(n) for n in placeholders]
+    except (KeyError, IndexError):  # an input that the example leaves out
         return None
+    try:
+        with torch.no_grad():
+            return list(_tensors(_Runner(captured, model).run(*_copies(given))))
+    except Exception:
+        return _why_not(captured, _copies(given))
+
+
+def _why_not(captured: fx.GraphModule, inputs: list[Any]) -> Exception | None:
+    try:
+        runner = fx.Interpreter(copy.deepcopy(captured).float())
+        runner.extra_traceback = False
+        with torch.no_grad():
+            runner.run(*pytree.tree_map_only(Tensor, lambda x: x.float() if x.is_floating_point() else x, inputs))
+    except Exception as error:
+        return error
+    return None
 
 
 class _Runner(fx.Interpreter):
@@ -175,20 +197,20 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(getattr(value, field.name))
 
 
-def _alike(first: list[Tensor], second: list[Tensor]) -> bool:
-    return len(first) == len(second) and all(map(_is_alike, first, second))
+def _alike(first: list[Tensor], second: list[Tensor], close: float) -> bool:
+    return len(first) == len(second) and all(_is_alike(*pair, close) for pair in zip(first, second, strict=True))
 
 
-def _is_alike(first: Tensor, second: Tensor) -> bool:
+def _is_alike(first: Tensor, second: Tensor, close: float) -> bool:
     if first.shape != second.shape or first.is_floating_point() != second.is_floating_point():
         return False
     if first.is_sparse or second.is_sparse or first.is_nested or first.numel() == 0 or first.is_complex():
         return True
     if not first.is_floating_point():
-        return bool((first != second).double().mean() <= _CLOSE)
+        return bool((first != second).double().mean() <= close)
     a, b = first.double(), second.double()
     finite = a.isfinite() & b.isfinite()
     if not torch.equal(a.isfinite(), b.isfinite()):
         return False
     a, b = a[finite], b[finite]
-    return a.numel() == 0 or bool((a - b).abs().max() <= _CLOSE * a.abs().max() + torch.finfo(torch.float32).eps)
+    return a.numel() == 0 or bool((a - b).abs().max() <= close * a.abs().max() + torch.finfo(torch.float32).eps)

@@ -1,4 +1,4 @@
-"""Weights that a module computes at each call from tensors of its own: parametrizations, weight norm, spectral norm."""
+"""Weights that a module computes at each call from tensors of its own: parametrizations, norms of weights, pruning."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ COMPUTED = "computed"
 _HOOKS = {
     "torch.nn.utils.weight_norm": ("_g", "_v"),
     "torch.nn.utils.spectral_norm": ("_orig", "_u", "_v"),
+    "torch.nn.utils.prune": ("_orig", "_mask"),
 }
 """Modules of torch whose pre-hooks compute a weight, and how the tensors are called that they compute it from."""
 
@@ -99,8 +100,18 @@ def refresh(module: nn.Module) -> None:
 def weight_hooks(module: nn.Module) -> Iterator[tuple[int, Any]]:
     """The forward pre-hooks that compute a weight of ``module``, with their keys."""
     for key, hook in list(module._forward_pre_hooks.items()):
-        if type(hook).__module__ in _HOOKS:
+        if _endings(hook):
             yield key, hook
+
+
+def _endings(hook: Any) -> tuple[str, ...]:
+    """How the tensors are called that ``hook`` computes a weight from, behind its name; none if it computes none."""
+    return next((_HOOKS[cls.__module__] for cls in type(hook).__mro__ if cls.__module__ in _HOOKS), ())
+
+
+def _weight_of(hook: Any) -> str:
+    name: str = hook.name if hasattr(hook, "name") else hook._tensor_name
+    return name
 
 
 def _bake_parametrizations(path: str, module: nn.Module) -> Iterator[tuple[str, ComputedWeight]]:
@@ -124,24 +135,28 @@ def _bake_parametrizations(path: str, module: nn.Module) -> Iterator[tuple[str, 
 
 
 def _bake_hook(path: str, module: nn.Module, key: int, hook: Any) -> Iterator[tuple[str, ComputedWeight]]:
-    names = [hook.name + end for end in _HOOKS[type(hook).__module__]]
+    weight = _weight_of(hook)
+    names = [weight + end for end in _endings(hook)]
     members = {name: getattr(module, name) for name in names}
-    hook.remove(module)
+    value = compute_by_hook(hook, names, False, *members.values()).detach()
+    for name in (weight, *names):  # not the hook's remove(), of which pruning's writes into a tensor that others share
+        delattr(module, name)
+    module.register_parameter(weight, nn.Parameter(value))
     del module._forward_pre_hooks[key]
 
     def restore() -> None:
-        module._parameters.pop(hook.name, None)
+        module._parameters.pop(weight, None)
         for name, tensor in members.items():
             module.register_parameter(name, tensor) if isinstance(tensor, nn.Parameter) else module.register_buffer(
                 name, tensor
             )
-        setattr(module, hook.name, compute_by_hook(hook, names, False, *members.values()).detach())
+        setattr(module, weight, compute_by_hook(hook, names, False, *members.values()).detach())
         module._forward_pre_hooks[key] = hook
 
     operands = tuple(Source(_join(path, name)) for name in names)
     evaluated, trained = (partial(compute_by_hook, hook, names, iterates) for iterates in (False, True))
     derived = Derived(evaluated, operands, trained)
-    yield _join(path, hook.name), ComputedWeight(derived, {_join(path, n): t for n, t in members.items()}, restore)
+    yield _join(path, weight), ComputedWeight(derived, {_join(path, n): t for n, t in members.items()}, restore)
 
 
 def _join(path: str, name: str) -> str:
@@ -152,12 +167,13 @@ def compute_by_hook(hook: Any, names: list[str], iterates: bool, *tensors: Tenso
     """The weight that a hook of torch computes from ``tensors``, which a module has under ``names``.
 
     Args:
-        hook: A WeightNorm or SpectralNorm.
+        hook: A WeightNorm, a SpectralNorm, or a method of pruning.
         names: Names of the tensors.
         iterates: Whether spectral norm takes a step of its power iteration, as in training; it changes its vectors.
         *tensors: What the weight is computed from.
     """
     holder = SimpleNamespace(**dict(zip(names, tensors, strict=True)))
     steps = {"do_power_iteration": iterates} if len(names) == 3 else {}
-    weight: Tensor = hook.compute_weight(holder, **steps)
+    compute = hook.compute_weight if hasattr(hook, "compute_weight") else hook.apply_mask
+    weight: Tensor = compute(holder, **steps)
     return weight

@@ -61,14 +61,16 @@ def _user_name(name: str) -> str:
 
 def graph_module_of(root: nn.Module | Mapping[str, Any], graph: fx.Graph, class_name: str) -> fx.GraphModule:
     """``fx.GraphModule(root, graph, class_name)``, with tokens for the paths that ``graph`` reads in ``root``."""
-    holder = nn.Module()
+    holder, read = nn.Module(), {}
     for node in graph.nodes:
         if node.name == "self":
             node._rename("self_module")
         if node.op in ("call_module", "get_attr"):
             path = str(node.target)
             node.target = token_path(path)
-            _put(holder, node.target, root[path] if isinstance(root, Mapping) else found(root, path))
+            read[node.target] = root[path] if isinstance(root, Mapping) else found(root, path)
+    for path in sorted(read, key=lambda path: path.count(".")):  # a module before what lies in it
+        _put(holder, path, read[path])
     return fx.GraphModule(holder, graph, class_name)
 
 

@@ -97,7 +97,7 @@ def write_report(
 def _measure(model: QuantizedModel, float_model: nn.Module | None, batches: Sequence[Any]) -> Measured:
     if not batches:
         return Measured(None, {}, channel_ranges(model), steps_by_node(model, model.explain().parts))
-    args, kwargs = split_batch(Signature.of_graph(model.graph), batches[0], 0)
+    args, kwargs = split_batch(Signature.of_graph(model.graph, model.info.get("example_inputs")), batches[0], 0)
     inputs = as_arriving(model, tuple(map(as_float32, bind_placeholders(model.graph, args, kwargs))))
     plan = model.profile(*inputs, repeats=_REPEATS)
     comparison, distributions = measure(model, batches, float_model)

@@ -148,6 +148,9 @@ LAYERS: dict[str, tuple[Callable[..., Any], Callable[[], nn.Module]]] = {
     "weight_norm": (_calls, lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 1))),
     "ConvTranspose1d": (_calls_on_tokens, lambda: nn.ConvTranspose1d(64, 4, 3)),
 }
+_OF_SEVERAL = {"MultiheadAttention", "MultiheadAttention with all", "LSTM", "LSTM with projection", "GRU", "RNN"}
+_OF_SEVERAL |= {"LSTMCell", "AdaptiveMaxPool2d"}
+"""Layers that return tuples."""
 NAMED = (
     "(", ")", "{x}", "}", "'", "it's", "a b", "a/b", "a-b", "#", "%s", "a;b", "été", "日本", "1", "_", "__x__", "None1",
     "(lambda: 1)()", "{0}", "@", "self", "args", "state", "model", "node",
@@ -194,6 +197,25 @@ def test_functions_that_torch_runs_come_back(name: str) -> None:
 def test_layers_that_torch_runs_come_back(name: str) -> None:
     function, module = LAYERS[name]
     _comes_back(_quantized(Net(function, module())))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "ModuleDict"])
+def test_layers_that_torch_runs_before_an_int8_layer_come_back(name: str) -> None:
+    function, module = LAYERS[name]
+
+    class Before(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.layer, self.behind = nn.Conv2d(3, 8, 1), module(), nn.LazyLinear(3)
+
+        def forward(self, x: Any) -> Any:
+            result = function(self.layer, self.conv(x))
+            return self.behind(result[0] if name in _OF_SEVERAL else result)
+
+    net = Before()
+    net(X)
+    _comes_back(_quantized(net))
 
 
 @pytest.mark.slow

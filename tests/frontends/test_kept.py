@@ -171,6 +171,55 @@ class KeyFrames(Base):
 
 
 @matters
+class EachFifth(Base):
+    """n; it looks after it counts."""
+
+    def start(self) -> None:
+        self.n = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n += 1
+        return self.fc(x) if self.n % 5 else self.fc(x) * 2
+
+
+@matters
+class EachHundredth(Base):
+    """n; it looks before it counts."""
+
+    def start(self) -> None:
+        self.n = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x) * 2 if self.n % 100 == 0 else self.fc(x)
+        self.n += 1
+        return y
+
+
+@matters
+class EachSeventhDown(Base):
+    """left; it counts down."""
+
+    def start(self) -> None:
+        self.left = -1
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        return self.fc(x) * 2 if self.left % 7 == 0 else self.fc(x)
+
+
+@matters
+class EachFifthByATensor(Base):
+    """n"""
+
+    def start(self) -> None:
+        self.n = torch.zeros((), dtype=torch.int64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n = self.n + 1
+        return self.fc(x) * (1 + (self.n % 5 == 0))
+
+
+@matters
 class Initialized(Base):
     """scale"""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +60,16 @@ DRAWN: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "poisson": lambda m, y: y + torch.poisson(y.abs() * 9),
     "in place": lambda m, y: y + torch.empty_like(y).normal_(),
     "new_empty": lambda m, y: y + y.new_empty(8, 1, 1).uniform_(),
+    "into a tensor of the code": lambda m, y: y + torch.empty(8, 1, 1).normal_(),
+    "into one, by keyword": lambda m, y: y + torch.empty(8, 1, 1).normal_(mean=1.0, std=3.0),
+    "uniform_": lambda m, y: y + torch.empty(8, 1, 1).uniform_(-1, 1),
+    "exponential_": lambda m, y: y + torch.zeros(8, 1, 1).exponential_(),
+    "cauchy_": lambda m, y: y + torch.zeros(8, 1, 1).cauchy_().clamp(-9, 9),
+    "log_normal_": lambda m, y: y + torch.zeros(8, 1, 1).log_normal_(0, 0.5),
+    "geometric_": lambda m, y: y + torch.zeros(8, 1, 1).geometric_(0.3),
+    "random_": lambda m, y: y + torch.zeros(8, 1, 1).random_(40),
+    "bernoulli_": lambda m, y: y * torch.zeros(8, 1, 1).bernoulli_(0.5),
+    "bernoulli_ of a value": lambda m, y: y * torch.zeros(8, 8, 8).bernoulli_(y[0].sigmoid()),
     "distributions": lambda m, y: y + torch.distributions.Normal(0.0, 1.0).sample((8, 1, 1)),
     "dropout": lambda m, y: F.dropout(y, 0.5),
     "dropout, training": lambda m, y: F.dropout(y, 0.5, training=True),
@@ -86,12 +99,22 @@ def test_what_is_random_stays_random_and_the_report_says_so(name: str, frontend:
     assert not torch.equal(quantized(X), quantized(X))
     records = {record.module_path: record for record in quantized.report}
     assert (records["first"].decision, records["last"].decision) == ("int8", "int8")
-    if name != "gumbel_softmax":
-        assert any("random" in record.reason for record in quantized.report)
+    assert any("random" in record.reason for record in quantized.report)
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
-@pytest.mark.parametrize("name", [*DRAWN][::3])
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_file_draws_them_too(name: str, frontend: str, tmp_path: Path) -> None:
+    quantized = qfx.quantize_fx(Net(DRAWN[name]).eval(), EVERYTHING, [X], frontend=frontend)
+    qfx.save(quantized, tmp_path / "net.qfx")
+    torch.manual_seed(3)
+    wanted = quantized(X)
+    torch.manual_seed(3)
+    assert torch.equal(qfx.load(tmp_path / "net.qfx")(X), wanted)
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_the_numbers_are_those_of_the_float_model(name: str, frontend: str) -> None:
     net = Net(DRAWN[name]).eval()
     prepared = qfx.prepare_fx(net, {"": None}, X, frontend=frontend)
@@ -121,14 +144,23 @@ def _seeded(m: Any, y: Tensor) -> Tensor:
     return y + torch.randn(8, 1, 1)
 
 
+def _half_drawn() -> Tensor:
+    made = torch.zeros(8, 1, 1)
+    made[:4].uniform_()
+    return made
+
+
 FOREIGN: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "random": lambda m, y: y + random.random(),
     "numpy": lambda m, y: y + float(np.random.rand()),
     "numpy, a generator": lambda m, y: y + float(np.random.default_rng().normal()),
     "a generator": lambda m, y: y + torch.randn(8, 1, 1, generator=torch.Generator().manual_seed(7)),
     "a seed": _seeded,
-    "into a tensor of the code": lambda m, y: y + torch.empty(8, 1, 1).normal_(),
+    "into a part": lambda m, y: y + _half_drawn(),
     "init": lambda m, y: y + nn.init.normal_(torch.empty(8, 1, 1)),
+    "kaiming": lambda m, y: y + nn.init.kaiming_uniform_(torch.empty(8, 8)),
+    "random_ from to": lambda m, y: y + torch.zeros(8, 1, 1).random_(2, 40),  # torch.export can't
+    "into a parameter": lambda m, y: y + m.weight.data.normal_(),
     "a branch": lambda m, y: y + 1 if torch.rand(()) > 0.5 else y,
 }
 
@@ -147,6 +179,33 @@ def test_what_a_graph_can_not_draw_is_a_float_part_or_refused(name: str, fronten
     results = [quantized(X) for _ in range(20)]
     alike = all(torch.equal(result, reference[0]) for result in reference)
     assert all(torch.equal(result, results[0]) for result in results) == alike
+
+
+def _clock(m: Any, y: Tensor) -> Tensor:
+    return y * (time.perf_counter() % 1e-3 * 1e3)
+
+
+NEARLY: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a little noise": lambda m, y: y + 3e-3 * float(np.random.default_rng().normal()),
+    "a clock": _clock,
+    "a number of the system's": lambda m, y: y * (1 + int.from_bytes(os.urandom(8)) * 2**-72),
+}
+
+
+@pytest.mark.parametrize("frontend", ["auto", *FRONTENDS])
+@pytest.mark.parametrize("name", NEARLY)
+def test_numbers_that_are_nearly_the_same_at_every_call_are_not_held(name: str, frontend: str) -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(NEARLY[name](self, self.first(x)))
+
+    with pytest.raises(CaptureError) as caught:
+        qfx.quantize_fx(Whole().eval(), EVERYTHING, [X], frontend=frontend)
+    told(caught.value)
 
 
 def test_a_program_exported_in_training_mode_keeps_what_is_random_in_evaluation() -> None:

@@ -152,3 +152,24 @@ def test_a_program_can_not_be_trained() -> None:
     with pytest.raises(CaptureError) as caught:
         qfx.prepare_qat_fx(program, {"": qfx.get_default_qat_qconfig()}, X)
     assert "symbolic" in (caught.value.remedy or "")
+
+
+class AsksForATuple(nn.Module):
+    """A cell whose results are no tuple while they are traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cell, self.last = nn.Linear(4, 4), nn.LSTMCell(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.cell(self.first(x))
+        return self.last(state[0] if isinstance(state, tuple) else state)
+
+
+def test_a_trace_that_does_not_run_is_not_taken() -> None:
+    net, x = AsksForATuple().eval(), torch.randn(3, 4)
+    quantized = qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, [x])
+    assert (quantized(x) - net(x)).abs().max() < 0.1
+    with pytest.raises(CaptureError, match="does not run on the example inputs") as caught:
+        qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, [x], frontend="symbolic")
+    assert caught.value.remedy

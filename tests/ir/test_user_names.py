@@ -253,3 +253,23 @@ def test_tokens_stand_for_one_path(name: str) -> None:
         assert token_path(token) == token
         assert user_path(token) == path
         assert all(part.isidentifier() or part == user_path(part) or MARK in part for part in token.split("."))
+
+
+class ReadsFirst(nn.Module):
+    """Reads a tensor inside of a module before it calls the module, at two depths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.deep = nn.Linear(4, 4), nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.nn.functional.linear(x, self.fc.weight) + self.deep[0][0].bias
+        return self.deep(self.fc(x))
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export", "torchscript"])
+def test_a_module_and_what_is_in_it_are_read_in_any_order(frontend: str) -> None:
+    net = ReadsFirst().eval()
+    quantized = qfx.quantize_fx(net, DEFAULT, [(X,)], frontend=frontend)
+    wanted = net(X)
+    assert (quantized(X) - wanted).abs().max() < 0.05 * wanted.abs().max()

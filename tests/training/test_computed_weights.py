@@ -1,4 +1,4 @@
-"""Weights that the model computes at each call (parametrizations, weight norm, spectral norm) stay so in training."""
+"""Weights that the model computes at each call (parametrizations, norms, pruning) stay so in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import qfx
 from qfx.ir.computed import copied
@@ -61,6 +61,30 @@ def _with(*steps: tuple[str, type[nn.Module]]) -> Callable[[nn.Module], nn.Modul
     return apply
 
 
+class OddOnly(prune.BasePruningMethod):
+    """A method of pruning of the user's own."""
+
+    PRUNING_TYPE = "unstructured"
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        return default_mask * (torch.arange(t.numel()) % 2).view_as(t)
+
+
+def _pruned(layer: nn.Module) -> nn.Module:
+    prune.l1_unstructured(layer, "weight", 0.3)
+    return prune.random_unstructured(layer, "bias", 0.5)
+
+
+def _pruned_twice(layer: nn.Module) -> nn.Module:
+    prune.ln_structured(layer, "weight", 0.25, n=2, dim=0)
+    return prune.random_unstructured(layer, "weight", 0.3)
+
+
+def _pruned_by_own(layer: nn.Module) -> nn.Module:
+    OddOnly.apply(layer, "weight")
+    return layer
+
+
 KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "orthogonal": parametrizations.orthogonal,
     "spectral norm": parametrizations.spectral_norm,
@@ -71,6 +95,9 @@ KINDS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "two on one tensor": _with(("weight", Doubled), ("weight", Unit)),
     "on the bias": _with(("bias", Doubled)),
     "on both": _with(("bias", Doubled), ("weight", Symmetric)),
+    "pruned": _pruned,
+    "pruned twice": _pruned_twice,
+    "pruned by an own method": _pruned_by_own,
     "a norm of an own": lambda layer: parametrizations.weight_norm(_with(("bias", Doubled))(layer)),
 }
 
