@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from qfx.frontends.symbolic import Tracer
+    from qfx.frontends.tracer import Tracer
 
 RANDOM = "it draws random numbers, anew at each call"
 """Why a call stays one of torch's."""

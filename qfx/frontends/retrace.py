@@ -14,7 +14,7 @@ from qfx.frontends.places import Place
 from qfx.frontends.state import Snapshot, reachable, same
 
 if TYPE_CHECKING:
-    from qfx.frontends.symbolic import Tracer
+    from qfx.frontends.tracer import Tracer
 
 CARRIED = "carried"
 """Key of the ``meta`` of a placeholder that stands for a value of the trace before."""

@@ -23,7 +23,7 @@ from qfx.errors import CaptureError
 from qfx.frontends import capture, normalize
 from qfx.frontends.export import capture as export
 from qfx.frontends.obstacles import OBSTACLES, OTHER, Obstacle, explain, obstacle_of, remedies, rewriting
-from qfx.frontends.symbolic import Failure
+from qfx.frontends.tracer import Failure
 
 ROWS = {row.name: row for row in OBSTACLES}
 AT_THE_ROOT = ("output",)  # what a model returns matters, not what a part of it does

@@ -25,7 +25,8 @@ from qfx.frontends.functional import functionalized
 from qfx.frontends.leaves import builtin_class
 from qfx.frontends.mutation import mutation_hazards
 from qfx.frontends.state import Snapshot
-from qfx.frontends.symbolic import Failure, capture_error, of_class, private_copy
+from qfx.frontends.symbolic import capture_error, private_copy
+from qfx.frontends.tracer import Failure, of_class
 from qfx.guards import GUARDS, Guard, require, tensors_of
 from qfx.ir.boundary import Boundary, boundary_of
 from qfx.ir.computed import COMPUTED, ComputedWeight
