@@ -113,8 +113,6 @@ class Compiled:
                 return self.run(inputs, observe, visit)
         if self._direct is not None and observe is None:
             return self._direct.run(inputs)
-        if self._direct is not None and observe is None:
-            return self._direct.run(inputs)
         env = dict(zip(self._placeholders, inputs, strict=True))
         for node in self._read_by_torch:
             if isinstance(env[node], torch.Tensor):
