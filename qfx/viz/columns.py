@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -25,7 +26,7 @@ def columns_of(scene: Scene) -> list[Scene]:
     A value that goes on in the next column leaves its own through a box that names where it goes, and arrives through
     one that names where it is from.
     """
-    rows = _rows(scene)
+    rows = scene.rows
     height, width = max(rows.values(), default=0) + 1, max(Counter(rows.values()).values(), default=1)
     if height <= _ROWS:
         return [scene]
@@ -35,15 +36,7 @@ def columns_of(scene: Scene) -> list[Scene]:
     return [_column(scene, rows, low, high, i) for i, (low, high) in enumerate(pairwise(bounds))]
 
 
-def _rows(scene: Scene) -> dict[str, int]:
-    """How many boxes each box has above it, along the longest way."""
-    rows: dict[str, int] = {}
-    for box in scene.boxes:
-        rows[box.name] = 1 + max((rows.get(a.source, -1) for a in scene.into.get(box.name, ())), default=-1)
-    return rows
-
-
-def _cuts(scene: Scene, rows: dict[str, int], height: int, wanted: int) -> list[int]:
+def _cuts(scene: Scene, rows: Mapping[str, int], height: int, wanted: int) -> list[int]:
     """Rows before which a column ends: near equal parts, and only where few values cross."""
     crossing = _crossing(scene, rows, height)
     reach = max(height // (3 * wanted), 1)
@@ -57,7 +50,7 @@ def _cuts(scene: Scene, rows: dict[str, int], height: int, wanted: int) -> list[
     return cuts
 
 
-def _crossing(scene: Scene, rows: dict[str, int], height: int) -> list[int]:
+def _crossing(scene: Scene, rows: Mapping[str, int], height: int) -> list[int]:
     """How many values are made above each row and read in it or below."""
     last: dict[str, int] = {}
     for arrow in scene.arrows:
@@ -73,7 +66,7 @@ def _crossing(scene: Scene, rows: dict[str, int], height: int) -> list[int]:
     return crossing
 
 
-def _column(scene: Scene, rows: dict[str, int], low: int, high: int, index: int) -> Scene:
+def _column(scene: Scene, rows: Mapping[str, int], low: int, high: int, index: int) -> Scene:
     inside = {box.name for box in scene.boxes if low <= rows[box.name] < high}
     boxes = [box for box in scene.boxes if box.name in inside]
     arrows, ends = [], {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qfx.viz import palette
 from qfx.viz.columns import columns_of
+from qfx.viz.far import FAR, far_arrows
 from qfx.viz.scene import Arrow, Box, Grove, Heat, Scene, Value, grouped
 
 _FONT = "Helvetica"
@@ -69,11 +70,13 @@ def body(scene: Scene, style: Style, column: str = "") -> Iterator[str]:
     yield from _grove(grove, style, column)
     short, labelled = len(scene.arrows) > _MANY, len(scene.arrows) <= _LABELLED
     told: set[tuple[str, Value]] = set()
+    far = far_arrows(scene)
     for index, arrow in enumerate(scene.arrows):
         first = (arrow.source, arrow.value) not in told
         told.add((arrow.source, arrow.value))
-        label = _flow(arrow.value, short) if first and labelled else ""
-        yield _arrow(arrow, f"{style.prefix}{column}arrow-{index}", style, label)
+        label = _flow(arrow.value, short) if first and labelled and index not in far else ""
+        drawn = _arrow(arrow, f"{style.prefix}{column}arrow-{index}", style, label)
+        yield f"{drawn.removesuffix('];')}, {FAR}" if index in far else drawn
 
 
 def _grove(grove: Grove, style: Style, column: str) -> Iterator[str]:

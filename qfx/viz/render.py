@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from qfx.errors import QfxError
+from qfx.viz.far import add_far, split_far
 from qfx.viz.fit import fit_labels
 
 _PROGRAMS = ("graphviz-pure", "dot")
@@ -39,10 +40,6 @@ def renderer(name: str | None = None) -> str:
     )
 
 
-class SlowLayoutError(QfxError):
-    """A graph was not laid out in the time that there is."""
-
-
 def render(source: str, form: str, program: str | None = None, seconds: float = _SECONDS) -> bytes:
     """A picture of ``source``.
 
@@ -50,28 +47,35 @@ def render(source: str, form: str, program: str | None = None, seconds: float = 
         source: In Graphviz's language.
         form: ``"svg"``, ``"png"`` or ``"pdf"``.
         program: As ``name`` of :func:`renderer`.
-        seconds: How long it may take.
+        seconds: How long the layout may take.
 
     Raises:
-        QfxError: No program is there, it can't make this format, or it fails.
-        SlowLayoutError: It takes longer than ``seconds``.
+        QfxError: No program is there, it can't make this format, it fails, or it takes longer than ``seconds``.
     """
-    if program is None and form == "pdf":
-        program = "dot"
-    command = [renderer(program), "-Kdot", f"-T{form}"]
+    path = renderer("dot" if program is None and form == "pdf" else program)
+    if form != "svg":
+        return _run(path, source, seconds, "-Kdot", f"-T{form}")
+    near, far = split_far(source)
+    svg = _run(path, near, seconds, "-Kdot", "-Tsvg").decode()
+    return fit_labels(add_far(svg, far) if far else svg).encode()
+
+
+def _run(path: str, source: str, seconds: float, *options: str) -> bytes:
+    """What Graphviz writes; the last of ``options`` is the format."""
+    command = [path, *options]
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
-        raise SlowLayoutError(
-            f"{Path(command[0]).name} did not finish in {seconds} seconds.",
-            why="Graphs whose values are read far from where they are made take long to lay out.",
-            remedy="Draw with clusters=True, at a level of fewer nodes (level='int8'), or only a part of the model.",
+        raise QfxError(
+            f"{Path(path).name} did not finish in {seconds:g} seconds.",
+            why="Graphs in which many values are alive at once take long to lay out.",
+            remedy="Draw at a level of fewer nodes (level='int8'), as svg, or only a part of the model.",
         ) from error
     except OSError as error:
-        raise _failed(command[0], form, str(error)) from error
+        raise _failed(path, options[-1][2:], str(error)) from error
     if done.returncode or not done.stdout:
-        raise _failed(command[0], form, done.stderr.decode(errors="replace"))
-    return fit_labels(done.stdout.decode()).encode() if form == "svg" else done.stdout
+        raise _failed(path, options[-1][2:], done.stderr.decode(errors="replace"))
+    return done.stdout
 
 
 def inline_svg(source: str, seconds: float = _SECONDS) -> str:

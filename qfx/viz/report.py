@@ -20,17 +20,18 @@ from qfx import __version__
 from qfx.batches import Signature, split_batch
 from qfx.comparison.compare import as_arriving, as_batches
 from qfx.comparison.statistics import channel_ranges, measure
-from qfx.errors import InputError
+from qfx.errors import InputError, QfxError
 from qfx.file.whole import require_writable, write_whole
 from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.models import QuantizedModel
+from qfx.passes.report import Report
 from qfx.runtime import get_num_threads
 from qfx.viz import palette
 from qfx.viz.dot import Style, write_dot
 from qfx.viz.facts import Measured, kinds, node_facts, steps_by_node
 from qfx.viz.read import read
-from qfx.viz.render import SlowLayoutError, inline_svg
+from qfx.viz.render import inline_svg
 from qfx.viz.scene import Scene
 
 _SCRIPTS = ("elements.js", "charts.js", "frames.js", "graph.js", "table.js", "details.js", "main.js")
@@ -107,21 +108,22 @@ def _measure(model: QuantizedModel, float_model: nn.Module | None, batches: Sequ
 def _content(
     title: str, model: QuantizedModel, scene: Scene, measured: Measured, suggestions: Sequence[Any]
 ) -> dict[str, Any]:
-    nodes = node_facts(scene, measured)
+    nodes, report = node_facts(scene, measured), model.report
     return {
         "title": title,
         "nodes": nodes,
         "arrows": [[arrow.source, arrow.target] for arrow in scene.arrows],
         "kinds": kinds(),
         "heat": list(palette.HEAT),
-        "cards": _cards(model, nodes, measured),
-        "about": _about(model),
+        "cards": _cards(model, report, nodes, measured),
+        "about": _about(model, report),
         "suggestions": [{"text": str(s.text), "entry": str(s.code)} for s in suggestions],
     }
 
 
-def _cards(model: QuantizedModel, nodes: Sequence[dict[str, Any]], measured: Measured) -> list[tuple[str, str]]:
-    report = model.report
+def _cards(
+    model: QuantizedModel, report: Report, nodes: Sequence[dict[str, Any]], measured: Measured
+) -> list[tuple[str, str]]:
     integer = len(report.decided("int8"))
     cards = [("Ops in int8", f"{integer} of {len(report)}")]
     outputs = [name for node in nodes[-1:] for name in node["inputs"]]
@@ -139,8 +141,7 @@ def _cards(model: QuantizedModel, nodes: Sequence[dict[str, Any]], measured: Mea
     return cards
 
 
-def _about(model: QuantizedModel) -> list[tuple[str, str]]:
-    report = model.report
+def _about(model: QuantizedModel, report: Report) -> list[tuple[str, str]]:
     frontend, why = (getattr(report, name, None) or "" for name in ("frontend", "frontend_reason"))
     shapes = [n.meta.get("shape") for n in model.graph.find_nodes(op="placeholder")]
     return [
@@ -176,11 +177,10 @@ def page(title: str, scene: Scene, content: dict[str, Any]) -> str:
 
 
 def _picture(scene: Scene) -> str:
-    """The graph in frames of modules; without them where they take too long to lay out, which grows with the square of
-    what a frame holds and what runs between it."""
+    """The graph in frames of modules; without them where Graphviz fails with them, or takes too long."""
     try:
         return inline_svg(write_dot(scene, Style(legend=False, columns=False)), _SECONDS_FOR_FRAMES)
-    except SlowLayoutError:
+    except QfxError:
         return inline_svg(write_dot(scene, Style(legend=False, columns=False, clusters=False)))
 
 

@@ -114,6 +114,14 @@ class Scene:
             found.setdefault(arrow.target, []).append(arrow)
         return found
 
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """How many boxes each box has above it, along the longest way."""
+        rows: dict[str, int] = {}
+        for box in self.boxes:
+            rows[box.name] = 1 + max((rows.get(a.source, -1) for a in self.into.get(box.name, ())), default=-1)
+        return rows
+
 
 @dataclass(frozen=True)
 class Heat:
