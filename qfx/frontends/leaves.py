@@ -18,6 +18,9 @@ SCALARS = (type(None), bool, int, float, str)
 WHOLE = "whole"
 """Key of a captured graph's ``meta``: the path of the leaf that is the whole model."""
 
+ISLAND_REMEDY = "island_remedy"
+"""Key of a call's ``meta``: what the user can do so that this module is entered."""
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _HARMLESS = {"__init__", "__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__qualname__"}
 _HARMLESS |= {"extra_repr", "__repr__", "__constants__", "__parameters__", "__firstlineno__", "__static_attributes__"}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.frontends.constants import Constants, join, parent
-from qfx.frontends.leaves import WHOLE
+from qfx.frontends.leaves import ISLAND_REMEDY, WHOLE
 from qfx.frontends.mutation import changes_operand, storages
 from qfx.frontends.randomness import RANDOM, Drawn, draws
 from qfx.ir import boundary
@@ -171,7 +171,8 @@ class _Writer:
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         alias = _module_alias(type(module)) if module is not None else alias_of(node.target)
         if alias is None or (node.op == "call_method") != isinstance(alias.spelling, str):
-            raise NotNormal(f"no table op for {_spelled(node, module)}{f': {RANDOM}' * _is_random(node)}")
+            random, remedy = f": {RANDOM}" * _is_random(node), node.meta.get(ISLAND_REMEDY)
+            raise NotNormal(f"no table op for {_spelled(node, module)}{random}{f'; {remedy}' if remedy else ''}")
         return alias, module
 
     def _write(self, value: Any, node: fx.Node, alias: Alias) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import fx, nn
 from qfx.errors import CaptureError, InputError, shown
 from qfx.frontends import symbolic
 from qfx.frontends.defaults import Example
-from qfx.frontends.leaves import builtin_class
+from qfx.frontends.leaves import ISLAND_REMEDY, builtin_class
 from qfx.frontends.lock import capturing
 from qfx.frontends.verify import require_same_results
 from qfx.guards import GUARDS
@@ -213,7 +213,7 @@ def _auto(model: nn.Module, example: Example | None, options: dict[str, Any]) ->
     if example is None:
         if traced is None:
             raise failure
-        return traced
+        return _asking_for_inputs(traced)
     why = why or "symbolic tracing leaves layers in float islands"
     try:
         exported = _with("export", model, example, {**options, "free": "batch"}, why)
@@ -228,13 +228,27 @@ def _auto(model: nn.Module, example: Example | None, options: dict[str, Any]) ->
     return traced
 
 
+def _asking_for_inputs(traced: fx.GraphModule) -> fx.GraphModule:
+    """``traced``, whose islands say that they were not exported for want of example inputs."""
+    islands = [call for call in _islands(traced) if "island_reason" not in call.meta]
+    for call in islands:
+        call.meta[ISLAND_REMEDY] = "pass example_inputs, so that export takes it apart"
+    traced.meta[REASON] += "; export, which takes more apart, needs example_inputs" * bool(islands)
+    return traced
+
+
+def _islands(captured: fx.GraphModule) -> Iterator[fx.Node]:
+    """Calls of modules that the frontend did not enter, of those that consist of layers."""
+    for call in captured.graph.find_nodes(op="call_module"):
+        inner = captured.get_submodule(str(call.target)).modules()
+        if "island_reason" in call.meta or any(isinstance(module, _COMPOSITE) for module in inner):
+            yield call
+
+
 def _in_islands(captured: fx.GraphModule) -> int:
     """How many weights of layers are in modules and functions that the frontend did not enter."""
-    calls = captured.graph.find_nodes(op="call_module")
-    modules = {str(n.target): captured.get_submodule(str(n.target)) for n in calls}
-    whole = {str(n.target) for n in calls if "island_reason" in n.meta}
-    whole |= {path for path, m in modules.items() if any(isinstance(inner, _COMPOSITE) for inner in m.modules())}
-    inner = [module for path in whole for module in modules[path].modules() if not isinstance(module, _TABLES)]
+    whole = [captured.get_submodule(path) for path in {str(call.target) for call in _islands(captured)}]
+    inner = [module for island in whole for module in island.modules() if not isinstance(module, _TABLES)]
     foreign = [n for call in captured.graph.nodes if _is_foreign(call) for n in call.all_input_nodes]
     given = [n for n in foreign if n.op == "get_attr"]
     weights = [p for module in inner for p in module.parameters(recurse=False)]

@@ -99,6 +99,25 @@ def test_auto_enters_attention_by_export(net: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
+    "net",
+    [
+        Attends(),
+        nn.TransformerEncoderLayer(16, 4, 32, batch_first=True),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2, enable_nested_tensor=False),
+    ],
+)
+def test_attention_that_was_not_entered_says_how_to_enter_it(net: nn.Module) -> None:
+    """Followed to its end, the remedy leaves no layer in float."""
+    prepared = qfx.prepare_fx(net.eval(), EVERYTHING)
+    prepared(TOKENS)
+    left = [r for r in qfx.convert_fx(prepared).report if "no table op for torch.nn" in r.reason]
+    assert [r.reason.partition("; ")[2] for r in left] == ["pass example_inputs, so that export takes it apart"]
+    asked = qfx.prepare_fx(net, EVERYTHING, example_inputs=(TOKENS,))
+    asked(TOKENS)
+    assert all(r.decision == "int8" for r in qfx.convert_fx(asked).report.layers())
+
+
+@pytest.mark.parametrize(
     "entry", [{"object_type": [(nn.MultiheadAttention, None)]}, {"module_name": [("attention", None)]}]
 )
 def test_attention_that_is_to_stay_float_does(entry: dict[str, Any]) -> None:
