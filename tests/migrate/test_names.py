@@ -26,6 +26,10 @@ GONE = {
     "torch.quantization.quantize_pt2e": "moved out of torch",
     "torch.quantization.observer._with_args": "an alias of a method",
     "torch.ao.ns": "not imported by torch itself",
+    "torch.quantization._numeric_suite": "torch.ao.ns has it",
+    "torch.quantization._numeric_suite.compare_weights": "torch.ao.ns has it",
+    "torch.quantization._numeric_suite_fx": "torch.ao.ns has it",
+    "torch.quantization._numeric_suite_fx.extract_weights": "torch.ao.ns has it",
     "torchao.quantization": "a package of its own",
     "torchao.quantization.pt2e": "a package of its own",
 }

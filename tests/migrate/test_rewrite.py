@@ -517,6 +517,35 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
         """,
         [f"{at}: torch.jit.script: a quantized model is no TorchScript" for at in ("6:16", "8:26", "9:1")],
     ),
+    "the numeric suite and a description of a backend": (
+        """
+        import torch.ao.ns._numeric_suite as ns
+        import torch.quantization._numeric_suite as old
+        from torch.ao.ns._numeric_suite_fx import add_loggers, extract_weights
+        from torch.ao.quantization.backend_config import get_native_backend_config
+        from torch.ao.quantization.quantize_fx import convert_fx
+        weights = ns.compare_weights(model.state_dict(), quantized.state_dict())
+        before = old.compare_model_outputs(model, quantized, data)
+        q = convert_fx(prepared, backend_config=get_native_backend_config())
+        """,
+        """
+        import torch.ao.ns._numeric_suite as ns
+        import torch.quantization._numeric_suite as old
+        from torch.ao.ns._numeric_suite_fx import add_loggers, extract_weights
+        from torch.ao.quantization.backend_config import get_native_backend_config
+        from qfx import convert_fx
+        weights = ns.compare_weights(model.state_dict(), quantized.state_dict())
+        before = old.compare_model_outputs(model, quantized, data)
+        q = convert_fx(prepared, backend_config=get_native_backend_config())
+        """,
+        [
+            "2:8: torch.ao.ns._numeric_suite: qfx.compare(prepared, quantized, data) compares every node",
+            "3:8: torch.quantization._numeric_suite: qfx.compare(prepared, quantized, data) compares every node",
+            "4:43: torch.ao.ns._numeric_suite_fx.add_loggers: qfx.compare(prepared, quantized, data) compares",
+            "4:56: torch.ao.ns._numeric_suite_fx.extract_weights: a layer's int8 weight is quantized.state_dict()[",
+            "5:50: torch.ao.quantization.backend_config.get_native_backend_config: leave backend_config out",
+        ],
+    ),
     "a module as a value": (
         """
         import torch.quantization
