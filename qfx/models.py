@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from operator import is_
@@ -98,7 +99,22 @@ class QuantizedModel(GraphCarrier):
     @property
     def report(self) -> Report:
         """One record a node: what was decided and why."""
-        return build_report(self.graph_module())
+        return build_report(self.shared_graph_module())
+
+    def graph_module(self) -> fx.GraphModule:
+        """The QDQ graph: float operations between quantize and dequantize.
+
+        What torch runs is there as copies that have the same parameters, so that its calls change no state here.
+        """
+        gm = self.shared_graph_module()
+        for path in {str(node.target) for node in gm.graph.find_nodes(op="call_module")}:
+            part = gm.get_submodule(path)
+            gm.set_submodule(path, copy.deepcopy(part, {id(kept): kept for kept in part.parameters()}))
+        return gm
+
+    def shared_graph_module(self) -> fx.GraphModule:
+        """As :meth:`graph_module`, with this model's own modules: for a pass to rewrite."""
+        return super().graph_module()
 
     def __repr__(self) -> str:
         report = self.report
@@ -123,7 +139,7 @@ class QuantizedModel(GraphCarrier):
                 self._sources = Sources(self, self.graph)
             with unwatched(), self._sources.in_place():
                 require_graph(self, self.graph)
-                self._compiled = compile_int8(run(LOWER, self.graph_module()), self.isa)
+                self._compiled = compile_int8(run(LOWER, self.shared_graph_module()), self.isa)
         return self._compiled
 
     def __dir__(self) -> list[str]:
@@ -216,7 +232,7 @@ class QuantizedModel(GraphCarrier):
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
         with unwatched():
             described = tuple(map(describe, map(as_float32, given)))
-            known = learn_shapes(self.graph_module(), tuple(map(example, described)))
+            known = learn_shapes(self.shared_graph_module(), tuple(map(example, described)))
         for ours, theirs in zip(self.graph.nodes, known.graph.nodes, strict=True):
             ours.meta.update({k: theirs.meta[k] for k in ("shape", "dtype", "batch_dim") if k in theirs.meta})
         self.info["example_inputs"] = described

@@ -198,7 +198,7 @@ class _Compared:
                 remedy="Pass the float model that was quantized, or the prepared model that was converted.",
             )
         model._inputs(as_arriving(model, inputs), {})  # learns the shapes if the model does not know them
-        whole = compile_int8(lower_to_int8(model.graph_module()), model.isa)
+        whole = compile_int8(lower_to_int8(model.shared_graph_module()), model.isa)
         return cls(root, graph, rounded, model, whole, points, matched)
 
     def add(

@@ -73,6 +73,7 @@ LOOKS: dict[str, Callable[[nn.Module, Any, Path], Any]] = {
     "profile": lambda net, model, to: model.profile(X),
     "explain": lambda net, model, to: model.explain(),
     "save": lambda net, model, to: torch.save(model, to),
+    "its graph of float operations": lambda net, model, to: model.graph_module()(X),
 }
 
 

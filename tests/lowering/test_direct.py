@@ -153,3 +153,21 @@ def test_checks_are_skipped_for_plain_tensors_only(
     for ask in asking:
         with pytest.raises(LookupError):
             ask()
+
+
+WRITES: dict[str, Callable[[Tensor], Any]] = {
+    "data": lambda weight: weight.data.zero_(),
+    "numpy": lambda weight: weight.detach().numpy().fill(0),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("net", ["one program", "parts in torch"])
+def test_a_write_that_torch_does_not_count_counts_once_the_state_is_loaded(net: str, write: str) -> None:
+    torch.manual_seed(0)
+    model = qfx.quantize_fx(NETS[net][0]().eval(), {"": qfx.get_default_qconfig()}, [X])
+    assert not torch.equal(*model(X)[:2])
+    name = next(name for name in reversed(model.state_dict()) if name.endswith(".weight"))
+    WRITES[write](model.get_buffer(name))
+    model.load_state_dict(model.state_dict())
+    assert torch.equal(*model(X)[:2])
