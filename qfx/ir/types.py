@@ -29,6 +29,7 @@ class QDType(enum.Enum):
 
     def __init__(self, qmin: int, qmax: int, storage: torch.dtype) -> None:
         self.qmin, self.qmax = qmin, qmax
+        self.is_complex = self.is_floating_point = False  # as a torch.dtype tells whoever wants derivatives
         self.storage = storage
         """The torch dtype that holds the integers."""
 

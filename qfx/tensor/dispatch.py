@@ -48,4 +48,4 @@ def _numeric(func: Callable[..., Any]) -> Rule | None:
 def name_of(func: Callable[..., Any]) -> str:
     """``torch.nn.functional.conv2d``, ``torch.Tensor.add``."""
     known = torch.overrides.resolve_name(func)
-    return str(known or getattr(func, "__qualname__", func))
+    return str(known or getattr(func, "__qualname__", None) or f"A {type(func).__name__}")

@@ -1,10 +1,9 @@
-"""QTensor: a ``torch.Tensor`` over plain uint8, int8 or int32 storage that knows its quantization parameters."""
+"""QTensor: a ``torch.Tensor`` that holds plain uint8, int8 or int32 integers and their quantization parameters."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -17,16 +16,15 @@ from qfx.ir.types import QArray, QDType, QParams, QScheme
 from qfx.memory import is_recorded_by_modes
 from qfx.tensor.convert import to_values
 from qfx.tensor.gradient import refuse_gradient
-from qfx.tensor.uncompiled import leave_alone, uncompiled_members
-
-_COMPILER = "torch._dynamo.config"
+from qfx.tensor.uncompiled import uncompiled_members
 
 
 class QTensor(Tensor):
     """Integers that stand for ``(q - zero_point) * scale``.
 
-    A view of the integers: no copy is made. Functions of torch called on it go to qfx's integer implementations or
-    raise; none computes with the bare integers.
+    It holds the integers, and makes no copy of them. Functions of torch called on it go to qfx's integer
+    implementations or raise; none computes with the bare integers. To what goes past them, as torch's C++ does, it is
+    a tensor without memory, of which nothing can be computed.
 
     Args:
         codes: Plain uint8, int8 or int32 CPU tensor of any shape and strides, the storage of ``qparams.dtype``.
@@ -40,9 +38,12 @@ class QTensor(Tensor):
     """
 
     qparams: QParams
+    _codes: Tensor
 
     @staticmethod
     def __new__(cls, codes: Tensor, qparams: QParams) -> QTensor:
+        if isinstance(codes, QTensor):
+            codes = codes.codes
         if type(codes) is not Tensor:
             codes = codes.as_subclass(Tensor)
         _check(codes, qparams)
@@ -59,8 +60,19 @@ class QTensor(Tensor):
         return self.qparams.dtype
 
     @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        """Sizes of the dims."""
+        return self.codes.shape
+
+    @property
     def is_quantized(self) -> bool:  # type: ignore[override]
-        """True."""
+        """True.
+
+        Raises:
+            UnsupportedError: torch, which asks, records with modes of its dispatcher.
+        """
+        if is_recorded_by_modes():
+            raise _recorded()
         return True
 
     def qscheme(self) -> QScheme:  # type: ignore[override]
@@ -128,9 +140,14 @@ class QTensor(Tensor):
 
     @property
     def codes(self) -> Tensor:
-        """The integers as a plain tensor that shares their memory."""
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.as_subclass(Tensor)
+        """The integers: the plain tensor that holds them.
+
+        Raises:
+            UnsupportedError: torch records with modes of its dispatcher, which would take them for a constant.
+        """
+        if is_recorded_by_modes():
+            raise _recorded()
+        return self._codes
 
     @property
     def array(self) -> QArray:
@@ -194,6 +211,20 @@ class QTensor(Tensor):
 
         return dispatch(func, args, kwargs or {})
 
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> NoReturn:
+        """Raises: torch's C++ is about to compute with what it takes for bare integers."""
+        raise UnsupportedError(
+            f"A QTensor goes to {func} in torch's C++.",
+            why="torch.vmap, torch.func, TorchScript and their like would count with its bare integers.",
+            remedy="Give them x.dequantize(); what they run may quantize, and dequantize what it returns.",
+        )
+
+    def __hash__(self) -> int:
+        return id(self)
+
     def __repr__(self) -> str:  # type: ignore[override]
         from qfx.tensor.text import describe
 
@@ -223,7 +254,24 @@ class QTensor(Tensor):
         return self
 
 
+def _attribute(name: str) -> property:
+    """Attribute ``name`` of torch's tensors, also where functions of subclasses are off, as ``torch.compile`` reads."""
+    theirs: Any = getattr(Tensor, name)
+
+    def get(self: QTensor) -> Any:
+        return QTensor.__torch_function__(theirs.__get__, (QTensor,), (self,))
+
+    def set_(self: QTensor, value: Any) -> None:
+        QTensor.__torch_function__(theirs.__set__, (QTensor,), (self, value))
+
+    return property(get, set_)
+
+
+for computed in ("ndim", "nbytes", "data", "T", "mT", "H", "mH"):
+    setattr(QTensor, computed, _attribute(computed))
 uncompiled_members(QTensor)
+_shell: Any = functools.partial(Tensor._make_wrapper_subclass, QTensor, dispatch_sizes_strides_policy="sizes")
+"""A QTensor without its parts: torch's C++, whoever calls it, can't even ask for its size without being refused."""
 
 
 def wrap(codes: Tensor, qparams: QParams, severed: bool = False) -> QTensor:
@@ -233,15 +281,9 @@ def wrap(codes: Tensor, qparams: QParams, severed: bool = False) -> QTensor:
         UnsupportedError: torch records with modes of its dispatcher, which lose sight of a tensor that becomes another.
     """
     if is_recorded_by_modes():
-        raise UnsupportedError(
-            "A QTensor is made while torch records what it computes (make_fx, torch.export, fake tensors).",
-            why="They would take it for a constant.",
-            remedy="Record what qfx.quantize_fx makes of the model, or record with torch.jit.trace.",
-        )
-    if _COMPILER in sys.modules:
-        leave_alone(QTensor)
-    made: QTensor = Tensor._make_subclass(QTensor, codes)
-    made.qparams = qparams
+        raise _recorded()
+    made: QTensor = _shell((0,), dtype=codes.dtype, device=codes.device)
+    made._codes, made.qparams = codes.detach(), qparams
     if severed:
         made.severed = True
     return made
@@ -259,6 +301,14 @@ def rebuild(
 
 
 _LARGEST = torch.finfo(torch.float32).max
+
+
+def _recorded() -> UnsupportedError:
+    return UnsupportedError(
+        "A QTensor is met while torch records what it computes (make_fx, torch.export, fake tensors).",
+        why="They would take it for a constant.",
+        remedy="Record what qfx.quantize_fx makes of the model, or record with torch.jit.trace.",
+    )
 
 
 def _no_gradient(asked: str) -> UnsupportedError:

@@ -5,7 +5,6 @@ Around such a call it breaks the graph, and the call runs as always; where it mu
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,10 +34,3 @@ def uncompiled_members(owner: type) -> None:
     """:func:`uncompiled` for every function that a class itself defines."""
     for member in vars(owner).values():
         uncompiled(member)
-
-
-def leave_alone(kind: type) -> None:
-    """Tell ``torch.compile``, where it is loaded, that tensors of this class are none for its graphs."""
-    config = sys.modules.get("torch._dynamo.config")
-    if config is not None:
-        config.nontraceable_tensor_subclasses.add(kind)

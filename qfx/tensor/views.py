@@ -19,9 +19,14 @@ Kwargs = Mapping[str, Any]
 
 
 def bare(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """``func`` on the integers: QTensors count as the plain tensors that they are to torch."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return func(*args, **kwargs)
+    """``func`` on the integers; a QTensor whose integers it returns as they are, as functions in place do, itself."""
+    held = [a for a in (*args, *kwargs.values()) if isinstance(a, QTensor)]
+    result = func(*map(_held, args), **{k: _held(v) for k, v in kwargs.items()})
+    return next((x for x in held if result is x.codes), result)
+
+
+def _held(value: Any) -> Any:
+    return value.codes if isinstance(value, QTensor) else value
 
 
 def wrapped(result: Any, like: QTensor, qparams: QParams | None = None) -> Any:

@@ -33,6 +33,20 @@ def values(*shape: int) -> Tensor:
 
 
 INDICES = torch.tensor([[1, 3, 1], [0, 9, 2]])
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, weights = self.attention(x, x, x)
+        return mixed, weights
+
+
 DYNAMIC: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "Linear": (lambda: nn.Linear(8, 4), values(3, 5, 8)),
     "LSTM": (lambda: nn.LSTM(8, 4, num_layers=2, bidirectional=True), values(5, 3, 8)),
@@ -41,6 +55,7 @@ DYNAMIC: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "LSTMCell": (lambda: nn.LSTMCell(8, 4), values(3, 8)),
     "GRUCell": (lambda: nn.GRUCell(8, 4), values(3, 8)),
     "RNNCell": (lambda: nn.RNNCell(8, 4), values(3, 8)),
+    "MultiheadAttention": (SelfAttention, values(5, 3, 8)),
     "Embedding": (lambda: nn.Embedding(10, 4), INDICES),
     "EmbeddingBag": (lambda: nn.EmbeddingBag(10, 4), INDICES),
 }
@@ -85,7 +100,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def dynamic(name: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     layer, x = DYNAMIC[name]
-    wanted = {type(layer()): qfx.per_channel_dynamic_qconfig}
+    wanted = {getattr(nn, name): qfx.per_channel_dynamic_qconfig}
     return quantize_dynamic(nn.Sequential(layer()).eval(), wanted), x
 
 

@@ -142,11 +142,11 @@ def test_weights_are_qint8_and_nothing_else(name: str) -> None:
 @pytest.mark.inventory("S037")
 @pytest.mark.parametrize("name", dynamic.__all__)
 def test_dynamic_weights_are_qint8_or_float16_and_nothing_else(name: str) -> None:
-    module, layer = getattr(dynamic, name)(8, 6), getattr(nn, name)(8, 6)
+    module, layer = getattr(dynamic, name)(8, 2), getattr(nn, name)(8, 2)
     integers = [key for key, value in module.state_dict().items() if value.dtype is torch.int8]
     assert integers
     with pytest.raises(UnsupportedError, match=r"can't be qfx\.quint8"):
-        getattr(dynamic, name)(8, 6, dtype=qfx.quint8)
+        getattr(dynamic, name)(8, 2, dtype=qfx.quint8)
     layer.qconfig = QConfigDynamic(weight=MinMaxObserver.with_args(dtype="quint8"))
     with pytest.raises(UnsupportedError, match=r"can't be qfx\.quint8"):
         getattr(dynamic, name).from_float(layer)
