@@ -7,9 +7,10 @@ read. Works without torch; torch's tensors are looked at where torch is there.
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
@@ -169,6 +170,14 @@ def untraced() -> Iterator[None]:
         torch_.set_tracing(state)
 
 
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """While active, no tracer, mode or transform sees what torch computes."""
+    torch_ = _torch()
+    with untraced(), torch_.without_modes(), torch_.without_transforms():
+        yield
+
+
 def is_watched() -> bool:
     """Whether somebody records or transforms what torch computes now: tracers, modes, functional transforms."""
     return _torch().is_watched()
@@ -230,6 +239,8 @@ class _Torch:
             lambda: c._get_dispatch_mode(keys.PROXY),
             lambda: early(keys.PROXY),
         )
+        self._transforms = c._are_functorch_transforms_active
+        self.without_modes = torch.utils._python_dispatch._disable_current_modes
         self._strided, self._tensor = torch.strided, torch.Tensor
         self.tracing, self.set_tracing = c._get_tracing_state, c._set_tracing_state
         self._exact = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -264,6 +275,13 @@ class _Torch:
     def is_recorded_by_modes(self) -> bool:
         watched = self._modes() or self._early_modes()
         return bool(watched) and any(mode() is not None for mode in self._recorders)
+
+    def without_transforms(self) -> AbstractContextManager[Any]:
+        if not self._transforms():
+            return nullcontext()
+        module = importlib.import_module("torch._functorch.pyfunctorch")
+        cleared: AbstractContextManager[Any] = module.temporarily_clear_interpreter_stack()
+        return cleared
 
     def is_scattered(self, x: Any) -> bool:
         return x.layout is not self._strided or x.is_nested or self._keys(x).has(self._key_of.QuantizedCPU)

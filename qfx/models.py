@@ -51,6 +51,8 @@ class PreparedModel(GraphCarrier):
             InputError: The inputs do not fit the model. Observers before the layer that failed have seen the batch.
             CalibrationError: A value that is not finite.
         """
+        if torch.compiler.is_dynamo_compiling():
+            torch._dynamo.graph_break("an observer looks at values as they come; compile without fullgraph=True")
         given = self.bind(args, kwargs)
         names = [f"Input {str(node.target)!r}" for node in self.graph.find_nodes(op="placeholder")]
         for name, value in zip(names, given, strict=True):

@@ -9,17 +9,16 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
-from torch.utils import _python_dispatch
 
+from qfx import memory
 from qfx.errors import RuntimeLoadError, UnsupportedError
-from qfx.memory import are_plain, is_watched, kind_of, untraced
+from qfx.memory import are_plain, is_watched, kind_of
 
 
 class Program(Protocol):
@@ -73,13 +72,8 @@ def run_program(part: Program, inputs: Sequence[Any]) -> Sequence[Any]:
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """While active, no tracer, mode or transform sees what torch computes, and tensors are made on the CPU."""
-    with ExitStack() as stack:
-        stack.enter_context(untraced())
-        stack.enter_context(_python_dispatch._disable_current_modes())
-        if torch._C._are_functorch_transforms_active():
-            stack.enter_context(temporarily_clear_interpreter_stack())
-        stack.enter_context(torch.device("cpu"))
+    """As :func:`qfx.memory.unwatched`, and tensors are made on the CPU."""
+    with memory.unwatched(), torch.device("cpu"):
         yield
 
 

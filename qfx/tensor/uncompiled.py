@@ -1,4 +1,4 @@
-"""What ``torch.compile`` leaves alone: code that makes or takes QTensors, whose parameters no graph of it can hold.
+"""What ``torch.compile`` leaves alone, as code that makes or takes QTensors, whose parameters no graph of it can hold.
 
 Around such a call it breaks the graph, and the call runs as always; where it must not break graphs, it says why.
 """
@@ -20,12 +20,12 @@ _WHY = (
 )
 
 
-def uncompiled(function: Function) -> Function:
-    """Decorator: neither ``function`` nor what it calls is compiled or recorded."""
+def uncompiled(function: Function, why: str = _WHY) -> Function:
+    """Decorator: neither ``function`` nor what it calls is compiled or recorded; ``why``, if graphs must not break."""
     plain: Any = getattr(function, "__func__", getattr(function, "fget", function))
     if hasattr(plain, "__code__"):
         plain._torchdynamo_disable, plain._torchdynamo_disable_recursive = True, True
-        plain._torchdynamo_disable_msg = _WHY
+        plain._torchdynamo_disable_msg = why
         _frames.set_code_exec_strategy(plain.__code__, _SKIP)
     return function
 

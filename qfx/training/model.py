@@ -22,6 +22,7 @@ from qfx.models import PreparedModel
 from qfx.ops.table import is_op
 from qfx.passes.insert import WEIGHT_FAKE_QUANT
 from qfx.quantization.fake_quantize import FakeQuantizeBase
+from qfx.quantization.observer.base import is_recording
 from qfx.training.finite import diverged, require_finite
 from qfx.training.form import BATCH_NORMS, form
 
@@ -107,7 +108,7 @@ class TrainableModel(PreparedModel):
             raise _explained(error) from error
         except CalibrationError as error:
             raise (diverged(error) if self.training else error) from error
-        if self.training:
+        if self.training and not is_recording():
             require_finite(self, result, args, kwargs)
         return result
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qfx.errors import UnsupportedError
 from qfx.ops.arithmetic import expand_channel
 
 
@@ -26,6 +27,7 @@ class Gate(NamedTuple):
 
 
 OPEN = Gate()
+_WITHOUT_RULE = (torch._C._functorch.TransformType.Functionalize, torch._C._functorch.TransformType.Jvp)
 
 
 class Rounding(NamedTuple):
@@ -86,9 +88,28 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, rounding: Roundi
     """``(clamp(rint(x / scale) + zero_point, qmin, qmax) - zero_point) * scale``, ``x`` of any shape and float dtype.
 
     The gradient passes where nothing is clamped. NaN stays NaN.
+
+    Raises:
+        UnsupportedError: torch.func.functionalize or forward-mode AD is at work, which take no gradients of this kind.
     """
-    rounded: Tensor = _StraightThrough.apply(rounding.gate.apply(x), scale, zero_point, rounding)  # type: ignore[no-untyped-call]
-    return rounded
+    given = rounding.gate.apply(x), scale, zero_point, rounding
+    transform = None if torch.compiler.is_compiling() else torch._C._functorch.peek_interpreter_stack()
+    if transform is None:
+        rounded: Tensor = _StraightThrough.apply(*given)  # type: ignore[no-untyped-call]
+        return rounded
+    if transform.key() in _WITHOUT_RULE:
+        raise no_transform(f"torch.func's {transform.key().name}")
+    both: tuple[Tensor, Tensor] = _UnderTransforms.apply(*given)  # type: ignore[no-untyped-call]
+    return both[0]
+
+
+def no_transform(which: str) -> UnsupportedError:
+    """What fake quantization under a transform raises that its gradients have no rule for."""
+    return UnsupportedError(
+        f"Fake quantization under {which}.",
+        why="Its gradient is no derivative of what it computes, and has no rule there.",
+        remedy="Train with loss.backward(), or transform what convert makes of the model.",
+    )
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -102,6 +123,24 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (passed,) = ctx.saved_tensors
         return torch.where(passed, grads[0], 0.0), None, None, None
+
+
+class _UnderTransforms(torch.autograd.Function):
+    """The same in the form that torch.func and torch.vmap take."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor, zero_point: Tensor, rounding: Rounding) -> tuple[Tensor, Tensor]:
+        steps = steps_of(x, scale, zero_point, rounding)
+        return steps.value(x.dtype), steps.passed
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    backward = _StraightThrough.backward
 
 
 def _one_sided(x: Tensor, gate: Gate) -> Tensor:

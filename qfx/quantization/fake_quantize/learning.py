@@ -32,7 +32,13 @@ def effective(scale: Tensor, zero_point: Tensor, learning: Learning) -> tuple[Te
 
 
 def learned(x: Tensor, scale: Tensor, zero_point: Tensor, learning: Learning) -> Tensor:
-    """``x`` fake-quantized, with gradients to ``scale`` and ``zero_point``: see LearnableFakeQuantize."""
+    """``x`` fake-quantized, with gradients to ``scale`` and ``zero_point``: see LearnableFakeQuantize.
+
+    Raises:
+        UnsupportedError: A transform of torch.func is at work.
+    """
+    if torch._C._are_functorch_transforms_active():
+        raise formula.no_transform("torch.vmap or torch.func with a learned scale")
     y: Tensor = _Learned.apply(x, scale, zero_point, learning)  # type: ignore[no-untyped-call]
     return y
 

@@ -16,7 +16,7 @@ from qfx.quantization.fake_quantize import formula, kernel, statistics
 from qfx.quantization.fake_quantize.base import FakeQuantizeBase
 from qfx.quantization.fake_quantize.formula import OPEN, Gate, Rounding
 from qfx.quantization.observer import FixedQParamsObserver, MinMaxObserver, MovingAverageMinMaxObserver, Observer
-from qfx.quantization.observer.base import as_observable, require_memory, resize_buffer
+from qfx.quantization.observer.base import as_observable, refuse_recording, require_memory, resize_buffer
 
 
 class Observed(FakeQuantizeBase):
@@ -244,6 +244,8 @@ class FakeQuantize(Observed):
         raise observer.not_finite(float(known[0].min()), float(known[1].max()))
 
     def _observe(self, x: Tensor, gate: Gate) -> None:
+        if not torch.compiler.is_compiling():
+            refuse_recording(self.activation_post_process)
         observer = statistics.known(self.activation_post_process)
         if observer is None or not statistics.fits(observer, x) or not _must_not_wait(x, self.synchronize):
             self.activation_post_process.forward(gate.apply(x))

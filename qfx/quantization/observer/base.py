@@ -5,20 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from qfx.errors import CalibrationError, InputError, QConfigError
+from qfx.errors import CalibrationError, InputError, QConfigError, UnsupportedError
 from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
-from qfx.memory import require_values
+from qfx.memory import is_recorded_by_modes, require_values
 from qfx.quantization.factory import WithArgs
 from qfx.quantization.whole import no_script
+from qfx.tensor.uncompiled import uncompiled
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 is_fake: Any = torch._subclasses.fake_tensor.is_fake
+_OBSERVING = "an observer looks at values as they come; compile without fullgraph=True, or record the converted model"
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -42,6 +45,35 @@ def unobservable(x: object) -> str | None:
     return None if x.is_floating_point() else f"holds {x.dtype}, not floating point"
 
 
+def is_recording() -> bool:
+    """Whether torch records or transforms what it computes; not where compiled code runs."""
+    return bool(
+        torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or torch.compiler.is_exporting()
+        or is_recorded_by_modes()
+    )
+
+
+def refuse_recording(observer: Any) -> None:
+    """Raise where torch records or transforms what it computes, and statistics would be those of the recording.
+
+    Raises:
+        UnsupportedError: It does; compiled code passes, which collects statistics as it runs.
+    """
+    if not is_recording():
+        return
+    raise UnsupportedError(
+        f"{type(observer).__name__} observes while torch records or transforms what it computes.",
+        where=observer.label,
+        source=observer.source,
+        why="Statistics change with each call; a recording or a transform has one call, without values of its own.",
+        remedy="Take what convert makes of the model, or call disable_observer() on its fake quantization first. "
+        "torch.compile without fullgraph=True takes it as it is.",
+    )
+
+
+@partial(uncompiled, why=_OBSERVING)
 def as_observable(observer: Any, x: Tensor) -> Tensor:
     """``x`` without its history, in a dtype that every torch operation takes.
 
@@ -51,6 +83,7 @@ def as_observable(observer: Any, x: Tensor) -> Tensor:
 
     Raises:
         InputError: It is no dense tensor of real numbers with memory.
+        UnsupportedError: torch records or transforms what it computes.
     """
     why = unobservable(x)
     if why is not None:
@@ -62,6 +95,7 @@ def as_observable(observer: Any, x: Tensor) -> Tensor:
             remedy="Run dense tensors of float32 through the model (x.to_dense(), x.float(), on a device with memory), "
             "or keep this part float with a qconfig of None.",
         )
+    refuse_recording(observer)
     require_memory(x)
     x = x.detach()
     if x._is_zerotensor():  # which nothing can be written to

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
+from qfx.memory import is_watched, unwatched
 from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, as_observable, resize_buffer
 
 
@@ -72,8 +73,7 @@ class MinMaxObserver(ObserverBase):
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``, float32 and int64, shape ``[1]``, or ``[channels]`` when per channel."""
-        if self._unseen():
-            raise self.never_ran()
+        self._require_seen()
         return self.affine(self.min_val.reshape(-1), self.max_val.reshape(-1))
 
     def reset_min_max_vals(self) -> None:
@@ -88,7 +88,18 @@ class MinMaxObserver(ObserverBase):
         return torch.minimum(self.min_val, low), torch.maximum(self.max_val, high)
 
     def _unseen(self) -> bool:
-        return self.min_val.numel() == 0 or bool((self.min_val > self.max_val).any())
+        if self.min_val.numel() == 0:
+            return True
+        if torch.compiler.is_compiling() or not is_watched():
+            return bool((self.min_val > self.max_val).any())
+        with unwatched():
+            return bool((self.min_val > self.max_val).any())
+
+    def _require_seen(self) -> None:
+        if torch.compiler.is_compiling() and self.min_val.numel() > 0:  # no branch that depends on values
+            torch._assert_async((self.min_val <= self.max_val).all(), f"{type(self).__name__} has seen no data.")
+        elif self._unseen():
+            raise self.never_ran()
 
     def _update(self, low: Tensor, high: Tensor) -> None:
         resize_buffer(self, "min_val", low.shape).copy_(low)
