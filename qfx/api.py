@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from qfx import pipeline
+from qfx.arguments import explained
 from qfx.batches import Signature, split_batch, without_label
 from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.comparison.agreement import require_agreement
@@ -52,6 +53,7 @@ from qfx.training.form import BATCH_NORMS
 from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
 
 
+@explained
 def quantize_fx(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any] | None = None,
@@ -146,6 +148,7 @@ def _trained(
     return prepared.eval()
 
 
+@explained
 def prepare_fx(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any] | None = None,
@@ -199,6 +202,7 @@ def prepare_spelled(
     return made.prepared(), made.spellings
 
 
+@explained
 def prepare_qat_fx(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any] | None = None,
@@ -319,6 +323,7 @@ def _observed(
     return _Observed(gm, preserved, origin, named)
 
 
+@explained
 def convert_fx(
     prepared: PreparedModel,
     convert_custom_config: ConvertCustomConfig | Mapping[str, Any] | None = None,
@@ -382,7 +387,7 @@ def _converted(
     preserved = {**prepared.preserved, **_named_attributes(prepared, config.preserved_attributes)}
     gm = prepared.graph_module()
     if without_data:
-        warn_of_default(give_default_qparams(gm), stacklevel=3)
+        warn_of_default(give_default_qparams(gm), stacklevel=4)
     convert_custom_modules(gm, config.observed_to_quantized_mapping)
     gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
     state = gm.meta.pop(ISLAND_STATE, {})
@@ -400,6 +405,7 @@ def _converted(
     return quantized
 
 
+@explained
 def fuse_fx(
     model: nn.Module,
     example_inputs: Any = None,

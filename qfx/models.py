@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.arguments import explained
 from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
 from qfx.frontends.fresh import islands_unchanged
 from qfx.frontends.shapes import learn_shapes
@@ -149,6 +150,7 @@ class QuantizedModel(GraphCarrier):
         unknown = self.info.get("example_inputs") is None
         return [n for n in super().__dir__() if not (unknown and n == "compiled")]  # type: ignore[no-untyped-call]
 
+    @explained
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module.load_state_dict``, for the state_dict of an int8 model.
 

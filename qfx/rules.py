@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx import pipeline
+from qfx.arguments import explained
 from qfx.errors import UnsupportedError
 from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.frontends.symbolic import capture
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 
+@explained
 def register_rule(rule: Rule) -> Rule:
     """Make ``rule`` one of those that every model goes through from now on.
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
+from qfx.arguments import explained
 from qfx.passes.resolve import Spelling
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.qconfig_dict import parse_qconfig_dict
@@ -17,6 +18,7 @@ Entry: TypeAlias = dict[str, Any]
 _KEYS = {"object_type": 1, "module_name_regex": 1, "module_name": 1, "module_name_object_type_order": 3}
 
 
+@explained
 def merge_qconfig_dict(qconfig_dict: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """``qconfig_dict`` with ``entry`` in it; where both name the same thing, the entry's qconfig holds.
 

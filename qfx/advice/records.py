@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from qfx.advice.entries import Entry, merge_qconfig_dict
+from qfx.arguments import explained
 from qfx.columns import table, terminal_width
 from qfx.errors import InputError
 
@@ -99,6 +100,7 @@ class Sensitivity(Sequence[NodeSensitivity]):
         """Whether losses are noise to signal, which the table shows as SQNR in dB."""
         return self.metric == NOISE_TO_SIGNAL
 
+    @explained
     def worst(self, n: int = 10, by: By = "alone_loss") -> tuple[NodeSensitivity, ...]:
         """The ``n`` records with the greatest ``by``, greatest first.
 
@@ -115,11 +117,13 @@ class Sensitivity(Sequence[NodeSensitivity]):
             raise InputError(f"{n!r} is no number of nodes.", remedy="Pass a whole number, such as 3.")
         return tuple(sorted(self.records, key=lambda r: -getattr(r, by))[:n])
 
+    @explained
     def gain_in_decibels(self, record: NodeSensitivity) -> float:
         """By how many dB the SQNR of the int8 model grows if ``record`` stays float. For noise to signal only."""
         left = self.int8_loss - record.gain_if_float
         return math.inf if left <= 0 else 10 * math.log10(self.int8_loss / left)
 
+    @explained
     def as_qconfig_dict(self, n: int = 1, by: By = "gain_if_float") -> dict[str, Any]:
         """The qconfig_dict of the analysis with entries that leave the worst ``n`` nodes float.
 

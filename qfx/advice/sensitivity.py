@@ -11,6 +11,7 @@ from qfx.advice.metric import Metric, name_of
 from qfx.advice.records import Sensitivity
 from qfx.advice.study import Study, as_qdq
 from qfx.api import prepare_spelled
+from qfx.arguments import explained
 from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
@@ -19,6 +20,7 @@ from qfx.passes.insert import Recovery
 from qfx.progress import Budget
 
 
+@explained
 def sensitivity(
     model: nn.Module,
     qconfig_dict: Mapping[str, Any],

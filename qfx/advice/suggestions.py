@@ -18,6 +18,7 @@ from qfx.advice.simulation import Run, reading_ops
 from qfx.advice.study import Study, as_qdq
 from qfx.advice.units import Unit
 from qfx.api import convert_fx, prepare_fx, spellings
+from qfx.arguments import explained
 from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
@@ -100,6 +101,7 @@ class _Candidate:
     remedy: Remedy | None = None
 
 
+@explained
 def suggest(
     model: nn.Module,
     quantized: QuantizedModel,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx import pipeline
+from qfx.arguments import explained
 from qfx.batches import Signature, split_batch
 from qfx.comparison.levels import (
     Stream,
@@ -58,6 +59,7 @@ class NodeValues:
     ours: Tensor | None
 
 
+@explained
 def compare(
     reference: nn.Module,
     model: QuantizedModel,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from qfx.arguments import explained
 from qfx.columns import table, terminal_width
 from qfx.inline import Inline
 from qfx.ir.types import QParams
@@ -90,6 +91,7 @@ class Comparison(Inline, Sequence[NodeComparison]):
     def __iter__(self) -> Iterator[NodeComparison]:
         return iter(self.records)
 
+    @explained
     def first_beyond(self, quanta: int = 1, *, local: bool = True) -> NodeComparison | None:
         """The first node whose integers differ by more than ``quanta``, or None.
 

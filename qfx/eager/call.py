@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from qfx.errors import InputError, QuantizationError, UnsupportedError
+from qfx.errors import InputError, QuantizationError, UnsupportedError, shown
 from qfx.ir.types import QDType, QParams
 from qfx.lowering.emitters.compute import IMAGE_OPS
+from qfx.memory import require_regular
 from qfx.ops.table import TABLE, Op
 from qfx.tensor import QTensor
 
+_PLAIN = (bool, int, float, str, torch.dtype, QDType)
 _BY_SHAPE = frozenset({"sum", "matmul", "squeeze"})
 """Ops whose program depends on lengths, not on ranks alone."""
 
@@ -139,16 +142,35 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
             layouts += checked
             described.append((role, checked if isinstance(value, (tuple, list)) else checked[0]))
         elif isinstance(value, Tensor):
+            require_regular(value, f"{name}'s {role}")
             constants[role] = value
             described.append((role, "constant"))
         else:
             described.append((role, Plain(_frozen(value))))
     if not activations:
         raise InputError(f"{name} got no operand.", remedy="Pass at least one QTensor.")
+    _require_plain(name, attributes)
     given = tuple(sorted((k, _frozen(v) if isinstance(v, (list, tuple)) else v) for k, v in attributes.items()))
     written = repr((given, [what for _, what in described if isinstance(what, Plain)]))
     call = Call(name, tuple(described), given, _result(op, activations, out), written)
     return Bound(call, tuple(activations), tuple(layouts), constants)
+
+
+def _require_plain(name: str, attributes: Mapping[str, Any]) -> None:
+    for key, value in attributes.items():
+        if not _is_plain(value):
+            raise InputError(
+                f"{name} can't take {key}={shown(value)}.",
+                why=f"It is of type {type(value).__name__}; what is no operand is written into the op.",
+                remedy="Pass numbers, texts, dtypes, or lists of them.",
+            )
+
+
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """Whether ``value`` can be written into an op."""
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    return value is None or isinstance(value, _PLAIN)
 
 
 def _joined(tensors: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from qfx.arguments import explained
 from qfx.eager.call import Activation, Bound, bind, in_layout
 from qfx.eager.kept import KeptPrograms
 from qfx.eager.program import compile_call, misfit
@@ -24,6 +25,7 @@ from qfx.tensor.uncompiled import uncompiled
 
 
 @uncompiled
+@explained
 def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: Any) -> Any:
     """Run the row ``name`` of :data:`qfx.ops.TABLE`; integers are those that graph mode computes.
 

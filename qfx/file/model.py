@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.errors import ConversionError, InputError, QfxError, RuntimeLoadError
 from qfx.file.checks import require_sound
 from qfx.file.container import MAGIC, Section, pack, unpack
@@ -35,6 +36,7 @@ _INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
 """Facts of calibration and training, which are over."""
 
 
+@explained
 def save(obj: Any, file: Any) -> None:
     """Write ``obj`` to a file, from which :func:`load` gives it back.
 
@@ -79,6 +81,7 @@ def _path(file: Any) -> Path:
     )
 
 
+@explained
 def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: bool = False) -> Any:
     """What :func:`save` wrote.
 

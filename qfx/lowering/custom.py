@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from qfx.errors import UnsupportedError
+from qfx.arguments import checked
+from qfx.errors import UnsupportedError, shown
 from qfx.lowering.emit import emits
 from qfx.lowering.emitters.compute import pointwise as emit_table
 from qfx.ops.aliases import Alias, alias_of, register_alias
@@ -25,6 +26,7 @@ from qfx.ops.terms import Term
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 
+@checked
 def register_op(
     pointwise: Callable[..., Any], *, modules: Mapping[type[nn.Module], Iterable[str]] | None = None
 ) -> Callable[[Function], Function]:
@@ -100,6 +102,8 @@ def _require_free(name: str, modules: Iterable[type[nn.Module]]) -> None:
 
 
 def _require_one_operand(fn: Callable[..., Any]) -> None:
+    if not inspect.isfunction(fn):
+        raise UnsupportedError(f"{shown(fn)} is no function.", remedy="Decorate a function at the top of a module.")
     first, *rest = [p.kind for p in inspect.signature(fn).parameters.values()] or [inspect.Parameter.KEYWORD_ONLY]
     positional = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
     if first not in positional or any(kind is not inspect.Parameter.KEYWORD_ONLY for kind in rest):

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from torch import fx
 
+from qfx.arguments import explained
 from qfx.columns import table, terminal_width
 from qfx.errors import QfxError
 from qfx.frontends.constants import join
@@ -99,6 +100,7 @@ class Report(Inline, Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
+    @explained
     def decided(self, decision: str) -> tuple[Record, ...]:
         """The records with ``decision``."""
         return tuple(r for r in self.records if r.decision == decision)
@@ -120,6 +122,7 @@ class Report(Inline, Sequence[Record]):
             lines.append(f"captured by {self.frontend}: {self.frontend_reason}")
         return lines
 
+    @explained
     def text(self, width: int | None = None) -> str:
         """The summary, a row a node with the numbers of its reasons, and the reasons, each once.
 

@@ -7,7 +7,10 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qfx.arguments import explained
 
+
+@explained
 def freeze_bn_stats(module: nn.Module) -> None:
     """Let ``module``, if it is a batch norm or fused with one, use and keep its running statistics in training too.
 
@@ -22,6 +25,7 @@ def freeze_bn_stats(module: nn.Module) -> None:
         module.register_forward_hook(_go_on_training, always_call=True)
 
 
+@explained
 def update_bn_stats(module: nn.Module) -> None:
     """Undo :func:`freeze_bn_stats`: normalize by the batch and update the statistics, in training."""
     if _is_fused(module):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from qfx.arguments import checked
 from qfx.errors import QConfigError
 
 Made = TypeVar("Made", bound="_Config")
@@ -108,6 +109,7 @@ class PrepareCustomConfig(_Config):
     output_quantized_indexes: list[int]
     preserved_attributes: list[str]
 
+    @checked
     def set_standalone_module_name(
         self,
         module_name: str,
@@ -124,6 +126,7 @@ class PrepareCustomConfig(_Config):
         self.standalone_module_names[module_name] = given
         return self
 
+    @checked
     def set_standalone_module_class(
         self,
         module_class: type[nn.Module],
@@ -137,6 +140,7 @@ class PrepareCustomConfig(_Config):
         self.standalone_module_classes[module_class] = given
         return self
 
+    @checked
     def set_float_to_observed_mapping(
         self, float_class: type[nn.Module], observed_class: Any, quant_type: QuantType = QuantType.STATIC
     ) -> PrepareCustomConfig:
@@ -148,26 +152,31 @@ class PrepareCustomConfig(_Config):
         self.float_to_observed_mapping.setdefault(QuantType(quant_type), {})[float_class] = observed_class
         return self
 
+    @checked
     def set_non_traceable_module_names(self, module_names: Sequence[str]) -> PrepareCustomConfig:
         """Keep the modules at these paths as calls of float modules."""
         self.non_traceable_module_names = list(module_names)
         return self
 
+    @checked
     def set_non_traceable_module_classes(self, module_classes: Sequence[type[nn.Module]]) -> PrepareCustomConfig:
         """Keep modules of these classes as calls of float modules."""
         self.non_traceable_module_classes = list(module_classes)
         return self
 
+    @checked
     def set_input_quantized_indexes(self, indexes: Sequence[int]) -> PrepareCustomConfig:
         """Let these inputs arrive quantized."""
         self.input_quantized_indexes = list(indexes)
         return self
 
+    @checked
     def set_output_quantized_indexes(self, indexes: Sequence[int]) -> PrepareCustomConfig:
         """Let these outputs leave quantized."""
         self.output_quantized_indexes = list(indexes)
         return self
 
+    @checked
     def set_preserved_attributes(self, attributes: Sequence[str]) -> PrepareCustomConfig:
         """Let the result have these attributes of the model."""
         self.preserved_attributes = list(attributes)
@@ -186,6 +195,7 @@ class ConvertCustomConfig(_Config):
     observed_to_quantized_mapping: ClassMap
     preserved_attributes: list[str]
 
+    @checked
     def set_observed_to_quantized_mapping(
         self, observed_class: type[nn.Module], quantized_class: Any, quant_type: QuantType = QuantType.STATIC
     ) -> ConvertCustomConfig:
@@ -196,6 +206,7 @@ class ConvertCustomConfig(_Config):
         self.observed_to_quantized_mapping.setdefault(QuantType(quant_type), {})[observed_class] = quantized_class
         return self
 
+    @checked
     def set_preserved_attributes(self, attributes: Sequence[str]) -> ConvertCustomConfig:
         """Let the result have these attributes of the prepared model."""
         self.preserved_attributes = list(attributes)
@@ -212,6 +223,7 @@ class FuseCustomConfig(_Config):
     _keys = _FUSE
     preserved_attributes: list[str]
 
+    @checked
     def set_preserved_attributes(self, attributes: Sequence[str]) -> FuseCustomConfig:
         """Let the result have these attributes of the model."""
         self.preserved_attributes = list(attributes)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from qfx.arguments import explained
 from qfx.errors import ConversionError, StaysFloatWarning
 from qfx.ir.computed import baked, copied, kind_of
 from qfx.ir.types import QDType
@@ -43,6 +44,7 @@ from qfx.quantization.uncalibrated import default_observer, saw_data, warn_of_de
 from qfx.quantization.whole import guard
 
 
+@explained
 def prepare(
     model: nn.Module,
     inplace: bool = False,
@@ -84,13 +86,14 @@ def prepare(
         mapping, model = {**allowed, **{kind: kind for kind in custom.values()}}, observe(model, custom)
     if not any(getattr(m, "qconfig", None) is not None for m in model.modules()):
         warnings.warn(
-            "No module has a qconfig, so nothing will be quantized. Set model.qconfig before prepare.", stacklevel=2
+            "No module has a qconfig, so nothing will be quantized. Set model.qconfig before prepare.", stacklevel=3
         )
     _warn_of_subclasses(model, default_static_mapping() if mapping is None else mapping)
     add_observer_(model, mapping)
     return model
 
 
+@explained
 def add_observer_(module: nn.Module, mapping: ClassMapping | None = None) -> None:
     """Add observers, in place, to the leaf modules that have a static qconfig and results with qparams of their own.
 
@@ -115,6 +118,7 @@ def add_observer_(module: nn.Module, mapping: ClassMapping | None = None) -> Non
             leaf.register_forward_hook(observe_result)
 
 
+@explained
 def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: bool = False) -> nn.Module:
     """A copy of ``model`` for quantization-aware training: layers that round their weights, results fake-quantized.
 
@@ -145,6 +149,7 @@ def prepare_qat(model: nn.Module, mapping: ClassMapping | None = None, inplace: 
     return prepare(model, inplace=True, mapping={**trained, **default_static_mapping()})
 
 
+@explained
 def convert(
     module: nn.Module,
     mapping: ClassMapping | None = None,
@@ -194,6 +199,7 @@ def convert(
     return module
 
 
+@explained
 def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Module:
     """The counterpart of ``mod`` with its hooks, if it has a qconfig, is mapped, and is observed where that is needed.
 
@@ -216,6 +222,7 @@ def swap_module(mod: nn.Module, mapping: ClassMapping | None = None) -> nn.Modul
     return made
 
 
+@explained
 def quantize(
     model: nn.Module,
     run_fn: Callable[..., Any],
@@ -241,6 +248,7 @@ def quantize(
     return convert(prepared, mapping, inplace=True)
 
 
+@explained
 def quantize_qat(
     model: nn.Module, run_fn: Callable[..., Any], run_args: Iterable[Any] = (), inplace: bool = False
 ) -> nn.Module:
@@ -262,9 +270,10 @@ def quantize_qat(
     return convert(prepared.eval(), inplace=True)
 
 
+@explained
 def quantize_dynamic(
     model: nn.Module,
-    qconfig_spec: Any = None,
+    qconfig_spec: Collection[type[nn.Module] | str] | Mapping[Any, Any] | None = None,
     dtype: Any = QDType.qint8,
     mapping: ClassMapping | None = None,
     inplace: bool = False,
@@ -306,6 +315,7 @@ def _named_or_swapped_by_default(model: nn.Module, spec: Any) -> dict[type[nn.Mo
     return {c: made for c, made in default_dynamic_mapping().items() if swapped_by_default(c) or c in named}
 
 
+@explained
 def add_quant_dequant(module: nn.Module) -> nn.Module:
     """``module`` with every leaf that has a qconfig in a QuantWrapper; ``module`` itself is wrapped if it is one."""
     if isinstance(module, (QuantStub, DeQuantStub, QuantWrapper)) or hasattr(module, OBSERVER):
@@ -317,6 +327,7 @@ def add_quant_dequant(module: nn.Module) -> nn.Module:
     return module
 
 
+@explained
 def get_observer_dict(mod: nn.Module, target_dict: dict[str, nn.Module], prefix: str = "") -> None:
     """Put every observer of ``mod`` and below into ``target_dict``, by dotted path with ``prefix`` before it."""
     start = f"{prefix}." if prefix else ""
@@ -326,6 +337,7 @@ def get_observer_dict(mod: nn.Module, target_dict: dict[str, nn.Module], prefix:
             target_dict[f"{start}{path}.{OBSERVER}" if path else f"{start}{OBSERVER}"] = observer
 
 
+@explained
 def default_eval_fn(model: nn.Module, calib_data: Iterable[Any]) -> None:
     """Run ``model`` over batches ``(data, target)`` in evaluation and without gradients; for ``quantize``.
 
@@ -392,7 +404,7 @@ def _give_default_qparams(model: nn.Module, mapping: ClassMapping | None) -> Non
             unseen.append(path or type(module).__name__)
             detach_observer(module)
             attach_observer(module, default_observer(observer))
-    warn_of_default(unseen, stacklevel=3)
+    warn_of_default(unseen, stacklevel=4)
 
 
 def _warn_of_float_layers(model: nn.Module) -> None:
@@ -405,7 +417,7 @@ def _warn_of_float_layers(model: nn.Module) -> None:
                 f"There is no quantized version of {shown}{more}: computed in float between int8 values. "
                 "qfx.quantize_fx quantizes transposed convolutions and PReLU; a dynamic qconfig recurrent layers."
             ),
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -417,7 +429,7 @@ def _warn_of_subclasses(model: nn.Module, mapping: ClassMapping) -> None:
             warnings.warn(
                 f"{path or 'The model'} stays float: classes are swapped as they are, and {cls.__name__} is a subclass "
                 f"of {base.__name__}. Add it to the mapping, or set its qconfig to None.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

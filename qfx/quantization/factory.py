@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from qfx.arguments import checked
+
 
 class Factory:
     """A callable with arguments bound by name; each call builds a new module.
@@ -16,6 +18,7 @@ class Factory:
 
     __slots__ = ("_kwargs", "_target")
 
+    @checked
     def __init__(self, target: Callable[..., Any], kwargs: dict[str, Any] | None = None) -> None:
         self._target = target
         self._kwargs = dict(kwargs or {})

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.errors import ConversionError
 from qfx.ir.computed import copied, kind_of
 from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
@@ -21,6 +22,7 @@ Fuser: TypeAlias = Callable[[list[nn.Module], bool, FuserMethods | None], Sequen
 """``fuser(modules, is_qat, additional)``: from modules in order to as many modules that take their places."""
 
 
+@explained
 def fuse_modules(
     model: nn.Module,
     modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
@@ -50,6 +52,7 @@ def fuse_modules(
     return _fuse(model, modules_to_fuse, inplace, fuser_func, fuse_custom_config_dict)
 
 
+@explained
 def fuse_modules_qat(
     model: nn.Module,
     modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
@@ -93,6 +96,7 @@ def _fuse(
     return model
 
 
+@explained
 def fuse_known_modules(
     modules: list[nn.Module], is_qat: bool = False, additional: FuserMethods | None = None
 ) -> list[nn.Module]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.errors import QConfigError
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
@@ -17,6 +18,7 @@ from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
 RunFunction = Callable[..., Any]
 
 
+@explained
 def quantize_jit(
     model: nn.Module,
     qconfig_dict: Mapping[Any, Any],
@@ -53,6 +55,7 @@ def quantize_jit(
     return quantized
 
 
+@explained
 def quantize_dynamic_jit(
     model: nn.Module, qconfig_dict: Mapping[Any, Any] | None = None, inplace: bool = False, debug: bool = False
 ) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.errors import QConfigError
 from qfx.ir.computed import kind_of
 from qfx.quantization.qconfig import QConfig
@@ -14,6 +15,7 @@ from qfx.quantization.qconfig import QConfig
 _SECTIONS = ("object_type", "module_name")
 
 
+@explained
 def propagate_qconfig_(module: nn.Module, qconfig_dict: Mapping[Any, QConfig | None] | None = None) -> None:
     """Give every module below ``module`` the ``qconfig`` that holds for it, as an attribute; in place.
 

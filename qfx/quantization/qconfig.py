@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.backends.quantized import chosen_engine
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType
@@ -191,6 +192,7 @@ _TRAINING: dict[str | None, QConfig] = {
 }
 
 
+@explained
 def get_default_qconfig(backend: str | None = None, version: int = 0) -> QConfig:
     """The qconfig for post-training quantization.
 
@@ -209,6 +211,7 @@ def get_default_qconfig(backend: str | None = None, version: int = 0) -> QConfig
     return _named(_POST_TRAINING, backend)
 
 
+@explained
 def get_default_qat_qconfig(backend: str | None = None, version: int = 1) -> QConfig:
     """The qconfig for quantization-aware training; ``backend`` as in :func:`get_default_qconfig`.
 
@@ -223,11 +226,13 @@ def get_default_qat_qconfig(backend: str | None = None, version: int = 1) -> QCo
     return _named(_TRAINING, backend)
 
 
+@explained
 def get_default_qconfig_dict(backend: str | None = None, version: int = 0) -> dict[str, QConfig]:
     """A qconfig_dict that quantizes the whole model with ``get_default_qconfig(backend, version)``."""
     return {"": get_default_qconfig(backend, version)}
 
 
+@explained
 def get_default_qat_qconfig_dict(backend: str | None = None, version: int = 1) -> dict[str, QConfig]:
     """A qconfig_dict that trains the whole model with ``get_default_qat_qconfig(backend, version)``."""
     return {"": get_default_qat_qconfig(backend, version)}

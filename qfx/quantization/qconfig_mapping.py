@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from qfx.arguments import explained
 from qfx.errors import QConfigError
 from qfx.quantization.qconfig import QConfig, get_default_qat_qconfig, get_default_qconfig
 from qfx.quantization.qconfig_dict import ObjectType, parse_qconfig_dict
@@ -37,6 +38,7 @@ class QConfigMapping(Mapping[str, Any]):
         self.module_name_qconfigs: dict[str, QConfig | None] = {}
         self.module_name_object_type_order_qconfigs: dict[tuple[str, ObjectType, int], QConfig | None] = {}
 
+    @explained
     def set_global(self, global_qconfig: QConfig | None) -> QConfigMapping:
         """Give the whole model ``global_qconfig``, where no other entry holds.
 
@@ -47,6 +49,7 @@ class QConfigMapping(Mapping[str, Any]):
         self.global_qconfig = global_qconfig
         return self
 
+    @explained
     def set_object_type(self, object_type: ObjectType, qconfig: QConfig | None) -> QConfigMapping:
         """Give modules of a class, calls of a function or of a tensor method (by its name) ``qconfig``.
 
@@ -55,6 +58,7 @@ class QConfigMapping(Mapping[str, Any]):
         """
         return self._set("object_type", (object_type,), qconfig)
 
+    @explained
     def set_module_name_regex(self, module_name_regex: str, qconfig: QConfig | None) -> QConfigMapping:
         """Give the modules whose path begins with a match of the pattern ``qconfig``.
 
@@ -63,6 +67,7 @@ class QConfigMapping(Mapping[str, Any]):
         """
         return self._set("module_name_regex", (module_name_regex,), qconfig)
 
+    @explained
     def set_module_name(self, module_name: str, qconfig: QConfig | None) -> QConfigMapping:
         """Give the module at a path, with everything below it, ``qconfig``.
 
@@ -71,6 +76,7 @@ class QConfigMapping(Mapping[str, Any]):
         """
         return self._set("module_name", (module_name,), qconfig)
 
+    @explained
     def set_module_name_object_type_order(
         self, module_name: str, object_type: ObjectType, index: int, qconfig: QConfig | None
     ) -> QConfigMapping:
@@ -136,11 +142,13 @@ class QConfigMapping(Mapping[str, Any]):
         return "\n".join(["QConfigMapping (", f"  global_qconfig: {self.global_qconfig!r}", *lines, ")"])
 
 
+@explained
 def get_default_qconfig_mapping(backend: str | None = None, version: int = 0) -> QConfigMapping:
     """A mapping that quantizes the whole model with ``get_default_qconfig(backend, version)``."""
     return QConfigMapping().set_global(get_default_qconfig(backend, version))
 
 
+@explained
 def get_default_qat_qconfig_mapping(backend: str | None = None, version: int = 1) -> QConfigMapping:
     """A mapping that trains the whole model with ``get_default_qat_qconfig(backend, version)``."""
     return QConfigMapping().set_global(get_default_qat_qconfig(backend, version))

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.ir.boundary import Boundary
 from qfx.quantization.qconfig import QConfig
 
@@ -44,6 +45,7 @@ class QuantWrapper(nn.Module):
         module: The module to quantize. Its ``qconfig`` and training mode are taken over.
     """
 
+    @checked
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         qconfig = getattr(module, "qconfig", None)

@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import TypedDict
 
+from qfx.arguments import explained
 from qfx.errors import InputError, RuntimeLoadError
 from qfx.runtime import _C
 from qfx.runtime.threads import MOST_THREADS, get_num_threads
@@ -85,6 +86,7 @@ def cpu_info() -> CpuInfo:
     }
 
 
+@explained
 def peaks(isa: str | None = None, threads: int | None = None, read_bytes: int = READ_BYTES) -> Peaks:
     """Time this machine's dot product and its memory, in about 50 ms.
 

@@ -47,7 +47,7 @@ class NumpyKind:
             if not isinstance(x, np.ndarray):
                 _reject(spec, f"is a {type(x).__name__}, the first input a numpy array")
             if x.dtype != NUMPY_DTYPES[spec.dtype]:
-                _reject(spec, f"has dtype {x.dtype}, not {np.dtype(NUMPY_DTYPES[spec.dtype])}")
+                _reject(spec, f"has dtype {x.dtype}, not {np.dtype(NUMPY_DTYPES[spec.dtype])}", "Convert it first.")
             _check_shape(x.shape, spec)
         return tuple(_readable(x) for x in inputs)
 
@@ -75,7 +75,7 @@ class TorchKind:
             if not isinstance(x, self._tensor):
                 _reject(spec, f"is a {type(x).__name__}, the first input a torch tensor")
             if x.dtype is not self.dtypes[spec.dtype]:
-                _reject(spec, f"has dtype {x.dtype}, not {self.dtypes[spec.dtype]}")
+                _reject(spec, f"has dtype {x.dtype}, not {self.dtypes[spec.dtype]}", "Convert it first: x.to(dtype).")
             if not x.is_cpu:
                 _reject(spec, f"is on {x.device}; the runtime runs on the CPU", remedy="Call it with x.cpu().")
             if x.layout is not self._strided:
@@ -143,7 +143,7 @@ def _check_count(inputs: Sequence[Any], specs: Sequence[TensorSpec]) -> None:
 
 def _check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
     if len(shape) != len(spec.shape):
-        _reject(spec, f"has {len(shape)} dimensions, not {len(spec.shape)}")
+        _reject(spec, f"has {len(shape)} dimensions, not {len(spec.shape)}", "Reshape it to that rank.")
 
 
 def _reject(spec: TensorSpec, what: str, remedy: str | None = None) -> NoReturn:

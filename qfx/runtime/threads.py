@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 import sys
 
+from qfx.arguments import explained
 from qfx.errors import InputError
 from qfx.runtime import _C
 
@@ -17,6 +18,7 @@ def default_threads() -> int:
     return 0 if torch is None else int(torch.get_num_threads())
 
 
+@explained
 def set_num_threads(threads: int) -> None:
     """Use at most ``threads`` threads a forward, whatever torch uses.
 

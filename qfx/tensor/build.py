@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfx.arguments import explained
 from qfx.errors import InputError, QuantizationError, shown
 from qfx.ir.types import QDType, QParams
 from qfx.memory import is_plain, is_recorded_by_modes, require_memory, require_values
@@ -20,6 +21,7 @@ is_fake: Any = torch._subclasses.fake_tensor.is_fake
 
 
 @uncompiled
+@explained
 def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, dtype: Any) -> QTensor:
     """``clamp(rint(input / scale) + zero_point)`` in the integers of ``dtype``: exact, half to even; NaN gives 0.0.
 
@@ -37,6 +39,7 @@ def quantize_per_tensor(input: Tensor, scale: float | Tensor, zero_point: int | 
 
 
 @uncompiled
+@explained
 def quantize_per_channel(
     input: Tensor, scales: Tensor | Sequence[float], zero_points: Tensor | Sequence[int], axis: int, dtype: Any
 ) -> QTensor:

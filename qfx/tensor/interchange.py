@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfx.arguments import explained
 from qfx.errors import QuantizationError, UnsupportedError
 from qfx.ir.types import QDType, QParams
 from qfx.tensor.qtensor import QTensor, wrap
@@ -17,6 +18,7 @@ from qfx.tensor.qtensor import QTensor, wrap
 _PER_TENSOR, _PER_CHANNEL = "_make_per_tensor_quantized_tensor", "_make_per_channel_quantized_tensor"
 
 
+@explained
 def from_torch(tensor: Tensor) -> QTensor:
     """A QTensor with the integers (copied), scales and zero points of a tensor of torch's quantized dtypes.
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qfx.errors import InputError, QuantizationError, UnsupportedError
+from qfx.arguments import explained
+from qfx.errors import InputError, QuantizationError, UnsupportedError, shown
 from qfx.ir.types import QArray, QDType, QParams, QScheme
 from qfx.memory import is_recorded_by_modes
 from qfx.tensor.convert import to_values
@@ -44,7 +45,7 @@ class QTensor(Tensor):
     def __new__(cls, codes: Tensor, qparams: QParams) -> QTensor:
         if isinstance(codes, QTensor):
             codes = codes.codes
-        if type(codes) is not Tensor:
+        if type(codes) is not Tensor and isinstance(codes, Tensor):
             codes = codes.as_subclass(Tensor)
         _check(codes, qparams)
         return wrap(codes, qparams)
@@ -247,6 +248,7 @@ class QTensor(Tensor):
         """Raises: quantized values have no gradient."""
         raise _no_gradient("backward()")
 
+    @explained
     def requires_grad_(self, requires_grad: bool = True) -> QTensor:
         """Raises unless ``requires_grad`` is False: quantized values have no gradient."""
         if requires_grad:
@@ -320,6 +322,11 @@ def _no_gradient(asked: str) -> UnsupportedError:
 
 
 def _check(codes: Tensor, qparams: QParams) -> None:
+    if not isinstance(codes, Tensor) or not isinstance(getattr(qparams, "dtype", None), QDType):
+        raise QuantizationError(
+            f"A QTensor can't be made of {shown(codes)} and {shown(qparams)}.",
+            remedy="Pass a tensor of integers, and its qfx.QParams(scale, zero_point, qfx.quint8).",
+        )
     if codes.dtype is not qparams.dtype.storage:
         raise QuantizationError(
             f"Integers of {codes.dtype} can't be {qparams.dtype!r}.", remedy=f"Pass a {qparams.dtype.storage} tensor."
@@ -336,10 +343,18 @@ def check_qparams(qparams: QParams, shape: tuple[int, ...]) -> None:
         QuantizationError: A scale that is not positive and finite, a zero point out of range, a wrong axis or count.
     """
     scale, zero_point = qparams.scale, qparams.zero_point
+    _require_whole(qparams)
     if qparams.axis is None and type(scale) in (int, float) and type(zero_point) is int:
         _check_single(scale, zero_point, qparams.dtype, qparams.quant_min, qparams.quant_max)
     else:
         _check_all(qparams, shape)
+
+
+def _require_whole(qparams: QParams) -> None:
+    for name in ("axis", "quant_min", "quant_max"):
+        value = getattr(qparams, name)
+        if value is not None and type(value) is not int:
+            raise QuantizationError(f"{name}={shown(value)} is no whole number.", remedy="Pass an int or None.")
 
 
 @functools.lru_cache(maxsize=1024, typed=True)

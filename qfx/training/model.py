@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.arguments import explained
 from qfx.errors import CalibrationError, ConversionError, InputError
 from qfx.frontends.constants import join
 from qfx.ir.attributes import attribute
@@ -66,6 +67,7 @@ class TrainableModel(PreparedModel):
         training, observing = self._mode
         return form(self.graph, frozenset(self.info[BATCH_NORMS]), training=training, observing=observing)
 
+    @explained
     def train(self, mode: bool = True) -> TrainableModel:
         """As ``nn.Module.train``; the code of the mode is made now, so that ``torch.compile`` finds it."""
         super().train(mode)
@@ -117,6 +119,7 @@ class TrainableModel(PreparedModel):
         ranges = tuple(f"{user_path(path)}." for path, _ in self.fake_quants())
         return {key: value for key, value in self.state_dict().items() if not key.startswith(ranges)}
 
+    @explained
     def load_float_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the float model's state_dict; ranges and switches stay as they are.
 
@@ -137,6 +140,7 @@ class TrainableModel(PreparedModel):
             )
         super().load_state_dict({**self.state_dict(), **{key: state[key] for key in own}})
 
+    @explained
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As ``nn.Module.load_state_dict``, for a checkpoint of a model from ``prepare_qat_fx``.
 

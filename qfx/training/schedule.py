@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from qfx.errors import InputError
+from qfx.arguments import explained
+from qfx.errors import InputError, shown
 from qfx.quantization.batch_norm import freeze_bn_stats, update_bn_stats
 from qfx.quantization.control import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
 from qfx.quantization.fake_quantize import FakeQuantizeBase
@@ -67,8 +68,8 @@ class QATSchedule:
     unit: Unit = "epoch"
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise InputError(f"unit={self.unit!r} is no unit of time.", remedy='Give unit="epoch" or unit="step".')
+        if not isinstance(self.unit, str) or self.unit not in UNITS:
+            raise InputError(f"unit={shown(self.unit)} is no unit of time.", remedy='Give unit="epoch" or unit="step".')
         for name, least in (("observe_until", 1), ("freeze_bn_at", 0), ("fake_quant_from", 0)):
             self._require_time(name, least)
         if self.observe_until is not None and self.observe_until < self.fake_quant_from:
@@ -91,11 +92,14 @@ class QATSchedule:
             return
         if isinstance(time, bool) or not isinstance(time, int) or time < least:
             raise InputError(
-                f"{name}={time!r} is no number of {self.unit}s.",
-                why="Observers that never run leave no ranges to quantize with." if time == 0 else None,
+                f"{name}={shown(time)} is no number of {self.unit}s.",
+                why="Observers that never run leave no ranges to quantize with."
+                if type(time) is int and time == 0
+                else None,
                 remedy=f"Give a whole number from {least} up{'' if name == 'fake_quant_from' else ', or None'}.",
             )
 
+    @explained
     def at(self, time: int) -> Phase:
         """What a model does when ``time`` units are completed."""
         return Phase(
@@ -104,6 +108,7 @@ class QATSchedule:
             freezes_bn=self.freeze_bn_at is not None and time >= self.freeze_bn_at,
         )
 
+    @explained
     def attach(self, model: nn.Module) -> ScheduledTraining:
         """Switch ``model`` to the first stage; ``step()`` of the result goes on from there.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qfx.arguments import explained
 from qfx.errors import InputError
 from qfx.file.whole import write_whole
 from qfx.inputs import example
@@ -29,6 +30,7 @@ class Picture:
 
     source: str = field(repr=False)
 
+    @explained
     def render(self, form: str = "svg") -> bytes:
         """The picture as ``"svg"``, ``"png"`` or ``"pdf"``.
 
@@ -37,6 +39,7 @@ class Picture:
         """
         return render(self.source, form)
 
+    @explained
     def save(self, path: str | Path) -> Path:
         """Write it to ``path``, whose suffix is the format; as :func:`draw`."""
         return _save(self.source, Path(path))
@@ -45,6 +48,7 @@ class Picture:
         return self.render().decode()
 
 
+@explained
 def draw(
     model: Any,
     path: str | Path | None = None,
@@ -87,6 +91,7 @@ def draw(
     return Picture(source) if path is None else _save(source, Path(path))
 
 
+@explained
 def to_dot(model: Any, **options: Any) -> Picture:
     """The picture that ``draw(model, **options)`` makes, with its ``source`` in Graphviz's language."""
     made = draw(model, None, **options)

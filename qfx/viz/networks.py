@@ -6,10 +6,12 @@ from typing import Any
 
 import networkx
 
+from qfx.arguments import explained
 from qfx.viz.heat import heat_of
 from qfx.viz.read import read
 
 
+@explained
 def to_networkx(
     model: Any, *, level: str | None = None, sqnr: Any = None, time: Any = None, example_inputs: Any = None
 ) -> networkx.DiGraph:

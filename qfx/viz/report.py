@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from qfx import __version__
+from qfx.arguments import explained
 from qfx.batches import Signature, split_batch
 from qfx.comparison.compare import as_arriving, as_batches
 from qfx.comparison.statistics import channel_ranges, measure
@@ -39,6 +40,7 @@ _REPEATS = 10
 _SECONDS_FOR_FRAMES = 30.0
 
 
+@explained
 def write_report(
     path: str | Path,
     qmodel: QuantizedModel,

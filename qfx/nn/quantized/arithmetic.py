@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfx.arguments import explained
 from qfx.eager import run_op
 from qfx.eager.results import out_qparams, require_qtensor
 from qfx.errors import InputError
@@ -20,31 +21,37 @@ from qfx.tensor.qtensor import check_qparams, wrap
 _RELU: Activation = ("clamp", 0.0, None)
 
 
+@explained
 def add(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``x + y`` with broadcasting; the operands may have different parameters. ``dtype`` is the first's when None."""
     return _two("add", x, y, scale, zero_point, dtype)
 
 
+@explained
 def add_relu(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``relu(x + y)`` rounded once; as :func:`add`."""
     return _two("add", x, y, scale, zero_point, dtype, _RELU)
 
 
+@explained
 def sub(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``x - y``; as :func:`add`."""
     return _two("sub", x, y, scale, zero_point, dtype)
 
 
+@explained
 def mul(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``x * y``; as :func:`add`."""
     return _two("mul", x, y, scale, zero_point, dtype)
 
 
+@explained
 def mul_relu(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``relu(x * y)`` rounded once; as :func:`add`."""
     return _two("mul", x, y, scale, zero_point, dtype, _RELU)
 
 
+@explained
 def matmul(x: QTensor, y: QTensor, scale: float, zero_point: int, dtype: Any = None) -> QTensor:
     """``x @ y``, batched with broadcasting, computed in float32 between integers."""
     require_qtensor("matmul", x)
@@ -56,6 +63,7 @@ def _two(name: str, x: Any, y: Any, scale: Any, zero_point: Any, dtype: Any, act
     return run_op(name, *operands, out=out_qparams(operands[0], scale, zero_point, dtype), activation=activation)
 
 
+@explained
 def cat(tensors: Sequence[QTensor], dim: int = 0, scale: float | None = None, zero_point: int | None = None) -> QTensor:
     """Concatenation along ``dim``; tensors of other parameters than the result's are requantized.
 
@@ -71,6 +79,7 @@ def cat(tensors: Sequence[QTensor], dim: int = 0, scale: float | None = None, ze
     return run_op("cat", items, dim=dim, out=out_qparams(items[0], scale, zero_point))
 
 
+@explained
 def batch_norm(
     input: QTensor, factor: QTensor, shift: Tensor | None, scale: float, zero_point: int, dtype: Any = None
 ) -> QTensor:
@@ -88,6 +97,7 @@ def batch_norm(
     return run_op("channel_affine", input, factor, shift, out=out_qparams(input, scale, zero_point, dtype))
 
 
+@explained
 def layer_norm(
     input: QTensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float,
     scale: float, zero_point: int,
@@ -97,6 +107,7 @@ def layer_norm(
     return run_op("layer_norm", input, weight, bias, normalized_shape=tuple(normalized_shape), eps=eps, out=out)
 
 
+@explained
 def group_norm(
     input: QTensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, scale: float,
     zero_point: int,
@@ -106,6 +117,7 @@ def group_norm(
     return run_op("group_norm", input, weight, bias, groups=num_groups, eps=eps, out=out)
 
 
+@explained
 def instance_norm(
     input: QTensor, weight: Tensor | None, bias: Tensor | None, eps: float, scale: float, zero_point: int
 ) -> QTensor:
@@ -117,6 +129,7 @@ def instance_norm(
 # ---------------------------------------------------------------- numbers
 
 
+@explained
 def add_scalar(x: QTensor, value: float) -> QTensor:
     """``x + value``, the value rounded to a multiple of the scale; the zero point moves, and the integers stay.
 
@@ -137,6 +150,7 @@ def add_scalar(x: QTensor, value: float) -> QTensor:
     return run_op("add_scalar", x, value=steps * step, out=out)
 
 
+@explained
 def mul_scalar(x: QTensor, value: float) -> QTensor:
     """``x * value``, exactly: the scale is multiplied by ``|value|``; a negative value also reflects the integers."""
     scale, zero_point = require_qtensor("mul_scalar", x).qparams.per_tensor()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from qfx.arguments import checked
 from qfx.ir.types import QDType, QParams
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams
 from qfx.quantization.hooks import detach_observer, take_hooks, take_pre_hooks
@@ -38,6 +39,7 @@ class FloatLayer(QuantizedModule):
     observed = True
     stays_float = True
 
+    @checked
     def __init__(self, layer: nn.Module, scale: Any = 1.0, zero_point: Any = 0) -> None:
         super().__init__(scale, zero_point)
         self.layer = layer

@@ -9,12 +9,14 @@ bits, then rounded once, half to even.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qfx.arguments import explained
 from qfx.eager import run_op
 from qfx.eager.results import out_qparams, require_qtensor
 from qfx.errors import InputError
@@ -36,6 +38,10 @@ from qfx.nn.quantized.arithmetic import (
 )
 from qfx.tensor import QTensor
 from qfx.tensor.uncompiled import uncompiled
+
+Sizes = int | Sequence[int]
+"""One for all dimensions, or one a dimension."""
+Factors = float | Sequence[float]
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -84,9 +90,9 @@ def _conv(
     input: QTensor,
     weight: QTensor,
     bias: Tensor | None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
     padding_mode: str = "zeros",
     scale: float = 1.0,
@@ -115,8 +121,9 @@ def _tuple(value: Any, length: int) -> tuple[int, ...]:
     return values
 
 
+@explained
 def conv1d(
-    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Sizes = 1, padding: Sizes = 0, dilation: Sizes = 1,
     groups: int = 1, padding_mode: str = "zeros", scale: float = 1.0, zero_point: int = 0, dtype: Any = QDType.quint8,
 ) -> QTensor:  # fmt: skip
     """Convolution over one dim.
@@ -137,22 +144,25 @@ def conv1d(
     return _conv(1, input, weight, bias, stride, padding, dilation, groups, padding_mode, scale, zero_point, dtype)
 
 
+@explained
 def conv2d(
-    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Sizes = 1, padding: Sizes = 0, dilation: Sizes = 1,
     groups: int = 1, padding_mode: str = "zeros", scale: float = 1.0, zero_point: int = 0, dtype: Any = QDType.quint8,
 ) -> QTensor:  # fmt: skip
     """Convolution over two dims of ``[N, C, H, W]``; arguments as :func:`conv1d`, by dim or one int for both."""
     return _conv(2, input, weight, bias, stride, padding, dilation, groups, padding_mode, scale, zero_point, dtype)
 
 
+@explained
 def conv3d(
-    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    input: QTensor, weight: QTensor, bias: Tensor | None, stride: Sizes = 1, padding: Sizes = 0, dilation: Sizes = 1,
     groups: int = 1, padding_mode: str = "zeros", scale: float = 1.0, zero_point: int = 0, dtype: Any = QDType.quint8,
 ) -> QTensor:  # fmt: skip
     """Convolution over three dims of ``[N, C, D, H, W]``; arguments as :func:`conv1d`, by dim or one int for all."""
     return _conv(3, input, weight, bias, stride, padding, dilation, groups, padding_mode, scale, zero_point, dtype)
 
 
+@explained
 def linear(
     input: QTensor,
     weight: QTensor,
@@ -176,70 +186,92 @@ def linear(
 # ---------------------------------------------------------------- windows
 
 
+@explained
 def max_pool1d(
-    input: QTensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    input: QTensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
 ) -> QTensor:  # fmt: skip
     """Maximum over windows of ``[N, C, L]``: exact, padding never wins; ``return_indices`` is refused."""
     return _of(F.max_pool1d, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@explained
 def max_pool2d(
-    input: QTensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    input: QTensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
 ) -> QTensor:  # fmt: skip
     """Maximum over windows of ``[N, C, H, W]``: exact, padding never wins; ``return_indices`` is refused."""
     return _of(F.max_pool2d, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@explained
 def avg_pool2d(
-    input: QTensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    input: QTensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> QTensor:  # fmt: skip
     """Mean over windows of ``[N, C, H, W]``, rounded once, with the input's parameters."""
-    return _of(F.avg_pool2d, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _of(
+        F.avg_pool2d, input, kernel_size, stride, padding, bool(ceil_mode), bool(count_include_pad), divisor_override
+    )
 
 
+@explained
 def avg_pool3d(
-    input: QTensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    input: QTensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> QTensor:  # fmt: skip
     """Mean over windows of ``[N, C, D, H, W]``, rounded once, with the input's parameters."""
-    return _of(F.avg_pool3d, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _of(
+        F.avg_pool3d, input, kernel_size, stride, padding, bool(ceil_mode), bool(count_include_pad), divisor_override
+    )
 
 
-def adaptive_avg_pool2d(input: QTensor, output_size: Any) -> QTensor:
+@explained
+def adaptive_avg_pool2d(input: QTensor, output_size: Sizes) -> QTensor:
     """Mean over torch's adaptive windows of ``[N, C, H, W]``; None keeps a length."""
     return _of(F.adaptive_avg_pool2d, input, output_size)
 
 
-def adaptive_avg_pool3d(input: QTensor, output_size: Any) -> QTensor:
+@explained
+def adaptive_avg_pool3d(input: QTensor, output_size: Sizes) -> QTensor:
     """Mean over torch's adaptive windows of ``[N, C, D, H, W]``; None keeps a length."""
     return _of(F.adaptive_avg_pool3d, input, output_size)
 
 
+@explained
 def interpolate(
-    input: QTensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    input: QTensor,
+    size: Sizes | None = None,
+    scale_factor: Factors | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> QTensor:
     """Resampling of ``[N, C, *spatial]``: ``"nearest"`` moves integers, ``"bilinear"`` rounds once."""
     return _of(F.interpolate, input, size, scale_factor, mode, align_corners)
 
 
+@explained
 def upsample(
-    input: QTensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    input: QTensor,
+    size: Sizes | None = None,
+    scale_factor: Factors | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
 ) -> QTensor:
     """:func:`interpolate` by its old name; warns."""
     _warn("upsample", "interpolate")
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-def upsample_nearest(input: QTensor, size: Any = None, scale_factor: Any = None) -> QTensor:
+@explained
+def upsample_nearest(input: QTensor, size: Sizes | None = None, scale_factor: Factors | None = None) -> QTensor:
     """``interpolate(..., mode="nearest")`` by its old name; warns."""
     _warn("upsample_nearest", 'interpolate(..., mode="nearest")')
     return interpolate(input, size, scale_factor, "nearest")
 
 
-def upsample_bilinear(input: QTensor, size: Any = None, scale_factor: Any = None) -> QTensor:
+@explained
+def upsample_bilinear(input: QTensor, size: Sizes | None = None, scale_factor: Factors | None = None) -> QTensor:
     """``interpolate(..., mode="bilinear", align_corners=True)`` by its old name; warns."""
     _warn("upsample_bilinear", 'interpolate(..., mode="bilinear", align_corners=True)')
     return interpolate(input, size, scale_factor, "bilinear", True)
@@ -247,7 +279,7 @@ def upsample_bilinear(input: QTensor, size: Any = None, scale_factor: Any = None
 
 def _warn(name: str, instead: str) -> None:
     warnings.warn(
-        f"qfx.nn.quantized.functional.{name} is deprecated: call {instead}.", DeprecationWarning, stacklevel=3
+        f"qfx.nn.quantized.functional.{name} is deprecated: call {instead}.", DeprecationWarning, stacklevel=4
     )
 
 
@@ -260,46 +292,55 @@ def _of(function: Any, input: Any, *args: Any) -> QTensor:
 # ---------------------------------------------------------------- activations
 
 
+@explained
 def relu(input: QTensor, inplace: bool = False) -> QTensor:
     """``max(q, zero_point)`` with the input's parameters."""
     return _of(F.relu, input, inplace)
 
 
+@explained
 def hardtanh(input: QTensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> QTensor:
     """``input`` clamped to ``min_val..max_val``, with its parameters."""
     return _of(F.hardtanh, input, min_val, max_val, inplace)
 
 
+@explained
 def clamp(input: QTensor, min_: float | None, max_: float | None) -> QTensor:
     """``input`` clamped to ``min_..max_``, with its parameters."""
     return _of(torch.clamp, input, min_, max_)
 
 
+@explained
 def threshold(input: QTensor, threshold: float, value: float) -> QTensor:
     """``input`` where greater than ``threshold``, else ``value``, with its parameters."""
     return _of(F.threshold, input, threshold, value)
 
 
+@explained
 def hardsigmoid(input: QTensor, inplace: bool = False) -> QTensor:
     """``relu6(input + 3) / 6`` with scale 1/256 and the lowest integer as zero point."""
     return _of(F.hardsigmoid, input, inplace)
 
 
+@explained
 def hardswish(input: QTensor, scale: float, zero_point: int) -> QTensor:
     """``input * relu6(input + 3) / 6`` with the given parameters, exactly rounded."""
     return _pointwise("hardswish", input, scale, zero_point)
 
 
+@explained
 def elu(input: QTensor, scale: float, zero_point: int, alpha: float = 1.0) -> QTensor:
     """``input`` where positive, else ``alpha * (exp(input) - 1)``, with the given parameters, exactly rounded."""
     return _pointwise("elu", input, scale, zero_point, alpha=float(alpha))
 
 
+@explained
 def celu(input: QTensor, scale: float, zero_point: int, alpha: float = 1.0) -> QTensor:
     """``input`` where positive, else ``alpha * (exp(input / alpha) - 1)``, with the given parameters."""
     return _pointwise("celu", input, scale, zero_point, alpha=float(alpha))
 
 
+@explained
 def leaky_relu(
     input: QTensor,
     negative_slope: float = 0.01,

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import explained
 from qfx.eager import run_op
 from qfx.errors import UnsupportedError
 from qfx.ir.boundary import Boundary
@@ -105,31 +106,38 @@ class QFunctional(QuantizedModule):
         """
         raise _not_callable(self)
 
+    @explained
     def add(self, x: QTensor, y: QTensor) -> QTensor:
         """``x + y``."""
         return self._run("add", x, y)
 
+    @explained
     def add_scalar(self, x: QTensor, y: float) -> QTensor:
         """``x + y`` with a number."""
         return self._run("add_scalar", x, value=float(y))
 
+    @explained
     def mul(self, x: QTensor, y: QTensor) -> QTensor:
         """``x * y``."""
         return self._run("mul", x, y)
 
+    @explained
     def mul_scalar(self, x: QTensor, y: float) -> QTensor:
         """``x * y`` with a number."""
         return self._run("mul_scalar", x, value=float(y))
 
+    @explained
     def cat(self, x: Sequence[QTensor], dim: int = 0) -> QTensor:
         """``torch.cat(x, dim)``; operands with other qparams are requantized first."""
         tensors = [require_codes(self, t) for t in x]
         return self._run("cat", tensors, dim=dim)
 
+    @explained
     def add_relu(self, x: QTensor, y: QTensor) -> QTensor:
         """``relu(x + y)``, rounded once."""
         return self._run("add", x, y, activation=_RELU)
 
+    @explained
     def matmul(self, x: QTensor, y: QTensor) -> QTensor:
         """``x @ y``, computed in float32 from the exact values and rounded once."""
         return self._run("matmul", x, y)

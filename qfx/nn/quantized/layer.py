@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import explaining
 from qfx.eager import run_op
 from qfx.errors import CalibrationError, ConversionError, QuantizationError
 from qfx.ir.snapshot import Snapshot
@@ -46,6 +47,7 @@ class QuantizedLayer(QuantizedModule):
 
     Raises:
         QuantizationError: Scale or zero point is not valid.
+        InputError: Settings that the float layer does not take.
         ConversionError: Settings that the op table can't express, or a weight where settings belong.
     """
 
@@ -64,7 +66,7 @@ class QuantizedLayer(QuantizedModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         args, given = self._arguments(args, kwargs)
         super().__init__(given.pop("scale", 1.0), given.pop("zero_point", 0))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), explaining(self.layer_class, args, given):
             layer = self.layer_class(*args, **given)
         self._take(layer.eval())
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from torch import nn
 
+from qfx.arguments import explained
 from qfx.nn import intrinsic, qat
 from qfx.nn.intrinsic import qat as intrinsic_qat
 from qfx.nn.quantized.layer import QuantizedLayer, WeightedLayer
 from qfx.ops.compute import Activation
 
 
+@explained
 def quantized_layer(
     name: str, of: type[nn.Module], doc: str, *, base: type[Any] = QuantizedLayer, module: str = __name__, **row: Any
 ) -> type[Any]:

@@ -40,7 +40,9 @@ def takes(rounding: Rounding, *state: Tensor) -> bool:
 
 
 def dense(x: Tensor) -> Tensor:
-    """``x`` where its memory has neither gaps nor overlaps, in any order; else a contiguous copy."""
+    """``x`` where it has memory with neither gaps nor overlaps, in any order; else a contiguous copy."""
+    if x._is_zerotensor():
+        return torch.zeros(x.shape, dtype=x.dtype)
     x = x.resolve_neg() if x.is_neg() else x
     if x.is_contiguous() or x.stride() == torch.empty_like(x).stride():
         return x

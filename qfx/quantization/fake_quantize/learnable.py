@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import QConfigError
 from qfx.ir.stored import Role, counts_of, require_entries
 from qfx.quantization.fake_quantize import formula, learning
@@ -62,6 +63,7 @@ class LearnableFakeQuantize(Observed):
     zero_point: Any
     initialized: Tensor
 
+    @checked
     def __init__(
         self,
         observer: Callable[..., Any] = MinMaxObserver,
@@ -206,6 +208,7 @@ class PACTFakeQuantize(FakeQuantizeBase):
     label: str | None = None
     source: str | None = None
 
+    @checked
     def __init__(
         self, alpha: float = 6.0, quant_max: int = 255, *, decay: float = 1e-4, eps: float = FLOAT32_EPS
     ) -> None:
@@ -216,7 +219,7 @@ class PACTFakeQuantize(FakeQuantizeBase):
                 remedy="Give a positive alpha and eps, a quant_max of 1 to 255, and a decay of 0 or more.",
             )
         self.alpha = nn.Parameter(torch.tensor([float(alpha)]))
-        self.quant_max, self.decay, self.eps = quant_max, decay, eps
+        self.quant_max, self.decay, self.eps = quant_max, float(decay), float(eps)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """``(scale, zero_point)``: ``alpha / quant_max``, float32, and 0, int64."""

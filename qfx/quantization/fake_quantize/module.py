@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qfx.arguments import checked
 from qfx.errors import QConfigError
 from qfx.ir.stored import Role, counts_of, require_entries
 from qfx.ir.types import QDType, QParams, QScheme
@@ -133,6 +134,7 @@ class FakeQuantize(Observed):
     zero_point: Tensor
     synchronize: Callable[[Tensor], None] | None = None
 
+    @checked
     def __init__(
         self,
         observer: Callable[..., Any] = MovingAverageMinMaxObserver,
@@ -285,6 +287,7 @@ class FixedQParamsFakeQuantize(FakeQuantize):
         QConfigError: ``observer`` builds anything else.
     """
 
+    @checked
     def __init__(self, observer: Callable[..., Any]) -> None:
         super().__init__(observer)
         fixed = self.activation_post_process

@@ -27,7 +27,7 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 def parse_dtype(dtype: Any) -> QDType | torch.dtype:
     """``dtype`` as a QDType, or itself when it is a float dtype that weights can be stored in."""
-    return dtype if dtype in FLOAT_DTYPES else QDType.parse(dtype)
+    return dtype if any(dtype is kind for kind in FLOAT_DTYPES) else QDType.parse(dtype)
 
 
 def unobservable(x: object) -> str | None:

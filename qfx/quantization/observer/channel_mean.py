@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import CalibrationError
 from qfx.ir.stored import Role, require_entries
 from qfx.quantization.observer.base import as_observable, resize_buffer
@@ -32,6 +33,7 @@ class ChannelMean(nn.Module):
     source: str | None = None
     enabled: bool = True
 
+    @checked
     def __init__(self, ch_axis: int = 1) -> None:
         super().__init__()
         self.ch_axis = ch_axis

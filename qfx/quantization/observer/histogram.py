@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from qfx.arguments import checked
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType, QScheme
 from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
@@ -39,6 +40,7 @@ class HistogramObserver(MinMaxObserver):
     histogram: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val", "histogram")
 
+    @checked
     def __init__(
         self,
         bins: int = 2048,

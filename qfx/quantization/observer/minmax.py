@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from qfx.arguments import checked
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
 from qfx.memory import is_watched, unwatched
@@ -44,6 +45,7 @@ class MinMaxObserver(ObserverBase):
     max_val: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val")
 
+    @checked
     def __init__(
         self,
         dtype: Any = QDType.quint8,
@@ -121,6 +123,7 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
         averaging_constant: ``c`` above; 1 remembers the last batch only.
     """
 
+    @checked
     def __init__(
         self,
         averaging_constant: float = 0.01,
@@ -151,6 +154,7 @@ class PerChannelMinMaxObserver(MinMaxObserver):
 
     per_channel: ClassVar[bool] = True
 
+    @checked
     def __init__(
         self,
         ch_axis: int = 0,
@@ -201,6 +205,7 @@ class MovingAveragePerChannelMinMaxObserver(PerChannelMinMaxObserver):
         ch_axis: The channel dimension.
     """
 
+    @checked
     def __init__(
         self,
         averaging_constant: float = 0.01,

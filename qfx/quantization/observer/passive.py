@@ -7,8 +7,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from qfx.arguments import checked
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QParams, QScheme
+from qfx.memory import require_values
 from qfx.quantization.observer.base import (
     APART,
     FLOAT32_EPS,
@@ -36,6 +38,7 @@ class FixedQParamsObserver(Observer):
     scale: Tensor
     zero_point: Tensor
 
+    @checked
     def __init__(
         self,
         scale: float,
@@ -151,6 +154,7 @@ class PlaceholderObserver(_WithoutQParams):
         is_dynamic: The value is quantized at run time, from its own range.
     """
 
+    @checked
     def __init__(
         self,
         dtype: Any = torch.float32,
@@ -179,6 +183,7 @@ class NoopObserver(_WithoutQParams):
         custom_op_name: Kept for the field's callers; no meaning here.
     """
 
+    @checked
     def __init__(self, dtype: Any = torch.float16, custom_op_name: str = "") -> None:
         super().__init__(dtype)
         self.custom_op = custom_op_name
@@ -191,6 +196,7 @@ class RecordingObserver(_WithoutQParams):
         dtype: A quantized dtype or a float dtype.
     """
 
+    @checked
     def __init__(self, dtype: Any = QDType.quint8) -> None:
         super().__init__(dtype)
         self.tensor_val: list[Tensor] = []
@@ -203,6 +209,7 @@ class RecordingObserver(_WithoutQParams):
         """
         if not isinstance(x, Tensor):
             as_observable(self, x)
+        require_values(x, "What is to be recorded")
         self.tensor_val.append(x.detach().clone())
         return x
 

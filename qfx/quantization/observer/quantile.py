@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qfx.arguments import checked
+from qfx.errors import QConfigError
 from qfx.ir.types import QDType, QScheme
 from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
 from qfx.quantization.observer.minmax import MinMaxObserver
@@ -39,6 +41,7 @@ class QuantileHistogramObserver(MinMaxObserver):
     histogram: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val", "histogram")
 
+    @checked
     def __init__(
         self,
         bins: int = 2048,
@@ -51,6 +54,8 @@ class QuantileHistogramObserver(MinMaxObserver):
         eps: float = FLOAT32_EPS,
     ) -> None:
         super().__init__(dtype, qscheme, reduce_range=reduce_range, quant_min=quant_min, quant_max=quant_max, eps=eps)
+        if bins < 1:
+            raise QConfigError(f"bins={bins} is no number of bins.", remedy="Give at least 1.")
         self.register_buffer("histogram", torch.zeros(bins))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import InputError
+from qfx.memory import require_regular
 from qfx.nn.quantized.dynamic.linear import Linear
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import require_class
@@ -35,6 +37,7 @@ class MultiheadAttention(nn.Module):
     bias_k: Tensor | None
     bias_v: Tensor | None
 
+    @checked
     def __init__(
         self,
         embed_dim: int,
@@ -51,6 +54,8 @@ class MultiheadAttention(nn.Module):
         super().__init__()
         if num_heads < 1 or embed_dim % num_heads:
             raise InputError(f"{num_heads} heads can't share {embed_dim} features.", remedy="Pass a divisor of them.")
+        if not 0.0 <= dropout <= 1.0:
+            raise InputError(f"dropout={dropout} is no probability.", remedy="Pass one from 0 to 1.")
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         self.dropout, self.add_zero_attn, self.batch_first = dropout, add_zero_attn, batch_first
@@ -191,6 +196,9 @@ class MultiheadAttention(nn.Module):
 def _require_sequences(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Raise unless the three are sequences of one rank, keys and values of one length and batch."""
     given = (query, key, value)
+    for x in given:
+        if isinstance(x, Tensor):
+            require_regular(x, "A sequence")
     tensors = all(isinstance(x, Tensor) for x in given)
     if not tensors or query.dim() not in (2, 3) or {x.dim() for x in given} != {query.dim()}:
         shown = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in given)

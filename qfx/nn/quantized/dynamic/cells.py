@@ -7,8 +7,10 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import InputError
 from qfx.ir.types import QDType
+from qfx.memory import require_regular
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.recurrent import CELLS, step_name
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
@@ -37,6 +39,7 @@ class RecurrentCell(DynamicModule):
 
     kind: ClassVar[str]
 
+    @checked
     def __init__(
         self,
         input_size: int,
@@ -125,6 +128,8 @@ class RecurrentCell(DynamicModule):
 
     def _checked(self, x: Any, hx: Any) -> tuple[Tensor, ...]:
         """The states, each of the shape that fits ``x``."""
+        if isinstance(x, Tensor):
+            require_regular(x, "The input")
         name, wanted = f"{self.kind}Cell", CELLS[self.kind].states
         if not isinstance(x, Tensor) or x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__

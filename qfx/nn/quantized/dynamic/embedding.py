@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
@@ -101,6 +102,7 @@ class Embedding(Table):
         UnsupportedError: Another dtype.
     """
 
+    @checked
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, dtype: Any = QDType.qint8
     ) -> None:
@@ -136,6 +138,7 @@ class EmbeddingBag(Table):
         UnsupportedError: Another dtype.
     """
 
+    @checked
     def __init__(
         self,
         num_embeddings: int,

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from qfx.arguments import checked
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
+from qfx.memory import require_regular
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
@@ -40,6 +42,7 @@ class Linear(DynamicModule):
         UnsupportedError: Another dtype, or more than 32768 features in float16.
     """
 
+    @checked
     def __init__(self, in_features: int, out_features: int, bias_: bool = True, dtype: Any = QDType.qint8) -> None:
         super().__init__(dtype)
         self.in_features, self.out_features = in_features, out_features
@@ -70,6 +73,8 @@ class Linear(DynamicModule):
         Raises:
             InputError: Another shape or dtype.
         """
+        if isinstance(x, Tensor):
+            require_regular(x, "The input")
         if not isinstance(x, Tensor) or x.dim() == 0 or x.shape[-1] != self.in_features:
             given = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise InputError(

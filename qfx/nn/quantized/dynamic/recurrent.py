@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from qfx.arguments import checked
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
@@ -61,6 +62,10 @@ def step_name(kind: str, nonlinearity: str) -> str:
     return f"rnn_{nonlinearity}"
 
 
+_MOST_LAYERS = 2**16
+"""Each has weights of its own, made one by one."""
+
+
 class Recurrent(DynamicModule):
     """A recurrent layer, or several, over whole sequences. Weights are zero until they are loaded.
 
@@ -87,6 +92,7 @@ class Recurrent(DynamicModule):
 
     kind: ClassVar[str]
 
+    @checked
     def __init__(
         self,
         input_size: int,
@@ -198,6 +204,8 @@ class Recurrent(DynamicModule):
         problem = None
         if min(self.input_size, self.hidden_size, self.num_layers) < 1:
             problem = "input_size, hidden_size and num_layers are positive"
+        elif self.num_layers > _MOST_LAYERS:
+            problem = f"num_layers is at most {_MOST_LAYERS}"
         elif not 0.0 <= self.dropout <= 1.0:
             problem = f"dropout is a probability, not {self.dropout}"
         elif self.proj_size and (self.kind != "LSTM" or not 0 <= self.proj_size < self.hidden_size):

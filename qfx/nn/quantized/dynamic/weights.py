@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qfx.errors import ConversionError, QuantizationError, UnsupportedError
+from qfx.errors import ConversionError, QuantizationError, UnsupportedError, shown
 from qfx.ir.snapshot import Snapshot
 from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType
@@ -32,7 +32,7 @@ def weight_dtype(dtype: Any) -> QDType | torch.dtype:
     Raises:
         UnsupportedError: It is neither.
     """
-    if dtype is torch.float16 or dtype == "float16":
+    if dtype is torch.float16 or (isinstance(dtype, str) and dtype == "float16"):
         return torch.float16
     try:
         parsed = QDType.parse(dtype)
@@ -41,7 +41,7 @@ def weight_dtype(dtype: Any) -> QDType | torch.dtype:
     if parsed is QDType.qint8:
         return parsed
     raise UnsupportedError(
-        f"Weights of a dynamic module can't be {dtype!r}.", remedy="Use dtype=qfx.qint8 or dtype=torch.float16."
+        f"Weights of a dynamic module can't be {shown(dtype)}.", remedy="Use dtype=qfx.qint8 or dtype=torch.float16."
     )
 
 
