@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from typing_extensions import Buffer
 
 Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 ValueSpec = tuple[str, str, tuple[int, ...]]
@@ -19,6 +20,9 @@ class Program:
     def step_names(self) -> list[str]: ...
     @property
     def constant_bytes(self) -> int: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(bytes: Buffer) -> Program: ...
 
 class ProgramBuilder:
     def __init__(self) -> None: ...

@@ -4,6 +4,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
+#include <memory>
+#include <span>
+
 #include "core/isa.h"
 #include "core/split.h"
 #include "rounding/rounding.h"
@@ -13,6 +17,7 @@
 #include "runtime/fake_quant_bindings.h"
 #include "runtime/peaks.h"
 #include "runtime/program.h"
+#include "runtime/program_bytes.h"
 #include "runtime/shapes.h"
 #include "runtime/threads.h"
 
@@ -44,7 +49,7 @@ std::map<std::string, std::vector<T>> attributes(const nb::dict& given) {
   std::map<std::string, std::vector<T>> parsed;
   for (const auto& [name, value] : given) {
     auto& entries = parsed[nb::cast<std::string>(name)];
-    T one;
+    T one{};
     if (nb::try_cast(value, one)) {
       entries.push_back(one);
     } else {
@@ -265,6 +270,34 @@ void translate(const std::exception_ptr& pointer, void*) {
   }
 }
 
+// A view of a Python object's memory, released when nothing uses it any more, on whatever thread that is.
+std::shared_ptr<const Py_buffer> view_of(nb::handle given) {
+  auto view = std::make_unique<Py_buffer>();
+  if (PyObject_GetBuffer(given.ptr(), view.get(), PyBUF_SIMPLE) != 0) throw nb::python_error();
+  return {view.release(), [](Py_buffer* held) {
+            if (Py_IsInitialized() == 0) return;  // the interpreter has ended, and the memory with it
+            const nb::gil_scoped_acquire gil;
+            PyBuffer_Release(held);
+            delete held;
+          }};
+}
+
+// The program of an object's bytes; of such as somebody may still write to, a copy.
+std::shared_ptr<Program> program_from(nb::handle given) {
+  const std::shared_ptr<const Py_buffer> view = view_of(given);
+  const auto size = static_cast<size_t>(view->len);
+  std::span<const std::byte> bytes{static_cast<const std::byte*>(view->buf), size};
+  std::shared_ptr<const void> owner = view;
+  if (view->readonly == 0) {
+    const auto copy = std::make_shared<AlignedBuffer>(size);
+    std::memcpy(copy->data(), view->buf, size);
+    bytes = {copy->data(), size};
+    owner = copy;
+  }
+  const nb::gil_scoped_release release;
+  return std::const_pointer_cast<Program>(program_of(bytes, std::move(owner)));
+}
+
 void bind_program(nb::module_& m) {
   nb::class_<Program>(m, "Program", "An immutable, validated int8 program.")
       .def_prop_ro("inputs", [](const Program& p) { return p.inputs(); })
@@ -277,11 +310,18 @@ void bind_program(nb::module_& m) {
                      for (const Step& s : p.steps()) names.append(s.name);
                      return names;
                    })
-      .def_prop_ro("constant_bytes", [](const Program& p) {
-        size_t bytes = 0;
-        for (const Constant& c : p.constants()) bytes += c.data.size();
-        return bytes;
-      });
+      .def_prop_ro("constant_bytes",
+                   [](const Program& p) {
+                     size_t bytes = 0;
+                     for (const Constant& c : p.constants()) bytes += c.data.size();
+                     return bytes;
+                   })
+      .def("to_bytes",
+           [](const Program& p) {
+             const std::string bytes = to_bytes(p);
+             return nb::bytes(bytes.data(), bytes.size());
+           })
+      .def_static("from_bytes", &program_from, "bytes"_a);
 
   nb::class_<ProgramBuilder>(m, "ProgramBuilder", "Collects the parts of a program; ids count from 0.")
       .def(nb::init<>())

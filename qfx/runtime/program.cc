@@ -104,16 +104,32 @@ int ProgramBuilder::value(std::string name, DType dtype, Dims shape) {
 
 int ProgramBuilder::constant_value(std::string name, DType dtype, Dims shape, const void* data) {
   const int id = value(std::move(name), dtype, shape);
-  parts_.values[id].constant = constant(dtype, std::move(shape), data);
+  hold(id, constant(dtype, std::move(shape), data));
   return id;
 }
 
 int ProgramBuilder::constant(DType dtype, Dims shape, const void* data) {
   const size_t bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
-  Constant c{dtype, std::move(shape), AlignedBuffer(bytes)};
-  if (bytes > 0) std::memcpy(c.data.data(), data, bytes);
-  parts_.constants.push_back(std::move(c));
+  const auto copy = std::make_shared<AlignedBuffer>(bytes);
+  if (bytes > 0) std::memcpy(copy->data(), data, bytes);
+  return constant(dtype, std::move(shape), {copy->data(), bytes, copy});
+}
+
+int ProgramBuilder::constant(DType dtype, Dims shape, SharedBytes data) {
+  parts_.constants.push_back({dtype, std::move(shape), std::move(data)});
   return static_cast<int>(parts_.constants.size()) - 1;
+}
+
+void ProgramBuilder::hold(int value, int constant) {
+  Value& v = parts_.values.at(static_cast<size_t>(value));
+  if (!in_range(constant, parts_.constants.size())) {
+    throw ProgramError(v.name, "constant " + std::to_string(constant) + " does not exist");
+  }
+  const Constant& c = parts_.constants[static_cast<size_t>(constant)];
+  if (c.dtype != v.dtype || c.shape != v.shape) {
+    throw ProgramError(v.name, "its constant has another type or shape");
+  }
+  v.constant = constant;
 }
 
 int ProgramBuilder::add_expr(Expr expr) {
@@ -125,7 +141,7 @@ int ProgramBuilder::expr_const(int64_t value) {
   return add_expr({ExprKind::constant, value, 0});
 }
 
-int ProgramBuilder::expr_dim(int value, int axis) {
+int ProgramBuilder::expr_dim(int64_t value, int64_t axis) {
   if (!in_range(value, parts_.values.size())) {
     throw ProgramError("expr", "value " + std::to_string(value) + " does not exist");
   }
@@ -135,7 +151,7 @@ int ProgramBuilder::expr_dim(int value, int axis) {
   return add_expr({ExprKind::dim, value, axis});
 }
 
-int ProgramBuilder::expr(ExprKind kind, int a, int b) {
+int ProgramBuilder::expr(ExprKind kind, int64_t a, int64_t b) {
   const int operands = expr_operands(kind);
   if (operands == 0) throw ProgramError("expr", "constants and dims are made by expr_const and expr_dim");
   if (!in_range(a, parts_.exprs.size()) || (operands == 2 && !in_range(b, parts_.exprs.size()))) {

@@ -11,11 +11,27 @@
 
 namespace qfx {
 
-// Dense data in row-major order, 64-byte aligned.
+// Bytes that nobody changes, and what keeps them: memory of their own, or a file's. 64-byte aligned, with
+// AlignedBuffer::kReadSlack readable bytes behind them.
+class SharedBytes {
+ public:
+  SharedBytes(const std::byte* data, size_t size, std::shared_ptr<const void> owner)
+      : data_(data), size_(size), owner_(std::move(owner)) {}
+
+  const std::byte* data() const noexcept { return data_; }
+  size_t size() const noexcept { return size_; }
+
+ private:
+  const std::byte* data_;
+  size_t size_;
+  std::shared_ptr<const void> owner_;
+};
+
+// Dense data in row-major order.
 struct Constant {
   DType dtype = DType::u8;
   Dims shape;
-  AlignedBuffer data;
+  SharedBytes data;
 
   int64_t size() const noexcept { return static_cast<int64_t>(data.size()) / element_size(dtype); }
   template <class T>
@@ -81,10 +97,13 @@ class ProgramBuilder {
 
   int value(std::string name, DType dtype, Dims shape);
   int constant_value(std::string name, DType dtype, Dims shape, const void* data);
-  int constant(DType dtype, Dims shape, const void* data);
+  int constant(DType dtype, Dims shape, const void* data);  // which is copied
+  int constant(DType dtype, Dims shape, SharedBytes data);
+  // `value` is the constant of this id.
+  void hold(int value, int constant);
   int expr_const(int64_t value);
-  int expr_dim(int value, int axis);
-  int expr(ExprKind kind, int a, int b);
+  int expr_dim(int64_t value, int64_t axis);
+  int expr(ExprKind kind, int64_t a, int64_t b);
   void step(Step step);
   // The builder is empty afterwards.
   std::shared_ptr<const Program> build(std::vector<int> inputs, std::vector<int> outputs);

@@ -27,7 +27,7 @@ from qfx.errors import QfxError
 from qfx.lowering import compile as lowering
 from qfx.lowering.emit import Emission
 from qfx.nn.quantized.dynamic import programs as recurrent
-from qfx.runtime import Executable, ProgramBuilder, isa_names
+from qfx.runtime import Executable, Program, ProgramBuilder, isa_names
 from tests.fuzz.driver import Fuzzer, main
 from tests.fuzz.networks import plan
 
@@ -238,7 +238,7 @@ def case(seed: int) -> None:
 
 def _result(program: Recorded, isa: str) -> tuple[np.ndarray, ...] | None:
     try:
-        executable = Executable(replay(program), isa)
+        executable = Executable(_through_bytes(program, replay(program)), isa)
         if sum(x.size for x in program.inputs) > LARGEST_RUN:
             executable.explain(*(x.shape for x in program.inputs))
             return None
@@ -248,6 +248,19 @@ def _result(program: Recorded, isa: str) -> tuple[np.ndarray, ...] | None:
     if not str(refusal) and not isinstance(refusal, MemoryError):
         raise AssertionError(f"{type(refusal).__name__} without a word") from refusal
     return None
+
+
+def _through_bytes(recorded: Recorded, program: Any) -> Any:
+    """``program`` from its bytes, of which two in three times some were changed."""
+    data = bytearray(program.to_bytes())
+    assert Program.from_bytes(bytes(data)).to_bytes() == data
+    rng = random.Random(len(data) + len(recorded.calls))
+    tables = int.from_bytes(data[16:24], "little")
+    for _ in range(rng.choice((0, 1, 3))):
+        at = 64 + rng.randrange(tables)
+        changed = rng.choice((rng.randbytes(1), rng.randbytes(8), b"\xff" * 8, bytes(8)))
+        data[at : at + len(changed)] = changed
+    return Program.from_bytes(bytes(data))
 
 
 def replay(program: Recorded) -> Any:
