@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from qfx.capture_lock import capturing, is_captured_elsewhere
 from qfx.errors import InputError
 
 Layout = tuple[tuple[Any, Any, Any], ...]
@@ -237,10 +238,10 @@ class _Torch:
         self._recorders: tuple[Callable[[], Any], ...] = (
             lambda: c._get_dispatch_mode(keys.FAKE),
             lambda: c._get_dispatch_mode(keys.PROXY),
-            lambda: early(keys.PROXY),
+            lambda: not is_captured_elsewhere() and early(keys.PROXY),
         )
         self._transforms = c._are_functorch_transforms_active
-        self.without_modes = torch.utils._python_dispatch._disable_current_modes
+        self._disabled_modes = torch.utils._python_dispatch._disable_current_modes
         self._strided, self._tensor = torch.strided, torch.Tensor
         self.tracing, self.set_tracing = c._get_tracing_state, c._set_tracing_state
         self._exact = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -274,7 +275,16 @@ class _Torch:
 
     def is_recorded_by_modes(self) -> bool:
         watched = self._modes() or self._early_modes()
-        return bool(watched) and any(mode() is not None for mode in self._recorders)
+        return bool(watched) and any(mode() not in (None, False) for mode in self._recorders)
+
+    @contextmanager
+    def without_modes(self) -> Iterator[None]:
+        """As torch's own, which takes away what an export has put in place for all threads: that of another is left."""
+        if not self._modes() and is_captured_elsewhere():
+            yield
+            return
+        with capturing(), self._disabled_modes():
+            yield
 
     def without_transforms(self) -> AbstractContextManager[Any]:
         if not self._transforms():

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from qfx.capture_lock import capturing
 from qfx.errors import CaptureError, InputError, shown
 from qfx.frontends import symbolic
 from qfx.frontends.defaults import Example
 from qfx.frontends.leaves import ISLAND_REMEDY, builtin_class
-from qfx.frontends.lock import capturing
 from qfx.frontends.verify import require_same_results
 from qfx.guards import GUARDS
 

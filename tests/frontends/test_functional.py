@@ -144,7 +144,6 @@ REFUSED = {
     "whether flatten copies": ("y.flatten(1)[:, 0] = 0\nreturn y", "flatten"),
     "whether reshape copies": ("y.reshape(-1).mul_(2)\nreturn y", "reshape"),
     "overlapping windows": ("y.unfold(2, 2, 1)[:, 0].mul_(2)\nreturn y", "unfold"),
-    "random": ("y[:, 0].uniform_()\nreturn y", "uniform_"),
 }
 
 

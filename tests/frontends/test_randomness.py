@@ -44,6 +44,12 @@ class Net(nn.Module):
         return self.last(self.part(self.first(x)))
 
 
+def filled(y: Tensor) -> Tensor:
+    """``y`` with one channel drawn."""
+    y[:, 0].uniform_()
+    return y
+
+
 DRAWN: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "randn": lambda m, y: y + torch.randn(8)[:, None, None],
     "rand": lambda m, y: y * torch.rand(8, 1, 1),
@@ -63,6 +69,7 @@ DRAWN: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "into a tensor of the code": lambda m, y: y + torch.empty(8, 1, 1).normal_(),
     "into one, by keyword": lambda m, y: y + torch.empty(8, 1, 1).normal_(mean=1.0, std=3.0),
     "uniform_": lambda m, y: y + torch.empty(8, 1, 1).uniform_(-1, 1),
+    "a part of a value": lambda m, y: filled(y),
     "exponential_": lambda m, y: y + torch.zeros(8, 1, 1).exponential_(),
     "cauchy_": lambda m, y: y + torch.zeros(8, 1, 1).cauchy_().clamp(-9, 9),
     "log_normal_": lambda m, y: y + torch.zeros(8, 1, 1).log_normal_(0, 0.5),

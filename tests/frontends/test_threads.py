@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import qfx
-from qfx.frontends.lock import capturing
+from qfx.capture_lock import capturing
 
 EVERYTHING = {"": qfx.get_default_qconfig()}
 FRONTENDS = ["auto", "symbolic", "export", "torchscript"]

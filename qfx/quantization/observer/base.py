@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor, nn
 
+from qfx.capture_lock import is_captured_elsewhere
 from qfx.errors import CalibrationError, InputError, QConfigError, UnsupportedError
 from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
@@ -50,7 +51,7 @@ def is_recording() -> bool:
     return bool(
         torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
-        or torch.compiler.is_exporting()
+        or (torch.compiler.is_exporting() and (torch.compiler.is_dynamo_compiling() or not is_captured_elsewhere()))
         or is_recorded_by_modes()
     )
 
