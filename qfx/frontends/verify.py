@@ -62,6 +62,20 @@ def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Ex
         before.restore()  # of what copies share
 
 
+def agree(model: nn.Module, captured: fx.GraphModule, example: Example) -> bool:
+    """Whether model and graph run on ``example`` and have the same results; as :func:`require_same_results`."""
+    before = Snapshot(model)
+    try:
+        if _of_model(model, example) is None:
+            return False
+        _require_same_results(model, captured, example)
+    except CaptureError:
+        return False
+    finally:
+        before.restore()
+    return True
+
+
 def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
     named, name = by_name(Signature.of_model(model).names, example), type(model).__name__
     with _seeds_put_back():  # each draws the same random numbers
