@@ -159,7 +159,7 @@ def _only(value: Any) -> Any:
 
 
 def _is_collection(value: Any, origin: type, of: tuple[Any, ...]) -> bool:
-    if not isinstance(value, (tuple, list) if origin is tuple else origin) or isinstance(value, (str, bytes)):
+    if not isinstance(value, (tuple, list) if origin in (tuple, list) else origin) or isinstance(value, (str, bytes)):
         return False
     if type(value).__module__.partition(".")[0] in ("torch", "numpy", "qfx"):
         return not of or fits(_first(value), of[0])

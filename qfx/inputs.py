@@ -40,7 +40,8 @@ def as_float32(value: Any, what: str = "An input") -> Any:
     """
     if not isinstance(value, Tensor):
         return value
-    require_values(value, what)
+    if not torch.compiler.is_dynamo_compiling():  # whose tensors have no memory
+        require_values(value, what)
     return value.to(torch.float32) if value.dtype in _CASTABLE else value
 
 

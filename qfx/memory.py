@@ -6,7 +6,6 @@ read. Works without torch; torch's tensors are looked at where torch is there.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -324,6 +323,11 @@ _KINDS = {
 }
 
 
-@functools.cache
+_known: list[_Torch] = []
+"""What was found of this torch, once; dynamo follows a list, and warns of functools.cache."""
+
+
 def _torch() -> _Torch:
-    return _Torch(sys.modules["torch"])
+    if not _known:
+        _known.append(_Torch(sys.modules["torch"]))
+    return _known[0]

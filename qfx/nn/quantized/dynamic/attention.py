@@ -197,7 +197,7 @@ def _require_sequences(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Raise unless the three are sequences of one rank, keys and values of one length and batch."""
     given = (query, key, value)
     for x in given:
-        if isinstance(x, Tensor):
+        if isinstance(x, Tensor) and not torch.compiler.is_dynamo_compiling():
             require_regular(x, "A sequence")
     tensors = all(isinstance(x, Tensor) for x in given)
     if not tensors or query.dim() not in (2, 3) or {x.dim() for x in given} != {query.dim()}:
