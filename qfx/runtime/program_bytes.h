@@ -11,8 +11,8 @@ namespace qfx {
 // A program as bytes, all numbers little-endian: a head of 64 bytes, the tables, and the contents of the constants in
 // their order. Contents begin at multiples of 64, and kReadSlack zeros end the whole. A program has one form.
 //
-// The tables are read and written by one description of their fields (program_bytes.cc). FlatBuffers was tried and left:
-// its compiler is on PyPI for x86-64 only, as a pre-release, and qfx builds on ARM with the same two commands.
+// The tables are read and written by one description of their fields (program_bytes.cc). FlatBuffers was tried and
+// left: its compiler is on PyPI for x86-64 only, as a pre-release, and qfx builds on ARM with the same two commands.
 
 // Throws ProgramError on a machine that is not little-endian.
 std::string to_bytes(const Program& program);
