@@ -254,9 +254,9 @@ nb::tuple value_specs(const Program& program, const std::vector<int>& ids) {
 
 // The user's errors are those of qfx.errors, whichever language finds them.
 template <class Error>
-void raise_as(const char* kind, const Error& error) {
+void raise_as(const char* kind, const Error& error, const char* remedy) {
   const nb::object type = nb::module_::import_("qfx.errors").attr(kind);
-  const nb::object exception = type(error.what(), "where"_a = error.where());
+  const nb::object exception = type(error.what(), "where"_a = error.where(), "remedy"_a = remedy);
   PyErr_SetObject(type.ptr(), exception.ptr());
 }
 
@@ -264,9 +264,9 @@ void translate(const std::exception_ptr& pointer, void*) {
   try {
     std::rethrow_exception(pointer);
   } catch (const ProgramError& error) {
-    raise_as("RuntimeLoadError", error);
+    raise_as("RuntimeLoadError", error, "Build the program again; what a file holds, write again with this qfx.");
   } catch (const InputError& error) {
-    raise_as("InputError", error);
+    raise_as("InputError", error, "Pass inputs as the program's input_specs say, of sizes that fit together.");
   }
 }
 
