@@ -345,10 +345,10 @@ def _remedy(error: QfxError) -> str:
 
 def _located(error: QfxError, compiled: Compiled) -> InputError:
     """A runtime error with the module path and source line of the step it names."""
-    remedy = error.remedy or _remedy(error)
     for part in compiled.segments:
         for name, node in part.steps.items():
             if f"'{name}'" in error.what or f'"{name}"' in error.what:
                 path, source = node.meta.get("module_path") or name, node.meta.get("source")
-                return InputError(error.what, where=path, source=source, why=error.why, remedy=remedy)
+                return InputError(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
+    remedy = error.remedy or _remedy(error)
     return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)

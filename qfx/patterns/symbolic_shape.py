@@ -30,13 +30,19 @@ def infer_extents(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 def same_shape(first: fx.Node, second: Any) -> bool:
-    """Whether two values certainly have one shape: as seen in a run, else by their expressions."""
+    """Whether two values have one shape: by their expressions, or as seen in a run.
+
+    A length of 1 that was seen may be another with other inputs, where it is not an expression of one kind in both.
+    """
     if not isinstance(second, fx.Node):
         return False
-    for key in ("shape", "extents"):
-        if key in first.meta and key in second.meta:
-            return bool(first.meta[key] == second.meta[key])
-    return False
+    if first.meta.get("extents", ()) == second.meta.get("extents", None):
+        return True
+    seen = first.meta.get("shape")
+    if seen is None or seen != second.meta.get("shape"):
+        return False
+    pairs = zip(seen, first.meta.get("extents", seen), second.meta.get("extents", seen), strict=True)
+    return all(length != 1 or one == other for length, one, other in pairs)
 
 
 def input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:

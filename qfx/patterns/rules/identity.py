@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.ops.calls import arguments
 from qfx.ops.extents import rank_of
 from qfx.ops.table import is_op, op_of
 from qfx.ops.terms import Term
 from qfx.patterns.pattern import Match, op, value
 from qfx.patterns.rewriter import Rule
-from qfx.patterns.symbolic_shape import entry_extent, same_shape
+from qfx.patterns.symbolic_shape import Extents, entry_extent
 
 _NEUTRAL = {"add_scalar": ("value", 0.0), "mul_scalar": ("value", 1.0), "pow_scalar": ("exponent", 1.0)}
 
@@ -26,8 +28,25 @@ def _drop(match: Match) -> fx.Node | None:
     nothing |= name == "pad" and not any(kwargs["pad"])  # type: ignore[arg-type]
     nothing |= name == "clamp" and kwargs.get("min") is None and kwargs.get("max") is None
     nothing |= name in ("max_pool", "avg_pool") and _is_unit_window(kwargs)
-    nothing |= name in ("reshape", "flatten", "expand") and same_shape(node, x)
+    nothing |= name in ("reshape", "flatten", "expand") and _keeps_shape(node, x)
     return x if nothing and isinstance(x, fx.Node) else None
+
+
+def _keeps_shape(node: fx.Node, x: Any) -> bool:
+    """Whether a reshape, flatten or expand gives its operand's shape for all inputs, not only the examples."""
+    extents: Extents | None = x.meta.get("extents") if isinstance(x, fx.Node) else None
+    op = op_of(node)
+    if extents is None or op is None:
+        return False
+    given = arguments(op, node)
+    if op.name == "flatten":
+        first, last = (given[name] % max(len(extents), 1) for name in ("start_dim", "end_dim"))
+        return len(extents) > 0 and bool(first == last)
+    entries: Sequence[Any] = given["shape"]
+    left = [entry == -1 for entry in entries]
+    if len(entries) != len(extents) or (op.name == "reshape" and sum(left) > 1):
+        return False
+    return all(is_left or entry_extent(e) == x for is_left, e, x in zip(left, entries, extents, strict=True))
 
 
 def _is_unit_window(kwargs: Any) -> bool:
