@@ -279,7 +279,7 @@ class _Torch:
     @contextmanager
     def without_modes(self) -> Iterator[None]:
         """As torch's own, which takes away what an export has put in place for all threads: that of another is left."""
-        if not self._modes() and is_captured_elsewhere():
+        if not self._modes() and (not self._early_modes() or is_captured_elsewhere()):
             yield
             return
         with capturing(), self._disabled_modes():

@@ -14,17 +14,13 @@ _SHARE, _MOST = 16, 8
 
 
 def few_rows(batches: Sequence[Any]) -> Any | None:
-    """A batch of the first samples of the first batch; None where there are few as it is.
+    """A batch of the first samples of the first batch; None where there are few as it is, or can't be told apart.
 
     A sample is a row of every tensor in the batch.
     """
-    counts = {_rows(batch) for batch in batches}
-    if None in counts:
-        return None
-    every = sum(_rows(batch) or 0 for batch in batches)
-    first = _rows(batches[0]) or 0
-    rows = min(_MOST, every // _SHARE, first)
-    if rows == 0:
+    counts = [_rows(batch) for batch in batches]
+    rows = min(_MOST, sum(counts) // _SHARE, counts[0])
+    if rows == 0 or 0 in counts:
         return None
     return pytree.tree_map_only(Tensor, lambda x: x[:rows].clone(), batches[0])
 
@@ -35,16 +31,15 @@ def same_rows(few: Any, whole: Any) -> bool:
     return len(ours) == len(theirs) and all(_is_start(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
-def _rows(batch: Any) -> int | None:
-    """How many rows every tensor in a batch has; None where they differ."""
-    tensors = [x for x in pytree.tree_leaves(batch) if isinstance(x, Tensor)]
-    counts = {len(x) if x.dim() else None for x in tensors}
-    return counts.pop() if len(counts) == 1 else None
+def _rows(batch: Any) -> int:
+    """How many rows every tensor in a batch has; 0 where they differ."""
+    counts = {len(x) if x.dim() else 0 for x in pytree.tree_leaves(batch) if isinstance(x, Tensor)}
+    return counts.pop() if len(counts) == 1 else 0
 
 
 def _is_start(few: Any, whole: Any) -> bool:
     if not isinstance(few, Tensor) or not isinstance(whole, Tensor):
-        return few is whole or (type(few) is type(whole) is not Tensor and bool(few == whole))
+        return type(few) is type(whole) and bool(few == whole)
     if few.shape[1:] != whole.shape[1:] or not few.dim() > 0 or len(few) > len(whole) or few.dtype != whole.dtype:
         return False
     start = whole[: len(few)]

@@ -40,7 +40,7 @@ def sensitivity(
     The model is prepared and converted once, then run in float arithmetic with the rounding of single nodes switched
     on and off. What comes before a switch is not computed again; its values are held in memory for one batch at a
     time, in float and in int8. From 16 samples on, where each is a row of every tensor, all nodes are first measured on
-    one sample in eight, and those that come out worst, a node in eight or eight nodes, on all of them; records of the
+    one sample in 16, 8 at most, and those that come out worst, four nodes or one in 32, on all of them; records of the
     others say that they are ``rough``. Name ``nodes`` to have them measured on everything.
 
     Args:

@@ -260,7 +260,7 @@ class _Race:
         on_few, on_all = few.of_int8.value() - few.of_float.value(), self.int8_loss.value() - self.float_loss.value()
         scale = on_all / on_few if on_all > 0 and on_few > 0 else 1.0
         with bar(None, "sensitivity, first samples", "node", total=len(units), shown=self.progress) as shown:
-            scores = self._scores(few, units, True, shown, at_least=1)
+            scores = self._scores(few, units, shown, only=True, at_least=1)
         return [Losses(few.of_float, few.of_int8, of_unit, scale, rough=True) for of_unit in scores]
 
     def _on_all(self, units: list[Unit]) -> list[Losses]:
@@ -269,7 +269,7 @@ class _Race:
         with bar(None, "sensitivity", "node", total=len(self.batches) * len(units), shown=self.progress) as shown:
             for index in range(len(self.batches)):
                 measured = self._measured(index)
-                scores = self._scores(measured, units, only, shown, at_least=0 if index else 1)
+                scores = self._scores(measured, units, shown, only=only, at_least=0 if index else 1)
                 if index and len(scores) < len(units):
                     break
                 for losses, of_unit in zip(found, scores, strict=False):
@@ -278,7 +278,9 @@ class _Race:
                     return found[: len(scores)]
         return found
 
-    def _scores(self, measured: _Measured, units: list[Unit], only: bool, shown: Any, at_least: int) -> list[Variants]:
+    def _scores(
+        self, measured: _Measured, units: list[Unit], shown: Any, *, only: bool, at_least: int
+    ) -> list[Variants]:
         """Of each unit on one batch; fewer, but ``at_least`` so many, when the budget is spent."""
         found: list[Variants] = []
         for unit in units:

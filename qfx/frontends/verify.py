@@ -55,28 +55,27 @@ def require_same_results(model: nn.Module, captured: fx.GraphModule, example: Ex
     Raises:
         CaptureError: They differ, or the graph does not run.
     """
-    before = Snapshot(model)
-    try:
-        _require_same_results(model, captured, example)
-    finally:
-        before.restore()  # of what copies share
+    _have_same_results(model, captured, example)
 
 
 def agree(model: nn.Module, captured: fx.GraphModule, example: Example) -> bool:
     """Whether model and graph run on ``example`` and have the same results; as :func:`require_same_results`."""
-    before = Snapshot(model)
     try:
-        if _of_model(model, example) is None:
-            return False
-        _require_same_results(model, captured, example)
+        return _have_same_results(model, captured, example)
     except CaptureError:
         return False
+
+
+def _have_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> bool:
+    """False where the model, or its graph without an input, does not run, so that nothing can be said."""
+    before = Snapshot(model)
+    try:
+        return _compared(model, captured, example)
     finally:
-        before.restore()
-    return True
+        before.restore()  # of what copies share
 
 
-def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: Example) -> None:
+def _compared(model: nn.Module, captured: fx.GraphModule, example: Example) -> bool:
     named, name = by_name(Signature.of_model(model).names, example), type(model).__name__
     with _seeds_put_back():  # each draws the same random numbers
         seeded = _seed()
@@ -84,7 +83,7 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
         _seed()
         found, left_by_graph = _of_graph(captured, named, model), other_generators()
         if wanted is None or found is None:
-            return
+            return False
         if isinstance(found, Exception):
             raise CaptureError(
                 f"{name} is captured as something that does not run on the example inputs, which the model does.",
@@ -97,11 +96,13 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
                 why=f"It draws {OTHERS}.",
                 remedy=_DRAW,
             )
+        if _alike(wanted, found, _SAME):  # numbers that a call draws anew are not those of the graph
+            return True
         _seed()
         again = _of_model(model, example)
     if again is None or not _alike(wanted, again, _SAME):
         if any("island_reason" in node.meta for node in captured.graph.nodes):
-            return  # that is what it is kept whole for
+            return True  # that is what it is kept whole for
         raise CaptureError(
             f"{name} has other results at every call.",
             why="It keeps something from call to call, or draws numbers with another generator than torch's; a graph "
@@ -115,6 +116,7 @@ def _require_same_results(model: nn.Module, captured: fx.GraphModule, example: E
             "no tensors while a model is captured; or it sets or holds a random generator of its own.",
             remedy=_ASKS,
         )
+    return True
 
 
 @contextlib.contextmanager

@@ -36,13 +36,14 @@ def same_shape(first: fx.Node, second: Any) -> bool:
     """
     if not isinstance(second, fx.Node):
         return False
-    if first.meta.get("extents", ()) == second.meta.get("extents", None):
+    known, other, seen = first.meta.get("extents"), second.meta.get("extents"), first.meta.get("shape")
+    if known is None or other is None:
+        return False
+    if known == other:
         return True
-    seen = first.meta.get("shape")
     if seen is None or seen != second.meta.get("shape"):
         return False
-    pairs = zip(seen, first.meta.get("extents", seen), second.meta.get("extents", seen), strict=True)
-    return all(length != 1 or one == other for length, one, other in pairs)
+    return all(length != 1 or one == two for length, one, two in zip(seen, known, other, strict=True))
 
 
 def input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:
