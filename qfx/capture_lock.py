@@ -17,11 +17,3 @@ def capturing() -> Iterator[None]:
     """
     with _CAPTURE:
         yield
-
-
-def is_captured_elsewhere() -> bool:
-    """Whether another thread captures a model now, so that what is set for the whole process is its own."""
-    if not _CAPTURE.acquire(blocking=False):
-        return True
-    _CAPTURE.release()
-    return False

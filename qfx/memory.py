@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from qfx.capture_lock import capturing, is_captured_elsewhere
+from qfx.capture_lock import capturing
 from qfx.errors import InputError
 
 Layout = tuple[tuple[Any, Any, Any], ...]
@@ -231,13 +231,14 @@ class _Torch:
     def __init__(self, torch: Any) -> None:
         c = torch._C
         self._keys, self._included = c._dispatch_keys, c._dispatch_tls_local_include_set
-        self._modes, self._early_modes = c._len_torch_dispatch_stack, torch._ops._len_torch_dispatch_stack_pre_dispatch
+        self._modes, self._is_included = c._len_torch_dispatch_stack, c._dispatch_tls_is_dispatch_key_included
+        self._early = c.DispatchKey.PreDispatch  # whose modes are one stack for all threads, but the key is a thread's
         keys = c._TorchDispatchModeKey
         early: Any = torch._ops._get_dispatch_mode_pre_dispatch
         self._recorders: tuple[Callable[[], Any], ...] = (
             lambda: c._get_dispatch_mode(keys.FAKE),
             lambda: c._get_dispatch_mode(keys.PROXY),
-            lambda: not is_captured_elsewhere() and early(keys.PROXY),
+            lambda: self._is_included(self._early) and early(keys.PROXY),
         )
         self._transforms = c._are_functorch_transforms_active
         self._disabled_modes = torch.utils._python_dispatch._disable_current_modes
@@ -272,14 +273,17 @@ class _Torch:
     def is_watched(self) -> bool:
         return bool(self._included().raw_repr() & self._unwatched)
 
+    def has_modes(self) -> bool:
+        """Whether this thread has modes of torch's dispatcher."""
+        return bool(self._modes() or self._is_included(self._early))
+
     def is_recorded_by_modes(self) -> bool:
-        watched = self._modes() or self._early_modes()
-        return bool(watched) and any(mode() not in (None, False) for mode in self._recorders)
+        return self.has_modes() and any(mode() not in (None, False) for mode in self._recorders)
 
     @contextmanager
     def without_modes(self) -> Iterator[None]:
-        """As torch's own, which takes away what an export has put in place for all threads: that of another is left."""
-        if not self._modes() and (not self._early_modes() or is_captured_elsewhere()):
+        """As torch's own, where there are any: it takes away those of an export in another thread too."""
+        if not self.has_modes():
             yield
             return
         with capturing(), self._disabled_modes():

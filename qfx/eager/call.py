@@ -142,7 +142,8 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
             layouts += checked
             described.append((role, checked if isinstance(value, (tuple, list)) else checked[0]))
         elif isinstance(value, Tensor):
-            require_regular(value, f"{name}'s {role}")
+            if not isinstance(value, QTensor):
+                require_regular(value, f"{name}'s {role}")
             constants[role] = value
             described.append((role, "constant"))
         else:

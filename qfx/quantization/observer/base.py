@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor, nn
 
-from qfx.capture_lock import is_captured_elsewhere
 from qfx.errors import CalibrationError, InputError, QConfigError, UnsupportedError
 from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
@@ -51,7 +50,7 @@ def is_recording() -> bool:
     return bool(
         torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
-        or (torch.compiler.is_exporting() and (torch.compiler.is_dynamo_compiling() or not is_captured_elsewhere()))
+        or (torch.compiler.is_exporting() and torch.compiler.is_dynamo_compiling())
         or is_recorded_by_modes()
     )
 
