@@ -21,7 +21,8 @@ import qfx
 from benchmarks import photos, zoo
 from benchmarks.metrics import logits, sqnr
 from benchmarks.report import header, row
-from qfx.lowering.compile import Compiled, compile_int8, fetch_codes
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled, fetch_codes
 from qfx.lowering.interpreter import IntegerRun, interpret_integers
 from qfx.models import QuantizedModel
 from qfx.runtime import isa_names
@@ -93,7 +94,7 @@ def comparisons(quantized: QuantizedModel) -> Iterator[Comparison]:
     """One for each instruction set, thread count and batch size."""
     interpreted = [interpret(quantized, batch) for batch in SIZES]
     for isa in isa_names():
-        program = compile_int8(quantized.compiled.gm, isa)
+        program = compile_int8(quantized.compiled.root, isa)
         for threads, (x, want) in itertools.product(THREADS, interpreted):
             yield compare(program, x, want, threads)
 

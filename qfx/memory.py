@@ -163,6 +163,9 @@ def untraced() -> Iterator[None]:
     """While active, ``torch.jit.trace`` records nothing, and sizes are plain ints."""
     torch_ = _torch()
     state = torch_.tracing()
+    if state is None:  # torch lets nobody set even that inside an operator's implementation
+        yield
+        return
     torch_.set_tracing(None)
     try:
         yield

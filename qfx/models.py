@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from operator import is_
-from typing import Any, NoReturn
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
 
 from qfx.arguments import explained
 from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
-from qfx.frontends.fresh import islands_unchanged
-from qfx.frontends.shapes import learn_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.ir.stored import require_graph
 from qfx.ir.user_names import reserve, token_path
-from qfx.lowering.compile import Compiled, compile_int8
+from qfx.lowering.compiled import Compiled, CompiledSegment
 from qfx.lowering.direct import Run
-from qfx.lowering.emit import TOO_LONG
-from qfx.lowering.explain import ModelExplanation, explain, profile
 from qfx.lowering.recorded_state import RecordedState
 from qfx.lowering.sources import Sources
 from qfx.lowering.torch_operator import is_differentiated, unwatched
 from qfx.memory import Layout, layout_of
-from qfx.passes.report import Report, build_report
-from qfx.pipeline import LOWER, run
+from qfx.runtime.limits import TOO_LONG
+
+if TYPE_CHECKING:
+    from qfx.lowering.explain import ModelExplanation
+    from qfx.passes.report import Report
+
+# Functions here import what they need of the compiler, so that a model in a file runs without loading it.
 
 _PLACEHOLDER = "_placeholder"
 """The parameter of a quantized model that has no other; no state_dict holds it."""
@@ -76,6 +79,49 @@ class PreparedModel(GraphCarrier):
         return nullcontext()
 
 
+class Unread:
+    """A model of a file of which only the program is read: what calls need, and how to read the rest.
+
+    Args:
+        graph: Its inputs and results.
+        info: Facts about the inputs, those of ``GraphCarrier.info`` that calls need.
+        training: The mode that it was saved in.
+        read: Reads the whole model, checked.
+
+    Attributes:
+        compiled: Its program.
+        mode: The mode that it was put in since, None for none.
+    """
+
+    compiled: Compiled
+
+    def __init__(
+        self, graph: fx.Graph, info: dict[str, Any], training: bool, read: Callable[[], QuantizedModel]
+    ) -> None:
+        self.graph, self.info, self.training, self._read = graph, info, training, read
+        self.lock, self.is_being_read = RLock(), False
+        self.mode: bool | None = None
+
+    def read(self) -> QuantizedModel:
+        """The model whole, whoever watches torch."""
+        with unwatched(), torch.inference_mode(False):
+            return self._read()
+
+    def whole(self) -> CompiledSegment:
+        """The program with its nodes, compiled from the graph."""
+        with self.lock:
+            return self._whole.segments[0]
+
+    @cached_property
+    def _whole(self) -> Compiled:
+        return self.read().compiled
+
+
+_MEMBERS = ("_parameters", "_buffers", "_modules")
+_OF_CALLS = frozenset({"_compiled", "_sources", "_state", "isa", "training"})
+"""Attributes of a quantized model that it has before the rest of its file is read."""
+
+
 class QuantizedModel(GraphCarrier):
     """An int8 model. ``forward`` is one call of the runtime for every part that torch is not needed for.
 
@@ -89,6 +135,7 @@ class QuantizedModel(GraphCarrier):
     _compiled: Compiled | None
     _sources: Sources | None
     _state: RecordedState
+    _unread: Unread
 
     def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], isa: str | None = None) -> None:
         super().__init__(gm, "qdq")
@@ -99,9 +146,91 @@ class QuantizedModel(GraphCarrier):
         self.eval()
         _preserve(self, preserved)
 
+    # ------------------------------------------------------------ a model in a file
+
+    @classmethod
+    def of_file(cls, unread: Unread, isa: str | None) -> QuantizedModel:
+        """A model that runs the program of its file, and reads the rest when somebody asks for it."""
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        members = vars(model)
+        for name in _MEMBERS:
+            del members[name]  # so that whoever asks for them comes to __getattr__
+        nothing = Sources(nn.Module(), fx.Graph())
+        members.update(_unread=unread, _compiled=unread.compiled, _sources=nothing, isa=isa)
+        members["training"] = unread.training
+        members["_state"] = RecordedState(model._call)
+        return model
+
+    def __getattr__(self, name: str) -> Any:
+        unread = vars(self).get("_unread")
+        if unread is None:
+            return super().__getattr__(name)
+        with unread.lock:
+            if unread.is_being_read:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self._read()
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _OF_CALLS:
+            self._read()
+        super().__setattr__(name, value)
+
+    def register_buffer(self, *args: Any, **kwargs: Any) -> None:
+        """As ``nn.Module.register_buffer``."""
+        self._read()
+        super().register_buffer(*args, **kwargs)
+
+    def register_parameter(self, *args: Any, **kwargs: Any) -> None:
+        """As ``nn.Module.register_parameter``."""
+        self._read()
+        super().register_parameter(*args, **kwargs)
+
+    def add_module(self, *args: Any, **kwargs: Any) -> None:
+        """As ``nn.Module.add_module``."""
+        self._read()
+        super().add_module(*args, **kwargs)
+
+    def _read(self) -> None:
+        """Read what is not read yet. Calls go on with the program of the file: its tensors are those read now."""
+        unread = vars(self).get("_unread")
+        if unread is None:
+            return
+        with unread.lock:
+            if "_unread" not in vars(self):
+                return
+            unread.is_being_read = True
+            try:
+                found = unread.read()
+                ours = {*_OF_CALLS, *vars(nn.Module())} - {*_MEMBERS, "_non_persistent_buffers_set"}
+                vars(self).update({name: value for name, value in vars(found).items() if name not in ours})
+            finally:
+                unread.is_being_read = False
+            del vars(self)["_unread"]
+            self._sources = Sources(self, self._graph)
+        if unread.mode is not None:
+            self.train(unread.mode)
+
+    def train(self, mode: bool = True) -> QuantizedModel:
+        """As ``nn.Module.train``."""
+        unread = vars(self).get("_unread")
+        if unread is None or not isinstance(mode, bool):
+            return super().train(mode)
+        self.training = unread.mode = mode
+        return self
+
+    def _called(self) -> tuple[fx.Graph, Mapping[str, Any]]:
+        unread = vars(self).get("_unread")
+        return super()._called() if unread is None else (unread.graph, unread.info)
+
+    # ------------------------------------------------------------ what is known of it
+
     @property
     def report(self) -> Report:
         """One record a node: what was decided and why."""
+        from qfx.passes.report import build_report
+
         return build_report(self.shared_graph_module())
 
     def graph_module(self) -> fx.GraphModule:
@@ -132,18 +261,39 @@ class QuantizedModel(GraphCarrier):
         """The executables, made from the current state on first use, and anew when one of its tensors is another."""
         if self._compiled is not None and not (self._sources is None or self._sources.are_as_they_were()):
             self._forget_programs()
-        if self._compiled is None:
-            if self.info.get("example_inputs") is None:
-                raise ConversionError(
-                    "The shapes of this model's inputs are not known yet.",
-                    remedy="Call it once, or pass example_inputs to prepare_fx.",
-                )
-            if self._sources is None or not self._sources.are_stood_in_for():
-                self._sources = Sources(self, self.graph)
-            with unwatched(), self._sources.in_place():
-                require_graph(self, self.graph)
-                self._compiled = compile_int8(run(LOWER, self.shared_graph_module()), self.isa)
+        if self._compiled is None or self._compiled.is_bare:
+            from qfx.lowering.compile import compile_int8
+
+            with self.lowered() as int8:
+                self._compiled = compile_int8(int8, self.isa)
         return self._compiled
+
+    @contextmanager
+    def lowered(self) -> Iterator[fx.GraphModule]:
+        """The Int8 graph of the current state, with the tensors themselves where tracers have stand-ins.
+
+        Raises:
+            ConversionError: The shapes of the inputs are not known.
+        """
+        from qfx.pipeline import LOWER, run
+
+        if self.info.get("example_inputs") is None:
+            raise ConversionError(
+                "The shapes of this model's inputs are not known yet.",
+                remedy="Call it once, or pass example_inputs to prepare_fx.",
+            )
+        if self._sources is None or not self._sources.are_stood_in_for():
+            self._sources = Sources(self, self.graph)
+        with unwatched(), self._sources.in_place():
+            require_graph(self, self.graph)
+            yield run(LOWER, self.shared_graph_module())
+
+    def _running(self) -> Compiled:
+        """What calls run: the program of a file as long as the tensors are those of the file, too."""
+        compiled, sources = self._compiled, self._sources
+        if compiled is not None and compiled.is_bare and sources is not None and sources.are_as_they_were():
+            return compiled
+        return self.compiled
 
     def __dir__(self) -> list[str]:
         """What can be read now: torch.jit reads all of it."""
@@ -193,7 +343,7 @@ class QuantizedModel(GraphCarrier):
             if tracer is None:
                 raise
             return self._call_recorded(tracer, args, kwargs)
-        compiled = self.compiled
+        compiled = self._running()
         result = self._run(compiled.run, inputs)
         if layout is not None and len(inputs) == len(args) and all(map(is_, inputs, args)):
             compiled.remember(layout, inputs)
@@ -203,7 +353,7 @@ class QuantizedModel(GraphCarrier):
         try:
             return run(inputs)
         except InputError as error:
-            raise _located(error, self.compiled) from error
+            raise _located(error, self._running()) from error
 
     def _call_recorded(self, tracer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.Proxy:
         """This model as one node of the graph that torch.fx traces."""
@@ -225,15 +375,18 @@ class QuantizedModel(GraphCarrier):
     def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """The inputs of a call as the programs take them."""
         given = self.bind(args, kwargs)
-        if self.info.get("example_inputs") is None:
+        graph, info = self._called()
+        if info.get("example_inputs") is None:
             self._learn_shapes(given)
-        placeholders = self.graph.find_nodes(op="placeholder")
+        placeholders = graph.find_nodes(op="placeholder")
         inputs = tuple(checked(n, v) for n, v in zip(placeholders, given, strict=True))
         self._require_guards(inputs, [str(n.target) for n in placeholders if "arrives_as" in n.meta])
         return inputs
 
     def _learn_shapes(self, given: tuple[Any, ...]) -> None:
         """Take the shapes of every value from the first inputs, for a model that was prepared without any."""
+        from qfx.frontends.shapes import learn_shapes
+
         with unwatched():
             described = tuple(map(describe, map(as_float32, given)))
             known = learn_shapes(self.shared_graph_module(), tuple(map(example, described)))
@@ -243,10 +396,15 @@ class QuantizedModel(GraphCarrier):
 
     def explain(self) -> ModelExplanation:
         """What the runtime runs: the steps of each program with kernel, tile, output shape and bytes."""
+        from qfx.lowering.explain import explain
+
         return explain(self.compiled)
 
     def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> ModelExplanation:
         """Median microseconds of every step for these inputs, as records."""
+        from qfx.frontends.fresh import islands_unchanged
+        from qfx.lowering.explain import profile
+
         with islands_unchanged(self, self.graph):
             return profile(self.compiled, self._inputs(args, kwargs), repeats)
 
@@ -273,6 +431,14 @@ class QuantizedModel(GraphCarrier):
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_compiled", "_sources", "_state")
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._read()
+        return super().__getstate__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphCarrier:
+        self._read()
+        return super().__deepcopy__(memo)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -346,9 +512,8 @@ def _remedy(error: QfxError) -> str:
 def _located(error: QfxError, compiled: Compiled) -> InputError:
     """A runtime error with the module path and source line of the step it names."""
     for part in compiled.segments:
-        for name, node in part.steps.items():
+        for name, (path, source) in part.places.items():
             if f"'{name}'" in error.what or f'"{name}"' in error.what:
-                path, source = node.meta.get("module_path") or name, node.meta.get("source")
                 return InputError(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
     remedy = error.remedy or _remedy(error)
     return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)

@@ -32,7 +32,8 @@ from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.inputs import as_float32, is_foreign_array
 from qfx.ir.module import bind_placeholders
 from qfx.ir.types import QParams
-from qfx.lowering.compile import Compiled, compile_int8, fetch_values
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled, fetch_values
 from qfx.lowering.int8 import lower_to_int8
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.ops import arithmetic

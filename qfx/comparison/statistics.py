@@ -15,7 +15,7 @@ from qfx.frontends.fresh import islands_unchanged
 from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.ir.types import QArray, QParams
-from qfx.lowering.compile import fetch_values
+from qfx.lowering.compiled import fetch_values
 from qfx.models import QuantizedModel
 from qfx.ops import arithmetic
 
@@ -213,7 +213,7 @@ def _named(model: QuantizedModel, codes: dict[str, Tensor]) -> dict[str, Tensor]
 def channel_ranges(model: QuantizedModel) -> dict[str, ChannelRanges]:
     """The ranges of every integer weight, by the name of the node that multiplies with it."""
     found = {}
-    for node in model.compiled.gm.graph.nodes:
+    for node in model.compiled.graph.nodes:
         weight = node.meta.get("weights", {}).get("weight")
         if weight is not None and weight.array.values.dim() > 1:
             found[node.name] = _ranges(weight.array)

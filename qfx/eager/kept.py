@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any
 
-from qfx.lowering.compile import Compiled
+from qfx.lowering.compiled import Compiled
 
 OVERHEAD = 1 << 15
 """Bytes that a program takes beside its constants, about."""
@@ -61,5 +61,5 @@ class KeptPrograms:
 
 def size_of(compiled: Compiled) -> int:
     """Bytes that a program takes, about: its constants as they are, and packed."""
-    constants = sum(part.program.constant_bytes for part in compiled.segments if part.program is not None)
+    constants = sum(part.executable.program.constant_bytes for part in compiled.segments if part.executable is not None)
     return OVERHEAD + 2 * constants

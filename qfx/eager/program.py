@@ -13,13 +13,15 @@ from qfx.errors import InputError, QfxError, RuntimeLoadError
 from qfx.frontends.shapes import propagate_shapes
 from qfx.ir.nodes import Decision, decide
 from qfx.ir.types import QParams
-from qfx.lowering.compile import Compiled, compile_int8
-from qfx.lowering.emit import TOO_LONG, channels_last, identity
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled
+from qfx.lowering.emit import channels_last, identity
 from qfx.memory import untraced
 from qfx.ops import qdq, shape
 from qfx.ops.table import Op
 from qfx.passes.weights import QuantizedWeight
 from qfx.pipeline import LOWER, run
+from qfx.runtime.limits import TOO_LONG
 
 _CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 _INT8, _FLOAT = Decision("int8", "its operands are int8"), Decision("float", "it is computed in float")
@@ -62,7 +64,7 @@ def _compiled(bound: Bound) -> Compiled:
 def _without_tensors(compiled: Compiled) -> Compiled:
     """``compiled`` with no copy of the constants beside those of its programs."""
     if all(part.executable is not None for part in compiled.segments):
-        compiled.gm._buffers.clear()
+        compiled.root._buffers.clear()
     return compiled
 
 

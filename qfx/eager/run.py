@@ -16,7 +16,7 @@ from qfx.eager.program import compile_call, misfit
 from qfx.errors import InputError
 from qfx.ir.snapshot import mark_of
 from qfx.ir.types import QDType, QParams
-from qfx.lowering.compile import Compiled
+from qfx.lowering.compiled import Compiled
 from qfx.memory import untraced
 from qfx.tensor import QTensor
 from qfx.tensor.gradient import refuse_gradient, severs

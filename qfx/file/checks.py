@@ -21,11 +21,10 @@ from qfx.ops.table import op_of
 
 
 def require_sound(model: QuantizedModel) -> None:
-    """Raise unless ``model`` is at the QDQ level, its qparams are numbers, and programs can be made of it.
+    """Raise unless ``model`` is at the QDQ level, and its qparams are numbers.
 
     Raises:
         MalformedError: It is not.
-        RuntimeLoadError: Its instruction set is unknown or not available on this CPU.
     """
     if not isinstance(model.info, dict) or model.level != "qdq":
         raise MalformedError(f"It is no model at the level 'qdq', but at {model.level!r}.")
@@ -49,8 +48,6 @@ def require_sound(model: QuantizedModel) -> None:
     require_graph(model, model.graph)
     _require_examples(model)
     _require_guards(model)
-    if model.info.get("example_inputs") is not None:
-        _require_programs(model)
 
 
 def _is_module(model: nn.Module, at: str) -> bool:
@@ -103,7 +100,15 @@ def _require_guards(model: QuantizedModel) -> None:
         require(guards, dict(zip(names, map(example, described), strict=True)))
 
 
-def _require_programs(model: QuantizedModel) -> None:
+def require_programs(model: QuantizedModel) -> None:
+    """Raise unless programs can be made of ``model``, where the shapes of its inputs are known.
+
+    Raises:
+        MalformedError: They can't.
+        RuntimeLoadError: Its instruction set is unknown or not available on this CPU.
+    """
+    if model.info.get("example_inputs") is None:
+        return
     try:
         model.compiled  # noqa: B018
     except RuntimeLoadError:

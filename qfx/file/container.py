@@ -18,7 +18,9 @@ from qfx.errors import InputError
 
 MAGIC = b"\x89QFX\r\n\x1a\n"
 """Not ASCII, and changed by whatever changes line ends."""
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
+"""Files of version 1 hold no program, and all of their tensors themselves."""
 ALIGNMENT = 64
 OPTIONAL = 1
 """Flag of a section that a reader who does not know it may skip."""
@@ -56,16 +58,21 @@ def pack(sections: Sequence[Section]) -> bytes:
         flags = OPTIONAL if section.optional else 0
         rows.append(_ROW.pack(name, offset, len(section.content), zlib.crc32(section.content), flags))
     table = b"".join(rows)
-    return b"".join([_header(len(sections), end, _checksum(len(sections), end, table)), table, *parts])
+    return b"".join(
+        [_header(VERSION, len(sections), end, _checksum(VERSION, len(sections), end, table)), table, *parts]
+    )
 
 
-def unpack(file: memoryview, where: str, known: Sequence[str]) -> dict[str, memoryview]:
+def unpack(
+    file: memoryview, where: str, known: Sequence[str], needed: Sequence[str] | None = None
+) -> dict[str, memoryview]:
     """The sections ``known`` of a file by name, views of ``file``, after every byte of it is checked.
 
     Args:
         file: The whole file.
         where: What errors call it.
         known: Names of the sections that the caller reads.
+        needed: Those that there must be; all of them when left out.
 
     Raises:
         InputError: It is no such file, of a later version, damaged, or without a section that is needed.
@@ -75,10 +82,10 @@ def unpack(file: memoryview, where: str, known: Sequence[str]) -> dict[str, memo
     if len(file) < _HEADER.size:
         _damaged(where, f"it ends after {len(file)} bytes")
     _, version, count, size, reserved, checksum = _HEADER.unpack_from(file)
-    if version != VERSION:
+    if version not in _READABLE:
         raise InputError(
             f"{where} is of version {version} of the format.",
-            why=f"This qfx reads version {VERSION}.",
+            why=f"This qfx reads versions {_READABLE[0]} to {_READABLE[-1]}.",
             remedy="Update qfx, or save the model again with this one.",
         )
     if size != len(file):
@@ -86,10 +93,10 @@ def unpack(file: memoryview, where: str, known: Sequence[str]) -> dict[str, memo
     start = _HEADER.size + count * _ROW.size
     if not 0 < count <= MOST_SECTIONS or start > size:
         _damaged(where, f"its header names {count} sections")
-    if reserved or checksum != _checksum(count, size, bytes(file[_HEADER.size : start])):
+    if reserved or checksum != _checksum(version, count, size, bytes(file[_HEADER.size : start])):
         _damaged(where, "the checksum of its header does not match")
     found = _sections(file, where, count, start)
-    missing = [name for name in known if name not in found]
+    missing = [name for name in (known if needed is None else needed) if name not in found]
     if missing:
         _damaged(where, f"it has no section {missing[0]!r}")
     unknown = [name for name, optional in found.items() if name not in known and not optional[1]]
@@ -99,7 +106,7 @@ def unpack(file: memoryview, where: str, known: Sequence[str]) -> dict[str, memo
             why="It is not marked as one that a reader may skip.",
             remedy="Update qfx.",
         )
-    return {name: found[name][0] for name in known}
+    return {name: found[name][0] for name in known if name in found}
 
 
 def _sections(file: memoryview, where: str, count: int, end: int) -> dict[str, tuple[memoryview, bool]]:
@@ -126,12 +133,12 @@ def aligned(offset: int, to: int = ALIGNMENT) -> int:
     return -(-offset // to) * to
 
 
-def _header(count: int, size: int, checksum: int) -> bytes:
-    return _HEADER.pack(MAGIC, VERSION, count, size, 0, checksum)
+def _header(version: int, count: int, size: int, checksum: int) -> bytes:
+    return _HEADER.pack(MAGIC, version, count, size, 0, checksum)
 
 
-def _checksum(count: int, size: int, table: bytes) -> int:
-    return zlib.crc32(table, zlib.crc32(_header(count, size, 0)))
+def _checksum(version: int, count: int, size: int, table: bytes) -> int:
+    return zlib.crc32(table, zlib.crc32(_header(version, count, size, 0)))
 
 
 def _damaged(where: str, why: str) -> NoReturn:

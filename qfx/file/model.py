@@ -1,59 +1,53 @@
-"""``qfx.save`` and ``qfx.load``."""
+"""``qfx.save`` and ``qfx.load``.
+
+Functions here import what they need of the compiler, so that a model that is a program loads without it.
+"""
 
 from __future__ import annotations
 
 import io
-import json
 import mmap as memory_map
 import os
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
-
-from torch import nn
+from typing import Any
 
 from qfx.arguments import explained
-from qfx.errors import ConversionError, InputError, QfxError, RuntimeLoadError
-from qfx.file.checks import require_sound
-from qfx.file.container import MAGIC, Section, pack, unpack
-from qfx.file.foreign import load_other
-from qfx.file.graph import read_graph, write_graph
-from qfx.file.malformed import MalformedError
-from qfx.file.modules import read_module, read_state, write_module, write_state
-from qfx.file.tensors import TensorWriter, read_tensors
-from qfx.file.values import Reader, Writer
+from qfx.errors import InputError, QfxError, RuntimeLoadError
+from qfx.file.container import MAGIC, unpack
+from qfx.file.malformed import reason
+from qfx.file.program import read_call
+from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
 from qfx.file.whole import whole
 from qfx.models import QuantizedModel
-from qfx.tensor import files as tensor_files
 
-_MODEL, _TENSORS = "model", "tensors"
 _HEAD = 32
 """Bytes by which files are told apart."""
-_NODES = "_nodes"
-_NOT_STORED = (_NODES, "_graph", "_generated", "_compiled", "isa", "info")
-_INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
-"""Facts of calibration and training, which are over."""
 
 
 @explained
-def save(obj: Any, file: Any) -> None:
+def save(obj: Any, file: Any, *, graph: bool = True) -> None:
     """Write ``obj`` to a file, from which :func:`load` gives it back.
 
     A :class:`~qfx.models.QuantizedModel` becomes a ``.qfx`` file: versioned, with checksums, without pickle, about as
-    large as its int8 weights. Anything else is written by ``torch.save``: QTensors (their integers in their own
+    large as its int8 weights. It holds the QDQ graph and, where the model is one program, that program, which loads
+    without compiling anything. Anything else is written by ``torch.save``: QTensors (their integers in their own
     dtype), state_dicts, modules, and containers of them.
 
     Args:
         obj: What to save.
         file: A path, which is replaced in one step or left as it was, or a writable binary file.
+        graph: False stores a quantized model's program alone: the model that is loaded runs, and has no graph, report
+            or state_dict.
 
     Raises:
         ConversionError: The quantized model holds what a file can't hold safely, such as a module of a user's own
-            class that could not be traced; it is named.
+            class that could not be traced; it is named. Or it is to be stored as its program alone, and is none.
         InputError: The path can't be written.
     """
-    write = _write_model if isinstance(obj, QuantizedModel) else tensor_files.save
+    write = _writer_of(obj, graph)
     if callable(getattr(file, "write", None)):
         if getattr(file, "closed", False) is True:
             raise InputError("The file is closed.", remedy="Give one that is open in binary mode.")
@@ -63,8 +57,14 @@ def save(obj: Any, file: Any) -> None:
         write(obj, opened)
 
 
-def _write_model(model: QuantizedModel, file: Any) -> None:
-    file.write(to_bytes(model))
+def _writer_of(obj: Any, graph: bool) -> Callable[[Any, Any], Any]:
+    if isinstance(obj, QuantizedModel):
+        from qfx.file.qdq import to_bytes
+
+        return lambda model, file: file.write(to_bytes(model, graph=graph))
+    from qfx.tensor import files
+
+    return files.save
 
 
 def _path(file: Any) -> Path:
@@ -88,6 +88,9 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
     A ``.qfx`` file is recognized by its first bytes, whatever its name. Every byte of it is checked before it is used,
     and it can't make Python run anything but the ops of qfx and functions of torch.
 
+    Of a model that is one program, that is loaded, and nothing is compiled. Its graph, tensors and report are read when
+    something asks for them; the file stays open until then, so that replacing it is no problem.
+
     Args:
         file: A path or a readable binary file.
         weights_only: For other files than ``.qfx``: accept tensors and plain containers only. False loads whole
@@ -97,7 +100,8 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
             model lives; replacing it, as :func:`save` does, is no problem.
 
     Raises:
-        InputError: The file can't be read, or is damaged, of another version, or no model that makes sense.
+        InputError: The file can't be read, or is damaged, of another version, or no model that makes sense. Asking for
+            the graph raises it too, where that makes no sense or the file was written over.
         RuntimeLoadError: ``isa`` is unknown or not available on this CPU.
     """
     at_path = not callable(getattr(file, "read", None))
@@ -108,7 +112,12 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
             raise InputError(f"{where} gives {type(start).__name__}, not bytes.", remedy="Open it in binary mode.")
         opened.seek(-len(start), io.SEEK_CUR)
         if not start.startswith(MAGIC):
+            from qfx.file.foreign import load_other
+
             return load_other(opened, where, start, weights_only=weights_only)
+        if at_path and not mmap:
+            kept = _Kept(opened)
+            return from_memory(kept.content(where), where, isa, lambda: kept.content(where))
         return from_memory(_contents(opened, mmap and at_path), where, isa)
 
 
@@ -144,97 +153,105 @@ def _contents(file: Any, mapped: bool) -> memoryview:
     return memoryview(bytearray(file.read()))
 
 
-def to_bytes(model: QuantizedModel) -> bytes:
-    """The ``.qfx`` file of a model; equal for equal models. It is read once, so what is written can be loaded.
+class _Kept:
+    """An open file, from which a model is read once more when somebody asks for its graph.
 
-    Raises:
-        ConversionError: As :func:`save`.
+    Args:
+        file: Open, at its start.
     """
-    content = _written(model)
-    try:
-        _read(unpack(memoryview(bytearray(content)), "The file", (_MODEL, _TENSORS)), model.isa)
-    except Exception as error:
-        raise _unreadable(model, error) from error
-    return content
+
+    def __init__(self, file: Any) -> None:
+        self._number = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._number)
+        self._before: bytes | None = None
+
+    def content(self, where: str) -> memoryview:
+        """Writable memory, aligned for programs, with the whole file.
+
+        Raises:
+            InputError: It is not the file that it was.
+        """
+        size = os.fstat(self._number).st_size
+        content = memoryview(memory_map.mmap(-1, max(size, 1)))[:size]
+        done = 0
+        while done < size:
+            count = os.preadv(self._number, [content[done:]], done)
+            if count == 0:
+                break
+            done += count
+        head = bytes(content[:_HEAD])
+        if done < size or self._before not in (None, head):
+            raise InputError(
+                f"{where} was written over while a model of it was in use.",
+                why="The graph of a model is read when something asks for it first.",
+                remedy="Replace files in one step, as qfx.save does; or ask for model.graph right after loading.",
+            )
+        self._before = head
+        return content
 
 
-def _written(model: QuantizedModel) -> bytes:
-    writer = Writer(TensorWriter(), write_module)
-    state = write_state(writer, model, _NOT_STORED)
-    writer.what = "The model's info"
-    info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
-    graph = write_graph(writer, model.graph)
-    content = {"graph": graph, "info": info, "state": state, "tensors": writer.tensors.index}
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return pack([Section(_MODEL, text.encode("ascii")), Section(_TENSORS, writer.tensors.content())])
-
-
-def _unreadable(model: QuantizedModel, error: Exception) -> ConversionError:
-    """A model whose file would be refused, told of the node or module that it would be refused for."""
-    named = error.node if isinstance(error, MalformedError) else None
-    node = next((n for n in model.graph.nodes if n.name == named), None)
-    where = error.path if isinstance(error, MalformedError) and error.path else getattr(error, "where", None)
-    if node is not None:
-        where = node.meta.get("module_path") or node.name
-    return ConversionError(
-        "The model can't be stored in a .qfx file: loading it would be refused.",
-        where=where or None,
-        source=node.meta.get("source") if node is not None else None,
-        why=_reason(error),
-        remedy="Write what is named in other functions of torch, and quantize again; or torch.save(model, path) the "
-        "whole model, and load that only where you trust the file.",
-    )
-
-
-def from_memory(file: memoryview, where: str, isa: str | None = None) -> QuantizedModel:
+def from_memory(
+    file: memoryview, where: str, isa: str | None = None, again: Callable[[], memoryview] | None = None
+) -> QuantizedModel:
     """The model of a ``.qfx`` file.
 
     Args:
-        file: The whole file, in writable memory that the model keeps and does not write to.
+        file: The whole file, in writable memory that nobody else writes to.
         where: What errors call it.
         isa: As :func:`load`.
+        again: Gives the file once more, so that it need not be kept.
 
     Raises:
         InputError, RuntimeLoadError: As :func:`load`.
     """
-    sections = unpack(file, where, (_MODEL, _TENSORS))
+    sections = _sections(file, where)
+    if PROGRAM not in sections:
+        return _read_graph(sections, where, isa)
+    read = _again(sections) if again is None else lambda: _sections(again(), where)
+    with _sense(where):
+        unread = read_call(bytes(sections[CALL]), sections[PROGRAM], isa, lambda: _read_graph(read(), where, isa))
+    return QuantizedModel.of_file(unread, isa)
+
+
+def _again(sections: Mapping[str, memoryview]) -> Callable[[], Mapping[str, memoryview]]:
+    return lambda: sections
+
+
+def _sections(file: memoryview, where: str) -> dict[str, memoryview]:
+    sections = unpack(file, where, KNOWN, ())
+    for one, other in ((CALL, PROGRAM), (PROGRAM, CALL), (GRAPH, TENSORS), (TENSORS, GRAPH)):
+        if one in sections and other not in sections:
+            raise InputError(f"{where} is damaged.", why=f"It has no section {other!r}.", remedy="Save it again.")
+    if not sections:
+        raise InputError(f"{where} holds no model.", remedy="Save it again.")
+    return sections
+
+
+def _read_graph(sections: Mapping[str, memoryview], where: str, isa: str | None) -> QuantizedModel:
+    if GRAPH not in sections:
+        raise InputError(
+            f"{where} holds the program of a model alone.",
+            why="It was saved with graph=False: the model runs, and has no graph, report or state_dict.",
+            remedy="Save the quantized model with qfx.save(model, path).",
+        )
+    from qfx.file.qdq import read_model
+
+    with _sense(where):
+        return read_model(sections, isa)
+
+
+@contextmanager
+def _sense(where: str) -> Iterator[None]:
+    """Tell whatever a part of a file raises as an error of the file."""
     try:
-        return _read(sections, isa)
+        yield
+    except RuntimeLoadError:
+        raise
     except Exception as error:
-        if isinstance(error, RuntimeLoadError):
-            raise
         raise _senseless(where, error) from error
-
-
-def _read(sections: Mapping[str, memoryview], isa: str | None) -> QuantizedModel:
-    """The model of a file's sections, checked."""
-    content = json.loads(bytes(sections[_MODEL]), parse_constant=_no_constant)
-    reader = Reader(read_tensors(content["tensors"], sections[_TENSORS]), read_module)
-    model = _model(reader, content, isa)
-    require_sound(model)
-    return model
-
-
-def _model(reader: Reader, content: Any, isa: str | None) -> QuantizedModel:
-    model = QuantizedModel.__new__(QuantizedModel)
-    nn.Module.__init__(model)
-    state = read_state(reader, content["state"])
-    graph, info = read_graph(reader, content["graph"]), reader.decode(content["info"])
-    model.__setstate__({**state, _NODES: graph, "info": info, "isa": isa})
-    return model
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise MalformedError(f"{name} is no number of a file.")
 
 
 def _senseless(where: str, error: Exception) -> InputError:
     """A file whose checksums match and that no version of qfx wrote, or one that this version does not understand."""
     remedy = error.remedy if isinstance(error, QfxError) and error.remedy else "Save the model again with qfx.save."
-    return InputError(f"{where} holds no model that makes sense.", why=_reason(error), remedy=remedy)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, QfxError):
-        return error.what
-    return str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+    return InputError(f"{where} holds no model that makes sense.", why=reason(error), remedy=remedy)

@@ -29,7 +29,8 @@ def write_state(writer: Writer, module: nn.Module, left_out: tuple[str, ...] = (
     if hooks:
         writer.refuse(f"a hook in {hooks[0]}")
     kept = {}
-    for name, value in state.items():
+    for name in sorted(state, key=lambda name: (name not in _STORED, name)):  # one file for equal models
+        value = state[name]
         if name not in left_out and (name in _STORED or name not in baseline):
             writer.what = before if name in _STORED else f"The attribute {name!r} of {before[0].lower()}{before[1:]}"
             kept[name] = _write_children(writer, value) if name == "_modules" else writer.encode(value)

@@ -1,10 +1,17 @@
-"""The tensors of a model in one run of bytes: each once, aligned, and described by an index."""
+"""The tensors of a model in one run of bytes: each once, aligned, and described by an index.
+
+A tensor that the model's program holds too, in whatever order of dims, is not written again: the index says which of
+the program's constants it is.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +30,15 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _SMALL_ALIGNMENT = 16
 _LARGEST_DIM = 1 << 40
 _MOST_DIMS = 32
+_OWN = 4
+"""Entries of a row of the index; one more where a constant has the content."""
+_SMALLEST_SHARED = 256
+"""Bytes of a tensor that is worth a look at the constants."""
+_MOST_SHARED_DIMS = 5
+
+Constants = Sequence[tuple[str, tuple[int, ...], np.ndarray]]
+"""Of a program: dtype, shape, and the bytes in row-major order."""
+_IN_PROGRAMS = {torch.uint8: "u8", torch.int8: "s8", torch.int32: "s32", torch.float32: "f32"}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -48,9 +64,14 @@ def dtype_named(name: Any) -> torch.dtype:
 
 
 class TensorWriter:
-    """Collects tensors; one object is stored once, so what is shared is shared again after loading."""
+    """Collects tensors; one object is stored once, so what is shared is shared again after loading.
 
-    def __init__(self) -> None:
+    Args:
+        constants: Of a program in the same file.
+    """
+
+    def __init__(self, constants: Constants = ()) -> None:
+        self._constants = constants
         self.index: list[list[Any]] = []
         self._numbers: dict[int, int] = {}
         self._kept: list[Tensor] = []
@@ -76,10 +97,16 @@ class TensorWriter:
                 remedy="Keep plain dense tensors on the CPU in the model.",
             )
         entry = [dtype_name(tensor.dtype), list(tensor.shape), isinstance(tensor, nn.Parameter), tensor.requires_grad]
+        shared = _shared(tensor, self._constants)
+        if shared is not None:
+            return self._indexed(tensor, [*entry, shared])
         content = _content(tensor)
         start = aligned(self._end, _alignment(len(content)))
         self._parts += [bytes(start - self._end), content]
         self._end = start + len(content)
+        return self._indexed(tensor, entry)
+
+    def _indexed(self, tensor: Tensor, entry: list[Any]) -> int:
         self._numbers[id(tensor)] = len(self.index)
         self.index.append(entry)
         self._kept.append(tensor)  # an id is one object's as long as it lives
@@ -90,12 +117,29 @@ class TensorWriter:
         return b"".join(self._parts)
 
 
-def read_tensors(index: Any, content: memoryview) -> list[Tensor]:
-    """The tensors of an index, each over its part of ``content``.
+def _shared(tensor: Tensor, constants: Constants) -> list[Any] | None:
+    """Which of ``constants`` a tensor is: its number, and which of the tensor's dims each of its dims is."""
+    kind, rank = _IN_PROGRAMS.get(tensor.dtype), tensor.dim()
+    if kind is None or tensor.nbytes < _SMALLEST_SHARED or rank > _MOST_SHARED_DIMS:
+        return None
+    values = tensor.detach()
+    for number, (dtype, shape, content) in enumerate(constants):
+        if dtype != kind or sorted(shape) != sorted(values.shape):
+            continue
+        for order in itertools.permutations(range(rank)):
+            moved = values.permute(order)
+            if tuple(moved.shape) == shape and _content(moved) == content.tobytes():
+                return [number, list(order)]
+    return None
+
+
+def read_tensors(index: Any, content: memoryview, constants: Constants = ()) -> list[Tensor]:
+    """The tensors of an index, each over its part of ``content``, or a copy of a constant.
 
     Args:
         index: As :attr:`TensorWriter.index`, read back; not trusted.
         content: Writable memory.
+        constants: Of the program in the same file.
 
     Raises:
         MalformedError: The index is malformed or does not describe ``content``.
@@ -105,12 +149,15 @@ def read_tensors(index: Any, content: memoryview) -> list[Tensor]:
     tensors, end = [], 0
     for entry in index:
         dtype, shape, is_parameter, requires_grad = _checked(entry)
-        size = math.prod(shape) * dtype.itemsize
-        start = aligned(end, _alignment(size))
-        end = start + size
-        if end > len(content):
-            raise MalformedError(f"The tensors take {end} bytes or more where there are {len(content)}.")
-        tensor = _tensor(content[start:end], dtype, shape)
+        if len(entry) > _OWN:
+            tensor = _of_constant(entry[_OWN], dtype, shape, constants)
+        else:
+            size = math.prod(shape) * dtype.itemsize
+            start = aligned(end, _alignment(size))
+            end = start + size
+            if end > len(content):
+                raise MalformedError(f"The tensors take {end} bytes or more where there are {len(content)}.")
+            tensor = _tensor(content[start:end], dtype, shape)
         tensors.append(nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad))
     if end != len(content):
         raise MalformedError(f"The tensors take {end} bytes where there are {len(content)}.")
@@ -118,9 +165,9 @@ def read_tensors(index: Any, content: memoryview) -> list[Tensor]:
 
 
 def _checked(entry: Any) -> tuple[torch.dtype, list[int], bool, bool]:
-    if not isinstance(entry, list) or len(entry) != 4:
+    if not isinstance(entry, list) or len(entry) not in (_OWN, _OWN + 1):
         raise MalformedError(f"{entry!r} describes no tensor.")
-    name, shape, is_parameter, requires_grad = entry
+    name, shape, is_parameter, requires_grad, *_ = entry
     dtype = dtype_named(name)
     sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < _LARGEST_DIM for size in shape)
     if not sizes or len(shape) > _MOST_DIMS:
@@ -129,6 +176,18 @@ def _checked(entry: Any) -> tuple[torch.dtype, list[int], bool, bool]:
     if type(is_parameter) is not bool or type(requires_grad) is not bool or (requires_grad and not grad_allowed):
         raise MalformedError(f"{entry!r} describes no tensor.")
     return dtype, shape, is_parameter, requires_grad
+
+
+def _of_constant(shared: Any, dtype: torch.dtype, shape: list[int], constants: Constants) -> Tensor:
+    """A copy of a constant as the tensor that it is."""
+    number, order = shared
+    if type(number) is not int or not 0 <= number < len(constants) or sorted(order) != list(range(len(shape))):
+        raise MalformedError(f"A tensor is said to be {shared!r} of the program.")
+    kind, lies, content = constants[number]
+    if _IN_PROGRAMS.get(dtype) != kind or list(lies) != [shape[d] for d in order]:
+        raise MalformedError(f"A tensor is said to be constant {number} of the program, which is another.")
+    values = torch.from_numpy(content.copy()).view(dtype).reshape(lies)
+    return values.permute([order.index(d) for d in range(len(shape))]).contiguous()
 
 
 def _tensor(content: memoryview, dtype: torch.dtype, shape: list[int]) -> Tensor:

@@ -1,14 +1,16 @@
 """The closed set of values that a file holds, as JSON: scalars and lists as they are, others with their kind.
 
-``{"tuple": [1, 2]}`` is a tuple; a kind is a row of :data:`KINDS`. Nothing else can be written, nor read.
+``{"tuple": [1, 2]}`` is a tuple; a kind is a row of :data:`PLAIN`, or, where a graph is, of
+:data:`qfx.file.kinds.KINDS`. Nothing else can be written, nor read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from types import BuiltinFunctionType, EllipsisType, FunctionType
+from functools import cached_property
+from types import EllipsisType
 from typing import Any, NoReturn
 
 import torch
@@ -16,13 +18,10 @@ from torch import Tensor, fx
 
 from qfx.errors import ConversionError
 from qfx.file.malformed import MalformedError
-from qfx.file.qconfigs import read_qconfig, write_qconfig
-from qfx.file.targets import function_name, function_named
 from qfx.file.tensors import TensorWriter, dtype_name, dtype_named
 from qfx.guards import Guard, is_sound
 from qfx.ir.nodes import Decision
 from qfx.ir.types import QDType, QParams, QScheme
-from qfx.quantization.qconfig import QConfig
 
 _DEEPEST = 40
 """How deep values may lie in each other."""
@@ -37,11 +36,11 @@ class Writer:
         nodes: Numbers of the nodes so far, by node.
         what: What errors call the value at hand.
         path: Dotted path of the module at hand.
-        module: Writes a module in a value.
+        kinds: What it can write; the first one that fits is a value's.
     """
 
     tensors: TensorWriter
-    module: Callable[[Writer, Any], Any]
+    kinds: Sequence[Kind]
     nodes: dict[fx.Node, int] = field(default_factory=dict)
     what: str = "The model"
     path: str = ""
@@ -56,7 +55,7 @@ class Writer:
             return value
         if isinstance(value, list):  # fx's immutable ones too
             return [self.encode(item) for item in value]
-        kind = next((kind for kind in KINDS if kind.is_one(value)), None)
+        kind = next((kind for kind in self.kinds if kind.is_one(value)), None)
         if kind is None:
             self.refuse(f"a {type(value).__module__}.{type(value).__qualname__}")
         return {kind.name: kind.write(self, value)}
@@ -77,13 +76,13 @@ class Reader:
 
     Attributes:
         tensors: The tensors by number.
+        kinds: What it can read.
         nodes: The nodes so far by number.
-        module: Reads a module in a value.
         path: Dotted path of the module at hand.
     """
 
-    tensors: list[Tensor]
-    module: Callable[[Reader, Any], Any]
+    tensors: Sequence[Tensor]
+    kinds: Sequence[Kind]
     nodes: list[fx.Node] = field(default_factory=list)
     path: str = ""
     _depth: int = 0
@@ -103,11 +102,15 @@ class Reader:
             if isinstance(value, list):
                 return [self.decode(item) for item in value]
             ((name, content),) = value.items() if len(value) == 1 else ((None, None),)
-            if name not in _BY_NAME:
+            if name not in self._by_name:
                 raise MalformedError(f"There are no values of the kind {name!r}.")
-            return _BY_NAME[name].read(self, content)
+            return self._by_name[name].read(self, content)
         finally:
             self._depth -= 1
+
+    @cached_property
+    def _by_name(self) -> dict[str | None, Kind]:
+        return {kind.name: kind for kind in self.kinds}
 
     def items(self, value: Any) -> list[Any]:
         """The values of a list."""
@@ -124,7 +127,7 @@ class Reader:
         return _at(self.nodes, number, "node")
 
 
-def _at(items: list[Any], number: Any, what: str) -> Any:
+def _at(items: Sequence[Any], number: Any, what: str) -> Any:
     if type(number) is not int or not 0 <= number < len(items):
         raise MalformedError(f"There is no {what} {number!r}.")
     return items[number]
@@ -291,7 +294,7 @@ def _enum_kind(cls: type[QDType] | type[QScheme]) -> Kind:
     return Kind(cls.__name__, _of(cls), lambda _, value: value.name, lambda _, content: cls.parse(text(content)))
 
 
-KINDS: tuple[Kind, ...] = (
+PLAIN: tuple[Kind, ...] = (
     Kind("node", _instance(fx.Node), lambda w, v: w.nodes[v], lambda r, c: r.node(c)),
     Kind("size", _of(torch.Size), _write_items, _read_size),
     Kind("tuple", _of(tuple), _write_items, lambda r, c: tuple(r.items(c))),
@@ -309,14 +312,5 @@ KINDS: tuple[Kind, ...] = (
     Kind("record", _of(*(cls for cls, _ in _RECORDS.values())), _write_record, _read_record),
     _enum_kind(QDType),
     _enum_kind(QScheme),
-    Kind("qconfig", _instance(QConfig), write_qconfig, read_qconfig),
-    Kind("module", _instance(torch.nn.Module), lambda w, v: w.module(w, v), lambda r, c: r.module(r, c)),
-    Kind(
-        "function",
-        _of(FunctionType, BuiltinFunctionType, torch._ops.OpOverload),
-        lambda _, v: function_name(v),
-        lambda _, c: function_named(c),
-    ),
 )
-"""Every kind, the first one that fits is a value's."""
-_BY_NAME = {kind.name: kind for kind in KINDS}
+"""The kinds that need neither the op table nor layers."""

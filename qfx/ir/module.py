@@ -81,13 +81,19 @@ class GraphCarrier(Inline, nn.Module):
         Raises:
             InputError: The call does not fit the signature, or passes an argument that was fixed otherwise.
         """
-        return bind_placeholders(self._graph, *without_fixed(self.info.get(ARGUMENTS, ()), args, kwargs))
+        graph, info = self._called()
+        return bind_placeholders(graph, *without_fixed(info.get(ARGUMENTS, ()), args, kwargs))
+
+    def _called(self) -> tuple[fx.Graph, Mapping[str, Any]]:
+        """A graph with the placeholders that a call fills, and facts about what they take."""
+        return self._graph, self.info
 
     def _require_guards(self, inputs: Iterable[Any], coded: Iterable[str] = ()) -> None:
         """Raise an InputError where the capture took something else for granted than ``inputs``, in order, are."""
-        guards = self.info.get(GUARDS, ())
+        graph, info = self._called()
+        guards = info.get(GUARDS, ())
         if guards:
-            placeholders = (str(node.target) for node in self._graph.find_nodes(op="placeholder"))
+            placeholders = (str(node.target) for node in graph.find_nodes(op="placeholder"))
             with untraced():
                 require(guards, dict(zip(placeholders, inputs, strict=True)), coded=coded)
 

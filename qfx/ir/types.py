@@ -147,3 +147,17 @@ class QArray:
     scale: torch.Tensor
     zero_point: torch.Tensor
     axis: int | None = None
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What an edge of an Int8 graph carries: ``"code"`` (8-bit integers with ``qparams``), ``"float"`` (float32),
+    ``"dim"`` (a Python int), ``"constant"`` (a parameter), or ``"other"`` (anything only torch handles)."""
+
+    kind: str
+    qparams: QParams | None = None
+
+
+def code_shift(qparams: QParams) -> int:
+    """What is added to an integer of ``qparams`` to get the code that programs hold."""
+    return 128 if qparams.dtype is QDType.qint8 else 0

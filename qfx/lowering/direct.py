@@ -9,11 +9,11 @@ import torch
 from torch import fx
 
 from qfx.ir.module import plain
-from qfx.lowering.emit import code_shift
+from qfx.ir.types import code_shift
 from qfx.lowering.torch_operator import run_program
 
 if TYPE_CHECKING:
-    from qfx.lowering.compile import CompiledSegment
+    from qfx.lowering.compiled import CompiledSegment
 
 Run = Callable[[tuple[Any, ...]], Any]
 

@@ -16,16 +16,13 @@ from torch import Tensor, fx
 
 from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute
-from qfx.ir.types import QDType, QParams
+from qfx.ir.types import QDType, QParams, code_shift
 from qfx.ops import arithmetic
 from qfx.ops.table import TABLE
 from qfx.runtime import Program, ProgramBuilder
 
 Order = tuple[int, ...]
 _END = 2**62
-
-TOO_LONG = "could leave s32"
-"""What the runtime says of a product whose sums 32 bits may not hold."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +227,6 @@ def identity(rank: int) -> Order:
 def channels_last(rank: int) -> Order:
     """Physical order of an image batch: ``N, spatial..., C``."""
     return (0, *range(2, rank), 1)
-
-
-def code_shift(qparams: QParams) -> int:
-    """What is added to an integer of ``qparams`` to get the code that programs hold."""
-    return 128 if qparams.dtype is QDType.qint8 else 0
 
 
 def code_of(qparams: QParams) -> tuple[float, int, int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from qfx.inline import Inline
-from qfx.lowering.compile import Compiled, CompiledSegment
+from qfx.lowering.compiled import Compiled, CompiledSegment
 from qfx.runtime import Explanation, StepRecord, peaks
 
 _WEIGHTED = ("conv", "linear", "linear_dynamic")

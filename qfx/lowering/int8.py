@@ -12,7 +12,7 @@ from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import decision_of, keyword, operand, path, place
-from qfx.ir.types import QArray, QParams
+from qfx.ir.types import QArray, QParams, ValueType
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
@@ -20,15 +20,6 @@ from qfx.ops.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
 from qfx.runtime.limits import MOST_DIMS
-
-
-@dataclass(frozen=True)
-class ValueType:
-    """What an edge carries: ``"code"`` (8-bit integers with ``qparams``), ``"float"`` (float32), ``"dim"`` (a Python
-    int), ``"constant"`` (a parameter), or ``"other"`` (anything only torch handles)."""
-
-    kind: str
-    qparams: QParams | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import fx
 
+from qfx.lowering.compiled import Segment
 from qfx.lowering.int8 import is_dim
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Nodes that run together, in order.
-
-    Attributes:
-        in_torch: Whether torch runs them, one by one, or the runtime in one call.
-        nodes: The nodes.
-        inputs: Values from outside that they read.
-        outputs: Their values that anything outside reads.
-    """
-
-    in_torch: bool
-    nodes: tuple[fx.Node, ...]
-    inputs: tuple[fx.Node, ...]
-    outputs: tuple[fx.Node, ...]
 
 
 def partition(graph: fx.Graph) -> list[Segment]:

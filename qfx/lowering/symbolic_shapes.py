@@ -14,20 +14,14 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 
 if TYPE_CHECKING:
-    from qfx.lowering.compile import CompiledSegment
+    from qfx.lowering.compiled import CompiledSegment
 
 
 def output_shapes(part: CompiledSegment, inputs: Sequence[Tensor]) -> Sequence[Sequence[Any]]:
     """The shapes of ``part``'s outputs for inputs without data.
 
-    From the program where all sizes are known; else from what torch says of the float references of its nodes.
-
-    Raises:
-        InputError: Sizes that the program can't take.
+    From what torch says of the float references of its nodes.
     """
-    assert part.executable is not None
-    if all(type(size) is int for x in inputs for size in x.shape):
-        return part.executable.output_shapes(*(tuple(x.shape) for x in inputs))
     values: dict[fx.Node, Any] = {
         node: x.new_empty(x.shape, dtype=torch.float32) for node, x in zip(part.segment.inputs, inputs, strict=True)
     }

@@ -298,6 +298,17 @@ std::shared_ptr<Program> program_from(nb::handle given) {
   return std::const_pointer_cast<Program>(program_of(bytes, std::move(owner)));
 }
 
+// Dtype, shape and bytes of every constant. The arrays are views: the program has to outlive them.
+nb::list constants_of(nb::handle_t<Program> self) {
+  nb::list found;
+  for (const Constant& c : nb::cast<const Program&>(self).constants()) {
+    const size_t count = c.data.size();
+    nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>> bytes(c.data.data(), {count}, self);
+    found.append(nb::make_tuple(dtype_name(c.dtype), to_tuple(c.shape), bytes));
+  }
+  return found;
+}
+
 void bind_program(nb::module_& m) {
   nb::class_<Program>(m, "Program", "An immutable, validated int8 program.")
       .def_prop_ro("inputs", [](const Program& p) { return p.inputs(); })
@@ -316,6 +327,7 @@ void bind_program(nb::module_& m) {
                      for (const Constant& c : p.constants()) bytes += c.data.size();
                      return bytes;
                    })
+      .def_prop_ro("constants", &constants_of)
       .def("to_bytes",
            [](const Program& p) {
              const std::string bytes = to_bytes(p);

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import fx
 
-from qfx.lowering.compile import CompiledSegment
+from qfx.lowering.compiled import CompiledSegment
 from qfx.models import QuantizedModel
 from qfx.runtime import Explanation, StepRecord
 from qfx.viz.scene import Arrow, Scene
@@ -22,7 +22,7 @@ def read_program(model: QuantizedModel, int8: Scene) -> Scene:
         int8: Its Int8 level, whose boxes the steps are called after.
     """
     compiled = model.compiled
-    drawn = _Drawn(int8, [n.name for n in compiled.gm.graph.find_nodes(op="placeholder")])
+    drawn = _Drawn(int8, [n.name for n in compiled.graph.find_nodes(op="placeholder")])
     for index, (part, plan) in enumerate(zip(compiled.segments, model.explain().parts, strict=True)):
         records = _records(part, plan) if isinstance(plan, Explanation) else {}
         group = f"program {index}" if isinstance(plan, Explanation) else f"in torch {index}"
@@ -31,7 +31,7 @@ def read_program(model: QuantizedModel, int8: Scene) -> Scene:
                 drawn.add(node, records.get(node.name, []), group)
             else:
                 drawn.pass_through(node)
-    return drawn.scene(compiled.gm.graph.output_node().name)
+    return drawn.scene(compiled.graph.output_node().name)
 
 
 def _records(part: CompiledSegment, plan: Explanation) -> dict[str, list[StepRecord]]:

@@ -95,7 +95,7 @@ def _qdq(model: QuantizedModel, _: Any) -> Scene:
 
 
 def _int8(model: QuantizedModel, _: Any) -> Scene:
-    return read_graph(model.compiled.gm, "int8")
+    return read_graph(model.compiled.root, "int8")
 
 
 def _program(model: QuantizedModel, _: Any) -> Scene:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from benchmarks import zoo, zoo_report
-from qfx.lowering.compile import Compiled, compile_int8
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled
 from qfx.lowering.interpreter import IntegerRun
 from qfx.models import QuantizedModel
 from qfx.runtime import isa_names
@@ -34,7 +35,7 @@ def interpret(name: str, batch: int) -> tuple[torch.Tensor, IntegerRun]:
 
 @functools.lru_cache(maxsize=len(isa_names()))
 def program(name: str, isa: str) -> Compiled:
-    return compile_int8(load(name)[1].compiled.gm, isa)
+    return compile_int8(load(name)[1].compiled.root, isa)
 
 
 # A fixture of the module's scope makes pytest run all tests of one network together.

@@ -12,7 +12,7 @@ from torch import nn
 import qfx
 from qfx import patterns
 from qfx.frontends import capture, normalize
-from qfx.lowering.compile import fetch_codes
+from qfx.lowering.compiled import fetch_codes
 from qfx.lowering.interpreter import interpret_integers
 from qfx.ops import is_op
 

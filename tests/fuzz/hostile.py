@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import qfx
 from qfx.file.container import Section, pack, unpack
+from qfx.file.kinds import KINDS
 from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import Writer
 
@@ -85,7 +86,7 @@ def with_call(op: str, target: str, args: tuple[Any, ...], kwargs: dict[str, Any
     """
 
     def change(content: Any, tensors: bytearray) -> None:
-        writer = Writer(TensorWriter(), lambda *_: None)
+        writer = Writer(TensorWriter(), KINDS)
         for tensor in read_tensors(content["tensors"], memoryview(bytearray(tensors))):
             writer.tensors.add(tensor, "it")
         record = next(r for r in content["graph"] if r[2].endswith("renorm"))

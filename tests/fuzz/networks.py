@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import qfx
-from qfx.lowering.compile import Compiled, compile_int8, fetch_codes
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled, fetch_codes
 from qfx.lowering.interpreter import interpret_integers
 from qfx.models import QuantizedModel
 from qfx.runtime import isa_names
@@ -95,7 +96,7 @@ def check(planned: Plan) -> None:
             example_inputs=planned.inputs[0],
             frontend=planned.frontend,
         )
-    loaded = {isa: compile_int8(model.compiled.gm, isa) for isa in isa_names()}
+    loaded = {isa: compile_int8(model.compiled.root, isa) for isa in isa_names()}
     before = qfx.get_num_threads()
     try:
         for x in [*planned.inputs[:1], *planned.others]:
@@ -131,7 +132,7 @@ def _is_exact(compiled: Compiled) -> bool:
     Norms that the runtime computes add in another order than the interpreter, which shows where a sum cancels.
     """
     own = {name for part in compiled.segments for name in part.steps if part.executable is not None}
-    for node in compiled.gm.graph.nodes:
+    for node in compiled.graph.nodes:
         name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
         if name in ("group_norm", "instance_norm", "layer_norm"):
             return False

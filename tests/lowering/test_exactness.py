@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 import qfx
-from qfx.lowering.compile import Compiled, compile_int8, fetch_codes
+from qfx.lowering.compile import compile_int8
+from qfx.lowering.compiled import Compiled, fetch_codes
 from qfx.lowering.int8 import lower_to_int8
 from qfx.lowering.interpreter import interpret_integers
 from qfx.models import QuantizedModel
@@ -40,7 +41,7 @@ def quantized(name: str, qconfig: str) -> QuantizedModel:
 
 @functools.cache
 def loaded(name: str, qconfig: str, isa: str) -> Compiled:
-    return compile_int8(quantized(name, qconfig).compiled.gm, isa)
+    return compile_int8(quantized(name, qconfig).compiled.root, isa)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import qfx
-from qfx.lowering.compile import fetch_codes
+from qfx.lowering.compiled import fetch_codes
 from qfx.lowering.interpreter import interpret_integers
 from tests.fuzz.graphs import grow
 from tests.fuzz.networks import QCONFIGS, Plan, check, require_as_near_as_graph

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from qfx.ir.nodes import decision_of, operand
-from qfx.ir.types import QArray, QParams
-from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, code_shift, emits, identity
+from qfx.ir.types import QArray, QParams, code_shift
+from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.ops import arithmetic, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute import Activation

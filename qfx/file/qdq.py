@@ -1,0 +1,134 @@
+"""The sections of a ``.qfx`` file: the QDQ graph with its tensors, and the program where a model is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from qfx.errors import ConversionError
+from qfx.file.checks import require_programs, require_sound
+from qfx.file.container import Section, pack, unpack
+from qfx.file.graph import read_graph, write_graph
+from qfx.file.kinds import KINDS
+from qfx.file.malformed import MalformedError, no_constant, reason
+from qfx.file.modules import read_state, write_state
+from qfx.file.program import program_of, read_call, write_call
+from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
+from qfx.file.tensors import TensorWriter, read_tensors
+from qfx.file.values import Reader, Writer
+from qfx.lowering.compile import Emitted, emit_whole
+from qfx.models import QuantizedModel
+
+_NODES = "_nodes"
+_NOT_STORED = (_NODES, "_graph", "_generated", "_compiled", "isa", "info")
+_INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
+"""Facts of calibration and training, which are over."""
+
+
+def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
+    """The ``.qfx`` file of a model; equal for equal models. It is read once, so what is written can be loaded.
+
+    Raises:
+        ConversionError: As :func:`qfx.save`.
+    """
+    made, sections = _program(model)
+    if not graph and not sections:
+        raise _no_program(model)
+    content = pack([*sections, *(_graph(model, made) if graph else ())])
+    try:
+        _read_back(unpack(memoryview(bytearray(content)), "The file", KNOWN, ()), model.isa)
+    except Exception as error:
+        raise _unreadable(model, error) from error
+    return content
+
+
+def _program(model: QuantizedModel) -> tuple[Emitted | None, list[Section]]:
+    """The program that ``model`` is, where it is one, and what a file holds of it."""
+    if model.info.get("example_inputs") is None:
+        return None, []
+    with model.lowered() as int8:
+        made = emit_whole(int8)
+        call = write_call(model, int8.graph, made.segment, made.places) if made is not None else None
+    if made is None or call is None:
+        return None, []
+    return made, [Section(CALL, call), Section(PROGRAM, made.program.to_bytes())]
+
+
+def _graph(model: QuantizedModel, made: Emitted | None) -> list[Section]:
+    writer = Writer(TensorWriter(made.program.constants if made else ()), KINDS)
+    state = write_state(writer, model, _NOT_STORED)
+    writer.what = "The model's info"
+    info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
+    graph = write_graph(writer, model.graph)
+    content = {"graph": graph, "info": info, "state": state, "tensors": writer.tensors.index}
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return [Section(GRAPH, text.encode("ascii")), Section(TENSORS, writer.tensors.content())]
+
+
+def _read_back(sections: Mapping[str, memoryview], isa: str | None) -> None:
+    """Raise unless a file says what it was made to say: its graph reads, and gives the program beside it."""
+    model = read_model(sections, isa) if GRAPH in sections else None
+    if PROGRAM not in sections:
+        return
+    read_call(bytes(sections[CALL]), sections[PROGRAM], isa, lambda: model)
+    if model is not None:
+        made, _ = _program(model)
+        if made is None or made.program.to_bytes() != sections[PROGRAM]:
+            raise MalformedError("What is read back gives another program.")
+
+
+def _no_program(model: QuantizedModel) -> ConversionError:
+    """Why a model can't be stored without its graph."""
+    in_torch = [record.name for record in model.report.decided("float")]
+    return ConversionError(
+        "The model can't be stored without its graph.",
+        where=", ".join(in_torch[:5]) or None,
+        why="It is not one program: torch runs a part of it, or its input shapes are not known yet.",
+        remedy="Store it with its graph, or call it once and try again.",
+    )
+
+
+def _unreadable(model: QuantizedModel, error: Exception) -> ConversionError:
+    """A model whose file would be refused, told of the node or module that it would be refused for."""
+    named = error.node if isinstance(error, MalformedError) else None
+    node = next((n for n in model.graph.nodes if n.name == named), None)
+    where = error.path if isinstance(error, MalformedError) and error.path else getattr(error, "where", None)
+    if node is not None:
+        where = node.meta.get("module_path") or node.name
+    return ConversionError(
+        "The model can't be stored in a .qfx file: loading it would be refused.",
+        where=where or None,
+        source=node.meta.get("source") if node is not None else None,
+        why=reason(error),
+        remedy="Write what is named in other functions of torch, and quantize again; or torch.save(model, path) the "
+        "whole model, and load that only where you trust the file.",
+    )
+
+
+def read_model(sections: Mapping[str, memoryview], isa: str | None) -> QuantizedModel:
+    """The model of a file's graph, checked; a model that is not one program too is compiled.
+
+    Raises:
+        MalformedError: The graph makes no sense.
+        RuntimeLoadError: As :func:`qfx.load`.
+    """
+    content = json.loads(bytes(sections[GRAPH]), parse_constant=no_constant)
+    constants = program_of(sections[PROGRAM]).constants if PROGRAM in sections else ()
+    reader = Reader(read_tensors(content["tensors"], sections[TENSORS], constants), KINDS)
+    model = _model(reader, content, isa)
+    require_sound(model)
+    if PROGRAM not in sections:
+        require_programs(model)
+    return model
+
+
+def _model(reader: Reader, content: Any, isa: str | None) -> QuantizedModel:
+    model = QuantizedModel.__new__(QuantizedModel)
+    nn.Module.__init__(model)
+    state = read_state(reader, content["state"])
+    graph, info = read_graph(reader, content["graph"]), reader.decode(content["info"])
+    model.__setstate__({**state, _NODES: graph, "info": info, "isa": isa})
+    return model

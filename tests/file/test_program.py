@@ -1,0 +1,406 @@
+"""A model that is one program loads as that program; its graph is read when somebody asks for it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import qfx
+from qfx.file import container
+from qfx.file.container import Section, pack, unpack
+from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
+from qfx.file.tensors import TensorWriter
+from tests.nets import small_net
+
+DEFAULT = {"": qfx.get_default_qconfig()}
+X, OTHER = torch.randn(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+class Island(nn.Module):
+    """A part that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = small_net("ConvBnReluNet")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(self.body(x), 1)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return qfx.quantize_fx(small_net("ResidualNet"), DEFAULT, [X], adaptive_rounding=False)
+
+
+@pytest.fixture(scope="module")
+def file(model: Any) -> bytes:
+    return written(model)
+
+
+@pytest.fixture
+def loaded(file: bytes) -> Any:
+    made = qfx.load(io.BytesIO(file))
+    assert is_unread(made)
+    return made
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever makes a program fails."""
+
+    def compiled(*_: Any) -> None:
+        raise AssertionError("a program is made")
+
+    monkeypatch.setattr("qfx.lowering.compile.emit_program", compiled)
+
+
+def written(model: Any, **options: Any) -> bytes:
+    made = io.BytesIO()
+    qfx.save(model, made, **options)
+    return made.getvalue()
+
+
+def parts_of(file: bytes) -> dict[str, bytes]:
+    return {name: bytes(part) for name, part in unpack(memoryview(file), "it", KNOWN, ()).items()}
+
+
+def is_unread(model: Any) -> bool:
+    return "_graph" not in vars(model) and "_buffers" not in vars(model)
+
+
+def test_a_process_that_runs_a_file_loads_no_compiler(tmp_path: Path, model: Any) -> None:
+    qfx.save(model, tmp_path / "model.qfx")
+    torch.save((X, model(X)), tmp_path / "expected.pt")
+    code = """
+import sys, torch, qfx
+before = set(sys.modules)
+x, expected = torch.load("expected.pt")
+model = qfx.load("model.qfx").eval()
+assert torch.equal(model(x), expected) and torch.equal(model(x=x), expected)
+heavy = ("networkx", "sympy", "qfx.passes", "qfx.patterns", "qfx.frontends", "qfx.quantization", "qfx.ops",
+         "qfx.lowering.compile", "qfx.lowering.emit", "qfx.pipeline")
+print(*(name for name in {*sys.modules} - before if any(f"{name}.".startswith(f"{one}.") for one in heavy)))
+print(len(model.graph.nodes))
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == ["", str(len(model.graph.nodes))]
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_nothing_is_compiled_to_run_or_to_look_at_it(model: Any, loaded: Any) -> None:
+    assert torch.equal(loaded(OTHER), model(OTHER))
+    assert is_unread(loaded)
+    assert str(loaded.report) == str(model.report)
+    assert not is_unread(loaded)
+    assert torch.equal(loaded(X), model(X))
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert loaded.state_dict()[name].is_contiguous()
+
+
+ASKING: dict[str, Callable[[Any], Any]] = {
+    "graph": lambda m: m.graph,
+    "report": lambda m: m.report,
+    "repr": repr,
+    "dir": dir,
+    "info": lambda m: m.info,
+    "state_dict": lambda m: m.state_dict(),
+    "parameters": lambda m: list(m.parameters()),
+    "buffers": lambda m: list(m.buffers()),
+    "children": lambda m: list(m.children()),
+    "a child": lambda m: m.fc,
+    "explain": lambda m: m.explain(),
+    "profile": lambda m: m.profile(X, repeats=1),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "pickle": pickle.dumps,
+    "to": lambda m: m.to("cpu"),
+    "graph_module": lambda m: m.graph_module(),
+    "a new attribute": lambda m: setattr(m, "note", 1),
+    "a buffer": lambda m: m.register_buffer("more", torch.zeros(1)),
+    "a parameter": lambda m: m.register_parameter("more", nn.Parameter(torch.zeros(1))),
+    "a module": lambda m: m.add_module("more", nn.ReLU()),
+    "a module by attribute": lambda m: setattr(m, "more", nn.ReLU()),
+    "without an attribute": lambda m: delattr(m, "fc"),
+    "requires_grad_": lambda m: m.requires_grad_(False),
+    "compare": lambda m: qfx.compare(small_net("ResidualNet"), m, [X]),
+    "inside another": lambda m: nn.Sequential(m).state_dict(),
+}
+
+
+@pytest.mark.parametrize("asked", ASKING)
+def test_whatever_asks_for_more_than_a_call_reads_the_rest(model: Any, loaded: Any, asked: str) -> None:
+    ASKING[asked](loaded)
+    assert not is_unread(loaded)
+    assert torch.equal(loaded(OTHER), model(OTHER))
+    assert len(loaded.graph.nodes) == len(model.graph.nodes)
+
+
+def test_what_is_read_in_inference_mode_can_change_later(model: Any, loaded: Any) -> None:
+    with torch.inference_mode():
+        loaded.state_dict()
+    loaded.load_state_dict(model.state_dict())
+    assert not any(value.is_inference() for value in loaded.state_dict().values())
+
+
+def test_an_attribute_that_is_not_there_is_missed(loaded: Any) -> None:
+    with pytest.raises(AttributeError, match="nothing_like_this"):
+        loaded.nothing_like_this  # noqa: B018
+    assert not hasattr(loaded, "nothing_like_this")
+
+
+def test_a_tensor_that_changes_after_loading_makes_another_program(model: Any, loaded: Any) -> None:
+    changed = copy.deepcopy(model)
+    before = loaded(OTHER)
+    for each in (changed, loaded):
+        each.fc.weight.neg_().clamp_(min=-127)
+    assert torch.equal(loaded(OTHER), changed(OTHER))
+    assert not torch.equal(loaded(OTHER), before)
+
+
+def test_a_state_is_loaded_into_a_model_of_a_file(model: Any, loaded: Any) -> None:
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state["fc.bias"] = state["fc.bias"] + 1000
+    other = copy.deepcopy(model)
+    other.load_state_dict(state)
+    loaded.load_state_dict(state)
+    assert torch.equal(loaded(OTHER), other(OTHER))
+    assert not torch.equal(loaded(OTHER), model(OTHER))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("put", [True, False, None])
+def test_a_mode_is_kept_and_put_to_all_parts(model: Any, saved: bool, put: bool | None) -> None:
+    made = qfx.load(io.BytesIO(written(copy.deepcopy(model).train(saved))))
+    if put is not None:
+        assert made.train(put) is made
+    assert is_unread(made)
+    assert made.training is (saved if put is None else put)
+    assert {module.training for module in made.modules()} == {made.training}
+    with pytest.raises(ValueError, match="training mode"):
+        made.train("yes")
+
+
+def test_threads_that_run_and_read_at_once(model: Any, file: bytes) -> None:
+    expected, names = model(OTHER), model.state_dict().keys()
+    for _ in range(5):
+        loaded = qfx.load(io.BytesIO(file))
+        results: list[Any] = []
+
+        def work(loaded: Any = loaded, results: list[Any] = results) -> None:
+            results.append(torch.equal(loaded(OTHER), expected))
+            results.append(loaded.state_dict().keys() == names)
+            results.append(torch.equal(loaded(OTHER), expected))
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [True] * 18
+
+
+TOOLS: dict[str, Callable[[Any], Any]] = {
+    "compile": lambda m: torch.compile(m, backend="eager")(OTHER),
+    "dynamic sizes": lambda m: torch.compile(m, backend="eager", dynamic=True)(OTHER),
+    "trace": lambda m: torch.jit.trace(m, (X,), check_trace=False)(OTHER),
+    "export": lambda m: torch.export.export(m, (X,)).module()(OTHER),
+    "export with sizes": lambda m: torch.export.export(
+        m, (X,), dynamic_shapes={"args": ({0: torch.export.Dim("batch", max=64)},)}, strict=False
+    ).module()(OTHER),
+    "fx": lambda m: torch.fx.symbolic_trace(nn.Sequential(m))(OTHER),
+    "vmap": lambda m: torch.vmap(m)(OTHER[None])[0],
+    "inference mode": lambda m: torch.inference_mode()(m)(OTHER),
+    "a gradient": lambda m: m(OTHER.clone().requires_grad_()).detach(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tools_of_torch_take_a_model_that_is_not_read(model: Any, loaded: Any, tool: str) -> None:
+    assert torch.equal(TOOLS[tool](loaded), model(OTHER))
+
+
+def test_an_input_that_does_not_fit_is_told_as_by_the_model_that_was_saved(model: Any, loaded: Any) -> None:
+    for bad in (torch.zeros(2, 4, 16, 16), torch.zeros(3), torch.zeros(2, 3, 16, 16, dtype=torch.int64), "x", None):
+        said = []
+        for each in (model, loaded):
+            with pytest.raises(qfx.InputError) as error:
+                each(bad)
+            said.append(str(error.value))
+        assert said[0] == said[1]
+    for args, kwargs in (((), {}), ((X, X), {}), ((), {"y": X})):
+        with pytest.raises(qfx.InputError):
+            loaded(*args, **kwargs)
+    assert is_unread(loaded)
+
+
+# ---------------------------------------------------------------- the file behind it
+
+
+def test_a_file_may_be_replaced_or_removed_under_a_model(tmp_path: Path, model: Any) -> None:
+    path = tmp_path / "model.qfx"
+    qfx.save(model, path)
+    one, two = qfx.load(path), qfx.load(path, mmap=True)
+    qfx.save(qfx.quantize_fx(small_net("MobileNet"), DEFAULT, [X]), path)
+    three = qfx.load(path)
+    path.unlink()
+    for each in (one, two):
+        assert str(each.report) == str(model.report)
+    assert str(three.report) != str(model.report)
+
+
+@pytest.mark.parametrize("change", ["another model", "cut short", "a byte"])
+def test_a_file_that_is_written_over_is_told(tmp_path: Path, model: Any, file: bytes, change: str) -> None:
+    path = tmp_path / "model.qfx"
+    path.write_bytes(file)
+    loaded = qfx.load(path)
+    other = written(qfx.quantize_fx(small_net("MobileNet"), DEFAULT, [X]))
+    changed = {"another model": other, "cut short": file[:500], "a byte": file[:-1] + bytes([file[-1] ^ 1])}[change]
+    with path.open("r+b") as opened:
+        opened.write(changed)
+        opened.truncate(len(changed))
+    with pytest.raises(qfx.InputError, match=r"is damaged|was written over"):
+        loaded.state_dict()
+    assert torch.equal(loaded(OTHER), model(OTHER))
+
+
+def test_a_model_is_stored_as_its_program_alone(model: Any, file: bytes) -> None:
+    alone = written(model, graph=False)
+    assert parts_of(alone).keys() == {CALL, PROGRAM}
+    assert len(alone) < len(file)
+    loaded = qfx.load(io.BytesIO(alone))
+    assert torch.equal(loaded(OTHER), model(OTHER))
+    for asked in ("graph", "report", "state_dict"):
+        with pytest.raises(qfx.InputError, match=r"the program of a model alone[\s\S]*graph=False[\s\S]*qfx\.save"):
+            ASKING[asked](loaded)
+    assert torch.equal(loaded(X), model(X))
+
+
+def test_what_is_more_than_a_program_is_not_stored_without_its_graph() -> None:
+    model = qfx.quantize_fx(Island().eval(), DEFAULT, [X])
+    assert parts_of(written(model)).keys() == {GRAPH, TENSORS}
+    with pytest.raises(qfx.ConversionError, match=r"without its graph[\s\S]*cumsum[\s\S]*torch runs a part"):
+        written(model, graph=False)
+
+
+def test_weights_stand_in_a_file_once(model: Any, file: bytes) -> None:
+    parts = parts_of(file)
+    index = json.loads(parts[GRAPH])["tensors"]
+    large = [entry for entry in index if entry[0] == "int8" and torch.Size(entry[1]).numel() >= 256]
+    assert large
+    assert all(len(entry) == 5 for entry in large)
+    weights = sum(t.numel() for t in model.state_dict().values() if t.dtype is torch.int8 and t.numel() >= 256)
+    assert len(parts[TENSORS]) < weights
+
+
+def test_a_file_of_the_first_version_is_read(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    monkeypatch.setattr("qfx.file.qdq.TensorWriter", lambda constants: TensorWriter())
+    parts = parts_of(written(model))
+    monkeypatch.setattr(container, "VERSION", 1)
+    old = pack([Section(name, parts[name]) for name in (GRAPH, TENSORS)])
+    assert old[8] == 1
+    loaded = qfx.load(io.BytesIO(old))
+    assert torch.equal(loaded(OTHER), model(OTHER))
+    monkeypatch.undo()
+    assert written(loaded) == written(model)
+
+
+# ---------------------------------------------------------------- made to harm
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in _places(item, (*path, key)))]
+
+
+def _changed(call: Any, place: tuple[Any, ...], value: Any) -> Any:
+    if not place:
+        return value
+    at = call
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    return call
+
+
+VALUES = (
+    None,
+    0,
+    -1,
+    2**62,
+    1.5,
+    "x",
+    "",
+    [],
+    {},
+    [1, 2],
+    {"tuple": []},
+    {"node": 0},
+    {"node": 99},
+    {"float": "nan"},
+    True,
+)
+
+
+def test_what_a_sealed_call_says_is_refused_or_runs(file: bytes) -> None:
+    parts, draw = parts_of(file), random.Random(0)
+    ran = 0
+    for _ in range(300):
+        call = json.loads(parts[CALL])
+        call = _changed(call, draw.choice(_places(call)), copy.deepcopy(draw.choice(VALUES)))
+        sealed = pack([Section(n, json.dumps(call).encode() if n == CALL else part) for n, part in parts.items()])
+        try:
+            loaded = qfx.load(io.BytesIO(sealed))
+            loaded(OTHER)
+            ran += 1
+        except qfx.QfxError:
+            pass
+    assert 0 < ran < 300
+
+
+@pytest.mark.parametrize("left_out", KNOWN)
+def test_half_of_a_pair_of_sections_is_refused(file: bytes, left_out: str) -> None:
+    parts = parts_of(file)
+    with pytest.raises(qfx.InputError, match="is damaged"):
+        qfx.load(io.BytesIO(pack([Section(name, part) for name, part in parts.items() if name != left_out])))
+
+
+def test_a_program_that_is_none_or_takes_something_else_is_refused(file: bytes) -> None:
+    parts = parts_of(file)
+    other = parts_of(written(qfx.quantize_fx(nn.Sequential(nn.Linear(4, 4)).eval(), DEFAULT, [torch.randn(2, 4)])))
+    for program, match in ((b"nonsense" * 20, "no program"), (other[PROGRAM], "dims|are said to be")):
+        sealed = pack([Section(n, program if n == PROGRAM else part) for n, part in parts.items()])
+        with pytest.raises(qfx.InputError, match=match):
+            qfx.load(io.BytesIO(sealed))
+
+
+@pytest.mark.parametrize(
+    "shared", [[0, [0, 1, 2]], [10**6, [0, 1, 2, 3]], [-1, [0, 1, 2, 3]], [0, [0, 0, 0, 0]], None, "x"]
+)
+def test_a_tensor_that_is_no_constant_of_the_program_is_refused(file: bytes, shared: Any) -> None:
+    parts = parts_of(file)
+    content = json.loads(parts[GRAPH])
+    next(entry for entry in content["tensors"] if len(entry) == 5)[4] = shared
+    parts[GRAPH] = json.dumps(content).encode()
+    loaded = qfx.load(io.BytesIO(pack([Section(name, part) for name, part in parts.items()])))
+    with pytest.raises(qfx.InputError, match="makes sense"):
+        loaded.state_dict()
