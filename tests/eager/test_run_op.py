@@ -223,7 +223,7 @@ def test_a_program_holds_no_copy_of_the_weight() -> None:
     w = weight(64, 64)
     run_op("linear", image(3, 64), w, torch.randn(64), out=OUT)
     (made,) = eager_run._with_constants[w].programs()
-    assert not list(made.gm.buffers())
+    assert not list(made.root.buffers())
     assert all(not list(node.graph.owning_module.buffers()) for part in made.segments for node in part.segment.nodes)
 
 
