@@ -37,7 +37,7 @@ class ProgramBuilder:
         op: str,
         name: str,
         inputs: Sequence[int],
-        output: int,
+        outputs: int | Sequence[int],
         *,
         ints: Mapping[str, int | Sequence[int]] = ...,
         floats: Mapping[str, float | Sequence[float]] = ...,
@@ -55,7 +55,7 @@ class Plan:
     @property
     def memory(self) -> dict[str, int]: ...
     @property
-    def placement(self) -> list[tuple[tuple[Place, ...], Place, int]]: ...
+    def placement(self) -> list[tuple[tuple[Place, ...], tuple[Place, ...], tuple[int, ...]]]: ...
     @property
     def views(self) -> list[str]: ...
 

@@ -43,19 +43,18 @@ Dims array_shape(const Array& array) {
   return shape;
 }
 
+template <class T>
+std::vector<T> one_or_more(nb::handle value) {
+  T one{};
+  if (nb::try_cast(value, one)) return {one};
+  return nb::cast<std::vector<T>>(value);
+}
+
 // A dict whose values are one T or a sequence of them.
 template <class T>
 std::map<std::string, std::vector<T>> attributes(const nb::dict& given) {
   std::map<std::string, std::vector<T>> parsed;
-  for (const auto& [name, value] : given) {
-    auto& entries = parsed[nb::cast<std::string>(name)];
-    T one{};
-    if (nb::try_cast(value, one)) {
-      entries.push_back(one);
-    } else {
-      entries = nb::cast<std::vector<T>>(value);
-    }
-  }
+  for (const auto& [name, value] : given) parsed[nb::cast<std::string>(name)] = one_or_more<T>(value);
   return parsed;
 }
 
@@ -66,12 +65,14 @@ std::map<std::string, T> single_attributes(const nb::dict& given) {
   return parsed;
 }
 
-void add_step(ProgramBuilder& builder, std::string op, std::string name, std::vector<int> inputs, int output,
-              const nb::dict& ints, const nb::dict& floats, const nb::dict& exprs, const nb::dict& constants,
-              const nb::dict& text) {
+// `outputs` is one value or a sequence of them.
+void add_step(ProgramBuilder& builder, std::string op, std::string name, std::vector<int> inputs,
+              const nb::object& outputs, const nb::dict& ints, const nb::dict& floats, const nb::dict& exprs,
+              const nb::dict& constants, const nb::dict& text) {
   try {
-    builder.step({op, name, std::move(inputs), output, attributes<int64_t>(ints), attributes<double>(floats),
-                  attributes<int>(exprs), single_attributes<int>(constants), single_attributes<std::string>(text)});
+    builder.step({op, name, std::move(inputs), one_or_more<int>(outputs), attributes<int64_t>(ints),
+                  attributes<double>(floats), attributes<int>(exprs), single_attributes<int>(constants),
+                  single_attributes<std::string>(text)});
   } catch (const nb::cast_error&) {
     throw ProgramError(name, "an attribute of this '" + op + "' has a value of the wrong type");
   }
@@ -146,7 +147,7 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
     if (!slices.are_bands) {
       shape[0] *= count;
     } else if (w.step >= 0) {
-      shape = plan.values[plan.loaded->program->steps()[w.step].output].shape;
+      shape = plan.values[plan.loaded->program->steps()[w.step].output()].shape;
     }
     int64_t bytes = 0, cost = 0;
     for (const Slice& slice : slices.parts) {
@@ -177,11 +178,13 @@ nb::dict describe_memory(const Plan& plan) {
 
 nb::list describe_arena(const Plan& plan) {
   nb::list records;
-  const auto place = [](const Location& l) { return nb::make_tuple(static_cast<int>(l.base), l.index, l.offset); };
+  const auto places = [](const std::vector<Location>& locations) {
+    nb::list found;
+    for (const Location& l : locations) found.append(nb::make_tuple(static_cast<int>(l.base), l.index, l.offset));
+    return nb::tuple(found);
+  };
   for (const PlannedWork& w : plan.works) {
-    nb::list in;
-    for (const Location& l : w.in) in.append(place(l));
-    records.append(nb::make_tuple(nb::tuple(in), place(w.out), w.bytes));
+    records.append(nb::make_tuple(places(w.in), places(w.out), to_tuple(w.out_bytes)));
   }
   return records;
 }
@@ -351,7 +354,7 @@ void bind_program(nb::module_& m) {
             return b.expr(parse_expr_kind(kind), left, right);
           },
           "kind"_a, "a"_a, "b"_a = -1)
-      .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "output"_a, nb::kw_only(), "ints"_a = nb::dict(),
+      .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "outputs"_a, nb::kw_only(), "ints"_a = nb::dict(),
            "floats"_a = nb::dict(), "exprs"_a = nb::dict(), "constants"_a = nb::dict(), "text"_a = nb::dict())
       .def(
           "build",

@@ -35,10 +35,11 @@ class Frontier {
   int single(int s) const {
     int found = -1;
     for (int i = 0; i <= s; ++i) {
-      const int v = program_.steps()[i].output;
-      if (last_[v] <= s) continue;
-      if (found >= 0) return -1;
-      found = v;
+      for (const int v : program_.steps()[i].outputs) {
+        if (last_[v] <= s) continue;
+        if (found >= 0) return -1;
+        found = v;
+      }
     }
     return found;
   }

@@ -81,7 +81,8 @@ Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
   }
   for (const Step& step : steps()) {
     check_operands(*this, step, definitions);
-    definitions.define(step.output, step.name);
+    if (step.outputs.empty()) throw ProgramError(step.name, "a step has at least one output");
+    for (const int v : step.outputs) definitions.define(v, step.name);
     const OpRow* row = find_op(step.op);
     if (row == nullptr) throw ProgramError(step.name, "there is no operation '" + step.op + "'");
     const StepView view(*this, step);

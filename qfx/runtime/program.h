@@ -51,13 +51,15 @@ struct Value {
 
 struct Step {
   std::string op, name;
-  std::vector<int> inputs;
-  int output = -1;
+  std::vector<int> inputs, outputs;
   std::map<std::string, std::vector<int64_t>> ints;
   std::map<std::string, std::vector<double>> floats;
   std::map<std::string, std::vector<int>> exprs;
   std::map<std::string, int> constants;
   std::map<std::string, std::string> text;
+
+  // The first result; the only one of most steps.
+  int output() const { return outputs.at(0); }
 };
 
 struct ProgramParts {

@@ -77,7 +77,7 @@ void fields(Archive& archive, Step& s) {
   archive(s.op);
   archive(s.name);
   archive(s.inputs);
-  archive(s.output);
+  archive(s.outputs);
   archive(s.ints);
   archive(s.floats);
   archive(s.exprs);

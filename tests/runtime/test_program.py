@@ -329,6 +329,16 @@ def test_an_output_that_does_not_exist() -> None:
         b.build([x], [x])
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_more_or_fewer_outputs_than_the_operation_gives(count: int) -> None:
+    b = ProgramBuilder()
+    x, *outputs = (b.value(name, "u8", (-1,)) for name in "xyz"[: 1 + count])
+    b.step("lookup", "the_step", [x], outputs, constants={"table": b.constant(np.zeros(256, np.uint8))})
+    with pytest.raises(RuntimeLoadError, match="output") as error:
+        b.build([x], [x])
+    assert error.value.where == "the_step"
+
+
 def test_steps_out_of_order() -> None:
     b = ProgramBuilder()
     x, y, z = (b.value(name, "u8", (-1,)) for name in "xyz")

@@ -22,7 +22,8 @@ class StepView {
   const Step& step() const noexcept { return step_; }
   size_t input_count() const noexcept { return step_.inputs.size(); }
   const Value& input(size_t i) const { return program_.values()[step_.inputs.at(i)]; }
-  const Value& output() const { return program_.values()[step_.output]; }
+  size_t output_count() const noexcept { return step_.outputs.size(); }
+  const Value& output(size_t i = 0) const { return program_.values()[step_.outputs.at(i)]; }
 
   bool has_ints(const char* name) const { return step_.ints.count(name) > 0; }
   bool has_floats(const char* name) const { return step_.floats.count(name) > 0; }
@@ -89,6 +90,7 @@ struct Planned {
   std::unique_ptr<Work> work;     // null: the output is a view of input 0 ...
   int64_t view_offset = 0;        // ... that starts at this byte
   std::unique_ptr<Work> prepare;  // if set, input 0 passes through it first, into a buffer of its own size
+  int64_t room = 0;               // bytes that the work's threads share: a buffer behind the results in `out`
 };
 
 // A step of a loaded program: kernels chosen, weights packed. Immutable and safe to plan from many threads.
@@ -96,7 +98,10 @@ struct Planned {
 class StepKernel {
  public:
   virtual ~StepKernel() = default;
+  // Of the first result.
   virtual Dims shape(const StepShapes& in) const = 0;
+  // Of every result.
+  virtual std::vector<Dims> shapes(const StepShapes& in) const { return {shape(in)}; }
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
@@ -125,7 +130,7 @@ struct Attribute {
 // Operand and result types of an operation.
 enum class Types { u8_u8, u8_f32, f32_u8, f32_f32, u8_any, same };
 
-// One operation of the program format.
+// One operation of the program format. What says one of the flags has one result.
 struct OpRow {
   const char* op;
   int min_inputs, max_inputs;
@@ -140,6 +145,7 @@ struct OpRow {
   // few at a time; StepKernel::row_window says from what.
   bool row_window = false;
   bool pixel_strides = false;  // reads input 0 and writes its result with any distance between pixels
+  int outputs = 1;
 };
 
 // A kernel class parses its attributes in its constructor's first argument; the same code validates and loads.

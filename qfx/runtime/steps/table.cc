@@ -60,8 +60,10 @@ void check_types(const OpRow& row, const StepView& step) {
   if (row.types == Types::u8_any) return;
   const bool to_f32 = row.types == Types::u8_f32 || row.types == Types::f32_f32;
   const DType out = row.types == Types::same ? in : (to_f32 ? DType::f32 : DType::u8);
-  step.require(step.output().dtype == out, "output '" + step.output().name + "' is " + dtype_name(step.output().dtype) +
-                                               ", not " + dtype_name(out));
+  for (size_t i = 0; i < step.output_count(); ++i) {
+    const Value& y = step.output(i);
+    step.require(y.dtype == out, "output '" + y.name + "' is " + dtype_name(y.dtype) + ", not " + dtype_name(out));
+  }
 }
 
 }  // namespace
@@ -92,6 +94,8 @@ void check_schema(const OpRow& row, const StepView& step) {
   const auto n = static_cast<int>(step.input_count());
   step.require(n >= row.min_inputs && n <= row.max_inputs,
                std::string("'") + row.op + "' does not take " + std::to_string(n) + " inputs");
+  step.require(static_cast<int>(step.output_count()) == row.outputs,
+               std::string("'") + row.op + "' does not give " + std::to_string(step.output_count()) + " outputs");
   check_types(row, step);
   const auto count = [](const auto& entries) { return entries.size(); };
   const auto one = [](const auto&) { return size_t{1}; };
