@@ -1,11 +1,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/isa.h"
@@ -29,12 +31,32 @@ namespace {
 
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
+nb::dlpack::dtype_code dlpack_code(DTypeRow::Kind kind) {
+  using Kind = DTypeRow::Kind;
+  using Code = nb::dlpack::dtype_code;
+  switch (kind) {
+    case Kind::unsigned_integer:
+      return Code::UInt;
+    case Kind::signed_integer:
+      return Code::Int;
+    case Kind::floating:
+      return Code::Float;
+    case Kind::bfloat:
+      return Code::Bfloat;
+    default:
+      return Code::Bool;
+  }
+}
+
 DType array_dtype(const Array& array) {
-  if (array.dtype() == nb::dtype<uint8_t>()) return DType::u8;
-  if (array.dtype() == nb::dtype<int8_t>()) return DType::s8;
-  if (array.dtype() == nb::dtype<int32_t>()) return DType::s32;
-  if (array.dtype() == nb::dtype<float>()) return DType::f32;
-  throw nb::type_error("constants are uint8, int8, int32 or float32 arrays");
+  const nb::dlpack::dtype given = array.dtype();
+  for (const DTypeRow& row : kDTypes) {
+    const auto code = static_cast<uint8_t>(dlpack_code(row.kind));
+    if (given.code == code && given.bits == row.bits && given.lanes == 1) return row.dtype;
+  }
+  std::string names;
+  for (const DTypeRow& row : kDTypes) names += *row.numpy != 0 ? std::string(" ") + row.numpy : std::string();
+  throw nb::type_error(("constants are arrays of one of" + names).c_str());
 }
 
 Dims array_shape(const Array& array) {
@@ -49,6 +71,20 @@ std::vector<T> one_or_more(nb::handle value) {
   if (nb::try_cast(value, one)) return {one};
   return nb::cast<std::vector<T>>(value);
 }
+
+// What an array says of a constant: its own type and shape; or, with a dtype, that its bytes are elements of that type,
+// as many as `shape` says.
+struct Content {
+  DType dtype;
+  Dims shape;
+
+  Content(const Array& array, const std::string& given, std::optional<Dims> dims)
+      : dtype(given.empty() ? array_dtype(array) : parse_dtype(given)),
+        shape(dims ? std::move(*dims) : array_shape(array)) {
+    if (byte_size(element_count(shape), dtype) == static_cast<int64_t>(array.nbytes())) return;
+    throw nb::value_error(("the array has not the bytes of " + to_string(shape) + " of " + dtype_name(dtype)).c_str());
+  }
+};
 
 // A dict whose values are one T or a sequence of them.
 template <class T>
@@ -229,7 +265,7 @@ nb::dict run_and_fetch(Executable& executable, const nb::tuple& layouts, const n
   executable.run_and_visit(
       read_layouts(layouts), inputs, outputs, ids, threads, [&](int id, const Dims& shape, const void* data) {
         const DType dtype = program.values()[id].dtype;
-        const auto bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
+        const auto bytes = static_cast<size_t>(byte_size(element_count(shape), dtype));
         fetched[nb::int_(id)] =
             nb::make_tuple(dtype_name(dtype), to_tuple(shape), nb::bytes(static_cast<const char*>(data), bytes));
       });
@@ -336,16 +372,19 @@ void bind_program(nb::module_& m) {
           "name"_a, "dtype"_a, "shape"_a)
       .def(
           "constant_value",
-          [](ProgramBuilder& b, std::string name, const Array& array) {
-            return b.constant_value(std::move(name), array_dtype(array), array_shape(array), array.data());
+          [](ProgramBuilder& b, std::string name, const Array& array, const std::string& dtype,
+             std::optional<Dims> shape) {
+            Content c(array, dtype, std::move(shape));
+            return b.constant_value(std::move(name), c.dtype, std::move(c.shape), array.data());
           },
-          "name"_a, "array"_a)
+          "name"_a, "array"_a, "dtype"_a = "", "shape"_a = nb::none())
       .def(
           "constant",
-          [](ProgramBuilder& b, const Array& array) {
-            return b.constant(array_dtype(array), array_shape(array), array.data());
+          [](ProgramBuilder& b, const Array& array, const std::string& dtype, std::optional<Dims> shape) {
+            Content c(array, dtype, std::move(shape));
+            return b.constant(c.dtype, std::move(c.shape), array.data());
           },
-          "array"_a)
+          "array"_a, "dtype"_a = "", "shape"_a = nb::none())
       .def("expr_const", &ProgramBuilder::expr_const, "value"_a)
       .def("expr_dim", &ProgramBuilder::expr_dim, "value"_a, "axis"_a)
       .def(
@@ -460,6 +499,11 @@ NB_MODULE(_C, m) {
   m.def("cpu_description", &cpu_description);
   m.def("arena_layout", &arena_layout, "buffers"_a);
   m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
+  m.def("dtypes", [] {
+    nb::list rows;
+    for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
+    return rows;
+  });
   m.def("op_names", [] {
     nb::list names;
     for (const OpRow& row : op_table()) names.append(row.op);

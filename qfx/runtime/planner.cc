@@ -76,7 +76,7 @@ struct Place {
 };
 
 int64_t byte_size(const Dims& shape, DType dtype) {
-  return element_count(shape) * element_size(dtype);
+  return qfx::byte_size(element_count(shape), dtype);
 }
 
 // The plan of a whole program, of its first steps, or of the steps after those.
@@ -187,14 +187,14 @@ class Planner {
   }
 
   // A dense place that a kernel may read past the end of. Copies a program input on its first use unless it is
-  // dense f32, which only glue reads.
+  // dense, of a type that is read to its end only.
   Place dense_place(int value) {
     if (places_[value].storage >= 0) return places_[value];
     const InputLayout& layout = plan_.inputs[external_[value]];
     const Value& v = program_.values()[value];
     if (element_count(layout.shape) == 0) {
       places_[value] = new_buffer(layout.shape, v.dtype);
-    } else if (v.dtype == DType::f32 && is_dense(layout.shape, layout.strides)) {
+    } else if (!is_read_past_end(v.dtype) && is_dense(layout.shape, layout.strides)) {
       places_[value] = external_place(value);
     } else {
       const Place source = external_place(value);
@@ -401,10 +401,10 @@ class Planner {
     return place;
   }
 
-  // The caller's u8 memory has no slack to read past its end, so a view of it is a copy.
+  // The caller's memory has no slack to read past its end, so a view of such a type is a copy.
   void bind_view(const Step& step, Place source, int64_t offset, const Dims& y, DType dtype) {
     source.offset += offset;
-    if (storages_[source.storage].base == Base::input && dtype == DType::u8) {
+    if (storages_[source.storage].base == Base::input && is_read_past_end(dtype)) {
       const Place target = new_buffer(y, dtype);
       add_work(dense_copy(y, dtype), -1, step.name, "copy_input", {source}, target, y, dtype);
       source = target;

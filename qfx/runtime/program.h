@@ -8,6 +8,7 @@
 #include "runtime/buffer.h"
 #include "runtime/dtype.h"
 #include "runtime/expr.h"
+#include "runtime/shapes.h"
 
 namespace qfx {
 
@@ -33,7 +34,8 @@ struct Constant {
   Dims shape;
   SharedBytes data;
 
-  int64_t size() const noexcept { return static_cast<int64_t>(data.size()) / element_size(dtype); }
+  // Elements.
+  int64_t size() const { return element_count(shape); }
   template <class T>
   std::span<const T> as() const noexcept {
     return {reinterpret_cast<const T*>(data.data()), data.size() / sizeof(T)};

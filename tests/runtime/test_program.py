@@ -417,9 +417,7 @@ def test_an_expression_over_a_later_value() -> None:
         lambda b: b.expr_dim(b.value("x", "u8", (-1,)), -1),
         lambda b: b.expr("add", 0, 1),
         lambda b: b.expr("neg", 0),
-        lambda b: b.value("x", "s32", (-1,)),
         lambda b: b.value("x", "u8", (1,) * 9),
-        lambda b: b.constant_value("c", np.zeros(3, np.int32)),
     ],
 )
 def test_builder_mistakes(call: Callable[[ProgramBuilder], object]) -> None:
