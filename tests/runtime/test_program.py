@@ -95,6 +95,7 @@ def test_malformed_conv(mistake: str) -> None:
     assert error.value.where == "the_step"
 
 
+SIZES = np.ones(4, np.int64)
 BYTES, FLOATS = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.float32)
 AVERAGE = {"x_zero_point": 0, "zero_point": 0}
 BINARY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
@@ -102,7 +103,7 @@ ZEROS = {"x_zero_point": 0, "y_zero_point": 0, "zero_point": 0}
 PRODUCT: dict[str, Any] = {"ints": ZEROS, "floats": {"multiplier": 1.0}}
 SCALES = {"a_multiplier": 1.0, "b_multiplier": 1.0}
 
-STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str, Any]]] = {
+STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "quantize perm repeats": (
         "quantize",
         [FLOATS],
@@ -269,35 +270,50 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
     ),
     "recurrent weights of another layer": (
         "lstm",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3), ("f32", 3)],
         {"constants": {"weight_ih": np.ones((8, 3), np.int8), "weight_hh": np.ones((8, 3), np.int8)}},
     ),
     "recurrent weights without a scale": (
         "gru",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
         {"constants": {"weight_ih": np.ones((6, 3), np.int8), "weight_hh": np.ones((6, 2), np.int8)}},
     ),
     "recurrent batch sizes": (
         "rnn_tanh",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0]],
-        ("f32", 1),
-        {
-            "ints": {"half": 1},
-            "constants": {"weight_ih": np.ones((2, 6), np.uint8), "weight_hh": np.ones((2, 4), np.uint8)},
-        },
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent batch sizes in a matrix": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES[None]],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent results in a vector": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 1), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent weights of bytes": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.uint8), "weight_hh": np.ones((2, 2), np.uint8)}},
     ),
     "recurrent directions": (
         "rnn_relu",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
         {
-            "ints": {"half": 1, "directions": 3},
-            "constants": {"weight_ih": np.ones((6, 6), np.uint8), "weight_hh": np.ones((6, 4), np.uint8)},
+            "ints": {"directions": 3},
+            "constants": {"weight_ih": np.ones((6, 3), np.float16), "weight_hh": np.ones((6, 2), np.float16)},
         },
     ),
-    "half a float16": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 5), np.uint8)}}),
+    "linear_half of bytes": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 3), np.int8)}}),
 }
 
 

@@ -38,8 +38,9 @@ class StepView {
   float multiplier(const char* name, float fallback = 0.0f) const;
   std::string text(const char* name) const;
 
-  // The constant, or null where it is absent. Fails unless it has that dtype.
-  const Constant* constant(const char* name, DType dtype) const;
+  // The constant, or null where it is absent. Fails unless it has one of those dtypes.
+  const Constant* constant(const char* name, std::initializer_list<DType> dtypes) const;
+  const Constant* constant(const char* name, DType dtype) const { return constant(name, {dtype}); }
   // Its data; empty where it is absent. Fails unless it has that dtype and `count` elements.
   template <class T>
   std::span<const T> data(const char* name, int64_t count) const;
@@ -128,7 +129,7 @@ struct Attribute {
 };
 
 // Operand and result types of an operation.
-enum class Types { u8_u8, u8_f32, f32_u8, f32_f32, u8_any, same };
+enum class Types { u8_u8, u8_f32, f32_u8, f32_f32, u8_any, same, recurrent };
 
 // One operation of the program format. What says one of the flags has one result.
 struct OpRow {

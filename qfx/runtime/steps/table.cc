@@ -51,15 +51,19 @@ void check_attributes(const OpRow& row, const StepView& step, const Map& given, 
 }
 
 void check_types(const OpRow& row, const StepView& step) {
-  const bool from_f32 = row.types == Types::f32_u8 || row.types == Types::f32_f32;
-  const DType in = row.types == Types::same ? step.input(0).dtype : (from_f32 ? DType::f32 : DType::u8);
+  const bool recurrent = row.types == Types::recurrent;
+  const bool from_f32 = row.types == Types::f32_u8 || row.types == Types::f32_f32 || recurrent;
   for (size_t i = 0; i < step.input_count(); ++i) {
+    const bool is_sizes = recurrent && i + 1 == step.input_count();
+    const DType in = is_sizes                   ? DType::s64
+                     : row.types == Types::same ? step.input(0).dtype
+                                                : (from_f32 ? DType::f32 : DType::u8);
     step.require(step.input(i).dtype == in, "input " + std::to_string(i) + " ('" + step.input(i).name + "') is " +
                                                 dtype_name(step.input(i).dtype) + ", not " + dtype_name(in));
   }
   if (row.types == Types::u8_any) return;
-  const bool to_f32 = row.types == Types::u8_f32 || row.types == Types::f32_f32;
-  const DType out = row.types == Types::same ? in : (to_f32 ? DType::f32 : DType::u8);
+  const bool to_f32 = row.types == Types::u8_f32 || row.types == Types::f32_f32 || recurrent;
+  const DType out = row.types == Types::same ? step.input(0).dtype : (to_f32 ? DType::f32 : DType::u8);
   for (size_t i = 0; i < step.output_count(); ++i) {
     const Value& y = step.output(i);
     step.require(y.dtype == out, "output '" + y.name + "' is " + dtype_name(y.dtype) + ", not " + dtype_name(out));
@@ -142,12 +146,14 @@ std::string StepView::text(const char* name) const {
   return it == step_.text.end() ? std::string() : it->second;
 }
 
-const Constant* StepView::constant(const char* name, DType dtype) const {
+const Constant* StepView::constant(const char* name, std::initializer_list<DType> dtypes) const {
   const auto it = step_.constants.find(name);
   if (it == step_.constants.end()) return nullptr;
   const Constant& c = program_.constants()[it->second];
-  require(c.dtype == dtype,
-          std::string("constant '") + name + "' is " + dtype_name(c.dtype) + ", not " + dtype_name(dtype));
+  std::string wanted;
+  for (const DType dtype : dtypes) wanted += (wanted.empty() ? "" : " or ") + std::string(dtype_name(dtype));
+  require(std::find(dtypes.begin(), dtypes.end(), c.dtype) != dtypes.end(),
+          std::string("constant '") + name + "' is " + dtype_name(c.dtype) + ", not " + wanted);
   return &c;
 }
 
