@@ -435,6 +435,59 @@ void bind_executable(nb::module_& m) {
       .def("run_and_fetch", &run_and_fetch, "layouts"_a, "inputs"_a, "outputs"_a, "ids"_a, "threads"_a);
 }
 
+nb::list type_names(DTypes types) {
+  nb::list names;
+  for (const DTypeRow& row : kDTypes) {
+    if (holds(types, row.dtype)) names.append(row.name);
+  }
+  return names;
+}
+
+nb::dict describe_attribute(const Attribute& a) {
+  constexpr const char* kinds[] = {"integer", "number", "expr", "constant", "text"};
+  nb::dict described;
+  described["name"] = a.name;
+  described["kind"] = kinds[static_cast<int>(a.kind)];
+  described["about"] = a.about;
+  described["count"] = a.count;
+  described["required"] = a.required;
+  described["low"] = a.low;
+  described["high"] = a.high;
+  described["fallback"] = a.fallback;
+  described["types"] = type_names(a.types);
+  return described;
+}
+
+// One dict an operation; qfx/runtime/schema.py says what is in them.
+nb::list describe_schemas() {
+  constexpr const char* presences[] = {"required", "optional", "any"};
+  nb::list schemas;
+  for (const StepSchema& s : step_schemas()) {
+    nb::list operands, results, attributes, flags;
+    for (const Operand& o : s.operands) {
+      operands.append(nb::make_tuple(o.name, type_names(o.types), presences[static_cast<int>(o.presence)]));
+    }
+    for (const Result& r : s.results) results.append(nb::make_tuple(r.name, type_names(r.types)));
+    for (const Attribute& a : s.attributes) attributes.append(describe_attribute(a));
+    const std::pair<const char*, bool> given[] = {{"strided_input", s.strided_input},
+                                                  {"per_image", s.per_image},
+                                                  {"row_window", s.row_window},
+                                                  {"pixel_strides", s.pixel_strides}};
+    for (const auto& [name, is_set] : given) {
+      if (is_set) flags.append(name);
+    }
+    nb::dict schema;
+    schema["op"] = s.op;
+    schema["about"] = s.about;
+    schema["operands"] = operands;
+    schema["results"] = results;
+    schema["attributes"] = attributes;
+    schema["flags"] = flags;
+    schemas.append(schema);
+  }
+  return schemas;
+}
+
 using FloatArray = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using CodeArray = nb::ndarray<int8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
@@ -504,6 +557,7 @@ NB_MODULE(_C, m) {
     for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
     return rows;
   });
+  m.def("step_schemas", &describe_schemas);
   m.def("op_names", [] {
     nb::list names;
     for (const OpRow& row : op_table()) names.append(row.op);

@@ -24,8 +24,9 @@ struct Matrix {
   int64_t rows = 0, features = 0;
   RowWeights weights;
 
+  Matrix() = default;
   Matrix(const StepView& s, const std::string& name) {
-    const Constant* c = s.constant(name.c_str(), {DType::s8, DType::f16});
+    const Constant* c = s.constant(name.c_str());
     if (c == nullptr) return;
     s.require(c->shape.size() == 2 && element_count(c->shape) > 0, "'" + name + "' is not a matrix");
     rows = c->shape[0];
@@ -46,19 +47,17 @@ struct RecurrentParams {
   RecurrentLayer layer;
   int64_t first;
 
-  explicit RecurrentParams(const StepView& s) : first(s.integer("first", 0)) {
+  explicit RecurrentParams(const StepView& s) : first(s.integer("first")) {
     const CellName& cell =
         *std::find_if(std::begin(kCells), std::end(kCells), [&](const CellName& c) { return s.step().op == c.op; });
-    const Matrix input(s, "weight_ih"), recurrent(s, "weight_hh"), projection(s, "weight_hr");
+    const Matrix input(s, "weight_ih"), recurrent(s, "weight_hh");
+    const Matrix projection = cell.cell == Cell::lstm ? Matrix(s, "weight_hr") : Matrix();
     layer.cell = cell.cell;
-    layer.directions = s.integer("directions", 1);
-    s.require(layer.directions == 1 || layer.directions == 2, "'directions' is not 1 or 2");
-    s.require(first >= 0, "'first' is negative");
+    layer.directions = s.integer("directions");
     s.require(input.rows == recurrent.rows && input.rows % (layer.directions * cell.gates) == 0,
               "the rows of 'weight_ih' and 'weight_hh' are not those of the gates of each direction");
     layer.inputs = input.features;
     layer.hidden = input.rows / (layer.directions * cell.gates);
-    s.require(projection.rows == 0 || cell.cell == Cell::lstm, "only an lstm has 'weight_hr'");
     s.require(projection.rows % layer.directions == 0, "the rows of 'weight_hr' are not those of each direction");
     layer.projected = projection.rows / layer.directions;
     s.require(projection.rows == 0 || projection.features == layer.hidden,
@@ -140,7 +139,6 @@ struct HalfParams {
 
   explicit HalfParams(const StepView& s) {
     const Matrix matrix(s, "weight");
-    s.require(!matrix.weights.halves.empty(), "'weight' is not f16");
     outputs = matrix.rows;
     features = matrix.features;
     weights = matrix.weights.halves;
@@ -173,31 +171,9 @@ class LinearHalfStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> recurrent_rows() {
-  using K = AttributeKind;
-  std::vector<Attribute> attributes = {
-      {"directions", K::integer, 1, false},
-      {"first", K::integer, 1, false},
-      {"weight_ih", K::constant},
-      {"weight_ih_scale", K::constant, 1, false},
-      {"weight_ih_zero_point", K::constant, 1, false},
-      {"weight_hh", K::constant},
-      {"weight_hh_scale", K::constant, 1, false},
-      {"weight_hh_zero_point", K::constant, 1, false},
-      {"weight_hr", K::constant, 1, false},
-      {"weight_hr_scale", K::constant, 1, false},
-      {"weight_hr_zero_point", K::constant, 1, false},
-      {"bias_ih", K::constant, 1, false},
-      {"bias_hh", K::constant, 1, false},
-  };
-  std::vector<OpRow> rows;
-  rows.push_back(op_row<LinearHalfStep>("linear_half", 1, 1, Types::f32_f32,
-                                        {{"weight", K::constant}, {"bias", K::constant, 1, false}}));
-  for (const CellName& cell : kCells) {
-    const int states = cell.cell == Cell::lstm ? 2 : 1;
-    rows.push_back(op_row<RecurrentStep>(cell.op, states + 2, states + 2, Types::recurrent, attributes));
-    rows.back().outputs = 1 + states;
-  }
+std::vector<KernelRow> recurrent_rows() {
+  std::vector<KernelRow> rows = {kernel_row<LinearHalfStep>("linear_half")};
+  for (const CellName& cell : kCells) rows.push_back(kernel_row<RecurrentStep>(cell.op));
   return rows;
 }
 
