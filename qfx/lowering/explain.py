@@ -13,7 +13,7 @@ from qfx.inline import Inline
 from qfx.lowering.compiled import Compiled, CompiledSegment
 from qfx.runtime import Explanation, StepRecord, peaks
 
-_WEIGHTED = ("conv", "linear", "linear_dynamic")
+_WEIGHTED = ("conv", "linear_dynamic")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ bool is_image(const Dims& shape) {
 // Multiply-accumulates and bytes of a step for the whole image.
 int64_t cost_of(const LoadedProgram& loaded, int s, const ValueShapes& shapes) {
   const Step& step = loaded.program->steps()[s];
-  const Dims& y = shapes[step.output];
-  int64_t cost = bytes_of(*loaded.program, step.output, shapes);
+  const Dims& y = shapes[step.output()];
+  int64_t cost = bytes_of(*loaded.program, step.output(), shapes);
   for (const int v : step.inputs) cost += bytes_of(*loaded.program, v, shapes);
   return cost + y[1] * y[2] * static_cast<int64_t>(loaded.kernels[s]->packed_bytes());
 }
@@ -42,12 +42,12 @@ class Run {
     const Step& step = loaded_.program->steps()[s];
     if (!loaded_.rows[s]->row_window) return false;
     try {
-      shapes[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, shapes));
-      element_count(shapes[step.output]);
+      shapes[step.output()] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, shapes));
+      element_count(shapes[step.output()]);
     } catch (const std::invalid_argument&) {
       return false;
     }
-    const Dims& y = shapes[step.output];
+    const Dims& y = shapes[step.output()];
     if (!is_image(y) || element_count(y) == 0) return false;
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       if (!has_rows(s, static_cast<int>(i), y)) return false;
@@ -90,11 +90,11 @@ std::optional<BandCost> band_cost(const LoadedProgram& loaded, const BandChoice&
   BandCost cost;
   for (int s = 0; s < choice.steps; ++s) {
     const Step& step = program.steps()[s];
-    int64_t bytes = bytes_of(program, step.output, band->shapes);
+    int64_t bytes = bytes_of(program, step.output(), band->shapes);
     for (const int v : step.inputs) bytes += bytes_of(program, v, band->shapes);
     cost.widest = std::max(cost.widest, bytes);
-    const auto computed = static_cast<double>(band->values[step.output].count()) * static_cast<double>(height);
-    const double needed = static_cast<double>(choice.rows) * static_cast<double>(choice.shapes[step.output][1]);
+    const auto computed = static_cast<double>(band->values[step.output()].count()) * static_cast<double>(height);
+    const double needed = static_cast<double>(choice.rows) * static_cast<double>(choice.shapes[step.output()][1]);
     cost.repeated += static_cast<int64_t>(std::max(0.0, computed / needed - 1.0) *
                                           static_cast<double>(cost_of(loaded, s, choice.shapes)));
   }
@@ -136,8 +136,8 @@ std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choic
             std::vector<std::vector<int64_t>>(steps), std::vector<RowPadding>(steps)};
   for (size_t s = steps; s-- > 0;) {
     const Step& step = program.steps()[s];
-    if (!needed[step.output]) return std::nullopt;
-    const Rows y = *needed[step.output];
+    if (!needed[step.output()]) return std::nullopt;
+    const Rows y = *needed[step.output()];
     const RowWindow w = loaded.kernels[s]->row_window();
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       const int v = step.inputs[i];
@@ -161,7 +161,7 @@ std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choic
   }
   for (size_t s = 0; s < steps; ++s) {
     const Step& step = program.steps()[s];
-    band.shapes[step.output][1] = band.values[step.output].count();
+    band.shapes[step.output()][1] = band.values[step.output()].count();
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       band.starts[s].push_back(band.operands[s][i].first - band.values[step.inputs[i]].first);
     }
@@ -190,7 +190,7 @@ std::optional<BandChoice> choose_bands(const LoadedProgram& loaded, std::span<co
       return bytes > cached_bytes ? bytes : 0;
     };
     for (const int v : step.inputs) moved += program.values()[v].constant < 0 ? passes(v) : 0;
-    moved += passes(step.output);
+    moved += passes(step.output());
     if (value < 0) continue;
     // The first operand and the last result pass through memory in any case.
     const int64_t kept = passes(program.inputs()[0]) + passes(value);

@@ -1,11 +1,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/isa.h"
@@ -29,12 +31,32 @@ namespace {
 
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
+nb::dlpack::dtype_code dlpack_code(DTypeRow::Kind kind) {
+  using Kind = DTypeRow::Kind;
+  using Code = nb::dlpack::dtype_code;
+  switch (kind) {
+    case Kind::unsigned_integer:
+      return Code::UInt;
+    case Kind::signed_integer:
+      return Code::Int;
+    case Kind::floating:
+      return Code::Float;
+    case Kind::bfloat:
+      return Code::Bfloat;
+    default:
+      return Code::Bool;
+  }
+}
+
 DType array_dtype(const Array& array) {
-  if (array.dtype() == nb::dtype<uint8_t>()) return DType::u8;
-  if (array.dtype() == nb::dtype<int8_t>()) return DType::s8;
-  if (array.dtype() == nb::dtype<int32_t>()) return DType::s32;
-  if (array.dtype() == nb::dtype<float>()) return DType::f32;
-  throw nb::type_error("constants are uint8, int8, int32 or float32 arrays");
+  const nb::dlpack::dtype given = array.dtype();
+  for (const DTypeRow& row : kDTypes) {
+    const auto code = static_cast<uint8_t>(dlpack_code(row.kind));
+    if (given.code == code && given.bits == row.bits && given.lanes == 1) return row.dtype;
+  }
+  std::string names;
+  for (const DTypeRow& row : kDTypes) names += *row.numpy != 0 ? std::string(" ") + row.numpy : std::string();
+  throw nb::type_error(("constants are arrays of one of" + names).c_str());
 }
 
 Dims array_shape(const Array& array) {
@@ -43,19 +65,32 @@ Dims array_shape(const Array& array) {
   return shape;
 }
 
+template <class T>
+std::vector<T> one_or_more(nb::handle value) {
+  T one{};
+  if (nb::try_cast(value, one)) return {one};
+  return nb::cast<std::vector<T>>(value);
+}
+
+// What an array says of a constant: its own type and shape; or, with a dtype, that its bytes are elements of that type,
+// as many as `shape` says.
+struct Content {
+  DType dtype;
+  Dims shape;
+
+  Content(const Array& array, const std::string& given, std::optional<Dims> dims)
+      : dtype(given.empty() ? array_dtype(array) : parse_dtype(given)),
+        shape(dims ? std::move(*dims) : array_shape(array)) {
+    if (byte_size(element_count(shape), dtype) == static_cast<int64_t>(array.nbytes())) return;
+    throw nb::value_error(("the array has not the bytes of " + to_string(shape) + " of " + dtype_name(dtype)).c_str());
+  }
+};
+
 // A dict whose values are one T or a sequence of them.
 template <class T>
 std::map<std::string, std::vector<T>> attributes(const nb::dict& given) {
   std::map<std::string, std::vector<T>> parsed;
-  for (const auto& [name, value] : given) {
-    auto& entries = parsed[nb::cast<std::string>(name)];
-    T one{};
-    if (nb::try_cast(value, one)) {
-      entries.push_back(one);
-    } else {
-      entries = nb::cast<std::vector<T>>(value);
-    }
-  }
+  for (const auto& [name, value] : given) parsed[nb::cast<std::string>(name)] = one_or_more<T>(value);
   return parsed;
 }
 
@@ -66,12 +101,14 @@ std::map<std::string, T> single_attributes(const nb::dict& given) {
   return parsed;
 }
 
-void add_step(ProgramBuilder& builder, std::string op, std::string name, std::vector<int> inputs, int output,
-              const nb::dict& ints, const nb::dict& floats, const nb::dict& exprs, const nb::dict& constants,
-              const nb::dict& text) {
+// `outputs` is one value or a sequence of them.
+void add_step(ProgramBuilder& builder, std::string op, std::string name, std::vector<int> inputs,
+              const nb::object& outputs, const nb::dict& ints, const nb::dict& floats, const nb::dict& exprs,
+              const nb::dict& constants, const nb::dict& text) {
   try {
-    builder.step({op, name, std::move(inputs), output, attributes<int64_t>(ints), attributes<double>(floats),
-                  attributes<int>(exprs), single_attributes<int>(constants), single_attributes<std::string>(text)});
+    builder.step({op, name, std::move(inputs), one_or_more<int>(outputs), attributes<int64_t>(ints),
+                  attributes<double>(floats), attributes<int>(exprs), single_attributes<int>(constants),
+                  single_attributes<std::string>(text)});
   } catch (const nb::cast_error&) {
     throw ProgramError(name, "an attribute of this '" + op + "' has a value of the wrong type");
   }
@@ -146,7 +183,7 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
     if (!slices.are_bands) {
       shape[0] *= count;
     } else if (w.step >= 0) {
-      shape = plan.values[plan.loaded->program->steps()[w.step].output].shape;
+      shape = plan.values[plan.loaded->program->steps()[w.step].output()].shape;
     }
     int64_t bytes = 0, cost = 0;
     for (const Slice& slice : slices.parts) {
@@ -177,11 +214,13 @@ nb::dict describe_memory(const Plan& plan) {
 
 nb::list describe_arena(const Plan& plan) {
   nb::list records;
-  const auto place = [](const Location& l) { return nb::make_tuple(static_cast<int>(l.base), l.index, l.offset); };
+  const auto places = [](const std::vector<Location>& locations) {
+    nb::list found;
+    for (const Location& l : locations) found.append(nb::make_tuple(static_cast<int>(l.base), l.index, l.offset));
+    return nb::tuple(found);
+  };
   for (const PlannedWork& w : plan.works) {
-    nb::list in;
-    for (const Location& l : w.in) in.append(place(l));
-    records.append(nb::make_tuple(nb::tuple(in), place(w.out), w.bytes));
+    records.append(nb::make_tuple(places(w.in), places(w.out), to_tuple(w.out_bytes)));
   }
   return records;
 }
@@ -226,7 +265,7 @@ nb::dict run_and_fetch(Executable& executable, const nb::tuple& layouts, const n
   executable.run_and_visit(
       read_layouts(layouts), inputs, outputs, ids, threads, [&](int id, const Dims& shape, const void* data) {
         const DType dtype = program.values()[id].dtype;
-        const auto bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
+        const auto bytes = static_cast<size_t>(byte_size(element_count(shape), dtype));
         fetched[nb::int_(id)] =
             nb::make_tuple(dtype_name(dtype), to_tuple(shape), nb::bytes(static_cast<const char*>(data), bytes));
       });
@@ -345,16 +384,19 @@ void bind_program(nb::module_& m) {
           "name"_a, "dtype"_a, "shape"_a)
       .def(
           "constant_value",
-          [](ProgramBuilder& b, std::string name, const Array& array) {
-            return b.constant_value(std::move(name), array_dtype(array), array_shape(array), array.data());
+          [](ProgramBuilder& b, std::string name, const Array& array, const std::string& dtype,
+             std::optional<Dims> shape) {
+            Content c(array, dtype, std::move(shape));
+            return b.constant_value(std::move(name), c.dtype, std::move(c.shape), array.data());
           },
-          "name"_a, "array"_a)
+          "name"_a, "array"_a, "dtype"_a = "", "shape"_a = nb::none())
       .def(
           "constant",
-          [](ProgramBuilder& b, const Array& array) {
-            return b.constant(array_dtype(array), array_shape(array), array.data());
+          [](ProgramBuilder& b, const Array& array, const std::string& dtype, std::optional<Dims> shape) {
+            Content c(array, dtype, std::move(shape));
+            return b.constant(c.dtype, std::move(c.shape), array.data());
           },
-          "array"_a)
+          "array"_a, "dtype"_a = "", "shape"_a = nb::none())
       .def("expr_const", &ProgramBuilder::expr_const, "value"_a)
       .def("expr_dim", &ProgramBuilder::expr_dim, "value"_a, "axis"_a)
       .def(
@@ -363,7 +405,7 @@ void bind_program(nb::module_& m) {
             return b.expr(parse_expr_kind(kind), left, right);
           },
           "kind"_a, "a"_a, "b"_a = -1)
-      .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "output"_a, nb::kw_only(), "ints"_a = nb::dict(),
+      .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "outputs"_a, nb::kw_only(), "ints"_a = nb::dict(),
            "floats"_a = nb::dict(), "exprs"_a = nb::dict(), "constants"_a = nb::dict(), "text"_a = nb::dict())
       .def(
           "build",
@@ -403,6 +445,59 @@ void bind_executable(nb::module_& m) {
       .def("run", &run, "plan"_a, "inputs"_a, "outputs"_a, "threads"_a)
       .def("time_works", &time_works, "plan"_a, "inputs"_a, "outputs"_a, "threads"_a)
       .def("run_and_fetch", &run_and_fetch, "layouts"_a, "inputs"_a, "outputs"_a, "ids"_a, "threads"_a);
+}
+
+nb::list type_names(DTypes types) {
+  nb::list names;
+  for (const DTypeRow& row : kDTypes) {
+    if (holds(types, row.dtype)) names.append(row.name);
+  }
+  return names;
+}
+
+nb::dict describe_attribute(const Attribute& a) {
+  constexpr const char* kinds[] = {"integer", "number", "expr", "constant", "text"};
+  nb::dict described;
+  described["name"] = a.name;
+  described["kind"] = kinds[static_cast<int>(a.kind)];
+  described["about"] = a.about;
+  described["count"] = a.count;
+  described["required"] = a.required;
+  described["low"] = a.low;
+  described["high"] = a.high;
+  described["fallback"] = a.fallback;
+  described["types"] = type_names(a.types);
+  return described;
+}
+
+// One dict an operation; qfx/runtime/schema.py says what is in them.
+nb::list describe_schemas() {
+  constexpr const char* presences[] = {"required", "optional", "any"};
+  nb::list schemas;
+  for (const StepSchema& s : step_schemas()) {
+    nb::list operands, results, attributes, flags;
+    for (const Operand& o : s.operands) {
+      operands.append(nb::make_tuple(o.name, type_names(o.types), presences[static_cast<int>(o.presence)]));
+    }
+    for (const Result& r : s.results) results.append(nb::make_tuple(r.name, type_names(r.types)));
+    for (const Attribute& a : s.attributes) attributes.append(describe_attribute(a));
+    const std::pair<const char*, bool> given[] = {{"strided_input", s.strided_input},
+                                                  {"per_image", s.per_image},
+                                                  {"row_window", s.row_window},
+                                                  {"pixel_strides", s.pixel_strides}};
+    for (const auto& [name, is_set] : given) {
+      if (is_set) flags.append(name);
+    }
+    nb::dict schema;
+    schema["op"] = s.op;
+    schema["about"] = s.about;
+    schema["operands"] = operands;
+    schema["results"] = results;
+    schema["attributes"] = attributes;
+    schema["flags"] = flags;
+    schemas.append(schema);
+  }
+  return schemas;
 }
 
 using FloatArray = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
@@ -469,6 +564,12 @@ NB_MODULE(_C, m) {
   m.def("cpu_description", &cpu_description);
   m.def("arena_layout", &arena_layout, "buffers"_a);
   m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
+  m.def("dtypes", [] {
+    nb::list rows;
+    for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
+    return rows;
+  });
+  m.def("step_schemas", &describe_schemas);
   m.def("op_names", [] {
     nb::list names;
     for (const OpRow& row : op_table()) names.append(row.op);

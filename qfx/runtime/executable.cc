@@ -75,7 +75,7 @@ template <class Address>
 void fill_slots(const Plan& plan, void** slots, const Address& address) noexcept {
   for (const PlannedWork& work : plan.works) {
     for (const Location& l : work.in) *slots++ = address(l);
-    *slots++ = address(work.out);
+    for (const Location& l : work.out) *slots++ = address(l);
   }
 }
 
@@ -91,7 +91,7 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
     } else if (part < threads) {
       work.work->run_together(slots, slots + work.in.size(), scratch, part, threads, *team.meeting);
     }
-    slots += work.in.size() + 1;
+    slots += work.in.size() + work.out.size();
     if (seconds == nullptr) continue;
     team.meet();
     if (part == 0) *seconds += std::chrono::duration<double>(Clock::now() - start).count();

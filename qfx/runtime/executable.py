@@ -127,7 +127,7 @@ class Executable:
 
     @property
     def output_dtypes(self) -> tuple[str, ...]:
-        """``"u8"`` or ``"f32"`` of each output."""
+        """The runtime's name of each output's dtype, ``"u8"`` or ``"f32"`` of those that quantize_fx writes."""
         return self._output_dtypes
 
     def _plain(self, kind: tensors.TensorKind, inputs: Sequence[Any]) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ inline ValueShapes constant_shapes(const Program& program) {
 }
 
 inline int64_t bytes_of(const Program& program, int value, const ValueShapes& shapes) {
-  return element_count(shapes[value]) * element_size(program.values()[value].dtype);
+  return byte_size(element_count(shapes[value]), program.values()[value].dtype);
 }
 
 // After each step, the values that are there and still needed; program inputs and constants always are.
@@ -35,10 +35,11 @@ class Frontier {
   int single(int s) const {
     int found = -1;
     for (int i = 0; i <= s; ++i) {
-      const int v = program_.steps()[i].output;
-      if (last_[v] <= s) continue;
-      if (found >= 0) return -1;
-      found = v;
+      for (const int v : program_.steps()[i].outputs) {
+        if (last_[v] <= s) continue;
+        if (found >= 0) return -1;
+        found = v;
+      }
     }
     return found;
   }

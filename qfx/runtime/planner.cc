@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 
@@ -75,7 +76,7 @@ struct Place {
 };
 
 int64_t byte_size(const Dims& shape, DType dtype) {
-  return element_count(shape) * element_size(dtype);
+  return qfx::byte_size(element_count(shape), dtype);
 }
 
 // The plan of a whole program, of its first steps, or of the steps after those.
@@ -125,8 +126,7 @@ class Planner {
   }
 
   struct Pending {  // parallel to plan_.works
-    std::vector<Place> in;
-    Place out;
+    std::vector<Place> in, out;
   };
 
   int add_storage(Storage storage) {
@@ -187,14 +187,14 @@ class Planner {
   }
 
   // A dense place that a kernel may read past the end of. Copies a program input on its first use unless it is
-  // dense f32, which only glue reads.
+  // dense, of a type that is read to its end only.
   Place dense_place(int value) {
     if (places_[value].storage >= 0) return places_[value];
     const InputLayout& layout = plan_.inputs[external_[value]];
     const Value& v = program_.values()[value];
     if (element_count(layout.shape) == 0) {
       places_[value] = new_buffer(layout.shape, v.dtype);
-    } else if (v.dtype == DType::f32 && is_dense(layout.shape, layout.strides)) {
+    } else if (!is_read_past_end(v.dtype) && is_dense(layout.shape, layout.strides)) {
       places_[value] = external_place(value);
     } else {
       const Place source = external_place(value);
@@ -212,20 +212,28 @@ class Planner {
 
   void add_work(std::unique_ptr<Work> work, int step, std::string name, std::string op, std::vector<Place> in,
                 Place out, const Dims& shape, DType dtype) {
+    add_work(std::move(work), step, std::move(name), std::move(op), std::move(in), {out}, shape,
+             {byte_size(shape, dtype)});
+  }
+
+  // shape: of the first in `out`. out_bytes: that the work writes in each.
+  void add_work(std::unique_ptr<Work> work, int step, std::string name, std::string op, std::vector<Place> in,
+                std::vector<Place> out, const Dims& shape, std::vector<int64_t> out_bytes) {
     PlannedWork planned;
     planned.work = std::move(work);
     planned.step = step;
     planned.name = std::move(name);
     planned.op = std::move(op);
     planned.shape = shape;
-    planned.bytes = byte_size(shape, dtype);
+    planned.bytes = std::accumulate(out_bytes.begin(), out_bytes.end(), int64_t{0});
+    planned.out_bytes = std::move(out_bytes);
     planned.max_threads = static_cast<int>(
         std::clamp<int64_t>(planned.work->cost() / options_.cost_per_thread, 1, std::numeric_limits<int>::max()));
     plan_.max_threads = std::max(plan_.max_threads, planned.max_threads);
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, planned.work->scratch_bytes());
     plan_.works.push_back(std::move(planned));
     for (const Place& p : in) storages_[p.storage].read = true;
-    pending_.push_back({std::move(in), out});
+    pending_.push_back({std::move(in), std::move(out)});
   }
 
   void plan_steps(size_t first, size_t last, const std::vector<int>& outputs) {
@@ -241,20 +249,20 @@ class Planner {
     std::vector<char> can_place(places_.size(), 0);
     for (size_t s = first; s < last; ++s) {
       const Step& step = program_.steps()[s];
-      can_place[step.output] = plan_.loaded->rows[s]->pixel_strides && element_count(shapes_[step.output]) > 0;
+      can_place[step.output()] = plan_.loaded->rows[s]->pixel_strides && element_count(shapes_[step.output()]) > 0;
       if (plan_.loaded->kernels[s]->joins_channels() && step.inputs.size() > 1) {
         int64_t at = 0;
         for (const int v : step.inputs) {
-          if (can_place[v] && readers.of(v).size() == 1 && !readers.leaves(v)) joined_[v] = {step.output, at};
+          if (can_place[v] && readers.of(v).size() == 1 && !readers.leaves(v)) joined_[v] = {step.output(), at};
           at += shapes_[v].back();
         }
       }
       const int64_t channel = plan_.loaded->kernels[s]->first_channel(infer_step(s));
       const bool is_dense = external_[step.inputs[0]] < 0 && split_.count(step.inputs[0]) == 0;
-      const bool reads_pixels = !readers.leaves(step.output) && readers.all(step.output, [&](int reader, size_t i) {
+      const bool reads_pixels = !readers.leaves(step.output()) && readers.all(step.output(), [&](int reader, size_t i) {
         return plan_.loaded->rows[reader]->pixel_strides && i == 0;
       });
-      if (channel >= 0 && is_dense && reads_pixels) split_[step.output] = {step.inputs[0], channel};
+      if (channel >= 0 && is_dense && reads_pixels) split_[step.output()] = {step.inputs[0], channel};
     }
   }
 
@@ -278,13 +286,15 @@ class Planner {
       const int input = external_[step.inputs[i]];
       if (plan_.loaded->rows[s]->strided_input && input >= 0) in.strides[i] = plan_.inputs[input].strides;
     }
-    Dims& y = shapes_[step.output];
     if (band_ != nullptr) {
-      y = band_->shapes[step.output];
+      shapes_[step.output()] = band_->shapes[step.output()];
       return in;
     }
-    y = plan_.loaded->kernels[s]->shape(in);
-    check_declared(program_.values()[step.output], y, step.name);
+    std::vector<Dims> inferred = plan_.loaded->kernels[s]->shapes(in);
+    for (size_t i = 0; i < step.outputs.size(); ++i) {
+      check_declared(program_.values()[step.outputs[i]], inferred[i], step.name);
+      shapes_[step.outputs[i]] = std::move(inferred[i]);
+    }
     return in;
   }
 
@@ -313,20 +323,20 @@ class Planner {
     const Step& step = program_.steps()[s];
     const StepKernel& kernel = *plan_.loaded->kernels[s];
     StepShapes in = infer_step(s);
-    const Value& output = program_.values()[step.output];
-    const Dims& y = shapes_[step.output];
-    if (element_count(y) == 0) {
-      places_[step.output] = new_buffer(y, output.dtype);
+    const Value& output = program_.values()[step.output()];
+    const Dims& y = shapes_[step.output()];
+    if (std::all_of(step.outputs.begin(), step.outputs.end(), [&](int v) { return element_count(shapes_[v]) == 0; })) {
+      for (const int v : step.outputs) places_[v] = new_buffer(shapes_[v], program_.values()[v].dtype);
       return;
     }
-    if (const auto whole = split_.find(step.output); whole != split_.end()) {
+    if (const auto whole = split_.find(step.output()); whole != split_.end()) {
       Place source = dense_place(whole->second.value);
       source.offset += whole->second.channel * element_size(output.dtype);
-      places_[step.output] = source;
+      places_[step.output()] = source;
       plan_.views.push_back(step.name);
       return;
     }
-    for (const int v : step.inputs) in.placed.push_back(is_in_place(v, step.output));
+    for (const int v : step.inputs) in.placed.push_back(is_in_place(v, step.output()));
     if (std::find(in.placed.begin(), in.placed.end(), 0) == in.placed.end()) {
       plan_.views.push_back(step.name);
       return;
@@ -334,7 +344,7 @@ class Planner {
     if (const auto part = split_.find(step.inputs[0]); part != split_.end()) {
       in.x_pixel_stride = shapes_[part->second.value].back();
     }
-    const auto join = joined_.find(step.output);
+    const auto join = joined_.find(step.output());
     if (join != joined_.end()) in.y_pixel_stride = shapes_[join->second.value].back();
     Planned planned = kernel.plan(in, y);
     std::vector<Place> operands;
@@ -352,10 +362,25 @@ class Planner {
                in.inputs[0], dtype);
       operands[0] = temporary;
     }
-    const Place target = join != joined_.end() ? place_in(join->second, output.dtype) : target_of(step.output);
-    add_work(std::move(planned.work), static_cast<int>(s), step.name, step.op, std::move(operands), target, y,
-             output.dtype);
-    places_[step.output] = target;
+    if (join != joined_.end()) places_[step.output()] = place_in(join->second, output.dtype);
+    add_step_work(s, std::move(planned), std::move(operands));
+  }
+
+  // The work of step `s`, into the places of its results and what more it needs.
+  void add_step_work(size_t s, Planned planned, std::vector<Place> operands) {
+    const Step& step = program_.steps()[s];
+    std::vector<Place> out;
+    std::vector<int64_t> out_bytes;
+    for (const int v : step.outputs) {
+      out.push_back(target_of(v));
+      out_bytes.push_back(byte_size(shapes_[v], program_.values()[v].dtype));
+    }
+    if (planned.room > 0) {
+      out.push_back({add_storage({Base::arena, 0, planned.room}), 0});
+      out_bytes.push_back(planned.room);
+    }
+    add_work(std::move(planned.work), static_cast<int>(s), step.name, step.op, std::move(operands), std::move(out),
+             shapes_[step.output()], std::move(out_bytes));
   }
 
   bool is_in_place(int value, int whole) const {
@@ -376,17 +401,17 @@ class Planner {
     return place;
   }
 
-  // The caller's u8 memory has no slack to read past its end, so a view of it is a copy.
+  // The caller's memory has no slack to read past its end, so a view of such a type is a copy.
   void bind_view(const Step& step, Place source, int64_t offset, const Dims& y, DType dtype) {
     source.offset += offset;
-    if (storages_[source.storage].base == Base::input && dtype == DType::u8) {
+    if (storages_[source.storage].base == Base::input && is_read_past_end(dtype)) {
       const Place target = new_buffer(y, dtype);
       add_work(dense_copy(y, dtype), -1, step.name, "copy_input", {source}, target, y, dtype);
       source = target;
     } else {
       plan_.views.push_back(step.name);
     }
-    places_[step.output] = source;
+    places_[step.output()] = source;
   }
 
   std::unique_ptr<Work> dense_copy(const Dims& shape, DType dtype) const {
@@ -463,7 +488,7 @@ class Planner {
         task.needs.insert(task.needs.end(), writers[p.storage].begin(), writers[p.storage].end());
       }
       tasks.push_back(std::move(task));
-      writers[pending_[w].out.storage].push_back(static_cast<int>(w));
+      for (const Place& p : pending_[w].out) writers[p.storage].push_back(static_cast<int>(w));
     }
     return tasks;
   }
@@ -482,7 +507,7 @@ class Planner {
     };
     for (const Turn& turn : turns) {
       for (const Place& p : pending_[turn.task].in) touch(p, turn.tick);
-      touch(pending_[turn.task].out, turn.tick);
+      for (const Place& p : pending_[turn.task].out) touch(p, turn.tick);
     }
     if (slices_) touch(sliced_, 0);
     return place_buffers(lifetimes);
@@ -513,8 +538,8 @@ class Planner {
     for (size_t w = 0; w < plan_.works.size(); ++w) {
       PlannedWork& work = plan_.works[w];
       for (const Place& p : pending_[w].in) work.in.push_back(location(p));
-      work.out = location(pending_[w].out);
-      plan_.slots += work.in.size() + 1;
+      for (const Place& p : pending_[w].out) work.out.push_back(location(p));
+      plan_.slots += work.in.size() + work.out.size();
     }
   }
 

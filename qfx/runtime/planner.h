@@ -40,13 +40,13 @@ struct PlannedWork {
   std::unique_ptr<Work> work;
   int step = -1;  // the program's step, or -1: a copy of an input or to an output
   std::string name, op;
-  std::vector<Location> in;
-  Location out;
-  Dims shape;
-  int64_t bytes = 0;     // of the output
-  int max_threads = 1;   // more would not pay
-  int lane = 0;          // its first thread, modulo the team
-  bool barrier = false;  // all threads meet before it
+  std::vector<Location> in, out;
+  std::vector<int64_t> out_bytes;  // of each in `out`
+  Dims shape;                      // of the first output
+  int64_t bytes = 0;               // of all that it writes
+  int max_threads = 1;             // more would not pay
+  int lane = 0;                    // its first thread, modulo the team
+  bool barrier = false;            // all threads meet before it
 };
 
 struct PlannedValue {

@@ -65,23 +65,34 @@ void check_operands(const Program& program, const Step& step, const Definitions&
   }
 }
 
+// What the caller's tensors can hold.
+void check_border(const Value& value) {
+  if (is_whole_bytes(value.dtype)) return;
+  throw ProgramError(value.name, std::string("an input or output of a program can't be ") + dtype_name(value.dtype) +
+                                     ", whose elements share bytes");
+}
+
 }  // namespace
 
 DType parse_dtype(std::string_view name) {
-  for (const DType d : {DType::u8, DType::s8, DType::s32, DType::f32}) {
-    if (name == dtype_name(d)) return d;
+  std::string names;
+  for (const DTypeRow& row : kDTypes) {
+    if (name == row.name) return row.dtype;
+    names += (names.empty() ? "" : ", ") + std::string(row.name);
   }
-  throw std::invalid_argument("unknown dtype '" + std::string(name) + "'; use u8, s8, s32 or f32");
+  throw std::invalid_argument("unknown dtype '" + std::string(name) + "'; known are " + names);
 }
 
 Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
   Definitions definitions(*this);
   for (const int v : inputs()) {
     definitions.define(v, in_range(v, values().size()) ? values()[v].name : "inputs");
+    check_border(values()[v]);
   }
   for (const Step& step : steps()) {
     check_operands(*this, step, definitions);
-    definitions.define(step.output, step.name);
+    if (step.outputs.empty()) throw ProgramError(step.name, "a step has at least one output");
+    for (const int v : step.outputs) definitions.define(v, step.name);
     const OpRow* row = find_op(step.op);
     if (row == nullptr) throw ProgramError(step.name, "there is no operation '" + step.op + "'");
     const StepView view(*this, step);
@@ -91,11 +102,11 @@ Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
   if (outputs().empty()) throw ProgramError("outputs", "a program has at least one output");
   for (const int v : outputs()) {
     if (!definitions.has(v)) throw ProgramError("outputs", "value " + std::to_string(v) + " is never defined");
+    check_border(values()[v]);
   }
 }
 
 int ProgramBuilder::value(std::string name, DType dtype, Dims shape) {
-  if (dtype != DType::u8 && dtype != DType::f32) throw ProgramError(name, "a value is u8 or f32");
   if (shape.size() > kMaxRank) throw ProgramError(name, "a value has at most 8 dimensions");
   for (int64_t& d : shape) d = d < 0 ? -1 : d;
   parts_.values.push_back({std::move(name), dtype, std::move(shape), -1});
@@ -109,7 +120,7 @@ int ProgramBuilder::constant_value(std::string name, DType dtype, Dims shape, co
 }
 
 int ProgramBuilder::constant(DType dtype, Dims shape, const void* data) {
-  const size_t bytes = static_cast<size_t>(element_count(shape)) * element_size(dtype);
+  const auto bytes = static_cast<size_t>(byte_size(element_count(shape), dtype));
   const auto copy = std::make_shared<AlignedBuffer>(bytes);
   if (bytes > 0) std::memcpy(copy->data(), data, bytes);
   return constant(dtype, std::move(shape), {copy->data(), bytes, copy});

@@ -8,6 +8,7 @@
 #include "runtime/buffer.h"
 #include "runtime/dtype.h"
 #include "runtime/expr.h"
+#include "runtime/shapes.h"
 
 namespace qfx {
 
@@ -33,7 +34,8 @@ struct Constant {
   Dims shape;
   SharedBytes data;
 
-  int64_t size() const noexcept { return static_cast<int64_t>(data.size()) / element_size(dtype); }
+  // Elements.
+  int64_t size() const { return element_count(shape); }
   template <class T>
   std::span<const T> as() const noexcept {
     return {reinterpret_cast<const T*>(data.data()), data.size() / sizeof(T)};
@@ -51,13 +53,15 @@ struct Value {
 
 struct Step {
   std::string op, name;
-  std::vector<int> inputs;
-  int output = -1;
+  std::vector<int> inputs, outputs;
   std::map<std::string, std::vector<int64_t>> ints;
   std::map<std::string, std::vector<double>> floats;
   std::map<std::string, std::vector<int>> exprs;
   std::map<std::string, int> constants;
   std::map<std::string, std::string> text;
+
+  // The first result; the only one of most steps.
+  int output() const { return outputs.at(0); }
 };
 
 struct ProgramParts {

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
+#include <iterator>
+#include <stdexcept>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -77,7 +78,7 @@ void fields(Archive& archive, Step& s) {
   archive(s.op);
   archive(s.name);
   archive(s.inputs);
-  archive(s.output);
+  archive(s.outputs);
   archive(s.ints);
   archive(s.floats);
   archive(s.exprs);
@@ -146,7 +147,7 @@ class Reader {
   template <class T>
   void operator()(T& field) {
     if constexpr (std::is_same_v<T, DType>) {
-      field = static_cast<DType>(kind(static_cast<uint8_t>(DType::f32)));
+      field = static_cast<DType>(kind(static_cast<uint8_t>(std::size(kDTypes) - 1)));
     } else if constexpr (std::is_same_v<T, ExprKind>) {
       field = static_cast<ExprKind>(kind(static_cast<uint8_t>(ExprKind::neg)));
     } else if constexpr (std::is_arithmetic_v<T>) {
@@ -227,15 +228,11 @@ class Reader {
 
 // Bytes that a constant takes; refuses a shape that no memory holds.
 uint64_t bytes_of(const Described& c) {
-  auto bytes = static_cast<uint64_t>(element_size(c.dtype));
-  for (const int64_t d : c.shape) {
-    const auto most = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-    if (d < 0 || (d > 0 && bytes > most / static_cast<uint64_t>(d))) {
-      refuse("the shape of a constant in its bytes is negative, or too large");
-    }
-    bytes *= static_cast<uint64_t>(d);
+  try {
+    return static_cast<uint64_t>(byte_size(element_count(c.shape), c.dtype));
+  } catch (const std::invalid_argument& error) {
+    refuse(std::string("a constant in its bytes has a ") + error.what());
   }
-  return bytes;
 }
 
 void add_constants(ProgramBuilder& builder, std::vector<Described>& constants, std::span<const std::byte> contents,

@@ -56,22 +56,22 @@ class Prefix {
     const Step& step = loaded_.program->steps()[s];
     if (!loaded_.rows[s]->per_image || loaded_.kernels[s]->moves_images()) return false;
     try {
-      whole_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, whole_));
-      one_[step.output] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, one_));
-      element_count(whole_[step.output]);
+      whole_[step.output()] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, whole_));
+      one_[step.output()] = loaded_.kernels[s]->shape(step_shapes(loaded_, s, one_));
+      element_count(whole_[step.output()]);
     } catch (const std::invalid_argument&) {
       return false;  // shapes that name the batch
     }
-    return is_batch(step.output) && std::all_of(step.inputs.begin(), step.inputs.end(), [&](int v) {
+    return is_batch(step.output()) && std::all_of(step.inputs.begin(), step.inputs.end(), [&](int v) {
              return (is_batch(v) && is_aligned(step, v)) ||
-                    is_same_for_images(loaded_.program->values()[v], whole_[step.output]);
+                    is_same_for_images(loaded_.program->values()[v], whole_[step.output()]);
            });
   }
 
  private:
   // Operands are broadcast from their last dims: one of a lower rank has its batch elsewhere.
   bool is_aligned(const Step& step, int v) const {
-    return step.inputs.size() == 1 || whole_[v].size() == whole_[step.output].size();
+    return step.inputs.size() == 1 || whole_[v].size() == whole_[step.output()].size();
   }
 
   bool is_batch(int v) const {
@@ -114,7 +114,7 @@ std::optional<SliceChoice> choose_slices(const LoadedProgram& loaded, std::span<
   int64_t saved = 0, best_saved = kLeastSaved, widest = 0;
   for (int s = 0; s < static_cast<int>(program.steps().size()) && prefix.extend(s); ++s) {
     const Step& step = program.steps()[s];
-    int64_t moved = bytes_of(program, step.output, prefix.one());
+    int64_t moved = bytes_of(program, step.output(), prefix.one());
     for (const int v : step.inputs) moved += bytes_of(program, v, prefix.one());
     widest = std::max(widest, moved);
     const int64_t images = images_for(batch, widest);

@@ -11,13 +11,14 @@ import numpy as np
 
 from qfx.errors import InputError
 from qfx.memory import array_address, plain_address
+from qfx.runtime.dtypes import DTYPES
 
 Layouts = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-NUMPY_DTYPES: dict[str, type[np.generic]] = {"u8": np.uint8, "f32": np.float32}
+NUMPY_DTYPES = {row.name: np.dtype(row.numpy) for row in DTYPES.values() if row.numpy}
 
 
 class TensorSpec(NamedTuple):
-    """A program input: name, dtype (``"u8"`` or ``"f32"``), physical shape with -1 for any."""
+    """A program input: name, dtype (a key of :data:`DTYPES`), physical shape with -1 for any."""
 
     name: str
     dtype: str
@@ -46,8 +47,8 @@ class NumpyKind:
         for x, spec in zip(inputs, specs, strict=True):
             if not isinstance(x, np.ndarray):
                 _reject(spec, f"is a {type(x).__name__}, the first input a numpy array")
-            if x.dtype != NUMPY_DTYPES[spec.dtype]:
-                _reject(spec, f"has dtype {x.dtype}, not {np.dtype(NUMPY_DTYPES[spec.dtype])}", "Convert it first.")
+            if x.dtype != _numpy_dtype(spec):
+                _reject(spec, f"has dtype {x.dtype}, not {NUMPY_DTYPES[spec.dtype]}", "Convert it first.")
             _check_shape(x.shape, spec)
         return tuple(_readable(x) for x in inputs)
 
@@ -65,7 +66,7 @@ class TorchKind:
     def __init__(self, torch: ModuleType) -> None:
         self.empty_strided = torch.empty_strided
         self._empty, self._cpu = torch.empty, torch.device("cpu")
-        self.dtypes = {"u8": torch.uint8, "f32": torch.float32}
+        self.dtypes = {row.name: getattr(torch, row.torch) for row in DTYPES.values() if row.torch}
         self._tensor = torch.Tensor
         self._strided = torch.strided
 
@@ -125,6 +126,12 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     for i in range(len(shape) - 2, -1, -1):
         strides[i] = strides[i + 1] * max(shape[i + 1], 1)
     return tuple(strides)
+
+
+def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    if spec.dtype not in NUMPY_DTYPES:
+        _reject(spec, f"is {spec.dtype}, which numpy does not have", "Call the program with torch tensors.")
+    return NUMPY_DTYPES[spec.dtype]
 
 
 def _readable(x: np.ndarray) -> np.ndarray:

@@ -38,10 +38,20 @@ inline Dims unravel(int64_t index, const Dims& shape) {
   return at;
 }
 
-// Plans on every level, runs with 1, 2 and 5 threads between guard pages, and compares with `expected` bit for bit.
 template <class T>
-void check_on_every_isa(const Plan& plan, const std::vector<Bytes>& inputs, const std::vector<T>& expected,
-                        const std::string& what) {
+void check_result(GuardedBuffer& y, const std::vector<T>& expected, const std::string& where) {
+  if (!y.intact()) throw Failure("a write in front of a result: " + where);
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (std::memcmp(y.data<T>() + i, &expected[i], sizeof(T)) != 0)
+      throw Failure(where + ": element " + std::to_string(i) + " of " + std::to_string(expected.size()) + " is " +
+                    shown(y.data<T>()[i]) + ", not " + shown(expected[i]));
+}
+
+// Plans on every level, runs with 1, 2 and 5 threads between guard pages, and compares each result with what is
+// expected bit for bit. room: bytes behind the results that the threads share.
+template <class T>
+void check_on_every_isa(const Plan& plan, const std::vector<Bytes>& inputs, const std::vector<std::vector<T>>& expected,
+                        const std::string& what, int64_t room = 0) {
   std::vector<std::unique_ptr<GuardedBuffer>> guarded;
   std::vector<const void*> in;
   for (const Bytes& input : inputs) {
@@ -53,18 +63,27 @@ void check_on_every_isa(const Plan& plan, const std::vector<Bytes>& inputs, cons
     const auto work = plan(isa);
     if (work->cost() < 0 || work->describe().empty()) throw Failure("cost or description missing: " + what);
     for (int threads : {1, 2, 5}) {
-      GuardedBuffer y(expected.size() * sizeof(T));
-      y.fill(0xcd);
-      run(*work, in, {y.data()}, threads);
+      std::vector<std::unique_ptr<GuardedBuffer>> results;
+      std::vector<void*> out;
+      for (size_t r = 0; r < expected.size() + (room > 0 ? 1 : 0); ++r) {
+        const size_t bytes = r < expected.size() ? expected[r].size() * sizeof(T) : static_cast<size_t>(room);
+        results.push_back(std::make_unique<GuardedBuffer>(bytes));
+        results.back()->fill(0xcd);
+        out.push_back(results.back()->data());
+      }
+      run(*work, in, out, threads);
       const std::string where =
           what + " on " + isa_name(isa) + ", " + std::to_string(threads) + " threads, " + work->describe();
-      if (!y.intact()) throw Failure("a write in front of y: " + where);
-      for (size_t i = 0; i < expected.size(); ++i)
-        if (std::memcmp(y.data<T>() + i, &expected[i], sizeof(T)) != 0)
-          throw Failure(where + ": element " + std::to_string(i) + " of " + std::to_string(expected.size()) + " is " +
-                        shown(y.data<T>()[i]) + ", not " + shown(expected[i]));
+      for (size_t r = 0; r < results.size(); ++r)
+        check_result(*results[r], r < expected.size() ? expected[r] : std::vector<T>(), where);
     }
   }
+}
+
+template <class T>
+void check_on_every_isa(const Plan& plan, const std::vector<Bytes>& inputs, const std::vector<T>& expected,
+                        const std::string& what) {
+  check_on_every_isa(plan, inputs, std::vector<std::vector<T>>{expected}, what);
 }
 
 inline std::string shown_dims(const Dims& dims) {

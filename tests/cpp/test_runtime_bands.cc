@@ -76,7 +76,7 @@ class Net {
   int value() { return b_.value("v" + std::to_string(count_++), DType::u8, {-1, -1, -1, kChannels}); }
   int add(const Step& s) {
     b_.step(s);
-    return last = s.output;
+    return last = s.output();
   }
 
   static Step step(const char* op, std::vector<int> inputs, int output) {
@@ -84,7 +84,7 @@ class Net {
     s.op = op;
     s.name = op + std::to_string(output);
     s.inputs = std::move(inputs);
-    s.output = output;
+    s.outputs = {output};
     return s;
   }
 

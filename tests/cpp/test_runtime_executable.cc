@@ -40,7 +40,7 @@ Step lookup_step(const char* name, int input, int output, int table) {
   s.op = "lookup";
   s.name = name;
   s.inputs = {input};
-  s.output = output;
+  s.outputs = {output};
   s.constants["table"] = table;
   return s;
 }
@@ -59,7 +59,7 @@ Step conv_step(ProgramBuilder& b, const char* name, std::vector<int> inputs, int
   s.op = "conv";
   s.name = name;
   s.inputs = std::move(inputs);
-  s.output = output;
+  s.outputs = {output};
   s.ints = {{"x_zero_point", {3}}, {"zero_point", {4}}, {"padding_lo", {1, 1}}, {"padding_hi", {1, 1}}};
   s.constants = {{"weight", b.constant(DType::s8, {channels, 3, 3, channels}, weight.data())},
                  {"bias", b.constant(DType::s32, {channels}, bias.data())},

@@ -60,7 +60,7 @@ Step step(const char* op, int input, int output) {
   s.op = op;
   s.name = op + std::to_string(output);
   s.inputs = {input};
-  s.output = output;
+  s.outputs = {output};
   return s;
 }
 

@@ -28,6 +28,7 @@ from qfx.lowering import compile as lowering
 from qfx.lowering.emit import Emission
 from qfx.nn.quantized.dynamic import programs as recurrent
 from qfx.runtime import Executable, Program, ProgramBuilder, isa_names
+from qfx.runtime.dtypes import DTYPES as TYPES
 from tests.fuzz.driver import Fuzzer, main
 from tests.fuzz.networks import plan
 
@@ -134,7 +135,8 @@ def _change_step(rng: random.Random, program: Recorded, call: tuple[str, list[An
     elif kind == "op":
         args[0] = rng.choice([*_op_names(), "nothing"])
     elif kind == "output":
-        args[3] = rng.choice([*range(12), -1, 10**6])
+        other = rng.choice([*range(12), -1, 10**6])
+        args[3] = rng.choice([other, [other], args[3][:-1], args[3] * 2]) if isinstance(args[3], list) else other
     else:
         kwargs[kind] = dict(kwargs[kind])
         _change_attribute(rng, kind, kwargs[kind])
@@ -166,7 +168,7 @@ def _change_call(rng: random.Random, program: Recorded, call: tuple[str, list[An
         args[-1] = _other_array(rng, args[-1])
     elif name == "value":
         if rng.random() < 0.4:
-            args[1] = rng.choice(["u8", "f32", "s8", "s32"])
+            args[1] = rng.choice(list(TYPES))
         else:
             shape = list(args[2])
             args[2] = rng.choice([shape[:-1], [*shape, -1], [rng.choice(INTS) for _ in shape], [-1] * 9])

@@ -56,8 +56,8 @@ def affine(x: np.ndarray) -> tuple[np.float32, float]:
 
 def times(x: np.ndarray, constants: Constants, name: str, rows: slice, qparams: tuple[np.float32, float]) -> np.ndarray:
     w = constants[name][rows]
-    if w.dtype == np.uint8:
-        return in_order(x, np.ascontiguousarray(w).view(np.float16).astype(F))
+    if w.dtype == np.float16:
+        return in_order(x, w.astype(F))
     scale, zero = qparams
     q = np.clip(np.rint(x.astype(np.float64) / float(scale)) + zero, 0, 255).astype(np.int64) - int(zero)
     zero_points = constants.get(f"{name}_zero_point", np.zeros(len(constants[name]), np.int32))[rows]
@@ -87,8 +87,8 @@ CELLS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
 
 def layer(
     op: str, x: np.ndarray, states: list[np.ndarray], sizes: list[int], constants: Constants, directions: int
-) -> np.ndarray:
-    """A layer's flat result without what it leaves behind its states."""
+) -> tuple[np.ndarray, ...]:
+    """A layer's results: of all time steps, and its states after the last one."""
     rows = len(constants["weight_ih"]) // directions
     hidden, state = rows // GATES[op], states[0].shape[2]
     bias_ih, bias_hh = (constants.get(n, np.zeros(rows * directions, F)) for n in ("bias_ih", "bias_hh"))
@@ -110,4 +110,4 @@ def layer(
             last[0][d, :n], y[at, d * state : (d + 1) * state] = after, after
             if op == "lstm":
                 last[1][d, :n] = c
-    return np.concatenate([y.ravel(), *(s.ravel() for s in last)]).astype(F)
+    return y, *last

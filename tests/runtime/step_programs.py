@@ -7,34 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from qfx.runtime import Program, ProgramBuilder
+from qfx.runtime import Program, ProgramBuilder, dtypes
 
-DTYPES = {np.dtype(np.uint8): "u8", np.dtype(np.float32): "f32"}
+DTYPES = {np.dtype(row.numpy): row.name for row in dtypes.DTYPES.values() if row.numpy}
+Out = tuple[str, int]
 
 
 def one_step(
     op: str,
     arrays: Sequence[np.ndarray],
-    out: tuple[str, int],
+    out: Out | Sequence[Out],
     *,
     exprs: Mapping[str, Sequence[int]] | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
     **attributes: Any,
 ) -> Program:
-    """``op`` over program inputs like ``arrays``; ``out``: dtype and rank; ``exprs`` as plain numbers."""
+    """``op`` over program inputs like ``arrays``; ``out``: dtype and rank, or of each; ``exprs`` as plain numbers."""
     b = ProgramBuilder()
     inputs = [b.value(f"x{i}", DTYPES[a.dtype], [-1] * a.ndim) for i, a in enumerate(arrays)]
-    y = b.value("y", out[0], [-1] * out[1])
+    outs = [out] if isinstance(out[0], str) else out
+    outputs = [b.value(f"y{i}", dtype, [-1] * rank) for i, (dtype, rank) in enumerate(outs)]  # type: ignore[misc,has-type]
     b.step(
         op,
         "the_step",
         inputs,
-        y,
+        outputs,
         exprs={k: [b.expr_const(e) for e in v] for k, v in (exprs or {}).items()},
         constants={k: b.constant(v) for k, v in (constants or {}).items()},
         **attributes,
     )
-    return b.build(inputs, [y])
+    return b.build(inputs, outputs)
+
+
+def outs_of(arrays: Sequence[np.ndarray]) -> list[Out]:
+    """What ``one_step`` needs to know of results like these; references may compute floats more exactly."""
+    return [("f32" if a.dtype == np.float64 else DTYPES[a.dtype], a.ndim) for a in arrays]
 
 
 def small_network(channels: int = 8, blocks: int = 2, seed: int = 0) -> tuple[Program, dict[str, int]]:

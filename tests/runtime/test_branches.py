@@ -111,7 +111,7 @@ def test_phases_share_no_memory_that_one_of_their_steps_writes() -> None:
     plan = Executable(inception(32, 3))._core.plan((((1, 20, 20, 3), (1200, 60, 3, 1)),))
     writes: list[tuple[int, int]] = []
     reads: list[int] = []
-    for work, (operands, out, size) in zip(plan.works, plan.placement, strict=True):
+    for work, (operands, (out,), (size,)) in zip(plan.works, plan.placement, strict=True):
         if work[8]:
             writes, reads = [], []
         for place in operands:

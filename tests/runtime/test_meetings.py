@@ -25,16 +25,17 @@ def two_layers(hidden: tuple[int, int]) -> tuple[Executable, list[np.ndarray]]:
     inputs, outputs, given = [], [], []
     for i, h in enumerate(hidden):
         arrays = [rng.normal(size=s).astype(np.float32) for s in ((TIMES, INPUTS), (1, 1, h))]
-        arrays.append(np.ones(TIMES, np.float32))
-        values = [b.value(f"in{i}_{k}", "f32", [-1] * a.ndim) for k, a in enumerate(arrays)]
+        arrays.append(np.ones(TIMES, np.int64))
+        types = ("f32", "f32", "s64")
+        values = [b.value(f"in{i}_{k}", types[k], [-1] * a.ndim) for k, a in enumerate(arrays)]
         constants = {name: b.constant(rng.normal(size=h).astype(np.float32)) for name in ("bias_ih", "bias_hh")}
         for name, columns in (("weight_ih", INPUTS), ("weight_hh", h)):
             constants[name] = b.constant(rng.integers(-128, 128, (h, columns), dtype=np.int8))
             constants[f"{name}_scale"] = b.constant(np.full(h, 1e-3, np.float32))
-        y = b.value(f"out{i}", "f32", [-1])
-        b.step("rnn_tanh", f"layer{i}", values, y, ints={"directions": 1, "half": 0}, constants=constants)
+        results = [b.value(f"out{i}", "f32", [-1, -1]), b.value(f"state{i}", "f32", [-1, -1, -1])]
+        b.step("rnn_tanh", f"layer{i}", values, results, ints={"directions": 1}, constants=constants)
         inputs += values
-        outputs.append(y)
+        outputs += results
         given += arrays
     return Executable(b.build(inputs, outputs)), given
 

@@ -24,7 +24,8 @@ def ops(program: Program, *shapes: Sequence[int]) -> list[str]:
 
 def test_no_two_live_buffers_overlap_in_a_network() -> None:
     plan = plan_of(small_network(channels=16, blocks=5)[0], (2, 3, 17, 13))
-    written = [(out, size) for _, out, size in plan.placement]
+    written = [(out, size) for _, outs, sizes in plan.placement for out, size in zip(outs, sizes, strict=True)]
+    assert len(written) == len(plan.placement)
     last_read = {}
     for at, (operands, _, _) in enumerate(plan.placement):
         for place in operands:
@@ -44,7 +45,7 @@ def test_network_memory_is_close_to_the_largest_live_set(shape: tuple[int, ...])
 
 def test_output_is_written_in_place() -> None:
     plan = plan_of(small_network()[0], (1, 3, 8, 8))
-    assert plan.placement[-1][1][0] == OUTPUT
+    assert plan.placement[-1][1][0][0] == OUTPUT
     assert plan.works[-1][2] == "dequantize"
 
 

@@ -42,7 +42,7 @@ CONV_MISTAKES = {
     "three inputs": lambda a: a.update(inputs=[np.zeros((1, 5, 5, 4), np.uint8)] * 3),
     "input dtype": lambda a: a.update(x=np.zeros((1, 5, 5, 4), np.float32)),
     "input rank": lambda a: a.update(x=np.zeros((5, 5, 4), np.uint8)),
-    "output dtype": lambda a: a.update(out=("f32", 4)),
+    "output dtype": lambda a: a.update(out=("s32", 4)),
     "output rank": lambda a: a.update(out=("u8", 3)),
     "unknown attribute": lambda a: a["ints"].update(strides=[1, 1]),
     "attribute of the wrong kind": lambda a: a["floats"].update(stride=[1.0, 1.0]),
@@ -77,7 +77,6 @@ CONV_MISTAKES = {
     "residual_multiplier not finite": lambda a: a["floats"].update(residual_multiplier=float("inf")),
     "f32_clamp is NaN": lambda a: a["floats"].update(f32_clamp=[float("nan"), 1.0]),
     "lut with f32 output": lambda a: (
-        a["ints"].update(f32_output=1),
         a["constants"].update(lut=np.zeros(256, np.uint8)),
         a.update(out=("f32", 4)),
     ),
@@ -95,6 +94,7 @@ def test_malformed_conv(mistake: str) -> None:
     assert error.value.where == "the_step"
 
 
+SIZES = np.ones(4, np.int64)
 BYTES, FLOATS = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.float32)
 AVERAGE = {"x_zero_point": 0, "zero_point": 0}
 BINARY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
@@ -102,7 +102,7 @@ ZEROS = {"x_zero_point": 0, "y_zero_point": 0, "zero_point": 0}
 PRODUCT: dict[str, Any] = {"ints": ZEROS, "floats": {"multiplier": 1.0}}
 SCALES = {"a_multiplier": 1.0, "b_multiplier": 1.0}
 
-STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str, Any]]] = {
+STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "quantize perm repeats": (
         "quantize",
         [FLOATS],
@@ -207,7 +207,7 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
     "slice step": ("slice", [BYTES], ("u8", 4), {"ints": {"axis": 1, "step": 0}, "exprs": {"start": [0], "end": [1]}}),
     "slice without an end": ("slice", [BYTES], ("u8", 4), {"ints": {"axis": 1}, "exprs": {"start": [0]}}),
     "pad mode": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 4, "hi": [0] * 4, "mode": 4}}),
-    "pad fill": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 4, "hi": [0] * 4, "fill": 256}}),
+    "pad fill": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 4, "hi": [0] * 4}, "floats": {"fill": 256.0}}),
     "pad length": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0] * 3, "hi": [0] * 4}}),
     "reflect cropping": ("pad", [BYTES], ("u8", 4), {"ints": {"lo": [0, -1, 0, 0], "hi": [0] * 4, "mode": 1}}),
     "expand rank": ("expand", [BYTES], ("u8", 3), {"exprs": {"shape": [4, 4, 3]}}),
@@ -241,13 +241,13 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
         {**PRODUCT, "ints": {"x_zero_point": 0, "y_zero_point": 0}},
     ),
     "matmul of floats": ("matmul", [FLOATS, FLOATS], ("u8", 4), PRODUCT),
-    "matmul to another dtype": ("matmul", [BYTES, BYTES], ("f32", 4), PRODUCT),
+    "matmul to another dtype": ("matmul", [BYTES, BYTES], ("s32", 4), PRODUCT),
     "matmul multiplier": ("matmul", [BYTES, BYTES], ("u8", 4), {"ints": ZEROS, "floats": {"multiplier": float("nan")}}),
     "matmul clamp": (
         "matmul",
         [BYTES, BYTES],
         ("f32", 4),
-        {"ints": ZEROS | {"f32_output": 1}, "floats": {"multiplier": 1.0, "f32_clamp": [float("nan"), 1.0]}},
+        {"ints": ZEROS, "floats": {"multiplier": 1.0, "f32_clamp": [float("nan"), 1.0]}},
     ),
     "matmul table": (
         "matmul",
@@ -269,35 +269,50 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], tuple[str, int], dict[str,
     ),
     "recurrent weights of another layer": (
         "lstm",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3), ("f32", 3)],
         {"constants": {"weight_ih": np.ones((8, 3), np.int8), "weight_hh": np.ones((8, 3), np.int8)}},
     ),
     "recurrent weights without a scale": (
         "gru",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
         {"constants": {"weight_ih": np.ones((6, 3), np.int8), "weight_hh": np.ones((6, 2), np.int8)}},
     ),
     "recurrent batch sizes": (
         "rnn_tanh",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0]],
-        ("f32", 1),
-        {
-            "ints": {"half": 1},
-            "constants": {"weight_ih": np.ones((2, 6), np.uint8), "weight_hh": np.ones((2, 4), np.uint8)},
-        },
+        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent batch sizes in a matrix": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES[None]],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent results in a vector": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 1), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.float16), "weight_hh": np.ones((2, 2), np.float16)}},
+    ),
+    "recurrent weights of bytes": (
+        "rnn_tanh",
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
+        {"constants": {"weight_ih": np.ones((2, 3), np.uint8), "weight_hh": np.ones((2, 2), np.uint8)}},
     ),
     "recurrent directions": (
         "rnn_relu",
-        [FLOATS[0, 0], FLOATS[0], FLOATS[0, 0, 0]],
-        ("f32", 1),
+        [FLOATS[0, 0], FLOATS[0], SIZES],
+        [("f32", 2), ("f32", 3)],
         {
-            "ints": {"half": 1, "directions": 3},
-            "constants": {"weight_ih": np.ones((6, 6), np.uint8), "weight_hh": np.ones((6, 4), np.uint8)},
+            "ints": {"directions": 3},
+            "constants": {"weight_ih": np.ones((6, 3), np.float16), "weight_hh": np.ones((6, 2), np.float16)},
         },
     ),
-    "half a float16": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 5), np.uint8)}}),
+    "linear_half of bytes": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 3), np.int8)}}),
 }
 
 
@@ -327,6 +342,16 @@ def test_an_output_that_does_not_exist() -> None:
     lookup(b, x, 17)
     with pytest.raises(RuntimeLoadError, match="17"):
         b.build([x], [x])
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_more_or_fewer_outputs_than_the_operation_gives(count: int) -> None:
+    b = ProgramBuilder()
+    x, *outputs = (b.value(name, "u8", (-1,)) for name in "xyz"[: 1 + count])
+    b.step("lookup", "the_step", [x], outputs, constants={"table": b.constant(np.zeros(256, np.uint8))})
+    with pytest.raises(RuntimeLoadError, match="output") as error:
+        b.build([x], [x])
+    assert error.value.where == "the_step"
 
 
 def test_steps_out_of_order() -> None:
@@ -407,9 +432,7 @@ def test_an_expression_over_a_later_value() -> None:
         lambda b: b.expr_dim(b.value("x", "u8", (-1,)), -1),
         lambda b: b.expr("add", 0, 1),
         lambda b: b.expr("neg", 0),
-        lambda b: b.value("x", "s32", (-1,)),
         lambda b: b.value("x", "u8", (1,) * 9),
-        lambda b: b.constant_value("c", np.zeros(3, np.int32)),
     ],
 )
 def test_builder_mistakes(call: Callable[[ProgramBuilder], object]) -> None:
@@ -504,7 +527,7 @@ def test_float_shapes_that_a_step_cannot_take(
 
 def test_every_operation_has_a_mistake_of_its_own() -> None:
     tested = {op for op, *_ in STEP_MISTAKES.values()} | {"conv"}
-    alike = {"linear": "conv", "sub": "add", "mul": "add", "adaptive_max_pool": "adaptive_avg_pool"}
+    alike = {"sub": "add", "mul": "add", "adaptive_max_pool": "adaptive_avg_pool"}
     alike |= {"adaptive_max_pool_f32": "adaptive_avg_pool_f32", "sum_f32": "mean_f32", "amax_f32": "mean_f32"}
     alike |= {"log_softmax": "softmax"} | {f"{op}_f32": "add" for op in ("add", "sub", "mul", "div")}
     assert set(_C.op_names()) - set(alike) == tested

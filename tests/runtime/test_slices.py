@@ -167,7 +167,7 @@ def test_a_pad_that_moves_images_ends_the_slices() -> None:
     b = ProgramBuilder()
     x = b.value("x", "u8", (-1, -1, -1))
     h, moved = _doubled(b, x, "first"), b.value("moved", "u8", (-1, -1, -1))
-    b.step("pad", "moved", [h], moved, ints={"lo": [1, 0, 0], "hi": [-1, 0, 0], "fill": [7]})
+    b.step("pad", "moved", [h], moved, ints={"lo": [1, 0, 0], "hi": [-1, 0, 0]}, floats={"fill": 7.0})
     exe = Executable(b.build([x], [_doubled(b, moved, "last")]))
     given = codes(8, 512, 512)
     assert sliced(exe.explain(given.shape)) == ["x", "first"]

@@ -72,10 +72,10 @@ class Packed final : public PackedRecurrent {
     for (int64_t d = 0; d < layer.directions; ++d) directions.push_back(pack(layer, d, isa));
   }
 
-  int64_t output_size(const RecurrentShape& s) const noexcept override {
-    const int64_t d = static_cast<int64_t>(directions.size()), states = d * s.batch;
-    return s.rows * d * state + states * state + (cell == Cell::lstm ? states * hidden : 0) +
-           (projected > 0 ? states * hidden : 0);
+  // The states before projection.
+  int64_t room(const RecurrentShape& s) const noexcept override {
+    const auto d = static_cast<int64_t>(directions.size());
+    return projected > 0 ? d * s.batch * hidden * static_cast<int64_t>(sizeof(float)) : 0;
   }
   std::unique_ptr<Work> plan(const RecurrentShape& shape) const override;
   size_t packed_bytes() const noexcept override {
@@ -212,13 +212,12 @@ class Thread {
     x_ = static_cast<const float*>(in[0]);
     h0_ = static_cast<const float*>(in[1]);
     c0_ = lstm ? static_cast<const float*>(in[2]) : nullptr;
-    sizes_ = static_cast<const float*>(in[lstm ? 3 : 2]);
-    const int64_t states = directions_ * s_.batch;
+    sizes_ = static_cast<const int64_t*>(in[lstm ? 3 : 2]);
     y_ = static_cast<float*>(out[0]);
     y_stride_ = directions_ * w_.state;
-    h_last_ = y_ + s_.rows * y_stride_;
-    c_ = h_last_ + states * w_.state;
-    raw_ = c_ + states * w_.hidden;
+    h_last_ = static_cast<float*>(out[1]);
+    c_ = lstm ? static_cast<float*>(out[2]) : nullptr;
+    raw_ = w_.projected > 0 ? static_cast<float*>(out[3]) : nullptr;
     offsets_ = reinterpret_cast<int64_t*>(scratch);
     room_ = scratch + work.offsets_bytes_;
     gates_ = reinterpret_cast<float*>(room_ + work.operand_bytes_);
@@ -234,8 +233,7 @@ class Thread {
 
   void run() noexcept {
     if (!find_offsets()) {
-      const float nan = std::numeric_limits<float>::quiet_NaN();
-      if (first_) std::fill(y_, y_ + w_.output_size(s_), nan);
+      if (first_) fill_with_nan();
       return;
     }
     for (int64_t d = 0; d < directions_; ++d)
@@ -254,6 +252,14 @@ class Thread {
   }
 
  private:
+  void fill_with_nan() noexcept {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const int64_t states = directions_ * s_.batch;
+    std::fill_n(y_, s_.rows * y_stride_, nan);
+    std::fill_n(h_last_, states * w_.state, nan);
+    if (c_ != nullptr) std::fill_n(c_, states * w_.hidden, nan);
+  }
+
   // Threads that own whole directions need nothing from one another.
   void meet() noexcept {
     if (team_ > 1 && team_ != directions_) meeting_->wait(team_);
@@ -263,11 +269,8 @@ class Thread {
   bool find_offsets() noexcept {
     int64_t row = 0, last = s_.batch;
     for (int64_t t = 0; t < s_.steps; ++t) {
-      const float size = sizes_[t];
-      if (!(size >= 1.0f && size <= static_cast<float>(last)) || (t == 0 && size != static_cast<float>(s_.batch)))
-        return false;
-      last = static_cast<int64_t>(size);
-      if (static_cast<float>(last) != size) return false;
+      if (sizes_[t] < 1 || sizes_[t] > last || (t == 0 && sizes_[t] != s_.batch)) return false;
+      last = sizes_[t];
       offsets_[t] = row;
       row += last;
     }
@@ -372,7 +375,7 @@ class Thread {
     const bool whole = n == w_.units, lstm = w_.cell == Cell::lstm;
     float* to = (w_.projected > 0 ? raw(d, r) : y(d, offsets_[t] + r)) + unit;
     const int64_t to_stride = w_.projected > 0 ? w_.hidden : y_stride_;
-    float* state = cell_state(d, r) + unit;
+    float* state = lstm ? cell_state(d, r) + unit : nullptr;
     CellBlock block{gates(d, panel, offsets_[t] + r - chunk_row_[d]),
                     columns,
                     recurrent_,
@@ -440,7 +443,8 @@ class Thread {
   Meeting* meeting_;
   int team_;
   bool first_;
-  const float *x_, *h0_, *c0_, *sizes_;
+  const float *x_, *h0_, *c0_;
+  const int64_t* sizes_;
   float *y_, *h_last_, *c_, *raw_;
   int64_t y_stride_;
   int64_t* offsets_;
@@ -465,7 +469,6 @@ std::unique_ptr<Work> Packed::plan(const RecurrentShape& s) const {
   const auto count = static_cast<int64_t>(directions.size());
   if (s.steps < 1 || s.batch < 1 || s.rows < s.steps || s.rows < s.batch)
     throw std::invalid_argument("no time step, no sequence, or fewer rows than either");
-  if (s.batch > (1 << 24)) throw std::invalid_argument("more than 2^24 sequences");
   if (s.first < 0 || s.first + count > s.total) throw std::invalid_argument("no hidden state for this layer");
   return std::make_unique<RecurrentWork>(*this, s);
 }

@@ -55,9 +55,9 @@ struct RecurrentShape {
 };
 
 // in:  x f32 [rows][inputs], h f32 [total][batch][state], for lstm c f32 [total][batch][hidden],
-//      batch_sizes f32 [steps]: how many sequences have that time step
-// out: f32 [output_size]: y [rows][directions * state], last h [directions][batch][state], for lstm last c
-//      [directions][batch][hidden], and room for the threads to work in
+//      batch_sizes s64 [steps]: how many sequences have that time step
+// out: y f32 [rows][directions * state], last h f32 [directions][batch][state], for lstm last c f32
+//      [directions][batch][hidden]; and room() bytes for the threads to work in, if that is not 0
 //
 // A product with int8 weights quantizes its float operand as linear_dynamic does, over the whole tensor at once: x
 // once, the hidden state at each time step, the state to be projected likewise. Then
@@ -70,7 +70,7 @@ struct RecurrentShape {
 class PackedRecurrent {
  public:
   virtual ~PackedRecurrent() = default;
-  virtual int64_t output_size(const RecurrentShape& shape) const noexcept = 0;
+  virtual int64_t room(const RecurrentShape& shape) const noexcept = 0;
   // Throws std::invalid_argument. The packed weights must outlive the Work.
   virtual std::unique_ptr<Work> plan(const RecurrentShape& shape) const = 0;
   virtual size_t packed_bytes() const noexcept = 0;

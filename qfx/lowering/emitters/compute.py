@@ -145,7 +145,6 @@ def _residual(
 def clamp_epilogue(activation: Activation, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:
     """Adds what a step needs to know about its result: codes of ``out`` or float32, within ``activation``'s bounds."""
     if out is None:
-        ints["f32_output"] = 1
         if activation is not None:
             floats["f32_clamp"] = [
                 -float("inf") if activation[1] is None else activation[1],

@@ -165,14 +165,12 @@ def pad(emission: Emission, node: fx.Node) -> Physical:
         "hi": [high[d] for d in x.order],
         "mode": _PAD_MODES[given["mode"]],
     }
-    value, floats = float(given["value"] or 0.0), {}
+    value = float(given["value"] or 0.0)
     if x.dtype == "u8":
         scale, zero, lowest, highest = code_of(node.meta["value_type"].qparams)
         step = torch.tensor(scale, dtype=torch.float32)
-        ints["fill"] = int(arithmetic.quantize(torch.tensor(value), step, torch.tensor(zero), lowest, highest))
-    else:
-        floats["fill"] = value
-    return emission.step("pad", node, [x], x.order, x.dtype, ints=ints, floats=floats)
+        value = float(arithmetic.quantize(torch.tensor(value), step, torch.tensor(zero), lowest, highest))
+    return emission.step("pad", node, [x], x.order, x.dtype, ints=ints, floats={"fill": value})
 
 
 @emits("pixel_shuffle")

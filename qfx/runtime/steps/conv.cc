@@ -11,13 +11,8 @@
 namespace qfx {
 namespace {
 
-constexpr auto kAny = Attribute::kAny;
-
 float bound(const StepView& s, size_t i) {
-  const float infinity = std::numeric_limits<float>::infinity();
-  const double v = s.floats("f32_clamp", {-infinity, infinity}).at(i);
-  s.require(!std::isnan(v), "'f32_clamp' is NaN");
-  return static_cast<float>(v);
+  return static_cast<float>(s.floats("f32_clamp").at(i));
 }
 
 struct ConvParams {
@@ -28,7 +23,7 @@ struct ConvParams {
   ConvConstants constants;
 
   explicit ConvParams(const StepView& s) : name(s.step().name) {
-    const Constant* weight = s.constant("weight", DType::s8);
+    const Constant* weight = s.constant("weight");
     parse_geometry(s, *weight);
     parse_quant(s);
     constants.weight = weight->as<int8_t>();
@@ -48,41 +43,35 @@ struct ConvParams {
     const size_t rank = s.input(0).rank();
     s.require(spatial == 0 ? rank >= 1 : rank == spatial + 2, "the input's rank does not fit the weight's");
     s.require(s.output().rank() == rank, "the output's rank is not the input's");
-    geometry.groups = s.integer("groups", 1);
+    geometry.groups = s.integer("groups");
     geometry.c_out = weight.shape.front();
-    s.require(geometry.groups >= 1 && geometry.c_out % geometry.groups == 0,
-              "'groups' does not divide the output channels");
+    s.require(geometry.c_out % geometry.groups == 0, "'groups' does not divide the output channels");
     s.require(spatial > 0 || geometry.groups == 1, "a linear layer has one group");
     geometry.c_in = weight.shape.back() * geometry.groups;
     for (size_t i = 0; i < spatial; ++i) geometry.kernel[3 - spatial + i] = weight.shape[1 + i];
-    window(s, "stride", geometry.stride, 1, 1);
-    window(s, "dilation", geometry.dilation, 1, 1);
-    window(s, "padding_lo", geometry.pad_lo, 0, 0);
-    window(s, "padding_hi", geometry.pad_hi, 0, 0);
+    window(s, "stride", geometry.stride);
+    window(s, "dilation", geometry.dilation);
+    window(s, "padding_lo", geometry.pad_lo);
+    window(s, "padding_hi", geometry.pad_hi);
   }
 
-  void window(const StepView& s, const char* attribute, int64_t* entries, int64_t fallback, int64_t least) {
-    const Dims given = s.ints(attribute, Dims(spatial, fallback));
+  void window(const StepView& s, const char* attribute, int64_t* entries) const {
+    const Dims given = s.has(attribute) ? s.ints(attribute) : Dims(spatial, s.integer(attribute));
     s.require(given.size() == spatial, std::string("'") + attribute + "' has " + std::to_string(given.size()) +
                                            " entries, not " + std::to_string(spatial));
-    for (size_t i = 0; i < spatial; ++i) {
-      s.require(given[i] >= least, std::string("'") + attribute + "' is too small: " + to_string(given));
-      entries[3 - spatial + i] = given[i];
-    }
+    for (size_t i = 0; i < spatial; ++i) entries[3 - spatial + i] = given[i];
   }
 
   void parse_quant(const StepView& s) {
     quant.x_zero_point = s.zero_point("x_zero_point");
-    quant.f32_output = s.integer("f32_output", 0) != 0;
-    s.require(s.output().dtype == (quant.f32_output ? DType::f32 : DType::u8),
-              "the output's dtype does not fit 'f32_output'");
-    s.require(quant.f32_output || s.has_ints("zero_point"), "u8 output needs 'zero_point'");
+    quant.f32_output = s.output().dtype == DType::f32;
+    s.require(quant.f32_output || s.has("zero_point"), "u8 output needs 'zero_point'");
     quant.zero_point = s.zero_point("zero_point");
     s.clamp(&quant.lo, &quant.hi);
     quant.f32_lo = bound(s, 0);
     quant.f32_hi = bound(s, 1);
     quant.residual = s.input_count() == 2;
-    s.require(!quant.residual || (s.has_ints("residual_zero_point") && s.has_floats("residual_multiplier")),
+    s.require(!quant.residual || (s.has("residual_zero_point") && s.has("residual_multiplier")),
               "a residual needs 'residual_zero_point' and 'residual_multiplier'");
     s.require(!quant.residual || s.input(1).rank() == s.output().rank(), "the residual's rank is not the output's");
     quant.residual_zero_point = s.zero_point("residual_zero_point");
@@ -149,10 +138,9 @@ struct DynamicParams {
   std::span<const int8_t> weight;
   std::span<const float> scale, bias;
   std::span<const int32_t> zero_point;
-  bool reduce_range = false;
 
   explicit DynamicParams(const StepView& s) {
-    const Constant* w = s.constant("weight", DType::s8);
+    const Constant* w = s.constant("weight");
     s.require(w->shape.size() == 2 && element_count(w->shape) > 0, "'weight' is not a matrix");
     n = w->shape[0];
     k = w->shape[1];
@@ -160,7 +148,6 @@ struct DynamicParams {
     scale = s.data<float>("weight_scale", n);
     zero_point = s.data<int32_t>("weight_zero_point", n);
     bias = s.data<float>("bias", n);
-    reduce_range = s.integer("reduce_range", 0) != 0;
     s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
   }
 };
@@ -182,8 +169,8 @@ class LinearDynamicStep : public StepKernel {
 
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t rows = element_count({y.data(), y.size() - 1});
-    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, p_.reduce_range, isa_, p_.zero_point),
-            0, nullptr};
+    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, false, isa_, p_.zero_point), 0,
+            nullptr};
   }
 
  private:
@@ -193,38 +180,8 @@ class LinearDynamicStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> conv_rows() {
-  using K = AttributeKind;
-  const std::vector<Attribute> conv = {
-      {"stride", K::integer, kAny, false},
-      {"padding_lo", K::integer, kAny, false},
-      {"padding_hi", K::integer, kAny, false},
-      {"dilation", K::integer, kAny, false},
-      {"groups", K::integer, 1, false},
-      {"x_zero_point", K::integer},
-      {"zero_point", K::integer, 1, false},
-      {"clamp", K::integer, 2, false},
-      {"f32_output", K::integer, 1, false},
-      {"residual_zero_point", K::integer, 1, false},
-      {"residual_multiplier", K::number, 1, false},
-      {"f32_clamp", K::number, 2, false},
-      {"weight", K::constant},
-      {"bias", K::constant},
-      {"multiplier", K::constant},
-      {"weight_zero_point", K::constant, 1, false},
-      {"lut", K::constant, 1, false},
-  };
-  std::vector<OpRow> rows = per_image(
-      {op_row<ConvStep>("conv", 1, 2, Types::u8_any, conv), op_row<ConvStep>("linear", 1, 2, Types::u8_any, conv)});
-  for (OpRow& row : rows) row.pixel_strides = row.row_window = true;
-  // One scale for the whole batch.
-  rows.push_back(op_row<LinearDynamicStep>("linear_dynamic", 1, 1, Types::f32_f32,
-                                           {{"reduce_range", K::integer, 1, false},
-                                            {"weight", K::constant},
-                                            {"weight_scale", K::constant},
-                                            {"weight_zero_point", K::constant, 1, false},
-                                            {"bias", K::constant, 1, false}}));
-  return rows;
+std::vector<KernelRow> conv_rows() {
+  return {kernel_row<ConvStep>("conv"), kernel_row<LinearDynamicStep>("linear_dynamic")};
 }
 
 }  // namespace qfx

@@ -18,8 +18,7 @@ struct BinaryParams {
     quant.b_zero_point = s.zero_point("b_zero_point");
     quant.zero_point = s.zero_point("zero_point");
     quant.a_multiplier = s.multiplier("a_multiplier");
-    quant.b_multiplier = s.multiplier("b_multiplier");
-    s.require(quant.op == BinaryOp::mul || s.has_floats("b_multiplier"), "'b_multiplier' is needed");
+    if (quant.op != BinaryOp::mul) quant.b_multiplier = s.multiplier("b_multiplier");
     s.clamp(&quant.lo, &quant.hi);
     lut = s.data<uint8_t>("lut", 256);
     s.require(s.output().rank() == std::max(s.input(0).rank(), s.input(1).rank()),
@@ -77,18 +76,9 @@ class LookupStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> elementwise_rows() {
-  using K = AttributeKind;
-  const std::vector<Attribute> binary = {
-      {"a_zero_point", K::integer},    {"b_zero_point", K::integer}, {"zero_point", K::integer},
-      {"clamp", K::integer, 2, false}, {"a_multiplier", K::number},  {"b_multiplier", K::number, 1, false},
-      {"lut", K::constant, 1, false},
-  };
-  return with_row_windows(per_image({op_row<BinaryStep>("add", 2, 2, Types::u8_u8, binary),
-                                     op_row<BinaryStep>("sub", 2, 2, Types::u8_u8, binary),
-                                     op_row<BinaryStep>("mul", 2, 2, Types::u8_u8, binary),
-                                     op_row<LookupStep>("lookup", 1, 1, Types::u8_any, {{"table", K::constant}})}),
-                          {"add", "sub", "mul", "lookup"});
+std::vector<KernelRow> elementwise_rows() {
+  return {kernel_row<BinaryStep>("add"), kernel_row<BinaryStep>("sub"), kernel_row<BinaryStep>("mul"),
+          kernel_row<LookupStep>("lookup")};
 }
 
 }  // namespace qfx

@@ -1,7 +1,6 @@
 #include "glue/glue.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -12,12 +11,6 @@ namespace {
 
 void require_same_rank(const StepView& s) {
   s.require(s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
-}
-
-double parse_eps(const StepView& s) {
-  const double eps = s.number("eps");
-  s.require(std::isfinite(eps) && eps >= 0.0, "'eps' is not a finite number >= 0");
-  return eps;
 }
 
 int64_t product(const Dims& dims, size_t begin, size_t end) {
@@ -71,8 +64,8 @@ struct AffineParams {
   std::span<const float> weight, bias;
 
   explicit AffineParams(const StepView& s) {
-    if (const Constant* c = s.constant("weight", DType::f32)) weight = c->as<float>();
-    if (const Constant* c = s.constant("bias", DType::f32)) bias = c->as<float>();
+    if (const Constant* c = s.constant("weight")) weight = c->as<float>();
+    if (const Constant* c = s.constant("bias")) bias = c->as<float>();
     s.require(weight.empty() || bias.empty() || weight.size() == bias.size(), "'weight' and 'bias' differ in size");
   }
 
@@ -91,9 +84,9 @@ struct LayerNormParams {
   size_t ndim;
 
   explicit LayerNormParams(const StepView& s)
-      : affine(s), eps(parse_eps(s)), ndim(static_cast<size_t>(s.integer("ndim"))) {
+      : affine(s), eps(s.number("eps")), ndim(static_cast<size_t>(s.integer("ndim"))) {
     require_same_rank(s);
-    s.require(s.integer("ndim") >= 1 && ndim <= s.input(0).rank(), "'ndim' is not between 1 and the rank");
+    s.require(ndim <= s.input(0).rank(), "'ndim' is more than the rank");
   }
 };
 
@@ -120,9 +113,8 @@ struct GroupNormParams {
   double eps;
   int64_t groups;
 
-  explicit GroupNormParams(const StepView& s) : affine(s), eps(parse_eps(s)), groups(s.integer("groups")) {
+  explicit GroupNormParams(const StepView& s) : affine(s), eps(s.number("eps")), groups(s.integer("groups")) {
     require_same_rank(s);
-    s.require(groups >= 0, "'groups' is negative");
     s.require(s.input(0).rank() >= 2, "the input has no batch and channel dimension");
   }
 };
@@ -243,28 +235,13 @@ class MatmulStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> glue_rows() {
-  using K = AttributeKind;
-  constexpr Types f32 = Types::f32_f32;
-  const std::vector<Attribute> norm = {
-      {"eps", K::number}, {"weight", K::constant, 1, false}, {"bias", K::constant, 1, false}};
-  const auto normed = [&](Attribute own) {
-    std::vector<Attribute> all = norm;
-    all.push_back(own);
-    return all;
-  };
-  return {op_row<SoftmaxStep>("softmax", 1, 1, f32, {{"axis", K::integer}}),
-          op_row<CausalSoftmaxStep>("causal_softmax", 1, 1, f32, {}),
-          op_row<SoftmaxStep>("log_softmax", 1, 1, f32, {{"axis", K::integer}}),
-          op_row<LayerNormStep>("layer_norm", 1, 1, f32, normed({"ndim", K::integer})),
-          op_row<GroupNormStep>("group_norm", 1, 1, f32, normed({"groups", K::integer})),
-          op_row<FloatBinaryStep>("add_f32", 2, 2, f32, {}),
-          op_row<FloatBinaryStep>("sub_f32", 2, 2, f32, {}),
-          op_row<FloatBinaryStep>("mul_f32", 2, 2, f32, {}),
-          op_row<FloatBinaryStep>("div_f32", 2, 2, f32, {}),
-          op_row<PointwiseStep>("pointwise_f32", 1, 1, f32,
-                                {{"function", K::text}, {"args", K::number, Attribute::kAny, false}}),
-          op_row<MatmulStep>("matmul_f32", 2, 2, f32, {})};
+std::vector<KernelRow> glue_rows() {
+  return {kernel_row<SoftmaxStep>("softmax"),      kernel_row<CausalSoftmaxStep>("causal_softmax"),
+          kernel_row<SoftmaxStep>("log_softmax"),  kernel_row<LayerNormStep>("layer_norm"),
+          kernel_row<GroupNormStep>("group_norm"), kernel_row<FloatBinaryStep>("add_f32"),
+          kernel_row<FloatBinaryStep>("sub_f32"),  kernel_row<FloatBinaryStep>("mul_f32"),
+          kernel_row<FloatBinaryStep>("div_f32"),  kernel_row<PointwiseStep>("pointwise_f32"),
+          kernel_row<MatmulStep>("matmul_f32")};
 }
 
 }  // namespace qfx

@@ -1,8 +1,6 @@
 #include "conv/matmul.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -22,7 +20,6 @@ std::vector<size_t> places(const StepView& s, const char* name, size_t rank) {
               std::string("'") + name + "' is not a permutation");
     at.push_back(static_cast<size_t>(d));
   }
-  s.require(at.size() == rank, std::string("'") + name + "' has not one entry a dimension");
   return at;
 }
 
@@ -45,15 +42,11 @@ struct MatmulParams {
     quant.x_zero_point = s.zero_point("x_zero_point");
     quant.y_zero_point = s.zero_point("y_zero_point");
     quant.multiplier = s.multiplier("multiplier");
-    quant.f32_output = s.integer("f32_output", 0) != 0;
-    s.require(s.output().dtype == (quant.f32_output ? DType::f32 : DType::u8),
-              "the output's dtype does not fit 'f32_output'");
-    s.require(quant.f32_output || s.has_ints("zero_point"), "u8 output needs 'zero_point'");
+    quant.f32_output = s.output().dtype == DType::f32;
+    s.require(quant.f32_output || s.has("zero_point"), "u8 output needs 'zero_point'");
     quant.zero_point = s.zero_point("zero_point");
     s.clamp(&quant.lo, &quant.hi);
-    const float infinity = std::numeric_limits<float>::infinity();
-    const std::vector<double> bounds = s.floats("f32_clamp", {-infinity, infinity});
-    s.require(!std::isnan(bounds[0]) && !std::isnan(bounds[1]), "'f32_clamp' is NaN");
+    const std::vector<double> bounds = s.floats("f32_clamp");
     quant.f32_lo = static_cast<float>(bounds[0]);
     quant.f32_hi = static_cast<float>(bounds[1]);
     const auto lut = s.data<uint8_t>("lut", 256);
@@ -113,20 +106,8 @@ class CodedMatmulStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> matmul_rows() {
-  using K = AttributeKind;
-  return {op_row<CodedMatmulStep>("matmul", 2, 2, Types::u8_any,
-                                  {{"x_perm", K::integer, Attribute::kAny, false},
-                                   {"y_perm", K::integer, Attribute::kAny, false},
-                                   {"perm", K::integer, Attribute::kAny, false},
-                                   {"x_zero_point", K::integer},
-                                   {"y_zero_point", K::integer},
-                                   {"zero_point", K::integer, 1, false},
-                                   {"clamp", K::integer, 2, false},
-                                   {"f32_output", K::integer, 1, false},
-                                   {"f32_clamp", K::number, 2, false},
-                                   {"multiplier", K::number},
-                                   {"lut", K::constant, 1, false}})};
+std::vector<KernelRow> matmul_rows() {
+  return {kernel_row<CodedMatmulStep>("matmul")};
 }
 
 }  // namespace qfx

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -11,9 +10,6 @@
 
 namespace qfx {
 namespace {
-
-constexpr int kAny = Attribute::kAny;
-constexpr int kRank = Attribute::kRank;
 
 Planned view(int64_t offset = 0) {
   return {nullptr, offset, nullptr};
@@ -153,8 +149,7 @@ struct SliceParams {
   int64_t step;
 
   explicit SliceParams(const StepView& s)
-      : axis(s.axis("axis")), element(element_size(s.output().dtype)), step(s.integer("step", 1)) {
-    s.require(step >= 1, "'step' is not positive");
+      : axis(s.axis("axis")), element(element_size(s.output().dtype)), step(s.integer("step")) {
     s.require(s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
   }
 };
@@ -202,16 +197,16 @@ struct PadParams {
   PadMode mode;
   std::vector<std::byte> fill;
 
-  explicit PadParams(const StepView& s) : lo(s.ints("lo")), hi(s.ints("hi")) {
-    const int64_t m = s.integer("mode", 0);
-    s.require(m >= 0 && m <= 3, "'mode' is 0 (constant), 1 (reflect), 2 (replicate) or 3 (circular)");
-    mode = static_cast<PadMode>(m);
+  explicit PadParams(const StepView& s)
+      : lo(s.ints("lo")), hi(s.ints("hi")), mode(static_cast<PadMode>(s.integer("mode"))) {
     s.require(s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
     fill.resize(element_size(s.output().dtype));
+    const double given = s.number("fill");
     if (s.output().dtype == DType::u8) {
-      fill[0] = static_cast<std::byte>(s.zero_point("fill"));
+      s.require(given >= 0 && given <= 255 && given == std::floor(given), "'fill' is not a u8 code");
+      fill[0] = static_cast<std::byte>(given);
     } else {
-      const auto value = static_cast<float>(s.number("fill", 0.0));
+      const auto value = static_cast<float>(given);
       std::memcpy(fill.data(), &value, sizeof value);
     }
     for (size_t i = 0; i < lo.size(); ++i) {
@@ -300,23 +295,9 @@ class ExpandStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> move_rows() {
-  using K = AttributeKind;
-  return with_row_windows(
-      per_image({op_row<ConcatStep>("concat", 1, std::numeric_limits<int>::max(), Types::same, {{"axis", K::integer}}),
-                 op_row<ReshapeStep>("reshape", 1, 1, Types::same, {{"shape", K::expr, kAny}}),
-                 op_row<PermuteStep>("permute", 1, 1, Types::same, {{"perm", K::integer, kRank}}, true),
-                 op_row<SliceStep>(
-                     "slice", 1, 1, Types::same,
-                     {{"axis", K::integer}, {"step", K::integer, 1, false}, {"start", K::expr}, {"end", K::expr}}),
-                 op_row<PadStep>("pad", 1, 1, Types::same,
-                                 {{"lo", K::integer, kRank},
-                                  {"hi", K::integer, kRank},
-                                  {"mode", K::integer, 1, false},
-                                  {"fill", K::integer, 1, false},
-                                  {"fill", K::number, 1, false}}),
-                 op_row<ExpandStep>("expand", 1, 1, Types::same, {{"shape", K::expr, kAny}})}),
-      {"concat"});
+std::vector<KernelRow> move_rows() {
+  return {kernel_row<ConcatStep>("concat"), kernel_row<ReshapeStep>("reshape"), kernel_row<PermuteStep>("permute"),
+          kernel_row<SliceStep>("slice"),   kernel_row<PadStep>("pad"),         kernel_row<ExpandStep>("expand")};
 }
 
 }  // namespace qfx

@@ -10,9 +10,6 @@
 namespace qfx {
 namespace {
 
-constexpr int kAny = Attribute::kAny;
-constexpr int kSpatial = Attribute::kSpatial;
-
 // Whether the step is the float form of an operation.
 bool is_float(const StepView& s) {
   return s.step().op.ends_with("_f32");
@@ -44,7 +41,6 @@ void require_pixels(const Dims& x) {
 AvgQuant parse_average(const StepView& s) {
   AvgQuant quant;
   quant.ratio = s.number("ratio");
-  s.require(std::isfinite(quant.ratio), "'ratio' is not finite");
   quant.x_zero_point = s.zero_point("x_zero_point");
   quant.zero_point = s.zero_point("zero_point");
   return quant;
@@ -52,30 +48,31 @@ AvgQuant parse_average(const StepView& s) {
 
 struct WindowParams {
   Dims kernel, stride, padding_lo, padding_hi, dilation;
-  bool ceil_mode, average, count_include_pad, floats;
-  int64_t divisor;
+  bool ceil_mode, average, floats;
+  bool count_include_pad = true;
+  int64_t divisor = 0;
   AvgQuant quant;
 
   explicit WindowParams(const StepView& s)
       : kernel(s.ints("kernel")),
-        stride(s.ints("stride", kernel)),
-        padding_lo(s.ints("padding_lo", Dims(kernel.size(), 0))),
-        padding_hi(s.ints("padding_hi", Dims(kernel.size(), 0))),
-        dilation(s.ints("dilation", Dims(kernel.size(), 1))),
-        ceil_mode(s.integer("ceil_mode", 0) != 0),
+        stride(s.ints("stride")),
+        padding_lo(s.ints("padding_lo")),
+        padding_hi(s.ints("padding_hi")),
+        dilation(kernel.size(), 1),
+        ceil_mode(s.flag("ceil_mode")),
         average(s.step().op.starts_with("avg_pool")),
-        count_include_pad(s.integer("count_include_pad", 1) != 0),
-        floats(is_float(s)),
-        divisor(s.integer("divisor", 0)) {
+        floats(is_float(s)) {
     const size_t spatial = spatial_dims(s);
-    s.require(kernel.size() == spatial, "'kernel' does not have one entry a spatial dimension");
+    if (average) {
+      count_include_pad = s.flag("count_include_pad");
+      divisor = s.integer("divisor");
+    } else {
+      dilation = s.ints("dilation");
+    }
     for (size_t i = 0; i < spatial; ++i) {
-      s.require(kernel[i] >= 1 && stride[i] >= 1 && dilation[i] >= 1, "kernel, stride and dilation are at least 1");
-      s.require(padding_lo[i] >= 0 && padding_hi[i] >= 0, "padding is negative");
       const int64_t reach = dilation[i] * (kernel[i] - 1) + 1;
       s.require(padding_lo[i] < reach && padding_hi[i] < reach, "padding is not smaller than the window");
     }
-    s.require(divisor >= 0, "'divisor' is negative");
     if (average && !floats) quant = parse_average(s);
   }
 };
@@ -134,7 +131,6 @@ struct AdaptiveParams {
   explicit AdaptiveParams(const StepView& s)
       : output_size(s.ints("output_size")), average(s.step().op.starts_with("adaptive_avg_pool")), floats(is_float(s)) {
     spatial_dims(s);
-    for (const int64_t d : output_size) s.require(d >= 0, "'output_size' is negative");
     if (average && !floats) quant = parse_average(s);
   }
 };
@@ -175,10 +171,10 @@ struct MeanParams {
   AvgQuant quant;
 
   explicit MeanParams(const StepView& s)
-      : reduced(s.input(0).rank(), 0), keepdim(s.integer("keepdim", 0) != 0), quant(parse_average(s)) {
+      : reduced(s.input(0).rank(), 0), keepdim(s.flag("keepdim")), quant(parse_average(s)) {
     size_t count = 0;
     for (const int64_t a : s.ints("axes")) {
-      s.require(a >= 0 && a < static_cast<int64_t>(reduced.size()) && !reduced[a], "'axes' are not distinct axes");
+      s.require(a < static_cast<int64_t>(reduced.size()) && !reduced[a], "'axes' are not distinct axes");
       reduced[a] = 1;
       ++count;
     }
@@ -275,16 +271,13 @@ struct InterpolateParams {
 
   explicit InterpolateParams(const StepView& s)
       : scale_factor(s.floats("scale_factor")),
-        align_corners(s.integer("align_corners", 0) != 0),
-        sized(s.has_exprs("size")),
+        linear(s.flag("mode")),
+        align_corners(s.flag("align_corners")),
+        sized(s.has("size")),
         floats(is_float(s)),
-        zero_point(s.zero_point("zero_point")) {
-    const int64_t mode = s.integer("mode");
-    s.require(mode == 0 || mode == 1, "'mode' is 0 (nearest) or 1 (linear)");
-    linear = mode == 1;
+        zero_point(floats ? 0 : s.zero_point("zero_point")) {
     spatial_dims(s);
     s.require(sized || !scale_factor.empty(), "'size' or 'scale_factor' is needed");
-    for (const double f : scale_factor) s.require(std::isfinite(f) && f > 0.0, "'scale_factor' is not positive");
   }
 };
 
@@ -336,52 +329,23 @@ class InterpolateStep : public StepKernel {
   Isa isa_;
 };
 
-std::vector<Attribute> joined(std::vector<Attribute> a, const std::vector<Attribute>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 }  // namespace
 
-std::vector<OpRow> pool_rows() {
-  using K = AttributeKind;
-  const std::vector<Attribute> average = {
-      {"ratio", K::number}, {"x_zero_point", K::integer}, {"zero_point", K::integer}};
-  const std::vector<Attribute> unused = {
-      {"ratio", K::number, 1, false}, {"x_zero_point", K::integer, 1, false}, {"zero_point", K::integer, 1, false}};
-  const std::vector<Attribute> window = {
-      {"kernel", K::integer, kSpatial},
-      {"stride", K::integer, kSpatial, false},
-      {"padding_lo", K::integer, kSpatial, false},
-      {"padding_hi", K::integer, kSpatial, false},
-      {"ceil_mode", K::integer, 1, false},
-  };
-  const std::vector<Attribute> max_window = joined(window, {{"dilation", K::integer, kSpatial, false}});
-  const std::vector<Attribute> avg_window =
-      joined(window, {{"count_include_pad", K::integer, 1, false}, {"divisor", K::integer, 1, false}});
-  const std::vector<Attribute> size = {{"output_size", K::integer, kSpatial}};
-  const std::vector<Attribute> resample = {{"mode", K::integer},
-                                           {"align_corners", K::integer, 1, false},
-                                           {"size", K::expr, kSpatial, false},
-                                           {"scale_factor", K::number, kSpatial, false}};
-  constexpr Types f32 = Types::f32_f32;
-  return with_row_windows(
-      per_image(
-          {op_row<WindowPoolStep>("max_pool", 1, 1, Types::u8_u8, joined(max_window, unused)),
-           op_row<WindowPoolStep>("avg_pool", 1, 1, Types::u8_u8, joined(avg_window, average)),
-           op_row<AdaptivePoolStep>("adaptive_avg_pool", 1, 1, Types::u8_u8, joined(size, average)),
-           op_row<AdaptivePoolStep>("adaptive_max_pool", 1, 1, Types::u8_u8, joined(size, unused)),
-           op_row<MeanStep>("mean", 1, 1, Types::u8_u8,
-                            joined(average, {{"axes", K::integer, kAny}, {"keepdim", K::integer, 1, false}})),
-           op_row<InterpolateStep>("interpolate", 1, 1, Types::u8_u8, joined(resample, {{"zero_point", K::integer}})),
-           op_row<WindowPoolStep>("max_pool_f32", 1, 1, f32, max_window),
-           op_row<WindowPoolStep>("avg_pool_f32", 1, 1, f32, avg_window),
-           op_row<AdaptivePoolStep>("adaptive_avg_pool_f32", 1, 1, f32, size),
-           op_row<AdaptivePoolStep>("adaptive_max_pool_f32", 1, 1, f32, size),
-           op_row<ReduceStep>("mean_f32", 1, 1, f32, {}), op_row<ReduceStep>("sum_f32", 1, 1, f32, {}),
-           op_row<ReduceStep>("amax_f32", 1, 1, f32, {}),
-           op_row<InterpolateStep>("interpolate_f32", 1, 1, f32, resample)}),
-      {"max_pool", "avg_pool"});
+std::vector<KernelRow> pool_rows() {
+  return {kernel_row<WindowPoolStep>("max_pool"),
+          kernel_row<WindowPoolStep>("avg_pool"),
+          kernel_row<AdaptivePoolStep>("adaptive_avg_pool"),
+          kernel_row<AdaptivePoolStep>("adaptive_max_pool"),
+          kernel_row<MeanStep>("mean"),
+          kernel_row<InterpolateStep>("interpolate"),
+          kernel_row<WindowPoolStep>("max_pool_f32"),
+          kernel_row<WindowPoolStep>("avg_pool_f32"),
+          kernel_row<AdaptivePoolStep>("adaptive_avg_pool_f32"),
+          kernel_row<AdaptivePoolStep>("adaptive_max_pool_f32"),
+          kernel_row<ReduceStep>("mean_f32"),
+          kernel_row<ReduceStep>("sum_f32"),
+          kernel_row<ReduceStep>("amax_f32"),
+          kernel_row<InterpolateStep>("interpolate_f32")};
 }
 
 }  // namespace qfx

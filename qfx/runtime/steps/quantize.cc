@@ -12,7 +12,6 @@ struct LayoutParams {
 
   explicit LayoutParams(const StepView& s)
       : perm(s.permutation("perm")), scale(s.multiplier("scale")), zero_point(s.zero_point("zero_point")) {
-    s.require(scale > 0.0f, "'scale' is not positive");
     s.require(s.output().rank() == perm.size(), "the output's rank is not the input's");
   }
 };
@@ -56,13 +55,8 @@ class DequantizeStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> quantize_rows() {
-  using K = AttributeKind;
-  const std::vector<Attribute> attributes = {
-      {"perm", K::integer, Attribute::kRank}, {"zero_point", K::integer}, {"scale", K::number}};
-  return with_row_windows(per_image({op_row<QuantizeStep>("quantize", 1, 1, Types::f32_u8, attributes, true),
-                                     op_row<DequantizeStep>("dequantize", 1, 1, Types::u8_f32, attributes)}),
-                          {"quantize"});
+std::vector<KernelRow> quantize_rows() {
+  return {kernel_row<QuantizeStep>("quantize"), kernel_row<DequantizeStep>("dequantize")};
 }
 
 }  // namespace qfx

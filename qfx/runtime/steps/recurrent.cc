@@ -19,19 +19,19 @@ struct CellName {
 constexpr CellName kCells[] = {
     {"lstm", Cell::lstm, 4}, {"gru", Cell::gru, 3}, {"rnn_tanh", Cell::rnn_tanh, 1}, {"rnn_relu", Cell::rnn_relu, 1}};
 
-// A matrix of weights: s8 [rows][features], or with 'half' the bytes of float16, u8 [rows][2 * features].
+// A matrix of weights [rows][features]: s8 with a scale a row, or f16.
 struct Matrix {
   int64_t rows = 0, features = 0;
   RowWeights weights;
 
-  Matrix(const StepView& s, const std::string& name, bool half) {
-    const Constant* c = s.constant(name.c_str(), half ? DType::u8 : DType::s8);
+  Matrix() = default;
+  Matrix(const StepView& s, const std::string& name) {
+    const Constant* c = s.constant(name.c_str());
     if (c == nullptr) return;
     s.require(c->shape.size() == 2 && element_count(c->shape) > 0, "'" + name + "' is not a matrix");
     rows = c->shape[0];
-    features = half ? c->shape[1] / 2 : c->shape[1];
-    s.require(!half || c->shape[1] % 2 == 0, "'" + name + "' has half a float16");
-    if (half) {
+    features = c->shape[1];
+    if (c->dtype == DType::f16) {
       weights.halves = c->as<uint16_t>();
       return;
     }
@@ -47,20 +47,17 @@ struct RecurrentParams {
   RecurrentLayer layer;
   int64_t first;
 
-  explicit RecurrentParams(const StepView& s) : first(s.integer("first", 0)) {
+  explicit RecurrentParams(const StepView& s) : first(s.integer("first")) {
     const CellName& cell =
         *std::find_if(std::begin(kCells), std::end(kCells), [&](const CellName& c) { return s.step().op == c.op; });
-    const bool half = s.integer("half", 0) != 0;
-    const Matrix input(s, "weight_ih", half), recurrent(s, "weight_hh", half), projection(s, "weight_hr", half);
+    const Matrix input(s, "weight_ih"), recurrent(s, "weight_hh");
+    const Matrix projection = cell.cell == Cell::lstm ? Matrix(s, "weight_hr") : Matrix();
     layer.cell = cell.cell;
-    layer.directions = s.integer("directions", 1);
-    s.require(layer.directions == 1 || layer.directions == 2, "'directions' is not 1 or 2");
-    s.require(first >= 0, "'first' is negative");
+    layer.directions = s.integer("directions");
     s.require(input.rows == recurrent.rows && input.rows % (layer.directions * cell.gates) == 0,
               "the rows of 'weight_ih' and 'weight_hh' are not those of the gates of each direction");
     layer.inputs = input.features;
     layer.hidden = input.rows / (layer.directions * cell.gates);
-    s.require(projection.rows == 0 || cell.cell == Cell::lstm, "only an lstm has 'weight_hr'");
     s.require(projection.rows % layer.directions == 0, "the rows of 'weight_hr' are not those of each direction");
     layer.projected = projection.rows / layer.directions;
     s.require(projection.rows == 0 || projection.features == layer.hidden,
@@ -76,10 +73,11 @@ struct RecurrentParams {
 
   void check_operands(const StepView& s) const {
     const size_t states = layer.has_cell_state() ? 2 : 1;
-    s.require(s.input(0).rank() == 2, "the input is not [rows, features]");
-    for (size_t i = 1; i <= states; ++i) s.require(s.input(i).rank() == 3, "a state is not [layers, batch, features]");
+    s.require(s.input(0).rank() == 2 && s.output(0).rank() == 2, "the input or the result is not [rows, features]");
+    for (size_t i = 1; i <= states; ++i) {
+      s.require(s.input(i).rank() == 3 && s.output(i).rank() == 3, "a state is not [layers, batch, features]");
+    }
     s.require(s.input(states + 1).rank() == 1, "the batch sizes are not a vector");
-    s.require(s.output().rank() == 1, "the output is not a vector");
   }
 
   // Throws std::invalid_argument.
@@ -116,8 +114,18 @@ class RecurrentStep : public StepKernel {
   RecurrentStep(Params params, Isa isa) : p_(std::move(params)), packed_(pack_recurrent(p_.layer, isa)) {}
 
   size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
-  Dims shape(const StepShapes& in) const override { return {packed_->output_size(p_.shape(in))}; }
-  Planned plan(const StepShapes& in, const Dims&) const override { return {packed_->plan(p_.shape(in)), 0, nullptr}; }
+  Dims shape(const StepShapes& in) const override { return shapes(in)[0]; }
+  std::vector<Dims> shapes(const StepShapes& in) const override {
+    const RecurrentShape s = p_.shape(in);
+    const RecurrentLayer& layer = p_.layer;
+    std::vector<Dims> all = {{s.rows, layer.directions * layer.state()}, {layer.directions, s.batch, layer.state()}};
+    if (layer.has_cell_state()) all.push_back({layer.directions, s.batch, layer.hidden});
+    return all;
+  }
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    const RecurrentShape s = p_.shape(in);
+    return {packed_->plan(s), 0, nullptr, packed_->room(s)};
+  }
 
  private:
   Params p_;
@@ -130,7 +138,7 @@ struct HalfParams {
   std::span<const float> bias;
 
   explicit HalfParams(const StepView& s) {
-    const Matrix matrix(s, "weight", true);
+    const Matrix matrix(s, "weight");
     outputs = matrix.rows;
     features = matrix.features;
     weights = matrix.weights.halves;
@@ -163,31 +171,9 @@ class LinearHalfStep : public StepKernel {
 
 }  // namespace
 
-std::vector<OpRow> recurrent_rows() {
-  using K = AttributeKind;
-  std::vector<Attribute> attributes = {
-      {"directions", K::integer, 1, false},
-      {"first", K::integer, 1, false},
-      {"half", K::integer, 1, false},
-      {"weight_ih", K::constant},
-      {"weight_ih_scale", K::constant, 1, false},
-      {"weight_ih_zero_point", K::constant, 1, false},
-      {"weight_hh", K::constant},
-      {"weight_hh_scale", K::constant, 1, false},
-      {"weight_hh_zero_point", K::constant, 1, false},
-      {"weight_hr", K::constant, 1, false},
-      {"weight_hr_scale", K::constant, 1, false},
-      {"weight_hr_zero_point", K::constant, 1, false},
-      {"bias_ih", K::constant, 1, false},
-      {"bias_hh", K::constant, 1, false},
-  };
-  std::vector<OpRow> rows;
-  rows.push_back(op_row<LinearHalfStep>("linear_half", 1, 1, Types::f32_f32,
-                                        {{"weight", K::constant}, {"bias", K::constant, 1, false}}));
-  for (const CellName& cell : kCells) {
-    const int inputs = cell.cell == Cell::lstm ? 4 : 3;
-    rows.push_back(op_row<RecurrentStep>(cell.op, inputs, inputs, Types::f32_f32, attributes));
-  }
+std::vector<KernelRow> recurrent_rows() {
+  std::vector<KernelRow> rows = {kernel_row<LinearHalfStep>("linear_half")};
+  for (const CellName& cell : kCells) rows.push_back(kernel_row<RecurrentStep>(cell.op));
   return rows;
 }
 

@@ -11,41 +11,43 @@
 #include "core/work.h"
 #include "move/move.h"
 #include "runtime/program.h"
+#include "runtime/steps/schema.h"
 
 namespace qfx {
 
-// A step as its own operation reads it: typed access to attributes; every failure names the step.
+// A step as its own operation reads it: typed access to attributes, by its schema; every failure names the step. Asking
+// for an attribute that the schema does not have is a std::logic_error.
 class StepView {
  public:
-  StepView(const Program& program, const Step& step) : program_(program), step_(step) {}
+  // The operation is known.
+  StepView(const Program& program, const Step& step);
 
   const Step& step() const noexcept { return step_; }
   size_t input_count() const noexcept { return step_.inputs.size(); }
   const Value& input(size_t i) const { return program_.values()[step_.inputs.at(i)]; }
-  const Value& output() const { return program_.values()[step_.output]; }
+  size_t output_count() const noexcept { return step_.outputs.size(); }
+  const Value& output(size_t i = 0) const { return program_.values()[step_.outputs.at(i)]; }
 
-  bool has_ints(const char* name) const { return step_.ints.count(name) > 0; }
-  bool has_floats(const char* name) const { return step_.floats.count(name) > 0; }
-  bool has_exprs(const char* name) const { return step_.exprs.count(name) > 0; }
+  // Whether the step says it.
+  bool has(const char* name) const;
 
-  // The attribute, or `fallback` where it is absent.
-  Dims ints(const char* name, const Dims& fallback = {}) const;
-  int64_t integer(const char* name, int64_t fallback = 0) const;
-  std::vector<double> floats(const char* name, const std::vector<double>& fallback = {}) const;
-  double number(const char* name, double fallback = 0.0) const;
-  // A number that fits float32 and is finite.
-  float multiplier(const char* name, float fallback = 0.0f) const;
+  // The attribute, or what the schema has where it is absent: nothing, 0, or its fallback.
+  Dims ints(const char* name) const;
+  int64_t integer(const char* name) const;
+  std::vector<double> floats(const char* name) const;
+  double number(const char* name) const;
   std::string text(const char* name) const;
-
-  // The constant, or null where it is absent. Fails unless it has that dtype.
-  const Constant* constant(const char* name, DType dtype) const;
+  // Null where it is absent.
+  const Constant* constant(const char* name) const;
   // Its data; empty where it is absent. Fails unless it has that dtype and `count` elements.
   template <class T>
   std::span<const T> data(const char* name, int64_t count) const;
 
-  // Checked forms of attributes that many steps share.
-  int32_t zero_point(const char* name) const;            // a u8 code
-  void clamp(int32_t* lo, int32_t* hi) const;            // "clamp", default 0..255
+  // Forms of attributes that many steps share.
+  bool flag(const char* name) const { return integer(name) != 0; }
+  float multiplier(const char* name) const { return static_cast<float>(number(name)); }
+  int32_t zero_point(const char* name) const { return static_cast<int32_t>(integer(name)); }
+  void clamp(int32_t* lo, int32_t* hi) const;
   std::vector<int> permutation(const char* name) const;  // of the dims of input 0
   int axis(const char* name) const;                      // of input 0
 
@@ -55,8 +57,11 @@ class StepView {
   [[noreturn]] void fail(const std::string& message) const;
 
  private:
+  const Attribute& attribute(const char* name, AttributeKind kind) const;
+
   const Program& program_;
   const Step& step_;
+  const StepSchema& schema_;
 };
 
 // Rows above and below the first dim of an image, that are not there.
@@ -89,6 +94,7 @@ struct Planned {
   std::unique_ptr<Work> work;     // null: the output is a view of input 0 ...
   int64_t view_offset = 0;        // ... that starts at this byte
   std::unique_ptr<Work> prepare;  // if set, input 0 passes through it first, into a buffer of its own size
+  int64_t room = 0;               // bytes that the work's threads share: a buffer behind the results in `out`
 };
 
 // A step of a loaded program: kernels chosen, weights packed. Immutable and safe to plan from many threads.
@@ -96,7 +102,10 @@ struct Planned {
 class StepKernel {
  public:
   virtual ~StepKernel() = default;
+  // Of the first result.
   virtual Dims shape(const StepShapes& in) const = 0;
+  // Of every result.
+  virtual std::vector<Dims> shapes(const StepShapes& in) const { return {shape(in)}; }
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
@@ -109,76 +118,46 @@ class StepKernel {
   virtual int64_t first_channel(const StepShapes&) const { return -1; }
 };
 
-enum class AttributeKind { integer, number, expr, constant, text };
-
-struct Attribute {
-  static constexpr int kAny = -1;      // any number of entries
-  static constexpr int kSpatial = -2;  // one entry for each dim of input 0 but the first and the last
-  static constexpr int kRank = -3;     // one entry for each dim of input 0
-
-  const char* name;
-  AttributeKind kind;
-  int count = 1;
-  bool required = true;
+// An operation and the code that runs it.
+struct OpRow : StepSchema {
+  void (*check)(const StepView& step) = nullptr;
+  std::unique_ptr<StepKernel> (*load)(const StepView& step, Isa isa) = nullptr;
 };
 
-// Operand and result types of an operation.
-enum class Types { u8_u8, u8_f32, f32_u8, f32_f32, u8_any, same };
-
-// One operation of the program format.
-struct OpRow {
+// The code alone, by the operation's name in the schemas.
+struct KernelRow {
   const char* op;
-  int min_inputs, max_inputs;
-  Types types;
-  std::vector<Attribute> attributes;
   void (*check)(const StepView& step);
   std::unique_ptr<StepKernel> (*load)(const StepView& step, Isa isa);
-  bool strided_input = false;  // reads program inputs with any strides
-  // Where dim 0 of the result is the batch, like that of the operands, it computes every image from that image alone.
-  bool per_image = false;
-  // For rank 4 and a result as high as the windows make it of input 0, the rows of an image (dim 1) can be computed a
-  // few at a time; StepKernel::row_window says from what.
-  bool row_window = false;
-  bool pixel_strides = false;  // reads input 0 and writes its result with any distance between pixels
 };
 
 // A kernel class parses its attributes in its constructor's first argument; the same code validates and loads.
 template <class Kernel>
-OpRow op_row(const char* op, int min_inputs, int max_inputs, Types types, std::vector<Attribute> attributes,
-             bool strided_input = false) {
-  return {op,
-          min_inputs,
-          max_inputs,
-          types,
-          std::move(attributes),
-          [](const StepView& step) { (void)typename Kernel::Params(step); },
+KernelRow kernel_row(const char* op) {
+  return {op, [](const StepView& step) { (void)typename Kernel::Params(step); },
           [](const StepView& step, Isa isa) -> std::unique_ptr<StepKernel> {
             return std::make_unique<Kernel>(typename Kernel::Params(step), isa);
-          },
-          strided_input};
+          }};
 }
 
-// `rows`, all of them per image.
-std::vector<OpRow> per_image(std::vector<OpRow> rows);
-// `rows`, those of the given names with a row window.
-std::vector<OpRow> with_row_windows(std::vector<OpRow> rows, std::initializer_list<std::string_view> names);
-
-// Every operation, in one table.
+// Every operation, in one table. The first call throws std::logic_error unless schemas and kernels are of the same
+// operations.
 const std::vector<OpRow>& op_table();
 const OpRow* find_op(std::string_view op);
 
-// Operand count, operand types, attribute names, kinds and counts. Throws ProgramError.
-void check_schema(const OpRow& row, const StepView& step);
+// All that the schema says of a step: counts and types of operands and results; of attributes names, kinds, counts,
+// ranges and types. Throws ProgramError.
+void check_schema(const StepSchema& schema, const StepView& step);
 
-// The rows of each family.
-std::vector<OpRow> quantize_rows();
-std::vector<OpRow> conv_rows();
-std::vector<OpRow> matmul_rows();
-std::vector<OpRow> elementwise_rows();
-std::vector<OpRow> pool_rows();
-std::vector<OpRow> move_rows();
-std::vector<OpRow> glue_rows();
-std::vector<OpRow> recurrent_rows();
+// The kernels of each family.
+std::vector<KernelRow> quantize_rows();
+std::vector<KernelRow> conv_rows();
+std::vector<KernelRow> matmul_rows();
+std::vector<KernelRow> elementwise_rows();
+std::vector<KernelRow> pool_rows();
+std::vector<KernelRow> move_rows();
+std::vector<KernelRow> glue_rows();
+std::vector<KernelRow> recurrent_rows();
 
 template <class T>
 constexpr DType dtype_of();
@@ -201,8 +180,10 @@ constexpr DType dtype_of<float>() {
 
 template <class T>
 std::span<const T> StepView::data(const char* name, int64_t count) const {
-  const Constant* c = constant(name, dtype_of<T>());
+  const Constant* c = constant(name);
   if (c == nullptr) return {};
+  require(c->dtype == dtype_of<T>(),
+          std::string("constant '") + name + "' is " + dtype_name(c->dtype) + ", not " + dtype_name(dtype_of<T>()));
   require(c->size() == count, std::string("constant '") + name + "' has " + std::to_string(c->size()) +
                                   " elements, not " + std::to_string(count));
   return c->as<T>();

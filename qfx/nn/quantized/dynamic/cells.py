@@ -96,10 +96,9 @@ class RecurrentCell(DynamicModule):
         return list(self.seen((), self._compute, self._shapes, x, *states))
 
     def _compute(self, x: Tensor, *states: Tensor) -> list[Tensor]:
-        sizes = torch.tensor([len(x)], dtype=torch.float32, device="cpu")
-        (flat,) = self.program((), self._build).run(x, *(h.unsqueeze(0) for h in states), sizes)
-        n = len(x) * self.hidden_size
-        return [flat[(1 + i) * n : (2 + i) * n].view(len(x), -1).clone() for i in range(len(states))]
+        sizes = torch.tensor([len(x)], dtype=torch.int64, device="cpu")
+        _, *after = self.program((), self._build).run(x, *(h.unsqueeze(0) for h in states), sizes)
+        return [h.squeeze(0) for h in after]
 
     def _shapes(self, x: Tensor, *states: Tensor) -> list[Sizes]:
         return [(x.shape[0], self.hidden_size) for _ in states]

@@ -1,11 +1,9 @@
-"""Programs of recurrent layers: one step a layer, its states in a row behind its results."""
+"""Programs of recurrent layers: one step a layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import torch
 
 from qfx.runtime import Executable, ProgramBuilder
 
@@ -37,35 +35,20 @@ class LayerWeights:
 def build(layers: list[LayerWeights], module: DynamicModule) -> Executable:
     """Inputs: x ``[rows, features]``, the states ``[all layers * directions, batch, features]``, batch sizes.
 
-    Outputs, flat: of each layer but the last, its states; of the last, its results, its states, and memory it used.
+    Outputs: the results of the last layer, and the states after each layer, hidden and cell in turn.
     """
     b = ProgramBuilder()
     x = b.value("input", "f32", [-1, layers[0].inputs])
     states = [b.value(name, "f32", [-1, -1, -1]) for name, _ in zip(("hx", "cx"), layers[0].state_sizes, strict=False)]
-    sizes = b.value("batch_sizes", "f32", [-1])
-    inputs, outputs, rows = [x, *states, sizes], [], b.expr_dim(x, 0)
-    batch, zero = b.expr_dim(states[0], 1), b.expr_const(0)
-    for at, layer in enumerate(layers):
+    sizes = b.value("batch_sizes", "s64", [-1])
+    inputs, after = [x, *states, sizes], []
+    for layer in layers:
         name = f"layer{layer.layer}"
-        flat = b.value(name, "f32", [-1])
+        y = b.value(name, "f32", [-1, layer.directions * layer.state_sizes[0]])
+        ends = [b.value(f"{name}.{what}", "f32", [-1, -1, n]) for what, n in zip("hc", layer.state_sizes, strict=False)]
         ints = {"directions": layer.directions, "first": layer.layer * layer.directions}
-        ints["half"] = int(module.dtype is torch.float16)
         constants = module.constants(b, **layer.names)
-        b.step(layer.step, name, [x, *states, sizes], flat, ints=ints, constants=constants)
-        if at + 1 == len(layers):
-            outputs.append(flat)
-            break
-        features = b.expr_const(layer.directions * layer.state_sizes[0])
-        end = b.expr("mul", rows, features)
-        state_count = b.expr("mul", batch, b.expr_const(layer.directions * sum(layer.state_sizes)))
-
-        def cut(what: str, source: int, start: int, stop: int) -> int:
-            value = b.value(what, "f32", [-1])
-            b.step("slice", what, [source], value, ints={"axis": 0}, exprs={"start": start, "end": stop})
-            return value
-
-        outputs.append(cut(f"{name}.states", flat, end, b.expr("add", end, state_count)))
-        results = cut(f"{name}.results", flat, zero, end)
-        x = b.value(f"{name}.output", "f32", [-1, -1])
-        b.step("reshape", f"{name}.output", [results], x, exprs={"shape": [rows, features]})
-    return Executable(b.build(inputs, outputs))
+        b.step(layer.step, name, [x, *states, sizes], [y, *ends], ints=ints, constants=constants)
+        x = y
+        after += ends
+    return Executable(b.build(inputs, [x, *after]))

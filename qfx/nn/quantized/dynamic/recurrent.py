@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -221,7 +220,7 @@ class Recurrent(DynamicModule):
         if self.batch_first:
             x = x.transpose(0, 1)
         time, batch, features = x.shape
-        sizes = torch.full((time,), float(batch), dtype=torch.float32, device="cpu")
+        sizes = torch.full((time,), batch, dtype=torch.int64, device="cpu")
         y, after = self._run(x.reshape(time * batch, features), sizes, batch, states)
         y = y.view(time, batch, y.shape[1])
         return (y.transpose(0, 1) if self.batch_first else y), after
@@ -240,7 +239,7 @@ class Recurrent(DynamicModule):
             self._check_states(states, batch)
             if x.sorted_indices is not None:
                 states = tuple(h.index_select(1, x.sorted_indices) for h in states)
-        y, after = self._run(x.data, x.batch_sizes.to(torch.float32), batch, states)
+        y, after = self._run(x.data, x.batch_sizes, batch, states)
         if x.unsorted_indices is not None:
             after = tuple(h.index_select(1, x.unsorted_indices) for h in after)
         packed = PackedSequence(y, x.batch_sizes, x.sorted_indices, x.unsorted_indices)
@@ -282,25 +281,14 @@ class Recurrent(DynamicModule):
 
     def _compute(self, layers: range, x: Tensor, sizes: Tensor, *states: Tensor) -> list[Tensor]:
         executable = self.program((layers.start, layers.stop), lambda: build(self._weights(layers), self))
-        *others, last = executable.run(x, *states, sizes)
-        batch, features = states[0].shape[1], self._directions * self._state_sizes[0]
-        end = len(x) * features
-        return [last[:end].view(len(x), features), *self._states([*others, last[end:]], batch)]
+        y, *after = executable.run(x, *states, sizes)
+        kinds = len(states)
+        return [y, *(torch.cat(after[i::kinds]) if len(layers) > 1 else after[i] for i in range(kinds))]
 
     def _shapes_of(self, layers: range, x: Tensor, sizes: Tensor, *states: Tensor) -> list[Sizes]:
         count, batch = len(layers) * self._directions, states[0].shape[1]
         ends = [(count, batch, size) for size in self._state_sizes]
         return [(x.shape[0], self._directions * self._state_sizes[0]), *ends]
-
-    def _states(self, tails: Sequence[Tensor], batch: int) -> State:
-        """The states of all layers, from what each layer's step leaves behind its results."""
-        states, start = [], 0
-        for size in self._state_sizes:
-            end = start + self._directions * batch * size
-            parts = [tail[start:end] for tail in tails]
-            states.append(torch.cat(parts).view(-1, batch, size))
-            start = end
-        return tuple(states)
 
     def _weights(self, layers: range) -> list[LayerWeights]:
         made = []

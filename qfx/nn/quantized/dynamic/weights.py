@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -141,10 +140,6 @@ class DynamicModule(KeepsPrecision, nn.Module):
         made: dict[str, int] = {}
         for name, own in given.items():
             tensors = [self._tensor(n) for n in own]
-            if tensors[0].dtype is torch.float16:
-                halves = np.concatenate([t.detach().contiguous().numpy() for t in tensors])
-                made[name] = builder.constant(halves.view(np.uint8))
-                continue
             made[name] = builder.constant(torch.cat(tensors).contiguous().numpy())
             if tensors[0].dtype is torch.int8:
                 scale, zero_point = (torch.cat([self._of_rows(n, end) for n in own]) for end in (SCALE, ZERO_POINT))

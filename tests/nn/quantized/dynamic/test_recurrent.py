@@ -78,22 +78,14 @@ def by_hand(q: Any, x: np.ndarray, hx: Any, sizes: list[int]) -> tuple[np.ndarra
         constants: dict[str, np.ndarray] = {}
         for part, names in q._names(i).items():
             tensors = [q.state_dict()[n] for n in names]
-            if tensors[0].dtype is torch.float16:
-                constants[part] = torch.cat(tensors).numpy().view(np.uint8)
-                continue
             constants[part] = torch.cat(tensors).numpy()
-            if part.startswith("weight"):
+            if tensors[0].dtype is torch.int8:
                 rows = tensors[0].shape[:1]
                 for end in ("_scale", "_zero_point"):
                     constants[part + end] = torch.cat([q.state_dict()[n + end].expand(rows) for n in names]).numpy()
         own = [g[i * directions : (i + 1) * directions] for g in given]
-        flat = recurrent_reference.layer(q.step, x, own, sizes, constants, directions)
-        features = directions * own[0].shape[2]
-        x, rest, start = flat[: len(x) * features].reshape(len(x), features), flat[len(x) * features :], 0
-        after.append([])
-        for o in own:
-            after[-1].append(rest[start : start + o.size].reshape(o.shape))
-            start += o.size
+        x, *states = recurrent_reference.layer(q.step, x, own, sizes, constants, directions)
+        after.append(states)
     return x, [np.concatenate(parts) for parts in zip(*after, strict=True)]
 
 
