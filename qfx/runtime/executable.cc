@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/errors.h"
+#include "runtime/planner.h"
 #include "runtime/shapes.h"
 
 #if defined(__x86_64__)

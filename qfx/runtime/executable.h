@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "runtime/buffer.h"
-#include "runtime/planner.h"
+#include "runtime/loaded.h"
+#include "runtime/plan.h"
 #include "runtime/threads.h"
 
 namespace qfx {
