@@ -229,8 +229,8 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(std::shared_ptr<const Program> program, Isa isa)
-    : loaded_(std::make_shared<const LoadedProgram>(std::move(program), isa)) {
+Executable::Executable(std::shared_ptr<const Program> program, Isa isa, bool release)
+    : loaded_(std::make_shared<const LoadedProgram>(std::move(program), isa, release)) {
   refresh_thread_pool();
 }
 

@@ -19,8 +19,8 @@ class Executable {
  public:
   static constexpr size_t kMaxPlans = 16;
 
-  // Throws ProgramError.
-  Executable(std::shared_ptr<const Program> program, Isa isa);
+  // release: as LoadedProgram's. Throws ProgramError.
+  Executable(std::shared_ptr<const Program> program, Isa isa, bool release = false);
 
   const LoadedProgram& loaded() const noexcept { return *loaded_; }
 

@@ -7,17 +7,35 @@
 #include "runtime/shapes.h"
 
 namespace qfx {
+namespace {
 
-LoadedProgram::LoadedProgram(std::shared_ptr<const Program> p, Isa chosen) : program(std::move(p)), isa(chosen) {
+// Whether constants are read once the program is loaded: operands, and what kernels have no copy of.
+std::vector<char> read_later(const Program& program) {
+  std::vector<char> read(program.constants().size(), 0);
+  for (const Value& value : program.values()) {
+    if (value.constant >= 0) read[value.constant] = 1;
+  }
+  for (const Step& step : program.steps()) {
+    if (find_op(step.op)->copies_constants) continue;
+    for (const auto& [name, id] : step.constants) read[id] = 1;
+  }
+  return read;
+}
+
+}  // namespace
+
+LoadedProgram::LoadedProgram(std::shared_ptr<const Program> given, Isa chosen, bool release)
+    : program(release ? std::make_shared<const Program>(*given, read_later(*given)) : given), isa(chosen) {
   for (const Step& step : program->steps()) {
     rows.push_back(find_op(step.op));
     try {
-      kernels.push_back(rows.back()->load(StepView(*program, step), isa));
+      kernels.push_back(rows.back()->load(StepView(rows.back()->copies_constants ? *given : *program, step), isa));
     } catch (const std::invalid_argument& error) {
       throw ProgramError(step.name, error.what());
     }
     packed_bytes += kernels.back()->packed_bytes();
   }
+  for (const Constant& c : program->constants()) constant_bytes += c.data.size();
 }
 
 StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<Dims>& values) {

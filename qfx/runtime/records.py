@@ -61,6 +61,7 @@ class MemoryRecord:
         largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
         scratch_bytes: Working memory a thread.
         packed_bytes: Weights as the kernels hold them.
+        constant_bytes: Constants of the program that the executable keeps beside them.
     """
 
     arena_bytes: int
@@ -68,6 +69,7 @@ class MemoryRecord:
     slice_bytes: int
     scratch_bytes: int
     packed_bytes: int
+    constant_bytes: int
 
 
 @dataclass(frozen=True)
