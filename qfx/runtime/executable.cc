@@ -252,7 +252,7 @@ std::shared_ptr<const Plan> Executable::plan(std::vector<InputLayout> inputs) {
   }
   if (auto known = cached(inputs)) return known;
   refresh_thread_pool();
-  auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}));
+  auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}, &phases_));
   if (auto known = cached(inputs)) return known;  // another thread was faster
   const std::lock_guard<std::mutex> guard(plans_mutex_);
   plans_.push_front(made);

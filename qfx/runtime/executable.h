@@ -9,6 +9,7 @@
 
 #include "runtime/buffer.h"
 #include "runtime/loaded.h"
+#include "runtime/phase_cache.h"
 #include "runtime/plan.h"
 #include "runtime/threads.h"
 
@@ -54,6 +55,7 @@ class Executable {
   std::shared_ptr<const LoadedProgram> loaded_;
   mutable std::mutex plans_mutex_;
   std::list<std::shared_ptr<const Plan>> plans_;  // the last used first
+  PhaseCache phases_;
   std::mutex frames_mutex_;
   std::vector<std::unique_ptr<Frame>> frames_;  // idle ones
   size_t frame_count_ = 0;

@@ -27,13 +27,13 @@ std::vector<Task> tasks_of(const Draft& draft) {
   return tasks;
 }
 
-ArenaLayout lay_out(const Draft& draft, const std::vector<Turn>& turns, bool keep_values, int written) {
+ArenaLayout lay_out(const Draft& draft, const std::vector<Turn>& turns, bool keep_values, const PhaseOptions& options) {
   const int end = turns.empty() ? 0 : turns.back().tick;
   std::vector<Lifetime> lifetimes(draft.storages.size(), {0, end + 1, -1});
   const auto touch = [&](int storage, int tick) {
     if (draft.storages[storage].base != Location::Base::arena) return;
     Lifetime& l = lifetimes[storage];
-    l.bytes = draft.storages[storage].bytes;
+    l.bytes = static_cast<int64_t>(options.room * static_cast<double>(draft.storages[storage].bytes));
     l.first = keep_values ? 0 : std::min(l.first, tick);
     l.last = keep_values ? end : std::max(l.last, tick);
   };
@@ -41,7 +41,7 @@ ArenaLayout lay_out(const Draft& draft, const std::vector<Turn>& turns, bool kee
     for (const Place& p : draft.operands[turn.task].in) touch(p.storage, turn.tick);
     for (const Place& p : draft.operands[turn.task].out) touch(p.storage, turn.tick);
   }
-  if (written >= 0) touch(written, 0);
+  if (options.written >= 0) touch(options.written, 0);
   return place_buffers(lifetimes);
 }
 
@@ -52,7 +52,8 @@ Phases find_phases(const Draft& draft, const PlanOptions& plan, const PhaseOptio
   const auto phases_for = [&](int64_t largest) {
     Phases found;
     found.turns = schedule(tasks, {largest, plan.cost_per_thread});
-    found.layout = lay_out(draft, found.turns, plan.keep_values, options.written);
+    for (const Task& task : tasks) found.single.push_back(task.threads == 1);
+    found.layout = lay_out(draft, found.turns, plan.keep_values, options);
     return found;
   };
   Phases best = phases_for(0);

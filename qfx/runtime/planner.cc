@@ -28,6 +28,7 @@ void take_works(Plan& plan, Draft& draft, const Phases& phases) {
     const Draft::Operands& operands = draft.operands[turn.task];
     for (const Place& p : operands.in) work.in.push_back(location(draft, phases, p));
     for (const Place& p : operands.out) work.out.push_back(location(draft, phases, p));
+    if (phases.single[turn.task]) work.max_threads = 1;
     work.lane = turn.lane;
     work.barrier = turn.phase != phase;
     phase = turn.phase;
@@ -58,14 +59,16 @@ Plan bind(std::shared_ptr<const LoadedProgram> loaded, const ShapeInference& sha
   return plan;
 }
 
-Plan plan_whole(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shapes, const PlanOptions& options) {
+Plan plan_whole(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shapes, const PlanOptions& options,
+                PhaseCache* known) {
   const std::vector<int>& outputs = loaded->program->outputs();
   Placement placement(*loaded, shapes, options);
   placement.add_steps(0, loaded->program->steps().size(), outputs);
   for (size_t o = 0; o < outputs.size(); ++o) placement.add_output(static_cast<int>(o), outputs[o]);
   Draft draft = placement.take();
-  const Phases phases = find_phases(draft, options, {});
-  return bind(std::move(loaded), shapes, outputs, std::move(draft), phases);
+  const auto phases =
+      known != nullptr ? known->find(draft, options) : std::make_shared<const Phases>(find_phases(draft, options, {}));
+  return bind(std::move(loaded), shapes, outputs, std::move(draft), *phases);
 }
 
 // The first steps; `value`, which they are for, is output 0. All slices have the same works in the same order.
@@ -165,9 +168,9 @@ std::optional<Slices> plan_bands(const std::shared_ptr<const LoadedProgram>& loa
 }  // namespace
 
 Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<InputLayout>& inputs,
-               const PlanOptions& options) {
+               const PlanOptions& options, PhaseCache* known) {
   ShapeInference shapes(*loaded, inputs);  // checks the inputs
-  if (options.keep_values) return plan_whole(std::move(loaded), std::move(shapes), options);
+  if (options.keep_values) return plan_whole(std::move(loaded), std::move(shapes), options, nullptr);
   if (options.slices) {
     if (const auto choice = choose_slices(*loaded, inputs)) {
       Slices images = plan_images(loaded, inputs, options, *choice);
@@ -180,7 +183,7 @@ Plan make_plan(std::shared_ptr<const LoadedProgram> loaded, const std::vector<In
       if (bands) return plan_tail(loaded, std::move(shapes), options, choice->steps, choice->value, std::move(*bands));
     }
   }
-  return plan_whole(std::move(loaded), std::move(shapes), options);
+  return plan_whole(std::move(loaded), std::move(shapes), options, known);
 }
 
 }  // namespace qfx

@@ -55,7 +55,8 @@ class MemoryRecord:
     """Bytes that a plan uses.
 
     Attributes:
-        arena_bytes: Activations of one forward, with buffers reused, without those of slices.
+        arena_bytes: Activations of one forward, with buffers reused, without those of slices. Where the executable ran
+            other sizes before, it may be laid out for larger inputs than these.
         slice_bytes: Activations of one slice of the batch or band of rows; every thread has its own. 0 where there are
             none.
         largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
