@@ -1,7 +1,7 @@
 """What a converted model holds in memory: ``python -m benchmarks.memory [model ...] [--batch 1]``.
 
 The plan against the largest set of values alive at once, which no plan can undercut, and the weights as the kernels
-keep them against the float ones.
+keep them, what the executable keeps of the program's constants beside them, and the float ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("models", nargs="*", default=["resnet18", "resnet50", "mobilenet_v2", "efficientnet_lite0"])
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args(arguments)
-    columns = ("plan MB", "largest live set MB", "plan / live", "packed int8 weights MB", "float weights MB")
+    columns = (
+        "plan MB",
+        "largest live set MB",
+        "plan / live",
+        "packed int8 weights MB",
+        "constants beside them MB",
+        "float weights MB",
+    )
     header("model", *columns)
     for name in options.models:
         bytes_of_float, qmodel = quantized(name)
@@ -41,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             memory = part.executable.explain(tuple(images.shape)).memory
             plan, live = memory.arena_bytes, memory.largest_live_bytes
             ratio = f"{plan / max(1, live):.2f}"
-            weights = (memory.packed_bytes, bytes_of_float)
+            weights = (memory.packed_bytes, memory.constant_bytes, bytes_of_float)
             row(name, *(f"{b / MB:.2f}" for b in (plan, live)), ratio, *(f"{b / MB:.2f}" for b in weights))
 
 

@@ -193,13 +193,14 @@ std::optional<BandChoice> choose_bands(const LoadedProgram& loaded, std::span<co
     moved += passes(step.output());
     if (value < 0) continue;
     // The first operand and the last result pass through memory in any case.
-    const int64_t kept = passes(program.inputs()[0]) + passes(value);
+    const int64_t traffic = kMemoryCost * (moved - passes(program.inputs()[0]) - passes(value));
+    if (traffic <= best_saved || traffic < total / kLeastPart) continue;
     BandChoice choice{s + 1, value, 0, run.shapes};
     for (int64_t rows = 1; 2 * rows <= run.shapes[value][1]; rows *= 2) {
       choice.rows = rows;
       const auto cost = band_cost(loaded, choice);
       if (!cost || (cost->widest > cached_bytes && rows > 1)) break;
-      const int64_t saved = kMemoryCost * (moved - kept) - cost->repeated;
+      const int64_t saved = traffic - cost->repeated;
       if (saved <= best_saved || saved < total / kLeastPart) continue;
       best_saved = saved;
       best = choice;

@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "runtime/frontier.h"
-#include "runtime/planner.h"
+#include "runtime/loaded.h"
+#include "runtime/plan.h"
 
 namespace qfx {
 

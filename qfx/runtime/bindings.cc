@@ -209,6 +209,7 @@ nb::dict describe_memory(const Plan& plan) {
   memory["slice_bytes"] = plan.slices != nullptr ? plan.slices->arena_bytes : 0;
   memory["scratch_bytes"] = plan.scratch_bytes;
   memory["packed_bytes"] = plan.loaded->packed_bytes;
+  memory["constant_bytes"] = plan.loaded->constant_bytes;
   return memory;
 }
 
@@ -426,12 +427,12 @@ void bind_executable(nb::module_& m) {
   nb::class_<Executable>(m, "Executable", "A program loaded for one ISA.")
       .def(
           "__init__",
-          [](Executable* self, const std::shared_ptr<Program>& program, const std::string& isa) {
+          [](Executable* self, const std::shared_ptr<Program>& program, const std::string& isa, bool release) {
             const Isa chosen = isa.empty() ? selected_isa() : parse_isa(isa);
-            const nb::gil_scoped_release release;
-            new (self) Executable(program, chosen);
+            const nb::gil_scoped_release released;
+            new (self) Executable(program, chosen, release);
           },
-          "program"_a, "isa"_a = "")
+          "program"_a, "isa"_a = "", "release"_a = false)
       .def_prop_ro("isa", [](const Executable& e) { return isa_name(e.loaded().isa); })
       .def_prop_ro("cached_plans", &Executable::cached_plans)
       .def(

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/errors.h"
+#include "runtime/planner.h"
 #include "runtime/shapes.h"
 
 #if defined(__x86_64__)
@@ -228,8 +229,8 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(std::shared_ptr<const Program> program, Isa isa)
-    : loaded_(std::make_shared<const LoadedProgram>(std::move(program), isa)) {
+Executable::Executable(std::shared_ptr<const Program> program, Isa isa, bool release)
+    : loaded_(std::make_shared<const LoadedProgram>(std::move(program), isa, release)) {
   refresh_thread_pool();
 }
 
@@ -251,7 +252,7 @@ std::shared_ptr<const Plan> Executable::plan(std::vector<InputLayout> inputs) {
   }
   if (auto known = cached(inputs)) return known;
   refresh_thread_pool();
-  auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}));
+  auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}, &phases_));
   if (auto known = cached(inputs)) return known;  // another thread was faster
   const std::lock_guard<std::mutex> guard(plans_mutex_);
   plans_.push_front(made);

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "runtime/buffer.h"
-#include "runtime/planner.h"
+#include "runtime/loaded.h"
+#include "runtime/phase_cache.h"
+#include "runtime/plan.h"
 #include "runtime/threads.h"
 
 namespace qfx {
@@ -18,8 +20,8 @@ class Executable {
  public:
   static constexpr size_t kMaxPlans = 16;
 
-  // Throws ProgramError.
-  Executable(std::shared_ptr<const Program> program, Isa isa);
+  // release: as LoadedProgram's. Throws ProgramError.
+  Executable(std::shared_ptr<const Program> program, Isa isa, bool release = false);
 
   const LoadedProgram& loaded() const noexcept { return *loaded_; }
 
@@ -53,6 +55,7 @@ class Executable {
   std::shared_ptr<const LoadedProgram> loaded_;
   mutable std::mutex plans_mutex_;
   std::list<std::shared_ptr<const Plan>> plans_;  // the last used first
+  PhaseCache phases_;
   std::mutex frames_mutex_;
   std::vector<std::unique_ptr<Frame>> frames_;  // idle ones
   size_t frame_count_ = 0;

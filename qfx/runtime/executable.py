@@ -30,21 +30,26 @@ class Executable:
         program: A validated program.
         isa: ``"scalar"``, ``"avx2"``, ``"avxvnni"``, ``"avx512vnni"``, ``"amx"``, ``"neon"``, ``"dotprod"`` or
             ``"i8mm"``; by default the best here, or what ``QFX_ISA`` names.
+        release: Keep of the program's constants only what is read at run time, which the packed weights are not: one
+            copy of the weights, once nobody else keeps ``program``. Runs, taps and explanations are the same.
+
+    Attributes:
+        program: The program; None if it is released.
 
     Raises:
         RuntimeLoadError: The ISA is unknown or not supported here, or a step has constants that no kernel takes.
     """
 
-    def __init__(self, program: _C.Program, isa: str | None = None) -> None:
+    def __init__(self, program: _C.Program, isa: str | None = None, *, release: bool = False) -> None:
         if not isinstance(program, _C.Program):
             raise RuntimeLoadError(
                 f"A {type(program).__name__} is no program.", remedy="Pass what ProgramBuilder.build() returned."
             )
         if isa is not None and not isinstance(isa, str):
             require_isa(isa)
-        self.program = program
+        self.program = None if release else program
         try:
-            self._core = _C.Executable(program, isa or "")
+            self._core = _C.Executable(program, isa or "", release)
         except ValueError as error:
             if isinstance(error, RuntimeLoadError):
                 raise

@@ -1,5 +1,6 @@
 #include "runtime/expr.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -21,6 +22,25 @@ int64_t floor_div(int64_t a, int64_t b) {
   return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
 }
 
+int64_t leaf(const Expr& e, std::span<const Dims> shapes) {
+  return e.kind == ExprKind::constant ? e.a : shapes[e.a].at(e.b);
+}
+
+// Marks `id` and what it is computed from; returns the first of them.
+int mark_needed(std::span<const Expr> exprs, int id, std::vector<char>& needed) {
+  needed[id] = 1;
+  int64_t first = id;
+  for (int64_t i = id; i >= first; --i) {
+    if (!needed[i]) continue;
+    const int64_t operands[] = {exprs[i].a, exprs[i].b};
+    for (int k = 0; k < expr_operands(exprs[i].kind); ++k) {
+      needed[operands[k]] = 1;
+      first = std::min(first, operands[k]);
+    }
+  }
+  return static_cast<int>(first);
+}
+
 }  // namespace
 
 ExprKind parse_expr_kind(std::string_view name) {
@@ -38,25 +58,18 @@ int expr_operands(ExprKind kind) noexcept {
 
 // Iterative over ids below `id`: nodes refer to earlier nodes only, so a long chain cannot exhaust the stack.
 int64_t evaluate(std::span<const Expr> exprs, int id, std::span<const Dims> shapes) {
+  if (expr_operands(exprs[id].kind) == 0) return leaf(exprs[id], shapes);
   std::vector<char> needed(static_cast<size_t>(id) + 1, 0);
-  needed[id] = 1;
-  for (int i = id; i >= 0; --i) {
-    if (!needed[i]) continue;
-    const int n = expr_operands(exprs[i].kind);
-    if (n >= 1) needed[exprs[i].a] = 1;
-    if (n >= 2) needed[exprs[i].b] = 1;
-  }
+  const int first = mark_needed(exprs, id, needed);
   std::vector<int64_t> value(static_cast<size_t>(id) + 1, 0);
-  for (int i = 0; i <= id; ++i) {
+  for (int i = first; i <= id; ++i) {
     if (!needed[i]) continue;
     const Expr& e = exprs[i];
     int64_t r = 0;
     switch (e.kind) {
       case ExprKind::constant:
-        r = e.a;
-        break;
       case ExprKind::dim:
-        r = shapes[e.a].at(e.b);
+        r = leaf(e, shapes);
         break;
       case ExprKind::add:
         r = checked(__builtin_add_overflow(value[e.a], value[e.b], &r), r);
@@ -81,15 +94,9 @@ int64_t evaluate(std::span<const Expr> exprs, int id, std::span<const Dims> shap
 
 std::vector<int> expr_values(std::span<const Expr> exprs, int id) {
   std::vector<char> needed(static_cast<size_t>(id) + 1, 0);
-  needed[id] = 1;
   std::vector<int> values;
-  for (int i = id; i >= 0; --i) {
-    if (!needed[i]) continue;
-    const Expr& e = exprs[i];
-    if (e.kind == ExprKind::dim) values.push_back(static_cast<int>(e.a));
-    const int n = expr_operands(e.kind);
-    if (n >= 1) needed[e.a] = 1;
-    if (n >= 2) needed[e.b] = 1;
+  for (int i = id, first = mark_needed(exprs, id, needed); i >= first; --i) {
+    if (needed[i] && exprs[i].kind == ExprKind::dim) values.push_back(static_cast<int>(exprs[i].a));
   }
   return values;
 }

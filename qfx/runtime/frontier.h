@@ -17,7 +17,7 @@ inline ValueShapes constant_shapes(const Program& program) {
 }
 
 inline int64_t bytes_of(const Program& program, int value, const ValueShapes& shapes) {
-  return byte_size(element_count(shapes[value]), program.values()[value].dtype);
+  return byte_size(shapes[value], program.values()[value].dtype);
 }
 
 // After each step, the values that are there and still needed; program inputs and constants always are.

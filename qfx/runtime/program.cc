@@ -72,6 +72,12 @@ void check_border(const Value& value) {
                                      ", whose elements share bytes");
 }
 
+SharedBytes copy_of(const void* data, size_t bytes) {
+  const auto copy = std::make_shared<AlignedBuffer>(bytes);
+  if (bytes > 0) std::memcpy(copy->data(), data, bytes);
+  return {copy->data(), bytes, copy};
+}
+
 }  // namespace
 
 DType parse_dtype(std::string_view name) {
@@ -106,6 +112,13 @@ Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
   }
 }
 
+Program::Program(const Program& whole, const std::vector<char>& keeps) : parts_(whole.parts_) {
+  for (size_t c = 0; c < keeps.size(); ++c) {
+    const SharedBytes& data = parts_.constants[c].data;
+    parts_.constants[c].data = keeps[c] ? copy_of(data.data(), data.size()) : SharedBytes(nullptr, 0, nullptr);
+  }
+}
+
 int ProgramBuilder::value(std::string name, DType dtype, Dims shape) {
   if (shape.size() > kMaxRank) throw ProgramError(name, "a value has at most 8 dimensions");
   for (int64_t& d : shape) d = d < 0 ? -1 : d;
@@ -121,9 +134,7 @@ int ProgramBuilder::constant_value(std::string name, DType dtype, Dims shape, co
 
 int ProgramBuilder::constant(DType dtype, Dims shape, const void* data) {
   const auto bytes = static_cast<size_t>(byte_size(element_count(shape), dtype));
-  const auto copy = std::make_shared<AlignedBuffer>(bytes);
-  if (bytes > 0) std::memcpy(copy->data(), data, bytes);
-  return constant(dtype, std::move(shape), {copy->data(), bytes, copy});
+  return constant(dtype, std::move(shape), copy_of(data, bytes));
 }
 
 int ProgramBuilder::constant(DType dtype, Dims shape, SharedBytes data) {

@@ -55,12 +55,14 @@ class MemoryRecord:
     """Bytes that a plan uses.
 
     Attributes:
-        arena_bytes: Activations of one forward, with buffers reused, without those of slices.
+        arena_bytes: Activations of one forward, with buffers reused, without those of slices. Where the executable ran
+            other sizes before, it may be laid out for larger inputs than these.
         slice_bytes: Activations of one slice of the batch or band of rows; every thread has its own. 0 where there are
             none.
         largest_live_bytes: The most that is alive at one step: the lower bound of ``arena_bytes``.
         scratch_bytes: Working memory a thread.
         packed_bytes: Weights as the kernels hold them.
+        constant_bytes: Constants of the program that the executable keeps beside them.
     """
 
     arena_bytes: int
@@ -68,6 +70,7 @@ class MemoryRecord:
     slice_bytes: int
     scratch_bytes: int
     packed_bytes: int
+    constant_bytes: int
 
 
 @dataclass(frozen=True)

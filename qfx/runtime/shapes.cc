@@ -28,6 +28,10 @@ static int64_t outer_step(int64_t step, int64_t extent) noexcept {
   return __builtin_mul_overflow(step, std::max<int64_t>(extent, 1), &next) ? INT64_MAX : next;
 }
 
+int64_t byte_size(std::span<const int64_t> dims, DType dtype) {
+  return byte_size(element_count(dims), dtype);
+}
+
 Dims dense_strides(const Dims& shape) {
   Dims strides(shape.size());
   int64_t step = 1;

@@ -10,6 +10,9 @@ namespace qfx {
 // Number of elements. Throws std::invalid_argument for a negative dim or a product beyond 2^46.
 int64_t element_count(std::span<const int64_t> dims);
 
+// Bytes of that many elements; throws as element_count.
+int64_t byte_size(std::span<const int64_t> dims, DType dtype);
+
 Dims dense_strides(const Dims& shape);
 
 // Whether elements lie in row-major order without gaps; strides of size-1 dims do not matter.

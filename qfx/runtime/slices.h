@@ -4,7 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "runtime/planner.h"
+#include "runtime/loaded.h"
+#include "runtime/plan.h"
 
 namespace qfx {
 

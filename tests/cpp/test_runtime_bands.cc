@@ -5,6 +5,7 @@
 #include "harness.h"
 #include "runtime/bands.h"
 #include "runtime/executable.h"
+#include "runtime/planner.h"
 
 using namespace qfx;
 

@@ -82,8 +82,11 @@ struct ConvParams {
 class ConvStep : public StepKernel {
  public:
   using Params = ConvParams;
+  static constexpr bool copies_constants = true;
   ConvStep(Params params, Isa isa)
-      : p_(std::move(params)), packed_(pack_conv(p_.geometry, p_.quant, p_.constants, isa)) {}
+      : p_(std::move(params)), packed_(pack_conv(p_.geometry, p_.quant, p_.constants, isa)) {
+    p_.constants = {};
+  }
 
   size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
 

@@ -58,6 +58,7 @@ struct MatmulParams {
 class CodedMatmulStep : public StepKernel {
  public:
   using Params = MatmulParams;
+  static constexpr bool copies_constants = true;
   CodedMatmulStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override {

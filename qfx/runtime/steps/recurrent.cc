@@ -111,6 +111,7 @@ struct RecurrentParams {
 class RecurrentStep : public StepKernel {
  public:
   using Params = RecurrentParams;
+  static constexpr bool copies_constants = true;
   RecurrentStep(Params params, Isa isa) : p_(std::move(params)), packed_(pack_recurrent(p_.layer, isa)) {}
 
   size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
@@ -150,6 +151,7 @@ struct HalfParams {
 class LinearHalfStep : public StepKernel {
  public:
   using Params = HalfParams;
+  static constexpr bool copies_constants = true;
   LinearHalfStep(Params params, Isa isa)
       : p_(params), packed_(pack_linear_half(p_.outputs, p_.features, p_.weights, p_.bias, isa)) {}
 

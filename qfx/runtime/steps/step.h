@@ -101,6 +101,9 @@ struct Planned {
 // shape and plan throw std::invalid_argument for shapes that the step cannot take.
 class StepKernel {
  public:
+  // Whether a kernel copies what it needs of the step's constants, which may then be gone. Kernels that do say so.
+  static constexpr bool copies_constants = false;
+
   virtual ~StepKernel() = default;
   // Of the first result.
   virtual Dims shape(const StepShapes& in) const = 0;
@@ -122,6 +125,7 @@ class StepKernel {
 struct OpRow : StepSchema {
   void (*check)(const StepView& step) = nullptr;
   std::unique_ptr<StepKernel> (*load)(const StepView& step, Isa isa) = nullptr;
+  bool copies_constants = false;
 };
 
 // The code alone, by the operation's name in the schemas.
@@ -129,6 +133,7 @@ struct KernelRow {
   const char* op;
   void (*check)(const StepView& step);
   std::unique_ptr<StepKernel> (*load)(const StepView& step, Isa isa);
+  bool copies_constants;  // as its StepKernel says
 };
 
 // A kernel class parses its attributes in its constructor's first argument; the same code validates and loads.
@@ -137,7 +142,8 @@ KernelRow kernel_row(const char* op) {
   return {op, [](const StepView& step) { (void)typename Kernel::Params(step); },
           [](const StepView& step, Isa isa) -> std::unique_ptr<StepKernel> {
             return std::make_unique<Kernel>(typename Kernel::Params(step), isa);
-          }};
+          },
+          Kernel::copies_constants};
 }
 
 // Every operation, in one table. The first call throws std::logic_error unless schemas and kernels are of the same

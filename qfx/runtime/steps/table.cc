@@ -22,7 +22,7 @@ std::vector<OpRow> all_rows() {
   for (const StepSchema& schema : step_schemas()) {
     const auto kernel = kernels.find(schema.op);
     if (kernel == kernels.end()) throw std::logic_error(std::string("no kernel of ") + schema.op);
-    rows.push_back({schema, kernel->second.check, kernel->second.load});
+    rows.push_back({schema, kernel->second.check, kernel->second.load, kernel->second.copies_constants});
     kernels.erase(kernel);
   }
   if (!kernels.empty()) throw std::logic_error("no schema of " + std::string(kernels.begin()->first));

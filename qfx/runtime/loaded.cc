@@ -1,0 +1,55 @@
+#include "runtime/loaded.h"
+
+#include <stdexcept>
+#include <utility>
+
+#include "runtime/errors.h"
+#include "runtime/shapes.h"
+
+namespace qfx {
+namespace {
+
+// Whether constants are read once the program is loaded: operands, and what kernels have no copy of.
+std::vector<char> read_later(const Program& program) {
+  std::vector<char> read(program.constants().size(), 0);
+  for (const Value& value : program.values()) {
+    if (value.constant >= 0) read[value.constant] = 1;
+  }
+  for (const Step& step : program.steps()) {
+    if (find_op(step.op)->copies_constants) continue;
+    for (const auto& [name, id] : step.constants) read[id] = 1;
+  }
+  return read;
+}
+
+}  // namespace
+
+LoadedProgram::LoadedProgram(std::shared_ptr<const Program> given, Isa chosen, bool release)
+    : program(release ? std::make_shared<const Program>(*given, read_later(*given)) : given), isa(chosen) {
+  for (const Step& step : program->steps()) {
+    rows.push_back(find_op(step.op));
+    try {
+      kernels.push_back(rows.back()->load(StepView(rows.back()->copies_constants ? *given : *program, step), isa));
+    } catch (const std::invalid_argument& error) {
+      throw ProgramError(step.name, error.what());
+    }
+    packed_bytes += kernels.back()->packed_bytes();
+  }
+  for (const Constant& c : program->constants()) constant_bytes += c.data.size();
+}
+
+StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<Dims>& values) {
+  const Step& step = loaded.program->steps()[s];
+  StepShapes in;
+  for (const int v : step.inputs) {
+    in.inputs.push_back(values[v]);
+    in.strides.push_back(dense_strides(values[v]));
+  }
+  for (const auto& [name, ids] : step.exprs) {
+    for (const int e : ids) in.exprs[name].push_back(evaluate(loaded.program->exprs(), e, values));
+    in.exprs.try_emplace(name);
+  }
+  return in;
+}
+
+}  // namespace qfx
