@@ -49,9 +49,7 @@ def quantize_jit(
     prepared = api.prepare_fx(model, _sections(qconfig_dict))
     with torch.no_grad():
         run_fn(prepared, *(run_args if isinstance(run_args, (tuple, list)) else (run_args,)))
-    quantized: nn.Module = (
-        pipeline.run(pipeline.CONVERT, prepared.graph_module()) if debug else api.convert_fx(prepared)
-    )
+    quantized: nn.Module = pipeline.run(pipeline.TO_QDQ, prepared.graph_module()) if debug else api.convert_fx(prepared)
     return quantized
 
 
