@@ -18,7 +18,6 @@ from qfx.frontends.shapes import learn_shapes
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
-from qfx.ir.stored import require_graph
 from qfx.ir.user_names import reserve, token_path
 from qfx.lowering.compile import Compiled, compile_int8
 from qfx.lowering.direct import Run
@@ -29,6 +28,7 @@ from qfx.lowering.sources import Sources
 from qfx.lowering.torch_operator import is_differentiated, unwatched
 from qfx.memory import Layout, layout_of
 from qfx.passes.report import Report, build_report
+from qfx.passes.stored import require_graph
 from qfx.pipeline import LOWER, run
 
 _PLACEHOLDER = "_placeholder"

@@ -139,6 +139,11 @@ def run(stage: Stage, gm: fx.GraphModule, told: Any = None) -> fx.GraphModule:
     return run_passes(stage.passes, gm, _op_name, told)
 
 
+def to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
+    """The QDQ graph of an Observed one; errors as of :func:`qfx.passes.convert.convert_to_qdq`."""
+    return run(TO_QDQ, gm)
+
+
 def _op_name(target: object) -> str | None:
     op = op_of(target)
     return op.name if op is not None else None

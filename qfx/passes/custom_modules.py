@@ -19,7 +19,7 @@ from qfx.passes.islands import leave_inside
 from qfx.passes.preparation import Preparation
 from qfx.quantization.custom_config import ClassMap, QuantType
 from qfx.quantization.hooks import OBSERVER, attach_observer, detach_observer, observe_result
-from qfx.quantization.mappings import named
+from qfx.quantization.mappings import known_layers
 from qfx.quantization.observer import NoopObserver
 from qfx.quantization.qconfig import QConfig
 from qfx.tensor import QTensor
@@ -160,8 +160,7 @@ def _quantizer(observer: Any) -> nn.Module:
         qparams = observer.qparams()
     except CalibrationError:
         return nn.Identity()
-    made: nn.Module = named("qfx.nn.quantized", "Quantize")(*qparams.per_tensor(), qparams.dtype)
-    return made
+    return known_layers().quantize(*qparams.per_tensor(), qparams.dtype)
 
 
 def _made(target: Any, method: str, given: nn.Module, node: fx.Node) -> nn.Module:
