@@ -7,46 +7,28 @@ runs it in qfx's own C++ runtime. Names are imported on first use, so that ``imp
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from qfx.provided import Part as _Part
+from qfx.provided import provide as _provide
+from qfx.public import ENUM_OF as _ENUM_OF
+from qfx.public import MODULE_OF as _MODULE_OF
+from qfx.public import VERSION as _VERSION
+
+__version__ = _VERSION
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-_LAZY = {
-    "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "prepare_qat_fx", "quantize_fx"),
-    "qfx.viz.draw": ("Picture", "draw", "to_dot"),
-    "qfx.viz.networks": ("to_networkx",),
-    "qfx.viz.report": ("write_report",),
-    "qfx.models": ("PreparedModel", "QuantizedModel"),
-    "qfx.passes.report": ("Record", "Report"),
-    "qfx.runtime": ("cpu_info", "get_num_threads", "set_num_threads"),
-    "qfx.errors": (
-        "CalibrationError", "CaptureError", "ConversionError", "InputError", "QConfigError", "QfxError",
-        "QuantizationError", "RuntimeLoadError", "StaysFloatWarning", "UncalibratedWarning", "UnsupportedError",
-        "UnusedEntryWarning",
-    ),
-    "qfx.ir.types": ("QDType", "QParams", "QScheme", "dtype", "qscheme"),
-    "qfx.lowering.custom": ("register_op",),
-    "qfx.advice": (
-        "NodeSensitivity", "Sensitivity", "Suggestion", "merge_qconfig_dict", "sensitivity", "suggest",
-    ),
-    "qfx.comparison": ("Comparison", "Deviation", "NodeComparison", "compare"),
-    "qfx.eager": ("run_op",),
-    "qfx.training.model": ("TrainableModel",),
-    "qfx.training.schedule": ("QATSchedule",),
-    "qfx.tensor": ("QTensor", "from_torch", "quantize_per_channel", "quantize_per_tensor"),
-    "qfx.file.model": ("load", "save"),
-    "qfx.rules": ("register_rule",),
-}  # fmt: skip
-_MEMBERS = {
-    "QDType": ("quint8", "qint8", "qint32"),
-    "QScheme": ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric"),
-}
-_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
-_ENUM_OF = {member: enum for enum, members in _MEMBERS.items() for member in members}
+# What lower layers ask of higher ones: only this file, which lies above all, knows where it is.
+_provide({
+    _Part.views: ("qfx.viz.inline", "as_html"),
+    _Part.numeric_rules: ("qfx.eager.functions", "rule_of"),
+    _Part.layers: ("qfx.nn.swaps", "LAYERS"),
+    _Part.prepare: ("qfx.api", "prepare_fx"),
+    _Part.convert: ("qfx.api", "convert_fx"),
+    _Part.to_qdq: ("qfx.pipeline", "to_qdq"),
+})  # fmt: skip
 
 if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once more, for Python
     from qfx import advice as advice
@@ -141,12 +123,18 @@ if not TYPE_CHECKING:  # which would take any name for one of qfx's
             value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         elif name in _ENUM_OF:
             value = getattr(importlib.import_module("qfx.ir.types"), _ENUM_OF[name])[name]
-        elif not name.startswith("_") and importlib.util.find_spec(f"qfx.{name}"):
+        elif not name.startswith("_") and _is_module(name):
             value = importlib.import_module(f"qfx.{name}")
         else:
             value = _from_quantization(name)
         globals()[name] = value
         return value
+
+
+def _is_module(name: str) -> bool:
+    from importlib.util import find_spec  # late, as it takes as long as the rest of this file
+
+    return find_spec(f"qfx.{name}") is not None
 
 
 def _from_quantization(name: str) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,45 +10,27 @@ from torch import fx, nn
 
 from qfx import pipeline
 from qfx.arguments import explained
-from qfx.batches import Signature, split_batch, without_label
+from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate, first_batch
 from qfx.comparison.agreement import require_agreement
 from qfx.errors import CaptureError, ConversionError, QConfigError
-from qfx.frontends.accepted import require_float_model
-from qfx.frontends.assumptions import arguments_of, guards_of
-from qfx.frontends.fresh import ISLAND_STATE, put_back, with_islands_anew
-from qfx.frontends.leaves import WHOLE
-from qfx.frontends.select import as_module, capture, example_inputs_of
-from qfx.frontends.shapes import learn_shapes, propagate_shapes, record_shapes
-from qfx.guards import GUARDS
-from qfx.inputs import as_float32, describe, example
-from qfx.ir.computed import COMPUTED
-from qfx.ir.derivation import DERIVATION, TRAINABLE
-from qfx.ir.module import ARGUMENTS, bind_placeholders, without_fixed
+from qfx.frontends.examples import EXAMPLE_INPUTS
+from qfx.frontends.fresh import ISLAND_STATE, put_back
+from qfx.frontends.select import as_module
 from qfx.models import PreparedModel, QuantizedModel
-from qfx.passes.annotate import annotate
-from qfx.passes.custom_modules import convert_custom_modules, observe_custom_modules
-from qfx.passes.float_copies import copy_joins_for_floats
-from qfx.passes.insert import Recovery, insert_observers
-from qfx.passes.islands import classes_of, decide_inside, find_inside
+from qfx.observed import Request, capture_normal, named_attributes, to_calibrate, to_train
+from qfx.passes.custom_modules import Quantized
+from qfx.passes.preparation import Recovery
 from qfx.passes.resolve import (
-    QConfigRules,
-    Spelled,
-    Spelling,
     parse_qconfig_dict,
-    resolve,
-    resolve_inside,
-    spellings_of,
 )
-from qfx.passes.uncalibrated import give_default_qparams
+from qfx.passes.uncalibrated import UNSEEN
 from qfx.quantization.accepted import require_cpu
 from qfx.quantization.custom_config import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, as_config
-from qfx.quantization.custom_rules import with_custom_config
 from qfx.quantization.foreign import require_no_backend_config, require_no_equalization, require_plain
 from qfx.quantization.uncalibrated import warn_of_default
 from qfx.runtime.cpu import require_isa
-from qfx.training.form import BATCH_NORMS
-from qfx.training.model import TrainableModel, restore_computed, trainable_batch_norms
+from qfx.training.model import TrainableModel
 
 
 @explained
@@ -181,25 +161,15 @@ def prepare_fx(
     """
     require_no_equalization(_equalization_config)
     require_no_backend_config(backend_config)
-    model, recovery = as_module(model), Recovery(bias_correction, adaptive_rounding)
-    config = as_config(PrepareCustomConfig, prepare_custom_config)
-    rules = _given(qconfig_dict, qconfig_mapping)
-    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=recovery)
-    return made.prepared()
-
-
-def prepare_spelled(
-    model: nn.Module, qconfig_dict: Mapping[str, Any], example_inputs: Any, *, recovery: Recovery, frontend: str
-) -> tuple[PreparedModel, dict[str, Spelling]]:
-    """What :func:`prepare_fx` and :func:`spellings` return, for one capture.
-
-    Arguments and errors as in :func:`prepare_fx`.
-    """
-    config = PrepareCustomConfig()
-    made = _observed(
-        as_module(model), qconfig_dict, example_inputs, config, strict=False, frontend=frontend, recovery=recovery
+    request = Request(
+        _given(qconfig_dict, qconfig_mapping),
+        example_inputs,
+        as_config(PrepareCustomConfig, prepare_custom_config),
+        strict,
+        frontend,
+        Recovery(bias_correction, adaptive_rounding),
     )
-    return made.prepared(), made.spellings
+    return to_calibrate(as_module(model), request)
 
 
 @explained
@@ -244,83 +214,12 @@ def prepare_qat_fx(
             remedy='Pass the nn.Module that it was made from, with frontend="symbolic".',
         )
     config = as_config(PrepareCustomConfig, prepare_custom_config)
-    rules = _given(qconfig_dict, qconfig_mapping)
-    made = _observed(model, rules, example_inputs, config, strict, frontend, recovery=None)
-    return TrainableModel(made.gm, made.preserved, made.origin, model.state_dict().keys())
+    request = Request(_given(qconfig_dict, qconfig_mapping), example_inputs, config, strict, frontend)
+    return to_train(model, request)
 
 
 def _is_script(model: object) -> bool:
     return isinstance(model, torch.jit.ScriptModule)
-
-
-@dataclass(frozen=True)
-class _Observed:
-    """A model with observers.
-
-    Attributes:
-        gm: The Observed graph.
-        preserved: Attributes to carry over, by name.
-        origin: The copy of the model whose parameters it has.
-        spellings: How entries of a qconfig_dict name each op.
-    """
-
-    gm: fx.GraphModule
-    preserved: dict[str, Any]
-    origin: nn.Module
-    spellings: dict[str, Spelling]
-
-    def prepared(self) -> PreparedModel:
-        for node in self.gm.graph.nodes:
-            node.meta.pop(DERIVATION, None)
-        return PreparedModel(self.gm, self.preserved)
-
-
-def _observed(
-    model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
-    example_inputs: Any,
-    config: PrepareCustomConfig,
-    strict: bool,
-    frontend: str,
-    *,
-    recovery: Recovery | None,
-) -> _Observed:
-    """``model`` with observers, to be trained where there is no ``recovery``."""
-    require_float_model(model)
-    given = parse_qconfig_dict(qconfig_dict)
-    rules = with_custom_config(given, config, model)
-    example_inputs = example_inputs_of(model) if example_inputs is None else example_inputs
-    captured = _capture(model, rules, example_inputs, strict, frontend)
-    training = recovery is None
-    captured.meta[TRAINABLE] = training
-    gm = _normal(model, captured, example_inputs)
-    origin = captured.get_submodule(captured.meta.get(WHOLE, ""))
-    if training:
-        restore_computed(gm, origin, captured.meta.get(COMPUTED, {}))
-    spelled = _spelled(model, captured.graph)
-    _assign_qconfigs(gm, rules, spelled)
-    named = spellings_of(gm.graph, spelled)
-    gm = pipeline.run(pipeline.FUSE, gm)
-    gm.meta[BATCH_NORMS] = trainable_batch_norms(gm, origin) if training else ()
-
-    def insert(gm: fx.GraphModule) -> fx.GraphModule:
-        integers = {"quantized_inputs": rules.input_quantized_idxs, "quantized_outputs": rules.output_quantized_idxs}
-        annotation = annotate(gm, **integers)
-        if not training and copy_joins_for_floats(gm, annotation):
-            annotation = annotate(gm, **integers)
-        observe_custom_modules(gm, config.float_to_observed_mapping)
-        return insert_observers(gm, annotation, recovery or Recovery(False, False), training=training)
-
-    gm = pipeline.run(pipeline.insertion(insert), gm)
-    gm.meta["input_quantized_idxs"], gm.meta["output_quantized_idxs"] = (
-        rules.input_quantized_idxs,
-        rules.output_quantized_idxs,
-    )
-    preserved = deepcopy(_named_attributes(model, rules.preserved_attributes))
-    gm.meta["qconfigs"] = given.described()
-    gm.meta["preserved"] = tuple(preserved)
-    _drop_foreign_metadata(gm)
-    return _Observed(gm, preserved, origin, named)
 
 
 @explained
@@ -384,20 +283,16 @@ def _converted(
             why="Batch norms would be frozen with the statistics of a mode in which they still change.",
             remedy="Call model.eval() first.",
         )
-    preserved = {**prepared.preserved, **_named_attributes(prepared, config.preserved_attributes)}
+    preserved = {**prepared.preserved, **named_attributes(prepared, config.preserved_attributes)}
     gm = prepared.graph_module()
     if without_data:
-        warn_of_default(give_default_qparams(gm), stacklevel=4)
-    convert_custom_modules(gm, config.observed_to_quantized_mapping)
-    gm = with_islands_anew(pipeline.run(pipeline.CONVERT, gm))
+        gm = pipeline.run(pipeline.GIVE_DEFAULTS, gm)
+        warn_of_default(gm.meta.pop(UNSEEN, ()), stacklevel=4)
+    gm = pipeline.run(pipeline.CONVERT, gm, Quantized(config.observed_to_quantized_mapping))
     state = gm.meta.pop(ISLAND_STATE, {})
-    described = prepared.info.get("example_inputs")
-    if described is not None:
-        gm = learn_shapes(gm, tuple(map(example, described)))
-        put_back(gm, state)
     gm.meta["preserved"] = tuple(preserved)
     quantized = QuantizedModel(gm, preserved, isa)
-    if described is not None:
+    if EXAMPLE_INPUTS in gm.meta:
         quantized.compiled  # noqa: B018  (errors belong to conversion, not to the first call)
     if check is not None:
         require_agreement(prepared, quantized, check)
@@ -431,129 +326,9 @@ def fuse_fx(
         example_inputs, fuse_custom_config = None, example_inputs  # where torch has it
     config = as_config(FuseCustomConfig, fuse_custom_config)
     fused = pipeline.run(pipeline.FUSE, capture_normal(model, example_inputs, frontend=frontend))
-    for name, value in _named_attributes(model, config.preserved_attributes).items():
+    for name, value in named_attributes(model, config.preserved_attributes).items():
         setattr(fused, name, value)
     return fused
-
-
-def capture_normal(model: nn.Module, example_inputs: Any = None, *, frontend: str = "auto") -> fx.GraphModule:
-    """``model`` captured and normalized, nothing fused; arguments and errors as in :func:`prepare_fx`."""
-    model = as_module(model)
-    require_float_model(model)
-    example_inputs = example_inputs_of(model) if example_inputs is None else example_inputs
-    return _normal(model, _capture(model, QConfigRules(), example_inputs, False, frontend), example_inputs)
-
-
-def _capture(
-    model: nn.Module, rules: QConfigRules, example_inputs: Any, strict: bool, frontend: str = "auto"
-) -> fx.GraphModule:
-    args, kwargs = _example(model, example_inputs)
-    names = Signature.of_model(model).names
-    if Signature.of_model(model).open_ended:
-        raise CaptureError(
-            f"forward() of {type(model).__name__} takes any number of inputs.",
-            why="A graph has a fixed number of inputs.",
-            remedy="Wrap the model in a module whose forward names each input.",
-        )
-    # Every range and scale is float32; a model of another precision becomes float32 first.
-    captured = capture(
-        model,
-        frontend=frontend,
-        example=(args, kwargs) if args or kwargs else None,
-        non_traceable_module_name=rules.non_traceable_module_name,
-        non_traceable_module_class=rules.non_traceable_module_class,
-        inputs={*names[: len(args)], *kwargs},
-        strict=strict,
-        keep_layers=any(qconfig.is_dynamic for qconfig in rules.qconfigs()),
-        keep_whole=bool(rules.qconfigs()) and all(qconfig.is_dynamic for qconfig in rules.qconfigs()),
-    ).float()
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    # Every default of the model's may be in "specialized", also what no file holds.
-    captured.meta.update({ARGUMENTS: arguments_of(captured, model), GUARDS: guards_of(captured, given)})
-    del captured.meta["specialized"]
-    return captured
-
-
-def spellings(
-    model: nn.Module,
-    qconfig_dict: Mapping[str, Any],
-    example_inputs: Any = None,
-    *,
-    strict: bool = False,
-    frontend: str = "auto",
-) -> dict[str, Spelling]:
-    """How entries of a qconfig_dict name each op of ``model``, by the op's name in the graph before anything is fused.
-
-    Arguments and errors as in :func:`prepare_fx`.
-    """
-    model = as_module(model)
-    require_float_model(model)
-    captured = _capture(model, parse_qconfig_dict(qconfig_dict), example_inputs, strict, frontend)
-    spelled = _spelled(model, captured.graph)
-    return spellings_of(_normal(model, captured, example_inputs).graph, spelled)
-
-
-def _spelled(model: nn.Module, graph: fx.Graph) -> Spelled:
-    """What the model has: its modules, and the functions and methods that it calls before normalization renames any."""
-    calls = [n for n in graph.nodes if n.op in ("call_function", "call_method")]
-    operations = frozenset(n.meta.get("alias", n.target) for n in calls)
-    modules = {k: type(m) for k, m in model.named_modules(remove_duplicate=False)}
-    modules.update({n.meta["module_path"]: n.meta["module_class"] for n in graph.nodes if n.meta.get("module_class")})
-    return Spelled(modules, operations)
-
-
-def _normal(model: nn.Module, captured: fx.GraphModule, example_inputs: Any) -> fx.GraphModule:
-    args, kwargs = _example(model, example_inputs)
-    if args or kwargs:
-        captured = record_shapes(captured, *without_fixed(captured.meta[ARGUMENTS], args, kwargs))
-    gm = pipeline.run(pipeline.NORMALIZE, captured)
-    if args or kwargs:
-        inputs = bind_placeholders(gm.graph, *without_fixed(gm.meta[ARGUMENTS], args, kwargs))
-        gm = propagate_shapes(gm, inputs)
-        put_back(gm, gm.meta.get(ISLAND_STATE, {}))  # to learn the shapes may have taken calls
-        gm.meta["example_inputs"] = tuple(map(describe, inputs))
-    return gm
-
-
-def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if example_inputs is None:
-        return (), {}
-    args, kwargs = split_batch(Signature.of_model(model), example_inputs, 0, labeled=False)
-    return tuple(map(as_float32, args)), {name: as_float32(value) for name, value in kwargs.items()}
-
-
-def _assign_qconfigs(gm: fx.GraphModule, rules: QConfigRules, spelled: Spelled) -> None:
-    """Resolve before anything is fused, so that every entry is matched against the model as the user wrote it."""
-    inside = find_inside(gm) if any(qconfig.is_dynamic for qconfig in rules.qconfigs()) else {}
-    layers = classes_of(inside)
-    resolved = resolve(gm, rules, spelled, layers)
-    for node in gm.graph.nodes:
-        if node.name in resolved:
-            node.meta["qconfig"], node.meta["qconfig_rule"] = resolved[node.name]
-    decide_inside(gm, inside, resolve_inside(gm, layers, rules, spelled))
-
-
-_FOREIGN = ("alias", "module_class", "example_value", "val", "tensor_meta")
-
-
-def _drop_foreign_metadata(gm: fx.GraphModule) -> None:
-    """Forget what pickle could not restore, such as a class defined inside a function."""
-    gm.meta.pop("module_classes", None)
-    for node in gm.graph.nodes:
-        for key in _FOREIGN:
-            node.meta.pop(key, None)
-
-
-def _named_attributes(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
-    """The attributes of ``model`` that preserved_attributes names."""
-    names = list(dict.fromkeys(names))
-    missing = [name for name in names if not hasattr(model, name)]
-    if missing:
-        raise QConfigError(
-            f"preserved_attributes names {', '.join(map(repr, missing))}, which the model does not have.",
-            remedy=f"Its attributes: {', '.join(n for n in vars(model) if not n.startswith('_')) or 'none'}.",
-        )
-    return {name: getattr(model, name) for name in names}
 
 
 def _require_same(prepared: PreparedModel, qconfig_mapping: Mapping[str, Any] | None) -> None:

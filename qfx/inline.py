@@ -1,16 +1,13 @@
-"""What a notebook shows of an object: views of :mod:`qfx.viz`, which is above all that it shows, found by name."""
+"""What a notebook shows of an object: views, which lie above all that they show."""
 
 from __future__ import annotations
 
-import importlib
-
-VIEWS = "qfx.viz.inline"
-"""The module that has the views; it is imported when a notebook asks for one."""
+from qfx.provided import Part, provided
 
 
 class Inline:
     """Base of what a notebook shows as a picture or a table."""
 
     def _repr_html_(self) -> str:
-        html: str = importlib.import_module(VIEWS).as_html(self)
+        html: str = provided(Part.views)(self)
         return html

@@ -18,7 +18,6 @@ from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
-from qfx.ir.stored import require_graph
 from qfx.ir.user_names import reserve, token_path
 from qfx.lowering.compiled import Compiled, CompiledSegment
 from qfx.lowering.direct import Run
@@ -275,6 +274,7 @@ class QuantizedModel(GraphCarrier):
         Raises:
             ConversionError: The shapes of the inputs are not known.
         """
+        from qfx.passes.stored import require_graph
         from qfx.pipeline import LOWER, run
 
         if self.info.get("example_inputs") is None:
@@ -417,6 +417,8 @@ class QuantizedModel(GraphCarrier):
         missing_keys: list[str],
         *args: Any,
     ) -> None:
+        from qfx.passes.stored import require_graph
+
         self._rename(state_dict, prefix)
         require_graph(self, self.graph, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *args)

@@ -25,7 +25,7 @@ from torch import Tensor, fx
 from qfx import pipeline
 from qfx.arguments import explained
 from qfx.errors import UnsupportedError
-from qfx.frontends.shapes import propagate_shapes, record_shapes
+from qfx.frontends.examples import Example
 from qfx.frontends.symbolic import capture
 from qfx.ops.terms import Folded, Term
 from qfx.patterns import RULES
@@ -88,8 +88,7 @@ def _run(rule: Rule, sample: Sample) -> tuple[Any, Any, bool]:
     """What a sample computes before and after ``rule``, and whether anything was rewritten."""
     model, inputs = sample()
     try:
-        gm = pipeline.run(pipeline.NORMALIZE, record_shapes(capture(model.eval()), inputs, {}))
-        gm = infer_extents(propagate_shapes(gm, inputs))
+        gm = infer_extents(pipeline.run(pipeline.NORMALIZE, capture(model.eval()), Example(inputs)))
         before = _calls(gm)
         with torch.no_grad():
             expected = gm(*inputs)

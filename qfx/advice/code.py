@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-import qfx
+from qfx import quantization
 from qfx.ir.types import QDType, QScheme
+from qfx.quantization import observer, qconfig
 from qfx.quantization.factory import Factory
 from qfx.quantization.qconfig import QConfig
 
@@ -44,8 +45,8 @@ def _call(name: str, arguments: Mapping[str, Any]) -> str:
 def _object(value: Any) -> str:
     """A class or function by the module that has it."""
     name = getattr(value, "__name__", repr(value))
-    for module, shown in ((qfx, "qfx"), (torch, "torch"), (torch.nn.functional, "torch.nn.functional")):
-        if getattr(module, name, None) is value:
+    for module, shown in ((quantization, "qfx"), (torch, "torch"), (torch.nn.functional, "torch.nn.functional")):
+        if getattr(module, name, None) is value and (module is not quantization or name in quantization.__all__):
             return f"{shown}.{name}"
     home = str(getattr(value, "__module__", None) or "torch").removeprefix("_")
     home = "torch.nn" if home.startswith("torch.nn.modules") else home
@@ -54,13 +55,9 @@ def _object(value: Any) -> str:
 
 @functools.cache
 def _named() -> dict[str, QConfig]:
-    from qfx.quantization import qconfig
-
-    return {k: v for k, v in vars(qconfig).items() if isinstance(v, QConfig) and hasattr(qfx, k)}
+    return {k: v for k, v in vars(qconfig).items() if isinstance(v, QConfig) and k in quantization.__all__}
 
 
 @functools.cache
 def _factories() -> dict[str, Factory]:
-    from qfx.quantization import observer
-
-    return {k: v for k, v in vars(observer).items() if isinstance(v, Factory) and hasattr(qfx, k)}
+    return {k: v for k, v in vars(observer).items() if isinstance(v, Factory) and k in quantization.__all__}

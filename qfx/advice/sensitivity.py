@@ -10,13 +10,13 @@ from torch import nn
 from qfx.advice.metric import Metric, name_of
 from qfx.advice.records import Sensitivity
 from qfx.advice.study import Study, as_qdq
-from qfx.api import prepare_spelled
 from qfx.arguments import explained
 from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
 from qfx.comparison.compare import as_batches
 from qfx.errors import InputError
-from qfx.passes.insert import Recovery
+from qfx.observed import Request, to_calibrate_spelled
+from qfx.passes.preparation import Recovery
 from qfx.progress import Budget
 
 
@@ -68,13 +68,9 @@ def sensitivity(
     seconds, batches = Budget(budget), list(as_batches(data))
     if not batches:
         raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
-    prepared, spelled = prepare_spelled(
-        model,
-        qconfig_dict,
-        without_label(model, batches[0]),
-        recovery=Recovery(bias_correction, adaptive_rounding),
-        frontend=frontend,
-    )
+    example, recovery = without_label(model, batches[0]), Recovery(bias_correction, adaptive_rounding)
+    request = Request(qconfig_dict, example, frontend=frontend, recovery=recovery)
+    prepared, spelled = to_calibrate_spelled(model, request)
     calibrate(prepared, batches if calibration is None else calibration, progress=progress)
     study = Study.of(prepared, as_qdq(prepared), spelled)
     units = study.chosen(nodes)

@@ -32,7 +32,7 @@ _LEAST_CLOSELY, _SHARE_CLOSELY = 4, 32
 
 def as_qdq(prepared: PreparedModel) -> QuantizedModel:
     """The quantized model of a calibrated one, without a program: a simulation runs its graph."""
-    return QuantizedModel(pipeline.run(pipeline.CONVERT, prepared.graph_module()), {})
+    return QuantizedModel(pipeline.to_qdq(prepared.graph_module()), {})
 
 
 Variants: TypeAlias = dict[str, Score]

@@ -17,7 +17,7 @@ from qfx.advice.remedies import REMEDIES, Findings, Remedy, applicable
 from qfx.advice.simulation import Run, reading_ops
 from qfx.advice.study import Study, as_qdq
 from qfx.advice.units import Unit
-from qfx.api import convert_fx, prepare_fx, spellings
+from qfx.api import convert_fx, prepare_fx
 from qfx.arguments import explained
 from qfx.batches import without_label
 from qfx.calibration import Calibration, calibrate
@@ -26,9 +26,10 @@ from qfx.errors import InputError
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import path
 from qfx.models import PreparedModel, QuantizedModel
+from qfx.observed import Request, spellings
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
-from qfx.passes.insert import Recovery
+from qfx.passes.preparation import Recovery
 from qfx.passes.resolve import Spelling
 from qfx.progress import Budget, bar
 from qfx.quantization.qconfig import QConfig
@@ -215,7 +216,8 @@ class _Trial:
         if not batches:
             raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
         frontend = quantized.info.get("frontend", "auto")
-        spelled = spellings(model, _islands(quantized), without_label(model, batches[0]), frontend=frontend)
+        example = without_label(model, batches[0])
+        spelled = spellings(model, Request(_islands(quantized), example, frontend=frontend))
         rules = dict(qconfig_dict_of(quantized, spelled) if qconfig_dict is None else qconfig_dict)
         for border in ("input_quantized_idxs", "output_quantized_idxs"):  # floats go in and come out of every trial
             rules.pop(border, None)

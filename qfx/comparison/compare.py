@@ -26,9 +26,9 @@ from qfx.comparison.measure import Deviating
 from qfx.comparison.records import Comparison, NodeComparison
 from qfx.errors import InputError
 from qfx.frontends.accepted import require_float_model
-from qfx.frontends.fresh import ISLAND_STATE, islands_unchanged, put_back
+from qfx.frontends.examples import Example
+from qfx.frontends.fresh import islands_unchanged
 from qfx.frontends.select import as_module, capture
-from qfx.frontends.shapes import propagate_shapes, record_shapes
 from qfx.inputs import as_float32, is_foreign_array
 from qfx.ir.module import bind_placeholders
 from qfx.ir.types import QParams
@@ -277,10 +277,8 @@ def _float_graph(reference: nn.Module, model: QuantizedModel, inputs: tuple[Any,
         non_traceable_module_name=opaque,
         inputs=names,
     ).float()
-    gm = pipeline.run(pipeline.NORMALIZE, record_shapes(captured, (), named))
+    gm = pipeline.run(pipeline.NORMALIZE, captured, Example(kwargs=named))
     _assign_qconfigs(gm.graph, model.graph)
-    gm = propagate_shapes(gm, bind_placeholders(gm.graph, (), named))
-    put_back(gm, gm.meta.get(ISLAND_STATE, {}))  # to learn the shapes took calls
     return pipeline.run(pipeline.FUSE, gm)
 
 

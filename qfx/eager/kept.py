@@ -60,6 +60,5 @@ class KeptPrograms:
 
 
 def size_of(compiled: Compiled) -> int:
-    """Bytes that a program takes, about: its constants as they are, and packed."""
-    constants = sum(part.executable.program.constant_bytes for part in compiled.segments if part.executable is not None)
-    return OVERHEAD + 2 * constants
+    """Bytes that a program takes, about: its constants, packed."""
+    return OVERHEAD + sum(part.executable.constant_bytes for part in compiled.segments if part.executable is not None)

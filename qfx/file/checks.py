@@ -14,10 +14,10 @@ from qfx.inputs import example
 from qfx.ir.attributes import attribute, is_tensor, read_qparams
 from qfx.ir.levels import LEVELS, violations
 from qfx.ir.nodes import path
-from qfx.ir.stored import require_graph
 from qfx.models import QuantizedModel
 from qfx.ops import qdq
 from qfx.ops.table import op_of
+from qfx.passes.stored import require_graph
 
 
 def require_sound(model: QuantizedModel) -> None:

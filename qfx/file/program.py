@@ -109,7 +109,11 @@ def read_call(content: bytes, program: memoryview, isa: str | None, read: Callab
     places = {text(name): (text(path), source and text(source)) for name, (path, source) in call["places"].items()}
     guards = about_shapes(info.get(GUARDS, ()), {str(node.target) for node in inputs})
     part = CompiledSegment(
-        Segment(False, (), inputs, outputs), Executable(made, isa), guards=guards, places=places, whole=unread.whole
+        Segment(False, (), inputs, outputs),
+        Executable(made, isa, release=True),
+        guards=guards,
+        places=places,
+        whole=unread.whole,
     )
     unread.compiled = Compiled(nn.Module(), graph, (part,))
     return unread

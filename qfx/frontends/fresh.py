@@ -47,8 +47,8 @@ def put_back(owner: nn.Module, kept: dict[str, dict[str, Any]]) -> None:
             _set(module, name, copy.deepcopy(value))
 
 
-def with_islands_anew(gm: fx.GraphModule) -> fx.GraphModule:
-    """``gm`` with copies, which share the parameters, of the modules whose state was noted; they are as they were."""
+def renew_islands(gm: fx.GraphModule) -> fx.GraphModule:
+    """Put copies, which share the parameters, in the place of modules whose state was noted; they are as they were."""
     kept: dict[str, dict[str, Any]] = gm.meta.get(ISLAND_STATE, {})
     for path in {str(node.target) for node in gm.graph.find_nodes(op="call_module")}:
         inside = {inner: names for inner, names in kept.items() if f"{inner}.".startswith(f"{path}.")}

@@ -46,6 +46,22 @@ def set_buffer(gm: fx.GraphModule, path: str, value: Tensor) -> None:
     owner.register_buffer(name, value)
 
 
+def put(tree: nn.Module, path: str, value: Any, *, persistent: bool = True) -> None:
+    """Put ``value`` at ``path``, with empty modules on the way; a buffer of a module that is there already stays."""
+    owner = tree
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in owner._modules:
+            owner.add_module(parent, nn.Module())
+        owner = owner.get_submodule(parent)
+    if isinstance(value, nn.Module):
+        owner.add_module(name, value)
+    elif isinstance(value, nn.Parameter):
+        owner.register_parameter(name, value)
+    elif name not in owner._buffers:
+        owner.register_buffer(name, value, persistent=persistent)
+
+
 def has_attribute(root: nn.Module, path: str) -> bool:
     """Whether anything sits at ``path``."""
     owner: object = root

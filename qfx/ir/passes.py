@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import fx
 
@@ -19,7 +20,7 @@ from qfx.ir.printer import print_graph, print_node
 
 _log = logging.getLogger(__name__)
 
-PassFunction = Callable[[fx.GraphModule], fx.GraphModule]
+PassFunction = Callable[..., fx.GraphModule]
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,27 @@ class Pass:
     """A rewrite of the whole graph.
 
     Attributes:
-        run: Takes a GraphModule it may change and returns the result.
+        run: Takes a GraphModule it may change, and what it is told, and returns the result.
         before: Level that the input must satisfy.
         after: Level that the result must satisfy.
-        name: A verb phrase; the function's name unless given.
+        told: The class of what it must know beside the graph, None where the graph says it all.
     """
 
     run: PassFunction
     before: str
     after: str
-    name: str = ""
+    told: type | None = None
 
     @property
     def title(self) -> str:
-        return self.name or getattr(self.run, "__name__", repr(self.run))
+        """A verb phrase: the function's name."""
+        return str(getattr(self.run, "__name__", repr(self.run)))
+
+    def __call__(self, gm: fx.GraphModule, told: Any) -> fx.GraphModule:
+        if self.told is None:
+            return self.run(gm)
+        assert isinstance(told, self.told), f"{self.title} is told {type(told).__name__}, not {self.told.__name__}"
+        return self.run(gm, told)
 
 
 class PassError(AssertionError):
@@ -50,8 +58,8 @@ class PassError(AssertionError):
     """
 
 
-def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName) -> fx.GraphModule:
-    """Run ``passes`` in order and return the last graph.
+def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName, told: Any = None) -> fx.GraphModule:
+    """Run ``passes`` in order, ``told`` what they ask for, and return the last graph.
 
     With ``QFX_DUMP=dir`` in the environment every graph that a pass changed is written to
     ``dir/<number>_<pass>.txt``, and each pass's time to ``dir/times.txt``.
@@ -65,7 +73,7 @@ def run_passes(passes: Iterable[Pass], gm: fx.GraphModule, op_name: OpName) -> f
     for number, item in enumerate(passes):
         started = time.perf_counter()
         try:
-            gm = item.run(gm)
+            gm = item(gm, told)
         except QfxError:
             raise
         except Exception as error:

@@ -86,7 +86,13 @@ def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledS
         return CompiledSegment(segment, None)
     made = emit_program(gm, segment)
     return CompiledSegment(
-        made.segment, Executable(made.program, isa), made.taps, made.float_taps, made.steps, made.guards, made.places
+        made.segment,
+        Executable(made.program, isa, release=True),
+        made.taps,
+        made.float_taps,
+        made.steps,
+        made.guards,
+        made.places,
     )
 
 

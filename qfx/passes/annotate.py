@@ -1,4 +1,4 @@
-"""Decide for every node whether it runs in int8, and which values share which quantization parameters. Pure."""
+"""Decide for every node whether it runs in int8, and which values share which quantization parameters."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_runtime
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
+from qfx.passes.preparation import Preparation
 from qfx.passes.sharing import Part, Readers, asks_size, may_split, pads_with_value, parts_of
 from qfx.passes.wide import may_read_wide
 from qfx.quantization.factory import Factory
@@ -358,3 +359,18 @@ def _group_qconfig(members: list[fx.Node]) -> QConfig:
         source=node.meta.get("source"),
         remedy="Give the op that makes or reads it a static qconfig, or take its index out of the qconfig_dict.",
     )
+
+
+# ---------------------------------------------------------------- the pass
+
+ANNOTATION = "annotation"
+"""Key of a Normal graph's ``meta``: its :class:`Annotation`, until observers are inserted."""
+
+
+def annotate_values(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphModule:
+    """Annotate the graph as the qconfig_dict says; errors as of :func:`annotate`."""
+    rules = preparation.rules
+    gm.meta[ANNOTATION] = annotate(
+        gm, quantized_inputs=rules.input_quantized_idxs, quantized_outputs=rules.output_quantized_idxs
+    )
+    return gm

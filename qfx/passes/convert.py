@@ -27,11 +27,11 @@ from qfx.passes.insert import (
     OWN_RANGE,
     WANTED,
     WEIGHT_FAKE_QUANT,
-    Recovery,
     observer_calls,
 )
 from qfx.passes.islands import swap_inside
 from qfx.passes.precision import codes_read
+from qfx.passes.preparation import Recovery
 from qfx.passes.rounding import round_adaptively
 from qfx.passes.sharing import Readers, asks_size, observed, parts_of, split
 from qfx.passes.wide import WIDE, halves, keeps_few_bits, read_halves

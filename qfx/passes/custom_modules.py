@@ -7,6 +7,7 @@ dequantize that afterwards, so that a quantized one sees QTensors, as it does be
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -15,9 +16,10 @@ from torch.utils import _pytree as pytree
 from qfx.errors import CalibrationError, ConversionError
 from qfx.ir.nodes import Decision, decide, path
 from qfx.passes.islands import leave_inside
+from qfx.passes.preparation import Preparation
 from qfx.quantization.custom_config import ClassMap, QuantType
 from qfx.quantization.hooks import OBSERVER, attach_observer, detach_observer, observe_result
-from qfx.quantization.mappings import named
+from qfx.quantization.mappings import known_layers
 from qfx.quantization.observer import NoopObserver
 from qfx.quantization.qconfig import QConfig
 from qfx.tensor import QTensor
@@ -29,13 +31,20 @@ INPUTS = "activation_pre_process"
 """The name of the child that observes, and then quantizes, what a custom module takes."""
 
 
-def observe_custom_modules(gm: fx.GraphModule, classes: ClassMap) -> None:
-    """Swap the modules of ``classes`` that have a qconfig for observed ones, in place.
+@dataclass(frozen=True)
+class Quantized:
+    """What :func:`convert_custom_modules` is told: the quantized class of each observed one."""
+
+    classes: ClassMap
+
+
+def observe_custom_modules(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphModule:
+    """Swap custom modules that have a qconfig for observed ones.
 
     Raises:
         ConversionError: A class without ``from_float``.
     """
-    made_here: set[int] = set()
+    classes, made_here = preparation.custom_modules, set[int]()
     for node in gm.graph.find_nodes(op="call_module"):
         qconfig, module = node.meta.get("qconfig"), gm.get_submodule(path(node))
         if not isinstance(qconfig, QConfig) or "observer" in node.meta:
@@ -51,13 +60,14 @@ def observe_custom_modules(gm: fx.GraphModule, classes: ClassMap) -> None:
         leave_inside(node)
         node.meta[CUSTOM] = kind.name
         decide(node, Decision("float", f"custom module: {type(module).__name__} observes it"))
+    return gm
 
 
-def convert_custom_modules(gm: fx.GraphModule, classes: ClassMap) -> None:
-    """Swap observed custom modules for quantized ones, in place; the observed ones stay as they are.
+def convert_custom_modules(gm: fx.GraphModule, told: Quantized) -> fx.GraphModule:
+    """Swap observed custom modules for quantized ones; the observed ones stay as they are.
 
     Raises:
-        ConversionError: An observed class that ``classes`` do not have, or a class without ``from_observed``.
+        ConversionError: An observed class that no quantized one is told for, or a class without ``from_observed``.
         CalibrationError: A module never saw data.
     """
     made_here: set[int] = set()
@@ -66,10 +76,11 @@ def convert_custom_modules(gm: fx.GraphModule, classes: ClassMap) -> None:
             continue
         module = gm.get_submodule(path(node))
         if id(module) not in made_here:
-            module = _quantized(module, QuantType[node.meta[CUSTOM]], classes, node)
+            module = _quantized(module, QuantType[node.meta[CUSTOM]], told.classes, node)
             made_here.add(id(module))
             _put(gm, path(node), module)
         decide(node, Decision("float", f"custom module: {type(module).__name__}, which quantizes by itself"))
+    return gm
 
 
 def observe_inputs(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -149,8 +160,7 @@ def _quantizer(observer: Any) -> nn.Module:
         qparams = observer.qparams()
     except CalibrationError:
         return nn.Identity()
-    made: nn.Module = named("qfx.nn.quantized", "Quantize")(*qparams.per_tensor(), qparams.dtype)
-    return made
+    return known_layers().quantize(*qparams.per_tensor(), qparams.dtype)
 
 
 def _made(target: Any, method: str, given: nn.Module, node: fx.Node) -> nn.Module:

@@ -17,7 +17,7 @@ from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
-from qfx.quantization.mappings import default_dynamic_mapping
+from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
 from qfx.runtime.limits import MOST_FEATURES
 
@@ -50,7 +50,7 @@ def decide_module(node: fx.Node) -> Decision | None:
 def layer_class(cls: object) -> type[nn.Module] | None:
     """The class of torch that has a dynamic version and whose computation modules of ``cls`` perform, or None."""
     base = builtin_base(cls) if isinstance(cls, type) and issubclass(cls, nn.Module) else None
-    return base if base in default_dynamic_mapping() else None
+    return base if base in known_layers().dynamic else None
 
 
 def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
@@ -77,7 +77,7 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
     Raises:
         ConversionError: A weight that can't be quantized as the qconfig asks.
     """
-    made: nn.Module = default_dynamic_mapping()[type(layer)].from_float(_configured(layer, qconfig))
+    made: nn.Module = known_layers().dynamic[type(layer)].from_float(_configured(layer, qconfig))
     return made
 
 

@@ -9,20 +9,19 @@ from torch import fx
 
 from qfx.ops.calls import activations
 from qfx.ops.table import op_of
-from qfx.passes.annotate import Annotation
+from qfx.passes.annotate import ANNOTATION, Annotation, annotate_values
 from qfx.passes.precision import codes_read, has_float_step
+from qfx.passes.preparation import Preparation
 from qfx.passes.sharing import asks_size, joins
 
 
-def copy_joins_for_floats(gm: fx.GraphModule, annotation: Annotation) -> bool:
-    """Let what does not read a join's integers read a copy of it, with the moves behind it, in place.
+def copy_joins_for_floats(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphModule:
+    """Let what does not read a join's integers read a copy of it, with the moves behind it; annotate again, then."""
+    return annotate_values(gm, preparation) if _copy_joins(gm, gm.meta[ANNOTATION]) else gm
 
-    Args:
-        gm: The Normal graph that ``annotation`` describes; the copies are to be decided about by another one.
 
-    Returns:
-        Whether there are copies now.
-    """
+def _copy_joins(gm: fx.GraphModule, annotation: Annotation) -> bool:
+    """Copy in place; returns whether there are copies now."""
     behind = _behind_joins(gm.graph, annotation)
     copied = False
     for node in reversed(list(gm.graph.nodes)):  # a copy is a float reader of what it joins

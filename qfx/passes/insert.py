@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
@@ -14,8 +13,9 @@ from qfx.ir.nodes import decide, decision_of, path, place
 from qfx.ir.user_names import token_path
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
-from qfx.passes.annotate import Annotation, Group
+from qfx.passes.annotate import ANNOTATION, Annotation, Group
 from qfx.passes.precision import codes_read
+from qfx.passes.preparation import Preparation, Recovery
 from qfx.passes.sharing import Part, asks_size
 from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
 from qfx.quantization.observer import (
@@ -50,54 +50,61 @@ LONGEST_WINDOW = 1536
 """Weights an output channel may have for adaptive rounding; the moments of its inputs are this squared."""
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What conversion may do about the error of rounded weights; each part needs statistics from calibration.
+def insert_observers(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphModule:
+    """Add observers behind the sources of every group, and input statistics before weighted int8 nodes.
 
     Args:
-        bias_correction: Take the shift of the mean output out of the bias.
-        adaptive_rounding: Round weights for the least output error instead of each to its nearest integer.
+        gm: A Normal graph that is annotated; it is changed.
+        preparation: Says which statistics to collect.
     """
+    annotation = _decided(gm, preparation)
+    for node in annotation.wide:
+        node.meta[MAY_READ_WIDE] = True
+    weighted = [n for n in annotation.decisions if _is_weighted(n)]
+    for group in annotation.groups:
+        _observe(gm, group, annotation.leaving, _observer(group))
+        for part in group.parts:
+            _observe_part(gm, group, part)
+    for node in weighted:
+        _collect_input_statistics(gm, node, preparation.recovery)
+    return _complete(gm)
 
-    bias_correction: bool = True
-    adaptive_rounding: bool = True
 
+def insert_fake_quantize(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphModule:
+    """Add fake-quantize modules behind the sources of every group, and one for the weight of weighted int8 nodes.
 
-def insert_observers(
-    gm: fx.GraphModule, annotation: Annotation, recovery: Recovery, *, training: bool = False
-) -> fx.GraphModule:
-    """Add observers behind the sources of every group and input statistics before weighted int8 nodes.
-
-    For training, fake-quantize modules take the observers' place, and weighted int8 nodes get one for their weight,
-    whose path is their ``meta["weight_fake_quant"]``.
+    The path of the latter is the node's ``meta["weight_fake_quant"]``.
 
     Args:
-        gm: The Normal graph that ``annotation`` describes; it is changed.
-        annotation: Decisions and groups.
-        recovery: Which statistics to collect.
-        training: Whether the graph will be trained.
+        gm: A Normal graph that is annotated; it is changed.
+        preparation: As for :func:`insert_observers`.
 
     Raises:
-        QConfigError: A qconfig of a graph to be trained makes observers that do not round.
+        QConfigError: A qconfig makes observers that do not round.
     """
+    annotation = _decided(gm, preparation)
+    weighted = [n for n in annotation.decisions if _is_weighted(n)]
+    for group in annotation.groups:
+        _observe(gm, group, annotation.leaving, _fake_quantize(group))
+    for node in weighted:
+        _fake_quantize_weight(gm, node)
+    return _complete(gm)
+
+
+def _decided(gm: fx.GraphModule, preparation: Preparation) -> Annotation:
+    """The annotation, when nodes and graph have been told what of it conversion asks for."""
+    annotation: Annotation = gm.meta.pop(ANNOTATION)
     for node, decision in annotation.decisions.items():
         decide(node, decision)
     for node in annotation.wanted:
         node.meta[WANTED] = True
-    for node in () if training else annotation.wide:
-        node.meta[MAY_READ_WIDE] = True
-    gm.meta["recovery"] = recovery
-    weighted = [n for n in annotation.decisions if _is_weighted(n)]
-    for group in annotation.groups:
-        _observe(gm, group, annotation.leaving, _fake_quantize(group) if training else _observer(group))
-        if not training:
-            for part in group.parts:
-                _observe_part(gm, group, part)
-    for node in weighted:
-        if training:
-            _fake_quantize_weight(gm, node)
-        else:
-            _collect_input_statistics(gm, node, recovery)
+    gm.meta["recovery"] = preparation.recovery
+    gm.meta["input_quantized_idxs"] = preparation.rules.input_quantized_idxs
+    gm.meta["output_quantized_idxs"] = preparation.rules.output_quantized_idxs
+    return annotation
+
+
+def _complete(gm: fx.GraphModule) -> fx.GraphModule:
     gm.graph.lint()
     gm.recompile()
     return gm

@@ -19,23 +19,23 @@ from qfx.quantization.hooks import OBSERVER, attach_observer
 from qfx.quantization.observer import ChannelMean, FixedOrObserved, FixedQParamsObserver
 from qfx.quantization.uncalibrated import default_observer, saw_data
 
+UNSEEN = "unseen"
+"""Key of a graph's ``meta``: of each observer that was replaced what it watches, a module's path or a node's name."""
 
-def give_default_qparams(gm: fx.GraphModule) -> tuple[str, ...]:
+
+def give_default_qparams(gm: fx.GraphModule) -> fx.GraphModule:
     """Let an Observed graph of which no observer saw data convert, to the modules and names that it has with data.
 
     Where some saw data and others did not, calibration missed a part: the graph stays as it is, and conversion raises.
 
     Args:
         gm: The graph; its modules are replaced, not changed.
-
-    Returns:
-        Of each observer that was replaced what it watches: a module's path, or a node's name.
     """
     modules: dict[str, Any] = {where: gm.get_submodule(where) for where in _observer_paths(gm)}
     inside = [o for n in gm.graph.nodes if CUSTOM in n.meta for o in _observers_of(gm.get_submodule(path(n)))]
     asked = [o for o in map(_asked, (*modules.values(), *inside)) if o is not None]
     if not asked or any(map(saw_data, asked)):
-        return ()
+        return gm
     for where, observer in modules.items():
         if not saw_data(observer):
             _put(gm, where, default_observer(observer))
@@ -46,7 +46,8 @@ def give_default_qparams(gm: fx.GraphModule) -> tuple[str, ...]:
             _put(gm, node.meta[WEIGHT_FAKE_QUANT], _fitted(gm, node))
         if CUSTOM in node.meta:
             _put(gm, path(node), _with_default_observers(gm.get_submodule(path(node))))
-    return tuple(dict.fromkeys(str(observer.label) for observer in asked))
+    gm.meta[UNSEEN] = tuple(dict.fromkeys(str(observer.label) for observer in asked))
+    return gm
 
 
 def _observer_paths(gm: fx.GraphModule) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from qfx.quantization.mappings import (
     default_dynamic_mapping,
     default_qat_mapping,
     default_static_mapping,
-    named,
+    known_layers,
     swapped_by_default,
 )
 from qfx.quantization.observer import Observer
@@ -454,5 +454,4 @@ def _is_observed_enough(module: nn.Module, target: Any) -> bool:
 
 
 def _fused_kinds() -> frozenset[type[nn.Module]]:
-    fused = named("qfx.nn.intrinsic", "Fused")
-    return frozenset(kind for kind in default_static_mapping() if issubclass(kind, fused))
+    return frozenset(kind for kind in default_static_mapping() if issubclass(kind, known_layers().fused))

@@ -13,7 +13,7 @@ from qfx.errors import ConversionError
 from qfx.ir.computed import copied, kind_of
 from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
 from qfx.quantization.hooks import all_or_nothing, take_hooks, take_pre_hooks
-from qfx.quantization.mappings import named
+from qfx.quantization.mappings import known_layers
 
 FuserMethods: TypeAlias = Mapping[tuple[type[nn.Module], ...], Callable[..., nn.Module]]
 """From classes in order to ``function(is_qat, *modules)``, which returns the fused module."""
@@ -170,8 +170,7 @@ def _folded(name: str, layer: nn.Module, norm: nn.Module, *rest: nn.Module) -> n
 
 
 def _container(name: str, *members: nn.Module) -> nn.Module:
-    made: nn.Module = named("qfx.nn.intrinsic", name)(*members)
-    return made
+    return known_layers().containers[name](*members)
 
 
 def _lists(modules_to_fuse: Any) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from qfx.arguments import explained
 from qfx.errors import QConfigError
+from qfx.provided import Part, provided
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
 from qfx.quantization.qconfig_dict import QConfigRules, parse_qconfig_dict
 
@@ -45,13 +45,13 @@ def quantize_jit(
     Raises:
         QfxError: As :func:`qfx.quantize_fx`.
     """
-    api, pipeline = importlib.import_module("qfx.api"), importlib.import_module("qfx.pipeline")
-    prepared = api.prepare_fx(model, _sections(qconfig_dict))
+    prepared = provided(Part.prepare)(model, _sections(qconfig_dict))
     with torch.no_grad():
         run_fn(prepared, *(run_args if isinstance(run_args, (tuple, list)) else (run_args,)))
-    quantized: nn.Module = (
-        pipeline.run(pipeline.CONVERT, prepared.graph_module()) if debug else api.convert_fx(prepared)
-    )
+    if debug:
+        graph: nn.Module = provided(Part.to_qdq)(prepared.graph_module())
+        return graph
+    quantized: nn.Module = provided(Part.convert)(prepared)
     return quantized
 
 

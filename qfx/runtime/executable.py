@@ -35,6 +35,7 @@ class Executable:
 
     Attributes:
         program: The program; None if it is released.
+        constant_bytes: Of the program; packed, they take about as many.
 
     Raises:
         RuntimeLoadError: The ISA is unknown or not supported here, or a step has constants that no kernel takes.
@@ -48,6 +49,7 @@ class Executable:
         if isa is not None and not isinstance(isa, str):
             require_isa(isa)
         self.program = None if release else program
+        self.constant_bytes = program.constant_bytes
         try:
             self._core = _C.Executable(program, isa or "", release)
         except ValueError as error:

@@ -6,13 +6,13 @@ Views and moves run on the integers, comparisons on the exact values, and anythi
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from qfx.errors import UnsupportedError
+from qfx.provided import Part, provided
 from qfx.tensor.rules import RULES, Rule
 
 
@@ -39,7 +39,7 @@ _NUMERIC: dict[Callable[..., Any], Rule] = {}
 
 def _numeric(func: Callable[..., Any]) -> Rule | None:
     """The rule of a function that computes new values: those rules live above this package, and load on first use."""
-    found: Rule | None = importlib.import_module("qfx.eager.functions").rule_of(func)
+    found: Rule | None = provided(Part.numeric_rules)(func)
     if found is not None:
         _NUMERIC[func] = found
     return found

@@ -26,9 +26,6 @@ from qfx.passes.insert import GROUP, WEIGHT_FAKE_QUANT
 from qfx.patterns.rules.batch_norm import scale_bias, scale_weight
 from qfx.patterns.rules.trained import NormScale, norm_scale
 
-BATCH_NORMS = "batch_norms"
-"""Key of a trainable model's facts: paths of the batch norms that train."""
-
 _OPEN = (-math.inf, math.inf)
 
 _ROUND_BETWEEN = ("avg_pool", "adaptive_avg_pool", "interpolate")

@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 from qfx.arguments import explained
 from qfx.errors import CalibrationError, ConversionError, InputError
 from qfx.frontends.constants import join
-from qfx.ir.attributes import attribute
-from qfx.ir.computed import ComputedWeight, baked
+from qfx.ir.attributes import attribute, put
+from qfx.ir.computed import baked
 from qfx.ir.derivation import DERIVATION, evaluate, sources
 from qfx.ir.derivation import modules as computing
 from qfx.ir.module import Generated, adopt_attributes, copy_graph
@@ -22,10 +22,11 @@ from qfx.ir.user_names import token_path, user_path
 from qfx.models import PreparedModel
 from qfx.ops.table import is_op
 from qfx.passes.insert import WEIGHT_FAKE_QUANT
+from qfx.passes.trained import BATCH_NORMS
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer.base import is_recording
 from qfx.training.finite import diverged, require_finite
-from qfx.training.form import BATCH_NORMS, form
+from qfx.training.form import form
 
 
 class TrainableModel(PreparedModel):
@@ -171,7 +172,7 @@ class TrainableModel(PreparedModel):
         gm = fx.GraphModule(attributes, graph)
         for node in graph.nodes:
             if WEIGHT_FAKE_QUANT in node.meta:
-                _put(gm, node.meta[WEIGHT_FAKE_QUANT], modules[node.meta[WEIGHT_FAKE_QUANT]])
+                put(gm, node.meta[WEIGHT_FAKE_QUANT], modules[node.meta[WEIGHT_FAKE_QUANT]])
         gm.meta.update(self.info)
         return gm.eval()
 
@@ -245,35 +246,10 @@ def _members(gm: fx.GraphModule, origin: nn.Module, saved: Collection[str]) -> n
     tree = nn.Module()
     for path in map(token_path, _in_order(origin)):
         if path in own:
-            _put(tree, path, own[path], persistent=path in saved)
+            put(tree, path, own[path], persistent=path in saved)
     for path, module in added.items():
-        _put(tree, path, module)
+        put(tree, path, module)
     return tree
-
-
-def restore_computed(gm: fx.GraphModule, origin: nn.Module, computed: Mapping[str, ComputedWeight]) -> None:
-    """Give back to a model that will train what its weights are computed from.
-
-    Args:
-        gm: The Normal graph; the modules that it calls compute their weights again.
-        origin: The module tree of the captured model, which gets the members that the graph's constants are computed
-            from.
-        computed: The weights, by path.
-    """
-    called = tuple(f"{node.target}." for node in gm.graph.find_nodes(op="call_module"))
-    for path, weight in computed.items():
-        if path.startswith(called):
-            weight.restore()
-            continue
-        for where, member in weight.members.items():
-            _put(origin, where, _as_float32(member))
-
-
-def _as_float32(member: Any) -> Any:
-    """A module or tensor in the precision that a captured model has."""
-    if isinstance(member, nn.Module):
-        return member.float()
-    return nn.Parameter(member.detach().float()) if isinstance(member, nn.Parameter) else member.float()
 
 
 def _in_order(root: nn.Module) -> Iterator[str]:
@@ -282,22 +258,6 @@ def _in_order(root: nn.Module) -> Iterator[str]:
         yield path
         for name in (*module._parameters, *module._buffers, *vars(module)):
             yield join(path, name)
-
-
-def _put(tree: nn.Module, path: str, value: Any, *, persistent: bool = True) -> None:
-    """Put ``value`` at ``path``, with empty modules on the way; a buffer of a module that is there already stays."""
-    owner = tree
-    *parents, name = path.split(".")
-    for parent in parents:
-        if parent not in owner._modules:
-            owner.add_module(parent, nn.Module())
-        owner = owner.get_submodule(parent)
-    if isinstance(value, nn.Module):
-        owner.add_module(name, value)
-    elif isinstance(value, nn.Parameter):
-        owner.register_parameter(name, value)
-    elif name not in owner._buffers:
-        owner.register_buffer(name, value, persistent=persistent)
 
 
 def _plain_batch_norm(module: Any) -> nn.Module:
@@ -310,10 +270,3 @@ def _plain_batch_norm(module: Any) -> nn.Module:
     plain._parameters.update({name: module._parameters[name] for name in ("weight", "bias")})
     plain._buffers.update({name: module._buffers[name] for name in plain._buffers})
     return plain.train(module.training)
-
-
-def trainable_batch_norms(gm: fx.GraphModule, origin: nn.Module) -> tuple[str, ...]:
-    """Paths of the batch norms whose statistics the graph's constants read, and that are modules of the model."""
-    read = dict.fromkeys(s.path for n in gm.graph.find_nodes(op="get_attr") for s in sources(n.meta[DERIVATION]))
-    homes = dict.fromkeys(path.removesuffix(".running_var") for path in read if path.endswith(".running_var"))
-    return tuple(home for home in homes if isinstance(origin.get_submodule(home), nn.modules.batchnorm._BatchNorm))

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from qfx.api import capture_normal
 from qfx.errors import InputError
 from qfx.ir.levels import is_dim_arithmetic, is_opaque
 from qfx.ir.module import GraphCarrier
 from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
 from qfx.models import PreparedModel, QuantizedModel
+from qfx.observed import capture_normal
 from qfx.ops import qdq
 from qfx.ops.table import op_of
 from qfx.patterns.replacement import RULES

@@ -16,7 +16,6 @@ from typing import Any
 
 from torch import nn
 
-from qfx import __version__
 from qfx.arguments import explained
 from qfx.batches import Signature, split_batch
 from qfx.comparison.compare import as_arriving, as_batches
@@ -27,6 +26,7 @@ from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.models import QuantizedModel
 from qfx.passes.report import Report
+from qfx.public import VERSION
 from qfx.runtime import get_num_threads
 from qfx.viz import palette
 from qfx.viz.dot import Style, write_dot
@@ -151,7 +151,7 @@ def _about(model: QuantizedModel, report: Report) -> list[tuple[str, str]]:
         ("Inputs", "; ".join("x".join(map(str, shape)) for shape in shapes if shape is not None)),
         ("Threads", str(get_num_threads())),
         ("Machine", f"{platform.machine()}, {platform.system()}"),
-        ("Written by", f"qfx {__version__}"),
+        ("Written by", f"qfx {VERSION}"),
     ]
 
 
@@ -168,7 +168,7 @@ def page(title: str, scene: Scene, content: dict[str, Any]) -> str:
     )
     parts = {
         "policy": policy,
-        "version": html.escape(__version__),
+        "version": html.escape(VERSION),
         "title": html.escape(title),
         "style": style,
         "graph": _picture(scene),

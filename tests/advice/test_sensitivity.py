@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qfx
-from qfx import api
 from qfx.advice.simulation import Simulation
 from qfx.advice.study import Study
 from qfx.calibration import calibrate
-from qfx.passes.insert import Recovery
+from qfx.observed import Request, to_calibrate_spelled
+from qfx.passes.preparation import Recovery
 from tests.advice import faults
 from tests.nets import small_net
 
@@ -288,7 +288,7 @@ def test_a_quantized_model_is_left_alone() -> None:
 
 def by_definition(net: nn.Module, batches: list[Any]) -> dict[str, tuple[float | None, ...]]:
     """Losses of every node, each from a whole run of its own with nothing reused, all batches in one sum."""
-    prepared, spelled = api.prepare_spelled(net, DEFAULT, batches[0], recovery=Recovery(), frontend="auto")
+    prepared, spelled = to_calibrate_spelled(net, Request(DEFAULT, batches[0], recovery=Recovery()))
     calibrate(prepared, batches)
     study = Study.of(prepared, qfx.convert_fx(prepared), spelled)
 

@@ -14,7 +14,7 @@ import qfx
 from qfx.advice.code import code_of
 from qfx.advice.remedies import channel_spread, range_in_use
 from qfx.advice.suggestions import Suggestion, _Trial, qconfig_dict_of
-from qfx.api import spellings
+from qfx.observed import Request, spellings
 from tests.advice import faults
 from tests.nets import small_net
 
@@ -125,7 +125,7 @@ def test_a_qconfig_dict_is_read_from_the_model() -> None:
         "module_name_object_type_order": [("", nn.ReLU, 1, None)],
     }
     model = qfx.quantize_fx(net, rules, x)
-    read = qconfig_dict_of(model, spellings(net, rules, x[0]))
+    read = qconfig_dict_of(model, spellings(net, Request(rules, x[0])))
     again = qfx.quantize_fx(net, read, x)
     assert [(r.name, r.decision, r.qparams) for r in again.report] == [
         (r.name, r.decision, r.qparams) for r in model.report

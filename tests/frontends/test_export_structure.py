@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import qfx
-from qfx import api
 from qfx.errors import CaptureError
 from qfx.frontends import export
+from qfx.observed import capture_normal
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 EVERYTHING = {"": qfx.get_default_qconfig()}
@@ -58,7 +58,7 @@ def test_nested_and_keyword_inputs(form: str, options: tuple[str, ...]) -> None:
     given, named = {"x": X, "more": [X, (X,)]}, dict.fromkeys(options, torch.tensor(2.0))
     model = torch.export.export(net, (given,), named) if form == "program" else net
     frontend = "auto" if form == "program" else "export"
-    captured = api.capture_normal(model, {"given": given, **named}, frontend=frontend)
+    captured = capture_normal(model, {"given": given, **named}, frontend=frontend)
     with torch.no_grad():
         torch.testing.assert_close(captured(given, **named), net(given, **named))
     quantized = qfx.quantize_fx(model, EVERYTHING, [{"given": given, **named}], frontend=frontend)

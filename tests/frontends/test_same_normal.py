@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qfx import api
+from qfx.observed import capture_normal
 from qfx.ops import TABLE
 from qfx.ops.samples import GOOD, Sample
 from tests.frontends.canonical import dump
@@ -138,7 +138,7 @@ def test_every_row_has_one_normal_form(net: nn.Module, inputs: tuple[Tensor, ...
 
 def compare(net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Captures by every frontend; the first dump is symbolic tracing's."""
-    forms = {name: api.capture_normal(net, inputs, frontend=name) for name in FRONTENDS}
+    forms = {name: capture_normal(net, inputs, frontend=name) for name in FRONTENDS}
     dumps = {name: dump(form) for name, form in forms.items()}
     assert dumps["torchscript"] == dumps["symbolic"]
     assert dumps["export"] == dumps["symbolic"]
@@ -169,7 +169,7 @@ def test_prelu_has_one_normal_form(slopes: int, form: str) -> None:
         return
     makers: dict[str, Callable[..., Any]] = {"program": torch.export.export, "traced": torch.jit.trace}
     model = torch.jit.script(net) if form == "scripted" else makers[form](net, (x,))
-    assert dump(api.capture_normal(model, (x,))) == dump(api.capture_normal(net, (x,), frontend="symbolic"))
+    assert dump(capture_normal(model, (x,))) == dump(capture_normal(net, (x,), frontend="symbolic"))
 
 
 @pytest.mark.parametrize("name", NETS)
