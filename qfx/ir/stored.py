@@ -168,7 +168,7 @@ def roles_of(root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, Role, fx.N
     """The path, the role and a reader of every tensor that the quantized values of ``graph`` are made from."""
     for node in graph.nodes:
         name = getattr(node.target, "__name__", "")
-        if name not in ("quantize", "dequantize") or getattr(node.target, "__module__", "") != "qfx.ops.qdq":
+        if name not in ("quantize", "dequantize") or getattr(node.target, "__module__", "") != "qfx.ops.qdq.reference":
             continue
         codes, scale, zero = (_path(arg) for arg in (*node.args, None, None, None)[:3])
         kind = _dtype(root, node, codes)

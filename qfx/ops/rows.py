@@ -8,12 +8,20 @@ from functools import partial
 from typing import Any
 
 from qfx.ir.types import QDType, QParams
-from qfx.ops import compute, dynamic, float64, glue, pointwise, pool, qdq, samples, shape
-from qfx.ops.integer import compute as integer_compute
-from qfx.ops.integer import glue as integer_glue
-from qfx.ops.integer import move as integer_move
-from qfx.ops.integer import pool as integer_pool
-from qfx.ops.integer.epilogue import float_glue
+from qfx.ops import samples
+from qfx.ops.compute import integer as integer_compute
+from qfx.ops.compute import reference as compute
+from qfx.ops.epilogue import through_float64
+from qfx.ops.float_ops import reference as float_ops
+from qfx.ops.pointwise import float64
+from qfx.ops.pointwise import integer as integer_pointwise
+from qfx.ops.pointwise import reference as pointwise
+from qfx.ops.pool import integer as integer_pool
+from qfx.ops.pool import reference as pool
+from qfx.ops.qdq import dynamic
+from qfx.ops.qdq import reference as qdq
+from qfx.ops.shape import integer as integer_move
+from qfx.ops.shape import reference as shape
 from qfx.ops.table import Epilogue, FloatStep, Op, QParamsKind, Spread, no_spread, register
 
 _CLAMP: frozenset[Epilogue] = frozenset({"clamp", "table"})
@@ -80,15 +88,15 @@ def _move(fn: _Fn, family: str, name: str | None = None) -> Op:
 def _function(name: str, qparams: QParamsKind = "own", fixed: QParams | None = None) -> Op:
     attribute = name if name in vars(pointwise) else f"{name}_"
     fn, exact = getattr(pointwise, attribute), getattr(float64, attribute)
-    integer = partial(integer_glue.pointwise, exact)
+    integer = partial(integer_pointwise.pointwise, exact)
     return Op(
         name, fn, ("x",), qparams, fixed=fixed, integer=integer, pointwise=exact, family="lookup", floats="integer",
         spread=_SPREADS.get(name, no_spread),
     )  # fmt: skip
 
 
-def _glue(fn: _Fn, family: str, tensors: tuple[str, ...] = ("x",), integer: _Fn | None = None) -> Op:
-    integer = integer or partial(float_glue, fn)
+def _float_op(fn: _Fn, family: str, tensors: tuple[str, ...] = ("x",), integer: _Fn | None = None) -> Op:
+    integer = integer or partial(through_float64, fn)
     return Op(fn.__name__, fn, tensors, "float", integer=integer, family=family, floats="integer")
 
 
@@ -152,14 +160,14 @@ _POINTWISE = (
     _function("tanh", "fixed", _SIGNED_UNIT),
 )
 
-_GLUE = (
-    replace(_glue(glue.softmax, "softmax"), qparams="fixed", fixed=_UNIT),
-    replace(_glue(glue.causal_softmax, "softmax"), qparams="fixed", fixed=_UNIT),
-    _glue(glue.log_softmax, "log_softmax"),
-    _glue(glue.layer_norm, "layer_norm"),
-    _glue(glue.group_norm, "group_norm"),
-    _glue(glue.instance_norm, "group_norm"),
-    replace(_glue(glue.div, "div_f32", ("x", "y")), spread=_always("contracts")),
+_FLOAT_OPS = (
+    replace(_float_op(float_ops.softmax, "softmax"), qparams="fixed", fixed=_UNIT),
+    replace(_float_op(float_ops.causal_softmax, "softmax"), qparams="fixed", fixed=_UNIT),
+    _float_op(float_ops.log_softmax, "log_softmax"),
+    _float_op(float_ops.layer_norm, "layer_norm"),
+    _float_op(float_ops.group_norm, "group_norm"),
+    _float_op(float_ops.instance_norm, "group_norm"),
+    replace(_float_op(float_ops.div, "div_f32", ("x", "y")), spread=_always("contracts")),
 )
 
 _LEVELS = (
@@ -169,5 +177,5 @@ _LEVELS = (
     Op("requantize_dynamic", dynamic.requantize_dynamic, ("x",), "none", family="linear_dynamic"),
 )
 
-for _row in _COMPUTE + _POOLS + _MOVES + _POINTWISE + _GLUE + _LEVELS:
+for _row in _COMPUTE + _POOLS + _MOVES + _POINTWISE + _FLOAT_OPS + _LEVELS:
     register(replace(_row, samples=samples.GOOD[_row.name], bad_samples=samples.BAD[_row.name]))

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QParams
 from qfx.ops import lookup
-from qfx.ops.samples.sample import Sample, Samples
+from qfx.ops.sample import Sample, Samples
 
 __all__ = ["TABLE", "Op", "Sample", "is_op", "lookup_table", "lookup_values", "no_spread", "op_of", "register"]
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from qfx.errors import QuantizationError
 from qfx.ir.types import QArray, QParams
-from qfx.ops import arithmetic, compute
-from qfx.ops.compute import Activation, activate
-from qfx.ops.dynamic import dynamic_qparams
-from qfx.ops.integer.epilogue import Operand, float_glue, integers, out_scale, quantized, requantized, value
+from qfx.ops import arithmetic
+from qfx.ops.compute import reference as compute
+from qfx.ops.compute.reference import Activation, activate
+from qfx.ops.epilogue import Operand, integers, out_scale, quantized, requantized, through_float64, value
+from qfx.ops.qdq.dynamic import dynamic_qparams
 
 
 def conv(
@@ -102,7 +103,7 @@ def _along(vector: Tensor, channel: int) -> Tensor:
 def _signed_sum(sign: float, x: Operand, y: Operand, activation: Activation, out: QParams | None) -> Tensor:
     if out is None or not (isinstance(x, QArray) and isinstance(y, QArray)):
         float_op = compute.add if sign > 0 else compute.sub
-        return float_glue(partial(float_op, activation=activation), x, y, out=out)
+        return through_float64(partial(float_op, activation=activation), x, y, out=out)
     a = integers(x).float() * arithmetic.ratio(x.scale, out_scale(out))
     b = integers(y).float() * arithmetic.ratio(y.scale, out_scale(out))
     return requantized(a + sign * b, out, activation)
@@ -121,7 +122,7 @@ def sub(x: Operand, y: Operand, *, activation: Activation = None, out: QParams |
 def mul(x: Operand, y: Operand, *, activation: Activation = None, out: QParams | None) -> Tensor:
     """``x * y``; the product of the integers is exact. Float operands and results as :func:`add`."""
     if out is None or not (isinstance(x, QArray) and isinstance(y, QArray)):
-        return float_glue(partial(compute.mul, activation=activation), x, y, out=out)
+        return through_float64(partial(compute.mul, activation=activation), x, y, out=out)
     v = (integers(x) * integers(y)).float() * arithmetic.multiplier(x.scale, y.scale, out_scale(out))
     return requantized(v, out, activation)
 
@@ -156,8 +157,8 @@ def linear_dynamic(x: Tensor, weight: QArray, bias: Tensor | None = None, *, red
     """Linear layer with an input quantized by its own range at run time; float32 in and out.
 
     The range of all of ``x``, zero included, gives scale and zero point over ``0..127`` with ``reduce_range``,
-    else ``0..255``. ``y = float(acc) * (s_x * s_w[o]) + bias[o]``, each operation rounded to float32. NaN in ``x``
-    counts as 0; an infinity makes all of the result NaN.
+    else ``0..255``. ``y = float(acc) * (s_x * s_w[o]) + bias[o]``, each operation rounded to float32. NaN or an
+    infinity in ``x`` makes all of the result NaN.
 
     Args:
         x: float32 ``[..., C]``.

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qfx.ops.aliases_record import Alias, aliases, dims_of, is_number, ntuple, require, require_tensor
 from qfx.ops.extents import is_dim, origin_of, rank_of
+from qfx.ops.spelling import Alias, aliases, dims_of, is_number, ntuple, require, require_tensor
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Pieces, Shape, Term, term
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qfx.errors import InputError
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 RELU = ("clamp", 0.0, None)
 RELU6 = ("clamp", 0.0, 6.0)

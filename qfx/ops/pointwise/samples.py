@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 _ARGUMENTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "relu": [{}],

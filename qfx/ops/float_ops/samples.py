@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qfx.ops.samples import compute
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.compute import samples as compute
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 
 def softmax() -> list[Sample]:

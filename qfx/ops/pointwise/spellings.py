@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from qfx.ops.aliases_record import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
 from qfx.ops.extents import is_dim
+from qfx.ops.spelling import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
 from qfx.ops.terms import Attr, Folded, Item, NotNormal, Term, term
 
 

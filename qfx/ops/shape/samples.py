@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from qfx.errors import InputError
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 
 def cat() -> list[Sample]:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from qfx.ops.aliases_record import Alias, aliases, dims_of, is_number, is_tensor, ntuple, require, require_tensor
 from qfx.ops.extents import extent_of, is_dim, rank_of
+from qfx.ops.spelling import Alias, aliases, dims_of, is_number, is_tensor, ntuple, require, require_tensor
 from qfx.ops.table import op_of
 from qfx.ops.terms import NotNormal, Pieces, Shape, Term, term
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from qfx.errors import QuantizationError
 from qfx.ir.types import QArray, QParams
 from qfx.ops import arithmetic
-from qfx.ops.compute import Activation
+from qfx.ops.compute.reference import Activation
 
 Operand: TypeAlias = QArray | Tensor
 """A quantized operand, or a float32 one."""
@@ -70,7 +70,7 @@ def requantized(v: Tensor, out: QParams, activation: Activation = None) -> Tenso
     return arithmetic.requantize(v, out.zero_point, lo, hi).to(out.dtype.storage)
 
 
-def float_glue(fn: Callable[..., Tensor], *args: Any, out: QParams | None, **kwargs: Any) -> Tensor:
+def through_float64(fn: Callable[..., Tensor], *args: Any, out: QParams | None, **kwargs: Any) -> Tensor:
     """``fn`` on dequantized operands, evaluated in float64 and rounded to float32 once; then quantized to ``out``."""
     real = [value(a).double() if isinstance(a, (QArray, Tensor)) else a for a in args]
     return quantized(fn(*real, **kwargs).float(), out)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qfx.errors import UnsupportedError
-from qfx.ops import (
-    aliases_aten,
-    aliases_aten_shape,
-    aliases_compute,
-    aliases_pointwise,
-    aliases_pool,
-    aliases_products,
-    aliases_shape,
-    aliases_transposed,
-)
-from qfx.ops.aliases_record import Alias, Spelling
+from qfx.ops import aten, aten_moves
+from qfx.ops.compute import products, transposed
+from qfx.ops.compute import spellings as compute
+from qfx.ops.float_ops import spellings as float_ops
+from qfx.ops.pointwise import spellings as pointwise
+from qfx.ops.pool import spellings as pool
+from qfx.ops.shape import spellings as shape
+from qfx.ops.spelling import Alias, Spelling
 
 ALIASES: dict[Spelling, Alias] = {}
 """Every alias by its spelling. Add with :func:`register_alias` only."""
@@ -50,16 +47,7 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _module in (
-    aliases_compute,
-    aliases_transposed,
-    aliases_pointwise,
-    aliases_pool,
-    aliases_products,
-    aliases_shape,
-    aliases_aten,
-    aliases_aten_shape,
-):
+for _module in (compute, float_ops, transposed, pointwise, pool, products, shape, aten, aten_moves):
     for _alias in _module.ALIASES:
         register_alias(_alias)
 

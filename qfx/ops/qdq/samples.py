@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from qfx.errors import QuantizationError
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 
 def quantize() -> list[Sample]:

@@ -17,8 +17,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from qfx.ops.aliases_record import Alias, aliases, ntuple, require, require_tensor
 from qfx.ops.extents import rank_of
+from qfx.ops.spelling import Alias, aliases, ntuple, require, require_tensor
 from qfx.ops.terms import Attr, Folded, Shape, Term, term
 
 

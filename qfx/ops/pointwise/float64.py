@@ -1,4 +1,4 @@
-"""The functions of :mod:`qfx.ops.pointwise` in numpy float64: what lookup tables are built from.
+"""The functions of :mod:`qfx.ops.pointwise.reference` in numpy float64: what lookup tables are built from.
 
 Each takes a float64 array and the keyword arguments of its twin. Poles give infinities, undefined points NaN, and NaN
 what torch makes of it; :mod:`qfx.ops.lookup` says what becomes of them.

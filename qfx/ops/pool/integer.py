@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from qfx.ir.types import QArray, QParams
-from qfx.ops import pool
 from qfx.ops.arithmetic import expand_channel
-from qfx.ops.integer.epilogue import Operand, float_glue, integers, out_scale, quantized, requantized
-from qfx.ops.integer.move import moved
+from qfx.ops.epilogue import Operand, integers, out_scale, quantized, requantized, through_float64
+from qfx.ops.pool import reference as pool
+from qfx.ops.shape.integer import moved
 
 
 def _also_of_floats(fn: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -23,7 +23,7 @@ def _also_of_floats(fn: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor
     def decorate(exact: Callable[..., Tensor]) -> Callable[..., Tensor]:
         @functools.wraps(exact)
         def either(x: Operand, **kwargs: Any) -> Tensor:
-            return exact(x, **kwargs) if isinstance(x, QArray) else float_glue(fn, x, **kwargs)
+            return exact(x, **kwargs) if isinstance(x, QArray) else through_float64(fn, x, **kwargs)
 
         return either
 
@@ -142,14 +142,14 @@ def interpolate(
     """Resampling of ``[N, C, *spatial]``.
 
     Nearest moves integers. The linear modes weigh ``q - zero_point`` in float64, each operation rounded on its own,
-    last dim first, and round the result to an integer, ties to even. Other modes are float32 glue. The same of float
-    values, without a zero point; the linear modes round to float32 once.
+    last dim first, and round the result to an integer, ties to even. Other modes are computed in float64. The
+    same of float values, without a zero point; the linear modes round to float32 once.
     """
     resample = partial(pool.interpolate, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners)
     if mode.startswith("nearest"):
         return moved(x, resample(x.values.float()), out) if isinstance(x, QArray) else quantized(resample(x), out)
     if mode not in ("linear", "bilinear", "trilinear"):
-        return float_glue(resample, x, out=out)
+        return through_float64(resample, x, out=out)
     values = x.values if isinstance(x, QArray) else x
     lengths = resample(torch.empty_like(values, dtype=torch.float32, device="meta")).shape[2:]
     v = integers(x) if isinstance(x, QArray) else x.double()

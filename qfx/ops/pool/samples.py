@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qfx.errors import InputError
-from qfx.ops.samples.sample import Sample, Samples, call, normal, refused
+from qfx.ops.sample import Sample, Samples, call, normal, refused
 
 
 def max_pool() -> list[Sample]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from qfx.ops import aliases_pool as pool
-from qfx.ops import aliases_shape as shape
-from qfx.ops.aliases_aten import first, rows
-from qfx.ops.aliases_record import Alias, is_number, require_tensor
+from qfx.ops.aten import first, rows
+from qfx.ops.pool import spellings as pool
+from qfx.ops.shape import spellings as shape
+from qfx.ops.spelling import Alias, is_number, require_tensor
 from qfx.ops.terms import Pieces, Term
 
 _LAST = 2**62

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qfx.ir.types import QArray, QParams
-from qfx.ops.integer.epilogue import Operand, quantized
+from qfx.ops.epilogue import Operand, quantized
 
 
 def pointwise(fn: Callable[..., Any], x: Operand, *, out: QParams | None, **kwargs: Any) -> Tensor:

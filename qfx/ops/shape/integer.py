@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qfx.errors import QuantizationError
 from qfx.ir.types import QArray, QParams
-from qfx.ops import arithmetic, shape
+from qfx.ops import arithmetic
+from qfx.ops.shape import reference as shape
 
 
 def moved(x: QArray, y: Tensor, out: QParams | None) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from qfx.ops import aliases_compute as compute
-from qfx.ops import aliases_pointwise as pointwise
-from qfx.ops import aliases_products as products
-from qfx.ops.aliases_record import Alias, aliases, require
-from qfx.ops.aliases_transposed import conv_transpose
+from qfx.ops.compute import products
+from qfx.ops.compute import spellings as compute
+from qfx.ops.compute.transposed import conv_transpose
+from qfx.ops.float_ops import spellings as float_ops
+from qfx.ops.pointwise import spellings as pointwise
+from qfx.ops.spelling import Alias, aliases, require
 from qfx.ops.terms import Pieces, Term
 
 
@@ -55,18 +56,18 @@ def convolution(
 
 def layer_norm(input: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any) -> Term:
     """``aten.layer_norm``."""
-    return compute.layer_norm(input, shape, weight, bias, eps)
+    return float_ops.layer_norm(input, shape, weight, bias, eps)
 
 
 def group_norm(input: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any) -> Term:
     """``aten.group_norm``."""
-    return compute.group_norm(input, groups, weight, bias, eps)
+    return float_ops.group_norm(input, groups, weight, bias, eps)
 
 
 def _native_group_norm(
     input: Any, weight: Any, bias: Any, n: Any, c: Any, inner: Any, groups: int, eps: float
 ) -> Term:  # fmt: skip
-    return compute.group_norm(input, groups, weight, bias, eps)
+    return float_ops.group_norm(input, groups, weight, bias, eps)
 
 
 def instance_norm(
@@ -74,7 +75,7 @@ def instance_norm(
     *flags: Any,
 ) -> Term:  # fmt: skip
     """``aten.instance_norm``."""
-    return compute.instance_norm(input, mean, var, weight, bias, use_input_stats, momentum, eps)
+    return float_ops.instance_norm(input, mean, var, weight, bias, use_input_stats, momentum, eps)
 
 
 def _batch_norm_of_inference(
@@ -85,7 +86,7 @@ def _batch_norm_of_inference(
 
 def _softmax(op: str, input: Any, dim: int, half_to_float: bool) -> Term:
     require(not half_to_float, "it changes the dtype")
-    return compute.torch_softmax(op, input, dim)
+    return float_ops.torch_softmax(op, input, dim)
 
 
 _SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
@@ -147,9 +148,9 @@ ALIASES: tuple[Alias, ...] = (
     *rows("group_norm", group_norm, "group_norm"),
     *rows("group_norm", first(_native_group_norm), "native_group_norm"),
     *rows("group_norm", instance_norm, "instance_norm"),
-    *rows("softmax", partial(compute.torch_softmax, "softmax"), "softmax.int"),
+    *rows("softmax", partial(float_ops.torch_softmax, "softmax"), "softmax.int"),
     *rows("softmax", partial(_softmax, "softmax"), "_softmax"),
-    *rows("log_softmax", partial(compute.torch_softmax, "log_softmax"), "log_softmax.int"),
+    *rows("log_softmax", partial(float_ops.torch_softmax, "log_softmax"), "log_softmax.int"),
     *rows("log_softmax", partial(_softmax, "log_softmax"), "_log_softmax"),
     *(row for name in _SAME_NAME.split() for row in rows(name, partial(pointwise.plain, name), f"{name} {name}_")),
     *rows("sign", partial(pointwise.plain, "sign"), "sign sign_"),

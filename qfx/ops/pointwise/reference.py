@@ -1,4 +1,4 @@
-"""Float references of the functions of one value. Each has its float64 twin in :mod:`qfx.ops.float64`."""
+"""Float references of the functions of one value. Each has its float64 twin in :mod:`qfx.ops.pointwise.float64`."""
 
 from __future__ import annotations
 
