@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qfx.ops.aliases import Alias, aliases_of
+from qfx.ops.spellings import Alias, aliases_of
 from qfx.ops.table import TABLE, Op
 
 ROOT = Path(__file__).parents[1]

@@ -34,10 +34,10 @@ def registries() -> Iterator[None]:
     import qfx
     from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
     from qfx.lowering.emit import EMITTERS
-    from qfx.ops import aliases, table
+    from qfx.ops import spellings, table
     from qfx.patterns.registered import REGISTERED
 
-    kept: Any = (table.TABLE, table._BY_TARGET, aliases.ALIASES, EMITTERS, REGISTERED)
+    kept: Any = (table.TABLE, table._BY_TARGET, spellings.ALIASES, EMITTERS, REGISTERED)
     before, threads = [dict(registry) for registry in kept], qfx.get_num_threads()
     yield
     for registry, content in zip(kept, before, strict=True):

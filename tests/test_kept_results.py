@@ -14,8 +14,8 @@ import qfx
 from qfx.eager import run_op
 from qfx.errors import UnsupportedError
 from qfx.frontends.constants import Constants
-from qfx.ops.aliases import register_alias
-from qfx.ops.aliases_record import Alias
+from qfx.ops.spelling import Alias
+from qfx.ops.spellings import register_alias
 from qfx.ops.terms import Folded, term
 from qfx.tensor import QTensor
 

@@ -23,7 +23,7 @@ from qfx.ir.types import QParams
 from qfx.models import PreparedModel, QuantizedModel
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments
-from qfx.ops.dynamic import requantize_dynamic
+from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import op_of
 from qfx.passes.wide import PART_OF, layer_name
 from qfx.quantization.fake_quantize import kernel

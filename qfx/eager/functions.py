@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from qfx.eager.run import run_op
 from qfx.errors import InputError, UnsupportedError
 from qfx.ir.types import QParams
-from qfx.ops.aliases import Alias, alias_of
+from qfx.ops.spellings import Alias, alias_of
 from qfx.ops.table import TABLE
 from qfx.ops.terms import NotNormal, Pieces, Term
 from qfx.tensor import QTensor

@@ -17,7 +17,8 @@ from qfx.lowering.compile import compile_int8
 from qfx.lowering.compiled import Compiled
 from qfx.lowering.emit import channels_last, identity
 from qfx.memory import untraced
-from qfx.ops import qdq, shape
+from qfx.ops import qdq
+from qfx.ops.shape import reference as shape
 from qfx.ops.table import Op
 from qfx.passes.weights import QuantizedWeight
 from qfx.pipeline import LOWER, run

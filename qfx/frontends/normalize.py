@@ -18,10 +18,10 @@ from qfx.ir import boundary
 from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ir.nodes import DEFAULT
-from qfx.ops.aliases import alias_of
-from qfx.ops.aliases_record import Alias, finite, is_arithmetic, is_computed_number
-from qfx.ops.aliases_shape import dropout_module, drops
 from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of, record_rank
+from qfx.ops.shape.spellings import dropout_module, drops
+from qfx.ops.spelling import Alias, finite, is_arithmetic, is_computed_number
+from qfx.ops.spellings import alias_of
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term, term
 from qfx.patterns.symbolic_shape import input_ranks

@@ -16,10 +16,10 @@ from qfx.arguments import checked
 from qfx.errors import UnsupportedError, shown
 from qfx.lowering.emit import emits
 from qfx.lowering.emitters.compute import pointwise as emit_table
-from qfx.ops.aliases import Alias, alias_of, register_alias
-from qfx.ops.aliases_record import finite, require_tensor
-from qfx.ops.integer.glue import pointwise as integer_pointwise
-from qfx.ops.samples.sample import Sample
+from qfx.ops.pointwise.integer import pointwise as integer_pointwise
+from qfx.ops.sample import Sample
+from qfx.ops.spelling import finite, require_tensor
+from qfx.ops.spellings import Alias, alias_of, register_alias
 from qfx.ops.table import Op, register
 from qfx.ops.terms import Term
 

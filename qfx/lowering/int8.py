@@ -16,7 +16,7 @@ from qfx.ir.types import QArray, QParams, ValueType
 from qfx.lowering.emit import emittable
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.dynamic import requantize_dynamic
+from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
 from qfx.runtime.limits import MOST_DIMS

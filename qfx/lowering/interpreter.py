@@ -14,8 +14,8 @@ from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import QArray, QParams
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.compute import activate
-from qfx.ops.integer.compute import linear_dynamic
+from qfx.ops.compute.integer import linear_dynamic
+from qfx.ops.compute.reference import activate
 from qfx.ops.table import op_of
 
 
@@ -36,7 +36,7 @@ def interpret_integers(gm: fx.GraphModule, inputs: tuple[Any, ...]) -> IntegerRu
     """Run a QDQ graph in integer arithmetic.
 
     An op decided int8 takes its operands' integers and gives integers of its quantize node's qparams (or float32
-    when nothing quantizes its result). Every other op runs on floats as its row defines float glue.
+    when nothing quantizes its result). Every other op runs on floats as its row defines them.
 
     Args:
         gm: The QDQ graph.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QParams
 from qfx.ops import lookup
-from qfx.ops.samples.sample import Sample, Samples
+from qfx.ops.dims import Length, Lengths
+from qfx.ops.sample import Sample, Samples
 
 __all__ = ["TABLE", "Op", "Sample", "is_op", "lookup_table", "lookup_values", "no_spread", "op_of", "register"]
 
@@ -24,6 +25,11 @@ Epilogue = Literal["clamp", "residual", "table"]
 
 def _no_samples() -> list[Sample]:
     return []
+
+
+def same_shape(x: Lengths, *operands: object, **attributes: object) -> Lengths:
+    """Of an op whose result is shaped as its first operand."""
+    return x
 
 
 def no_spread(*operands: object, **attributes: object) -> None:
@@ -38,6 +44,10 @@ class Op:
         name: The op's name in dumps, reports and patterns.
         fn: The float reference and the target of ``call_function`` nodes: a module-level function.
         tensors: Its activation operands by parameter name, the residual among them.
+        shape: The lengths of its result: called as ``fn`` is, with a tuple of lengths for each tensor. A length that
+            the operands' do not determine is None, and so is the whole where they do not tell the rank. It raises a
+            ValueError, or an IndexError, for operands whose rank does not fit. None: the result is no tensor.
+        keeps_dtype: Whether integers stay integers. (They do where ``qparams`` are shared.)
         weights: Its operands quantized as weights.
         qparams: How the result quantizes. ``own``: by its own observer. ``share``: with its operands' parameters.
             ``fixed``: always with ``fixed``. ``float``: not at all. ``none``: the question does not arise (the
@@ -63,6 +73,8 @@ class Op:
     tensors: tuple[str, ...]
     qparams: QParamsKind
     weights: tuple[str, ...] = ()
+    shape: Callable[..., Sequence[Length | None] | None] | None = same_shape
+    keeps_dtype: bool = False
     fixed: QParams | None = None
     epilogues: frozenset[Epilogue] = frozenset()
     integer: Callable[..., Tensor] | None = None
@@ -73,6 +85,10 @@ class Op:
     spread: Callable[..., Spread | None] = no_spread
     samples: Samples = _no_samples
     bad_samples: Samples = _no_samples
+
+    @property
+    def gives_tensor(self) -> bool:
+        return self.shape is not None
 
 
 TABLE: dict[str, Op] = {}

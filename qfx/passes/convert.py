@@ -16,7 +16,7 @@ from qfx.ir.types import QParams
 from qfx.ir.user_names import token_path
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
-from qfx.ops.dynamic import requantize_dynamic
+from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes import weights
 from qfx.passes.dynamic import convert_layers

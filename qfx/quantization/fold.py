@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qfx.errors import ConversionError
 from qfx.ir.computed import baked
-from qfx.ops.aliases_compute import batch_norm
+from qfx.ops.compute.spellings import batch_norm
 from qfx.ops.terms import Attr
 from qfx.patterns.rules.batch_norm import scale_bias, scale_weight
 

@@ -20,7 +20,7 @@ from torch import Tensor, fx
 from qfx.ir.derivation import DERIVATION, Computed, Derived, Source
 from qfx.ir.nodes import operand, place
 from qfx.ops.calls import arguments, attributes
-from qfx.ops.compute import Activation, activate
+from qfx.ops.compute.reference import Activation, activate
 from qfx.ops.table import Op, is_op, op_of
 from qfx.passes.insert import GROUP, WEIGHT_FAKE_QUANT
 from qfx.patterns.rules.batch_norm import scale_bias, scale_weight

@@ -55,13 +55,17 @@ def operands(case: Quantized, dtype: QDType, real_bias: Tensor | None) -> list[A
     return made
 
 
-def eager(case: Quantized, dtype: QDType, out: QParams | None) -> Any:
-    """The case through run_op; its bias as exactly the real numbers that its integers stand for."""
+def real_bias(case: Quantized) -> Tensor | None:
+    """Its bias as exactly the real numbers that its integers stand for."""
     names = list(inspect.signature(case.op.fn).parameters)
     at = names.index("bias") if case.op.weights else len(case.args)
     bias = case.args[at] if at < len(case.args) else None
-    real = None if bias is None else (bias.values.double() * bias.scale.double()).float()
-    return run_op(case.op.name, *operands(case, dtype, real), out=out, **case.kwargs)
+    return None if bias is None else (bias.values.double() * bias.scale.double()).float()
+
+
+def eager(case: Quantized, dtype: QDType, out: QParams | None) -> Any:
+    """The case through run_op."""
+    return run_op(case.op.name, *operands(case, dtype, real_bias(case)), out=out, **case.kwargs)
 
 
 @pytest.mark.inventory("S175", "S176")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qfx.errors import UnsupportedError
 from qfx.frontends import capture, normalize
 from qfx.ops import TABLE, is_op
-from qfx.ops.aliases import ALIASES, Alias, aliases_of, register_alias
+from qfx.ops.spellings import ALIASES, Alias, aliases_of, register_alias
 
 SHAPES = {0: (2, 4, 8, 8), 1: (2, 4, 8), 2: (2, 4, 8, 8), 3: (2, 4, 6, 6, 6)}
 CHANNELS = torch.rand(4) + 0.5

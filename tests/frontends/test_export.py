@@ -14,7 +14,7 @@ import qfx
 from qfx.errors import CaptureError
 from qfx.frontends import export, normalize, record_shapes, symbolic
 from qfx.ir.printer import print_graph
-from qfx.ops.aliases import ALIASES, Alias
+from qfx.ops.spellings import ALIASES, Alias
 from tests.frontends.test_aliases import MATRICES, SHAPES, WRITTEN, Spelled, bare_name, spatial_of
 from tests.nets import ConvBnReluNet, DenseNet, MobileNet, ResidualNet, settle
 

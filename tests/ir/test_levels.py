@@ -10,7 +10,9 @@ import torch
 from torch import fx, nn
 
 from qfx.ir.levels import LEVELS, violations
-from qfx.ops import compute, qdq, shape
+from qfx.ops import qdq
+from qfx.ops.compute import reference as compute
+from qfx.ops.shape import reference as shape
 from qfx.ops.table import op_of
 
 

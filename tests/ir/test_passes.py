@@ -12,7 +12,8 @@ import qfx
 from qfx.errors import ConversionError
 from qfx.ir.passes import Pass, PassError, run_passes
 from qfx.ir.printer import print_graph
-from qfx.ops import compute, pointwise
+from qfx.ops.compute import reference as compute
+from qfx.ops.pointwise import reference as pointwise
 from qfx.ops.table import op_of
 
 

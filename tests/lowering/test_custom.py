@@ -17,7 +17,7 @@ import qfx.nn.quantized as nnq
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QDType, QParams
 from qfx.lowering import emit
-from qfx.ops import aliases, table
+from qfx.ops import spellings, table
 from qfx.ops.arithmetic import quantize
 from qfx.quantization import QuantWrapper, convert, default_static_mapping, get_default_qconfig, prepare
 from qfx.tensor import QTensor
@@ -32,7 +32,7 @@ class Bump(nn.Module):
         return bump(x, height=self.height)
 
 
-_BEFORE: list[dict[Any, Any]] = [dict(t) for t in (table.TABLE, table._BY_TARGET, aliases.ALIASES, emit.EMITTERS)]
+_BEFORE: list[dict[Any, Any]] = [dict(t) for t in (table.TABLE, table._BY_TARGET, spellings.ALIASES, emit.EMITTERS)]
 
 
 @qfx.register_op(lambda x, height: height * np.exp(-x * x), modules={Bump: ["height"]})
@@ -45,7 +45,7 @@ class QBump(nnq.quantized_layer("QBump", Bump, "A bell curve.", module=__name__)
     """Quantized."""
 
 
-_TABLES = (table.TABLE, table._BY_TARGET, aliases.ALIASES, emit.EMITTERS)
+_TABLES = (table.TABLE, table._BY_TARGET, spellings.ALIASES, emit.EMITTERS)
 _ADDED = [{k: v for k, v in now.items() if k not in before} for now, before in zip(_TABLES, _BEFORE, strict=True)]
 
 

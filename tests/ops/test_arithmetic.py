@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from qfx.ops import arithmetic
-from qfx.ops.dynamic import dynamic_qparams, requantize_dynamic
+from qfx.ops.qdq.dynamic import dynamic_qparams, requantize_dynamic
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 scales = st.floats(2.0**-60, 2.0**60, width=32)

@@ -10,9 +10,9 @@ import torch
 from qfx.errors import QuantizationError
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.ops import TABLE, Op, arithmetic
-from qfx.ops.integer.compute import linear_dynamic
-from qfx.ops.integer.epilogue import clamp_codes
-from qfx.ops.integer.move import moved
+from qfx.ops.compute.integer import linear_dynamic
+from qfx.ops.epilogue import clamp_codes
+from qfx.ops.shape.integer import moved
 from tests.ops.quantized_samples import Quantized, activation, activation_qparams, cases, quantized, shifted
 
 MOVING = {

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qfx.ops import TABLE, Op, arithmetic
-from qfx.ops.compute import activate
+from qfx.ops.compute.reference import activate
 
 SAMPLES = [pytest.param(op, i, id=f"{op.name}-{i}") for op in TABLE.values() for i in range(len(op.samples()))]
 

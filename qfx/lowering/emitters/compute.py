@@ -10,10 +10,9 @@ from torch import Tensor, fx
 from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams, code_shift
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
-from qfx.ops import arithmetic, lookup
+from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
-from qfx.ops.compute import Activation
-from qfx.ops.integer import epilogue
+from qfx.ops.compute.reference import Activation
 from qfx.ops.table import Op, lookup_table, lookup_values, op_of
 
 

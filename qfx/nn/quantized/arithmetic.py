@@ -14,7 +14,7 @@ from qfx.eager.results import out_qparams, require_qtensor
 from qfx.errors import InputError
 from qfx.ir.types import QParams
 from qfx.ops import arithmetic
-from qfx.ops.compute import Activation
+from qfx.ops.compute.reference import Activation
 from qfx.tensor import QTensor
 from qfx.tensor.qtensor import check_qparams, wrap
 

@@ -14,7 +14,7 @@ from qfx.errors import UnsupportedError
 from qfx.ir.boundary import Boundary
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
 from qfx.nn.recast import require_kind
-from qfx.ops.compute import Activation
+from qfx.ops.compute.reference import Activation
 from qfx.tensor import QTensor
 
 _RELU: Activation = ("clamp", 0.0, None)

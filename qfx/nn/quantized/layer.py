@@ -22,8 +22,8 @@ from qfx.nn.qat import RoundedWeight
 from qfx.nn.quantized.output import QuantizedModule, observed_qparams, require_codes
 from qfx.nn.recast import require_kind, settings
 from qfx.ops import arithmetic
-from qfx.ops.aliases import alias_of
-from qfx.ops.compute import Activation
+from qfx.ops.compute.reference import Activation
+from qfx.ops.spellings import alias_of
 from qfx.ops.terms import Attr, Folded, NotNormal, Term
 from qfx.quantization.fold import BATCH_NORMS, fold_batch_norm
 from qfx.quantization.observer import PerChannelMinMaxObserver

@@ -10,7 +10,7 @@ from qfx.arguments import explained
 from qfx.nn import intrinsic, qat
 from qfx.nn.intrinsic import qat as intrinsic_qat
 from qfx.nn.quantized.layer import QuantizedLayer, WeightedLayer
-from qfx.ops.compute import Activation
+from qfx.ops.compute.reference import Activation
 
 
 @explained

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from qfx.ir.derivation import Derived, Source, derivation_of, is_trainable
-from qfx.ops.aliases_compute import affine_scale
+from qfx.ops.compute.spellings import affine_scale
 
 
 @dataclass(frozen=True)

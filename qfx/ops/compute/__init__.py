@@ -1,0 +1,1 @@
+"""Layers, products and arithmetic of tensors."""

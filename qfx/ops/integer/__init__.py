@@ -1,1 +1,0 @@
-"""Exact integer references: what the kernels equal bit for bit."""

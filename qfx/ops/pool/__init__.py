@@ -1,0 +1,1 @@
+"""Pools, reductions and interpolation."""

@@ -1,0 +1,83 @@
+"""Shapes of the results of pools, reductions and interpolation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from qfx.ops.compute.shapes import window
+from qfx.ops.dims import Dim, Length, Lengths, applied
+
+
+def pool(
+    x: Lengths,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    dilation: Sequence[int] | None = None,
+    **attributes: Any,
+) -> Lengths:
+    """Of ``[N, C, *spatial]`` or ``[C, *spatial]``."""
+    spatial = _spatial(x, len(kernel))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation or (1,) * spatial, kernel, strict=True)]
+    fit = partly if ceil_mode else window
+    sizes = [fit(n, r, 2 * p, s) for n, r, p, s in zip(x[-spatial:], reach, padding, stride, strict=True)]
+    return (*x[:-spatial], *sizes)
+
+
+def partly(length: Length, reach: int, padding: int, stride: int) -> Length:
+    """How often a window fits in part: as torch counts, one that begins behind the value and its padding is none."""
+    if stride == 1:
+        return window(length, reach, padding, stride)
+    if isinstance(length, Dim):
+        return applied(partly, length, reach, padding, stride)
+    count = -((reach - padding - length) // stride) + 1
+    return count - ((count - 1) * stride >= length + padding // 2)
+
+
+def adaptive(x: Lengths, *, output_size: Sequence[int | None]) -> Lengths:
+    """Of ``[N, C, *spatial]`` or ``[C, *spatial]``; None keeps a length."""
+    spatial = _spatial(x, len(output_size))
+    kept = zip(x[-spatial:], output_size, strict=True)
+    return (*x[:-spatial], *(old if new is None else new for old, new in kept))
+
+
+def _spatial(x: Lengths, spatial: int) -> int:
+    if len(x) not in (spatial + 1, spatial + 2):
+        raise ValueError(f"a pool over {spatial} dims of a value of rank {len(x)}")
+    return spatial
+
+
+def reduction(x: Lengths, *, dims: Sequence[int] | None, keepdim: bool) -> Lengths:
+    """Without ``dims``, or without any where none is named; with ``keepdim`` they are 1."""
+    gone = {range(len(x))[dim] for dim in dims} if dims else set(range(len(x)))
+    if keepdim:
+        return tuple(1 if dim in gone else length for dim, length in enumerate(x))
+    return tuple(length for dim, length in enumerate(x) if dim not in gone)
+
+
+def interpolate(x: Lengths, *, size: Any, scale_factor: Any, **attributes: Any) -> Lengths:
+    """Of ``[N, C, *spatial]``."""
+    spatial = len(x) - 2
+    if not 1 <= spatial <= 3:
+        raise ValueError(f"resampling of a value of rank {len(x)}")
+    if size is not None:
+        return (*x[:2], *_each(size, spatial))
+    return (*x[:2], *map(scaled, x[2:], _each(scale_factor, spatial)))
+
+
+def _each(value: Any, count: int) -> tuple[Any, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
+    if len(values) != count:
+        raise ValueError(f"{len(values)} sizes for {count} dims")
+    return values
+
+
+def scaled(length: Length, factor: float) -> Length:
+    """``floor(length * factor)``."""
+    if isinstance(length, Dim):
+        return length * int(factor) if factor == int(factor) else applied(scaled, length, factor)
+    return math.floor(length * factor)

@@ -1,0 +1,63 @@
+"""Samples of the ops that quantize."""
+
+from __future__ import annotations
+
+import torch
+
+from qfx.errors import QuantizationError
+from qfx.ops.sample import Sample, Samples, call, normal, refused
+
+
+def quantize() -> list[Sample]:
+    scale, zero_point = torch.tensor(0.02), torch.tensor(7)
+    scales, zero_points = torch.tensor([0.01, 0.02, 0.03]), torch.tensor([0, 1, -1])
+    return [
+        call(normal(2, 3, 4), scale, zero_point, dtype="quint8"),
+        call(normal(2, 3, 4), scale, zero_point, dtype="qint8"),
+        call(normal(2, 3, 4), scale, zero_point, dtype="quint8", quant_min=0, quant_max=127),
+        call(normal(3, 4), scales, zero_points, dtype="qint8", axis=0),
+        call(normal(2, 3, 4), scales, zero_points, dtype="qint32", axis=1),
+    ]
+
+
+def quantize_bad() -> list[Sample]:
+    return [
+        refused(QuantizationError, "not a quantized dtype", normal(2), torch.tensor(1.0), torch.tensor(0), dtype="q4"),
+        refused(
+            RuntimeError, "size of tensor", normal(2, 4), torch.ones(3), torch.zeros(3), dtype="qint8", axis=0
+        ),
+    ]  # fmt: skip
+
+
+def dequantize() -> list[Sample]:
+    q = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4)
+    return [
+        call(q, torch.tensor(0.02), torch.tensor(7)),
+        call(q.to(torch.int8), torch.tensor([0.01, 0.02, 0.03]), torch.tensor([0, 1, -1]), axis=1),
+    ]
+
+
+def dequantize_bad() -> list[Sample]:
+    q = torch.zeros(2, 4, dtype=torch.uint8)
+    return [refused(RuntimeError, "size of tensor", q, torch.ones(3), torch.zeros(3, dtype=torch.int64), axis=0)]
+
+
+def requantize_dynamic() -> list[Sample]:
+    inputs = (normal(4, 6) + 1.0, normal(2, 3, 5).abs(), -normal(7).abs(), normal(0, 3), torch.zeros(2, 2))
+    return [call(x, reduce_range=reduce_range) for x in inputs for reduce_range in (False, True)]
+
+
+def requantize_dynamic_bad() -> list[Sample]:
+    return [refused(TypeError, "reduce_range", normal(3))]
+
+
+GOOD: dict[str, Samples] = {
+    "quantize": quantize,
+    "dequantize": dequantize,
+    "requantize_dynamic": requantize_dynamic,
+}
+BAD: dict[str, Samples] = {
+    "quantize": quantize_bad,
+    "dequantize": dequantize_bad,
+    "requantize_dynamic": requantize_dynamic_bad,
+}

@@ -1,0 +1,431 @@
+"""Spellings of the ops that move elements, of shape queries, and of calls that disappear."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from qfx.ops.extents import extent_of, is_dim, rank_of
+from qfx.ops.spelling import Alias, aliases, dims_of, is_number, is_tensor, ntuple, require, require_tensor
+from qfx.ops.table import op_of
+from qfx.ops.terms import NotNormal, Pieces, Shape, Term, term
+
+
+def _tensors(tensors: Any) -> list[Any]:
+    items = tensors.all() if isinstance(tensors, Pieces) else tensors
+    require(isinstance(items, (tuple, list)), "its operands are a tuple made by code outside the table")
+    require_tensor(*(item for item in items if not isinstance(item, Term)))
+    return list(items)
+
+
+def cat(tensors: Any, dim: int = 0) -> Any:
+    """``torch.cat``."""
+    items = _tensors(tensors)
+    return term("cat", items, dim=dim) if len(items) > 1 else items[0]
+
+
+def stack(tensors: Any, dim: int = 0) -> Term:
+    """``torch.stack``."""
+    return term("stack", _tensors(tensors), dim=dim)
+
+
+def reshape(input: Any, *shape: Any) -> Term:
+    """``x.reshape``, ``x.view``, ``torch.reshape``."""
+    require_tensor(input)
+    require(not (len(shape) == 1 and isinstance(shape[0], torch.dtype)), "it reinterprets memory")
+    return term("reshape", input, dims_of(shape))
+
+
+def reshape_as(input: Any, other: Any) -> Term:
+    """``x.reshape_as``, ``x.view_as``."""
+    require_tensor(input, other)
+    return term("reshape", input, Shape(other).entries())
+
+
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Term:
+    """``torch.flatten``."""
+    require_tensor(input)
+    return term("flatten", input, start_dim=start_dim, end_dim=end_dim)
+
+
+def unflatten(input: Any, dim: int, sizes: Any) -> Term:
+    """``x.unflatten``."""
+    require_tensor(input)
+    entries = list(Shape(input).entries())
+    require(isinstance(dim, int), "it names its dim")
+    at = dim % len(entries)
+    return term("reshape", input, tuple(entries[:at]) + dims_of((sizes,)) + tuple(entries[at + 1 :]))
+
+
+def _unflatten_module(module: Any, input: Any) -> Term:
+    return unflatten(input, module.dim, module.unflattened_size)
+
+
+def permute(input: Any, *dims: Any) -> Term:
+    """``x.permute``, ``torch.permute``."""
+    require_tensor(input)
+    return term("permute", input, dims=dims_of(dims))
+
+
+def movedim(input: Any, source: Any, destination: Any) -> Term:
+    """``torch.movedim``."""
+    rank = rank_of(input)
+    if rank is None:
+        raise NotNormal("the rank of its operand is unknown")
+    moved = torch.empty((0,) * rank).movedim(source, destination)
+    del moved
+    sources = [dim % rank for dim in ntuple(source, 1)]
+    targets = [dim % rank for dim in ntuple(destination, 1)]
+    order: list[int | None] = [None] * rank
+    for origin, target in zip(sources, targets, strict=True):
+        order[target] = origin
+    rest = iter(dim for dim in range(rank) if dim not in sources)
+    return term("permute", input, dims=tuple(next(rest) if dim is None else dim for dim in order))
+
+
+def transpose(input: Any, dim0: int, dim1: int) -> Term:
+    """``torch.transpose``."""
+    require_tensor(input)
+    return term("transpose", input, dim0=dim0, dim1=dim1)
+
+
+def matrix_transpose(input: Any) -> Any:
+    """``x.t()``, ``x.T``."""
+    require_tensor(input)
+    rank = rank_of(input)
+    require(rank in (1, 2), "the rank of its operand is not known to be 2")
+    return input if rank == 1 else term("transpose", input, dim0=0, dim1=1)
+
+
+def slice_dim(input: Any, dim: int, index: slice) -> Any:
+    """``x[..., start:end:step, ...]`` along one dim."""
+    bounds = (index.start, index.stop, index.step)
+    require(
+        all(bound is None or isinstance(bound, (int, Term)) or is_dim(bound) for bound in bounds),
+        "it is sliced by a tensor",
+    )
+    start, end, step = index.start or 0, index.stop, 1 if index.step is None else index.step
+    if (start, end, step) == (0, None, 1):
+        return input
+    return term("slice", input, dim=dim, start=start, end=end, step=step)
+
+
+def narrow(input: Any, dim: int, start: Any, length: Any) -> Any:
+    """``torch.narrow``."""
+    require_tensor(input)
+    end = start + length if is_number(start) and is_number(length) else term(operator.add, start, length)
+    require(not (isinstance(start, int) and start < 0), "it starts at a negative index")
+    return slice_dim(input, dim, slice(start, end))
+
+
+def select(input: Any, dim: int, index: Any) -> Term:
+    """``torch.select``."""
+    require_tensor(input)
+    require(isinstance(index, int) or is_dim(index), "it is indexed by a tensor")
+    return term("select", input, dim=dim, index=index)
+
+
+def chunk(input: Any, chunks: int, dim: int = 0) -> Pieces:
+    """``torch.chunk``: of fewer pieces than asked for, where pieces of that length are enough."""
+    require_tensor(input)
+    length = extent_of(input, dim)
+    if length is not None:
+        return split(input, -(-length // chunks), dim)
+    size = term("size", input, dim=dim)
+    step = term(operator.floordiv, term(operator.add, size, chunks - 1), chunks)
+
+    def piece(index: int) -> Any:
+        start = term(operator.mul, step, index) if index else 0
+        end = term(operator.mul, step, index + 1) if index + 1 < chunks else None
+        return term("slice", input, dim=dim, start=start, end=end, step=1)
+
+    def from_end(index: int) -> Any:
+        whole = term(operator.floordiv, term(operator.sub, size, 1), step)  # pieces before the last
+        start = term(operator.mul, step, term(operator.sub, whole, index) if index else whole)
+        return term("slice", input, dim=dim, start=start, end=term(operator.add, start, step), step=1)
+
+    return Pieces(piece, chunks, from_end=from_end)
+
+
+def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Pieces:
+    """``torch.split`` with a piece length or a list of lengths."""
+    require_tensor(input)
+    length = extent_of(input, dim)
+    if isinstance(split_size_or_sections, (tuple, list)):
+        sections = list(split_size_or_sections)
+        require(all(isinstance(section, int) for section in sections), "its sections are computed")
+        starts = [sum(sections[:index]) for index in range(len(sections) + 1)]
+        return Pieces(lambda index: slice_dim(input, dim, slice(starts[index], starts[index + 1])), len(sections))
+    size = split_size_or_sections
+    require(isinstance(size, (int, Term)) or is_dim(size), "its piece length is computed by a tensor")
+    if isinstance(size, int):
+        count = None if length is None else -(-length // size)
+        return Pieces(lambda index: slice_dim(input, dim, slice(index * size, (index + 1) * size)), count)
+
+    def piece(index: int) -> Any:
+        start = term(operator.mul, size, index) if index else 0
+        return slice_dim(input, dim, slice(start, term(operator.mul, size, index + 1)))
+
+    return Pieces(piece, None)
+
+
+def torch_split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Pieces:
+    """``torch.split``."""
+    return split(tensor, split_size_or_sections, dim)
+
+
+def method_split(input: Any, split_size: Any, dim: int = 0) -> Pieces:
+    """``x.split``."""
+    return split(input, split_size, dim)
+
+
+def unbind(input: Any, dim: int = 0) -> Pieces:
+    """``torch.unbind``."""
+    require_tensor(input)
+    return Pieces(lambda index: select(input, dim, index), extent_of(input, dim))
+
+
+def squeeze(input: Any, dim: Any = None) -> Term:
+    """``torch.squeeze``."""
+    require_tensor(input)
+    return term("squeeze", input, dim=tuple(dim) if isinstance(dim, (tuple, list)) else dim)
+
+
+def unsqueeze(input: Any, dim: int) -> Term:
+    """``torch.unsqueeze``."""
+    require_tensor(input)
+    return term("unsqueeze", input, dim=dim)
+
+
+def expand(input: Any, *size: Any) -> Term:
+    """``x.expand``."""
+    require_tensor(input)
+    return term("expand", input, dims_of(size))
+
+
+def expand_as(input: Any, other: Any) -> Term:
+    """``x.expand_as``."""
+    require_tensor(input, other)
+    return term("expand", input, Shape(other).entries())
+
+
+def getitem(value: Any, index: Any) -> Any:
+    """``value[index]`` for tensors, shapes and tuples of pieces."""
+    if isinstance(value, (Shape, Pieces, tuple, list, dict)):
+        require(not isinstance(index, fx.Node), "its index is computed")
+        return value[index]
+    require_tensor(value)
+    items = index if isinstance(index, tuple) else (index,)
+    if op_of(value) is None and not isinstance(index, tuple):
+        raise NotNormal("it takes an item of a value made by code outside the table")
+    allowed = (int, slice, type(None), type(Ellipsis))
+    require(
+        all((isinstance(item, allowed) and not isinstance(item, bool)) or is_dim(item) for item in items),
+        "it is indexed by a tensor",
+    )
+    return _index(value, items)
+
+
+def _index(x: Any, items: tuple[Any, ...]) -> Any:
+    """Items before an ellipsis from the left, those after it from the right where the rank is unknown."""
+    rank = rank_of(x)
+    if rank is not None and Ellipsis in items:
+        at, indexed = items.index(Ellipsis), sum(item is not None for item in items) - 1
+        items = (*items[:at], *[slice(None)] * (rank - indexed), *items[at + 1 :])
+    at = next((position for position, item in enumerate(items) if item is Ellipsis), len(items))
+    dim = 0
+    for item in items[:at]:
+        x, dim = _take(x, item, dim, forward=True)
+    dim = -1
+    for item in reversed(items[at + 1 :]):
+        x, dim = _take(x, item, dim, forward=False)
+    return x
+
+
+def _take(x: Any, item: Any, dim: int, *, forward: bool) -> tuple[Any, int]:
+    step = 1 if forward else -1
+    if item is None:
+        return term("unsqueeze", x, dim=dim), dim + step
+    if isinstance(item, slice):
+        return slice_dim(x, dim, item), dim + step
+    return term("select", x, dim=dim, index=item), dim
+
+
+_QUERIES: dict[str, Callable[[Any], Any]] = {
+    "T": matrix_transpose,
+    "mT": partial(transpose, dim0=-2, dim1=-1),
+    "data": lambda x: x,
+}
+
+
+def tensor_attribute(input: Any, name: str) -> Any:
+    """``x.shape``, ``x.ndim``, ``x.T``, ``x.data``, and the fields of a named tuple."""
+    if isinstance(input, Pieces) and name in input.fields:
+        return input[input.fields.index(name)]
+    require_tensor(input)
+    if name == "shape":
+        return Shape(input)
+    if name == "ndim":
+        return dim_count(input)
+    if name not in _QUERIES:
+        raise NotNormal(f"the tensor attribute {name} is no value of the graph")
+    return _QUERIES[name](input)
+
+
+def size(input: Any, dim: int | None = None) -> Any:
+    """``x.size``."""
+    require_tensor(input)
+    return Shape(input) if dim is None else Shape(input)[dim]
+
+
+def dim_count(input: Any) -> int:
+    """``x.dim()``."""
+    rank = rank_of(input)
+    if rank is None:
+        raise NotNormal("the rank of its operand is unknown")
+    return rank
+
+
+def same(input: Any, *unused: Any, **options: Any) -> Any:
+    """A call that returns its operand."""
+    require_tensor(input)
+    return input
+
+
+def clone(input: Any, *, memory_format: Any = None) -> Any:
+    """``x.clone()``: a graph of values has no need of copies."""
+    return same(input)
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """``F.dropout`` in evaluation."""
+    require_tensor(input)
+    require(not training or p == 0.0, "it draws a random mask at evaluation too")
+    return input
+
+
+def convert(input: Any, *targets: Any, **options: Any) -> Any:
+    """``x.to``, ``x.float``, ``x.cpu`` when float32 on the CPU stays float32 on the CPU."""
+    require_tensor(input)
+    targets += tuple(value for key, value in options.items() if key in ("dtype", "device", "other"))
+    for target in targets:
+        keeps = isinstance(target, (str, torch.device, bool)) or target is torch.float32 or _is_float32(target)
+        require(keeps, f"it converts to {target}")
+    only_device = all(isinstance(target, (str, torch.device, bool)) for target in targets) and bool(targets)
+    require(only_device or _is_float32(input), "the dtype that it converts from is unknown")
+    return input
+
+
+def to_float(input: Any) -> Any:
+    """``x.float()``."""
+    return convert(input, torch.float32)
+
+
+def to_cpu(input: Any) -> Any:
+    """``x.cpu()``."""
+    return convert(input, "cpu")
+
+
+def _is_float32(value: Any) -> bool:
+    if not is_tensor(value):
+        return False
+    if isinstance(value, fx.Node) and "dtype" in value.meta:
+        return bool(value.meta["dtype"] == torch.float32)
+    if isinstance(value, Tensor):
+        return value.dtype == torch.float32
+    return _computes_float32(value)
+
+
+def _computes_float32(value: fx.Node) -> bool:
+    """Whether nothing of an unknown dtype reaches ``value`` past the float32 weights on its way."""
+    pending, seen = [value], set()
+    while pending:
+        node = pending.pop()
+        op = op_of(node)
+        if node in seen or (node.op == "placeholder" and node is not value):
+            continue
+        if op is None and node.meta.get("dtype") != torch.float32:
+            return False
+        seen.add(node)
+        pending += [] if op is None or op.weights else node.all_input_nodes
+    return True
+
+
+_DROPOUTS: dict[Any, type[nn.Module]] = {
+    F.dropout: nn.Dropout,
+    F.dropout1d: nn.Dropout1d,
+    F.dropout2d: nn.Dropout2d,
+    F.dropout3d: nn.Dropout3d,
+    F.alpha_dropout: nn.AlphaDropout,
+    F.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+"""Functions that drop elements in training, and the modules that do the same."""
+
+
+def drops(alias: Alias) -> bool:
+    """Whether the alias spells a dropout, which disappears in evaluation only."""
+    return alias.rule is dropout or alias.spelling in _DROPOUTS.values()
+
+
+def dropout_module(
+    function: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> nn.Module:
+    """The module that does in training what this call of a functional dropout does."""
+    by_name = {known.__name__: module for known, module in _DROPOUTS.items()}
+    name = str(getattr(function, "overloadpacket", function).__name__).removesuffix("_")
+    return by_name["dropout2d" if name == "feature_dropout" else name](p)
+
+
+def _fixed(module: Any, input: Any) -> Any:
+    return same(input)
+
+
+def glu(input: Any, dim: int = -1) -> Term:
+    """``F.glu``: the first half times the sigmoid of the second."""
+    first, second = chunk(input, 2, dim).all()
+    return term("mul", first, term("sigmoid", second))
+
+
+ALIASES: tuple[Alias, ...] = (
+    *aliases("cat", cat, functions=[torch.cat, torch.concat, torch.concatenate]),
+    *aliases("stack", stack, functions=[torch.stack]),
+    *aliases("reshape", reshape, functions=[torch.reshape], methods="reshape view"),
+    *aliases("reshape", reshape_as, methods="reshape_as view_as"),
+    *aliases("reshape", unflatten, functions=[torch.unflatten], methods="unflatten"),
+    *aliases("reshape", _unflatten_module, modules=[nn.Unflatten], takes_module=True),
+    *aliases("flatten", flatten, functions=[torch.flatten], methods="flatten"),
+    *aliases("flatten", partial(flatten, start_dim=1), modules=[nn.Flatten], attributes="start_dim end_dim"),
+    *aliases("permute", permute, functions=[torch.permute], methods="permute"),
+    *aliases("permute", movedim, functions=[torch.movedim, torch.moveaxis], methods="movedim moveaxis"),
+    *aliases("transpose", transpose, functions=[torch.transpose, torch.swapaxes, torch.swapdims],
+             methods="transpose swapaxes swapdims"),
+    *aliases("transpose", matrix_transpose, functions=[torch.t], methods="t"),
+    *aliases("slice", narrow, functions=[torch.narrow], methods="narrow"),
+    *aliases("slice", chunk, functions=[torch.chunk], methods="chunk"),
+    *aliases("slice", torch_split, functions=[torch.split]),
+    *aliases("slice", method_split, methods="split"),
+    *aliases("slice", getitem, functions=[operator.getitem], methods="__getitem__"),
+    *aliases("slice", glu, functions=[F.glu], modules=[nn.GLU], attributes="dim"),
+    *aliases("select", select, functions=[torch.select], methods="select"),
+    *aliases("select", unbind, functions=[torch.unbind], methods="unbind"),
+    *aliases("squeeze", squeeze, functions=[torch.squeeze], methods="squeeze"),
+    *aliases("unsqueeze", unsqueeze, functions=[torch.unsqueeze], methods="unsqueeze"),
+    *aliases("expand", expand, methods="expand"),
+    *aliases("expand", expand_as, methods="expand_as"),
+    *aliases("size", tensor_attribute, functions=[getattr]),
+    *aliases("size", size, methods="size"),
+    *aliases("size", dim_count, methods="dim ndimension"),
+    *aliases("", dropout, functions=_DROPOUTS),
+    *aliases("", _fixed, modules=(*_DROPOUTS.values(), nn.Identity), takes_module=True),
+    *aliases("", clone, functions=[torch.clone], methods="clone"),
+    *aliases("", same, methods="contiguous detach"),
+    *aliases("", convert, methods="to type_as"),
+    *aliases("", to_float, methods="float"),
+    *aliases("", to_cpu, methods="cpu"),
+)  # fmt: skip
