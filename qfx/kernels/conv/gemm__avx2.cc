@@ -81,6 +81,7 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 #undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
+#define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns)
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
   QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
 #include "conv/kernels.inc"
