@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -105,6 +106,17 @@ struct Case {
   std::vector<float> multiplier;
 };
 
+// Weights of one output channel as quantizing makes them of normal ones: kernels may depend on how they are spread.
+void add_channel(std::vector<int8_t>& to, int64_t count) {
+  std::vector<float> normal(static_cast<size_t>(count));
+  float largest = 0.0f;
+  for (float& v : normal) {
+    for (int i = 0; i < 12; ++i) v += static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f;
+    largest = std::max(largest, std::abs(v));
+  }
+  for (const float v : normal) to.push_back(static_cast<int8_t>(std::lrint(127.0f * v / largest)));
+}
+
 Case make_case(const Shape& s) {
   Case c;
   c.geometry.linear = s.size == 0;
@@ -125,7 +137,7 @@ Case make_case(const Shape& s) {
   c.quant.residual_multiplier = 0.5f;
   c.quant.x_zero_point = 7;
   const int64_t reduction = s.kernel * s.kernel * (s.c_in / s.groups);
-  for (int64_t i = 0; i < s.c_out * reduction; ++i) c.weight.push_back(static_cast<int8_t>(std::rand()));
+  for (int64_t o = 0; o < s.c_out; ++o) add_channel(c.weight, reduction);
   c.bias.assign(static_cast<size_t>(s.c_out), 1000);
   c.multiplier.assign(static_cast<size_t>(s.c_out), 0.001f);
   return c;

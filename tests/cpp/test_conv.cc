@@ -22,7 +22,7 @@ using test::RunsOn;
 
 namespace {
 
-enum class Values { random, extreme };
+enum class Values { random, extreme, normal };  // normal: as quantized weights are spread, and activations 0 or 255
 
 struct Sample {
   ConvGeometry geometry;
@@ -78,6 +78,9 @@ Operands make_operands(const Sample& s, Rng& rng) {
   const bool extreme = s.values == Values::extreme;
   Operands o;
   o.weight = integers<int8_t>(rng, g.c_out * reduction, -128, extreme ? -128 : 127);
+  if (s.values == Values::normal) {
+    for (int8_t& w : o.weight) w = static_cast<int8_t>((w + rng.integer(-128, 127) + rng.integer(-128, 127)) / 3);
+  }
   if (s.weight_zero_points) o.weight_zero_point = integers<int32_t>(rng, g.c_out, extreme ? 127 : -128, 127);
   o.bias = integers<int32_t>(rng, g.c_out, -(1 << 20), 1 << 20);
   if (extreme) o.bias[0] = std::numeric_limits<int32_t>::max() / 2;
@@ -88,6 +91,7 @@ Operands make_operands(const Sample& s, Rng& rng) {
   o.x = std::make_unique<GuardedBuffer>(static_cast<size_t>(pixels(s.shape, s.shape.in) * s.shape.x_pixel_stride), 64);
   o.x->fill(rng);
   if (extreme) o.x->fill(uint8_t{255});
+  if (s.values == Values::normal) std::for_each_n(o.x->data(), o.x->bytes(), [](uint8_t& x) { x = x < 128 ? 0 : 255; });
   if (s.quant.residual) {
     o.residual = std::make_unique<GuardedBuffer>(static_cast<size_t>(pixels(s.shape, s.shape.out) * g.c_out), 64);
     o.residual->fill(rng);
@@ -269,6 +273,18 @@ TEST(conv_linear_at_every_number_of_rows) {
 TEST(conv_long_reductions) {
   Rng rng(3);
   for (int64_t c_in : {1023, 2048, 4097}) check_sample(linear(5, c_in, 70), rng);
+}
+
+TEST(conv_weights_spread_as_quantized_ones_are) {
+  Rng rng(18);
+  for (int i = 0; i < 60; ++i) {
+    Sample s = linear(rng.integer(1, 40), rng.integer(1, 400), rng.integer(1, 70));
+    if (i % 3 == 0) s = square(rng.integer(1, 60), rng.integer(1, 40), 1, 3, 1, rng.integer(1, 9));
+    s.values = Values::normal;
+    randomize_quant(s, rng);
+    randomize_strides(s, rng);
+    check_sample(s, rng);
+  }
 }
 
 TEST(conv_random_windows) {

@@ -54,7 +54,8 @@ double vector_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduct
   // Two loads a cycle, as many as dot products: a row's activations and a column's weights, once a step of a tile.
   const auto vectors = static_cast<double>((width + 7) / 8);
   const double loads = 1.0 / kernel.rows + 1.0 / vectors;
-  return vectors * (steps * std::max(1.0, loads) + kFinishEightCost);
+  // Words take two products where bytes take one.
+  return vectors * (kernel.bytes * steps * std::max(1.0, loads) + kFinishEightCost);
 }
 
 double tile_panel_cost(int64_t width, int64_t reduction) {
@@ -99,6 +100,7 @@ const GemmKernel* select_gemm(std::span<const GemmKernel> kernels, const Problem
   const GemmKernel* best = nullptr;
   const auto cost = [&](const GemmKernel& k) { return gemm_cost(k, extent_of(problem, k)); };
   for (const GemmKernel& kernel : kernels) {
+    if (kernel.packing == Packing::paired && problem.weight.empty()) continue;  // weights that are not constant
     if (!includes(isa, kernel.isa) || (best != nullptr && rank(kernel) < rank(*best))) continue;
     if (best == nullptr || rank(kernel) > rank(*best) || cost(kernel) < cost(*best)) best = &kernel;
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "conv/aligned.h"
+#include "conv/pairing.h"
 #include "core/bytes.h"
 #include "core/split.h"
 
@@ -16,6 +17,7 @@ namespace {
 constexpr GemmKernel kKernels[] = {
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa, rows, columns, depth, bytes, 0, name},
 #define QFX_CONV_GEMM_S8(name, isa, rows, columns, depth) {#name, Isa::isa, rows, columns, depth, 1, 128, name},
+#define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns) {#name, Isa::isa, rows, columns, 4, 1, 0, name, Packing::paired},
 #include "conv/kernels.inc"
     {"", Isa::scalar, 0, 0, 0, 0, 0, nullptr},
 };
@@ -49,7 +51,9 @@ struct Panel {
   int64_t first_column;   // of y
   int64_t columns;
   int64_t weights;  // byte offset
+  int64_t bytes;    // of weights
   int64_t vectors;  // offset into bias and multiplier
+  int64_t order;    // offset, where steps are paired
 };
 
 Bundle bundle_groups(const Problem& p) {
@@ -104,7 +108,8 @@ class PackedGemm final : public PackedConv {
   PackedGemm(const GemmKernel& kernel, Problem problem, std::span<const GemmKernel> kernels);
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
   size_t packed_bytes() const noexcept override {
-    return weights_.size() + bias_.size() * sizeof(int32_t) + multiplier_.size() * sizeof(float) + problem_.lut.size();
+    return weights_.size() + (order_.size() + bias_.size()) * sizeof(int32_t) + multiplier_.size() * sizeof(float) +
+           problem_.lut.size();
   }
 
   const GemmKernel& kernel() const noexcept { return kernel_; }
@@ -113,10 +118,7 @@ class PackedGemm final : public PackedConv {
   const std::vector<Panel>& panels() const noexcept { return panels_; }
   const Epilogue& epilogue() const noexcept { return epilogue_; }
   const std::byte* weights(const Panel& panel) const noexcept { return weights_.data() + panel.weights; }
-  int64_t weight_bytes(const Panel& panel) const noexcept {
-    const GemmKernel& kernel = *panel.kernel;
-    return reduction_.parts * reduction_.runs * reduction_.steps * kernel.columns * kernel.depth * kernel.bytes;
-  }
+  const int32_t* order(const Panel& panel) const noexcept { return order_.data() + panel.order; }
   const int32_t* bias(const Panel& panel) const noexcept { return bias_.data() + panel.vectors; }
   const float* multiplier(const Panel& panel) const noexcept { return multiplier_.data() + panel.vectors; }
 
@@ -124,6 +126,7 @@ class PackedGemm final : public PackedConv {
   void lay_out_panels(const Bundle& bundle, std::span<const GemmKernel> kernels);
   void pack(const Panel& panel, const Bundle& bundle);
   void pack_column(const Panel& panel, const Bundle& bundle, int64_t column);
+  void pair_steps();
 
   GemmKernel kernel_;
   Problem problem_;
@@ -131,6 +134,7 @@ class PackedGemm final : public PackedConv {
   Epilogue epilogue_;
   std::vector<Panel> panels_;
   AlignedVector<std::byte> weights_;
+  AlignedVector<int32_t> order_;
   AlignedVector<int32_t> bias_;
   AlignedVector<float> multiplier_;
 };
@@ -141,6 +145,7 @@ PackedGemm::PackedGemm(const GemmKernel& kernel, Problem problem, std::span<cons
   reduction_ = make_reduction(problem_, kernel_, bundle);
   lay_out_panels(bundle, kernels);
   for (const Panel& panel : panels_) pack(panel, bundle);
+  if (kernel_.packing == Packing::paired) pair_steps();
   problem_.weight = {};
   problem_.weight_zero_point = {};
   problem_.folded_bias = {};
@@ -154,8 +159,10 @@ void PackedGemm::lay_out_panels(const Bundle& bundle, std::span<const GemmKernel
     for (int64_t done = 0; done < bundle.out; done += kernel_.columns) {
       const int64_t columns = std::min<int64_t>(kernel_.columns, bundle.out - done);
       const GemmKernel& kernel = kernel_for(kernel_, kernels, columns);
-      panels_.push_back({&kernel, channel, column + done, columns, weights, vectors});
-      weights += weight_bytes(panels_.back());
+      const int64_t steps = reduction_.parts * reduction_.runs * reduction_.steps;
+      const int64_t bytes = steps * kernel.columns * kernel.depth * kernel.bytes;
+      panels_.push_back({&kernel, channel, column + done, columns, weights, bytes, vectors, 0});
+      weights += bytes;
       vectors += kernel.columns;
     }
   }
@@ -207,6 +214,24 @@ void PackedGemm::pack_column(const Panel& panel, const Bundle& bundle, int64_t c
       }
     }
   }
+}
+
+void PackedGemm::pair_steps() {
+  std::vector<int32_t> order;
+  std::vector<std::byte> weights;
+  weights.reserve(2 * weights_.size());
+  for (Panel& panel : panels_) {
+    const int64_t run_bytes = panel.bytes / (reduction_.parts * reduction_.runs);
+    const auto* packed = reinterpret_cast<const int8_t*>(weights_.data() + panel.weights);
+    panel.weights = static_cast<int64_t>(weights.size());
+    panel.order = static_cast<int64_t>(order.size());
+    for (int64_t run = 0; run < panel.bytes; run += run_bytes) {
+      pair_run(packed + run, reduction_.steps, panel.kernel->columns, order, weights, bias_.data() + panel.vectors);
+    }
+    panel.bytes = static_cast<int64_t>(weights.size()) - panel.weights;
+  }
+  order_.assign(order.begin(), order.end());
+  weights_.assign(weights.begin(), weights.end());
 }
 
 // Output lines [first, last) by output columns [begin, end).
@@ -386,12 +411,13 @@ void GemmWork::run_block(const Operands& to, Range panels, const Block& block) c
   for (int64_t index = panels.begin; index < panels.end; ++index) {
     const Panel& panel = packed_.panels()[static_cast<size_t>(index)];
     tile.b = packed_.weights(panel);
+    tile.order = packed_.order(panel);
     tile.bias = packed_.bias(panel);
     tile.out.multiplier = packed_.multiplier(panel);
     tile.out.columns = panel.columns;
     const Panel& next = packed_.panels()[static_cast<size_t>(index + 1 < panels.end ? index + 1 : panels.begin)];
     tile.ahead = packed_.weights(next);
-    tile.ahead_bytes = &next == &panel ? 0 : packed_.weight_bytes(next);
+    tile.ahead_bytes = &next == &panel ? 0 : next.bytes;
     for (int64_t line = block.first; line < block.last; ++line) {
       const int64_t at = line * width_ + start;
       tile.a = source(to, block, line) + panel.first_channel * bytes;
@@ -529,7 +555,7 @@ const GemmKernel& kernel_for(const GemmKernel& main, std::span<const GemmKernel>
   const GemmKernel* best = &main;
   for (const GemmKernel& k : kernels) {
     const bool same = k.isa == main.isa && k.depth == main.depth && k.bytes == main.bytes && k.shift == main.shift &&
-                      k.rows >= main.rows;
+                      k.packing == main.packing && k.rows >= main.rows;
     if (same && k.columns >= columns && k.columns < best->columns) best = &k;
   }
   return *best;

@@ -18,8 +18,9 @@ struct GemmTile {
   const int64_t* taps = nullptr;  // byte offsets of the runs
   int64_t tap_count = 0;
   int64_t steps = 0;
-  const std::byte* b = nullptr;   // packed weights of the panel
-  const int32_t* bias = nullptr;  // [columns]
+  const std::byte* b = nullptr;    // packed weights of the panel
+  const int32_t* order = nullptr;  // of its steps, where they are paired (pairing.h)
+  const int32_t* bias = nullptr;   // [columns]
   // The weights that are read after these, which a kernel may fetch into the caches, kAheadBytes a step, while it
   // computes.
   const std::byte* ahead = nullptr;
@@ -32,6 +33,9 @@ constexpr int64_t kAheadBytes = 64;
 // Any number of rows, at least one, in tiles of at most the kernel's.
 using GemmFn = void(const GemmTile& tile, int64_t rows) noexcept;
 
+// How a kernel wants its weights: step by step, or ordered by what they are, which takes weights that are constant.
+enum class Packing { steps, paired };
+
 struct GemmKernel {
   const char* name;
   Isa isa;
@@ -41,6 +45,7 @@ struct GemmKernel {
   int bytes;  // of one activation as the kernel reads it
   int shift;  // how much less than it is the kernel takes an activation for
   GemmFn* run;
+  Packing packing = Packing::steps;
 };
 
 // Every kernel of kernels.inc built for this architecture.

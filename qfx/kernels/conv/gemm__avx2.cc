@@ -1,5 +1,6 @@
-#include "conv/finish__avx2.h"
+#include "conv/finish__avxvnni.h"
 #include "conv/gemm.h"
+#include "conv/row_tiles.h"
 #include "core/only.h"
 
 // Activations and weights are s16: vpmaddubsw would saturate. Accumulators are named, not an array: gcc 12 spills
@@ -25,7 +26,7 @@ inline void dot(__m256i& acc, __m256i a, __m256i b) noexcept {
 #define QFX_ROWS(X) X(0, p0, 0) X(1, p0, 1) X(2, p0, 2) X(3, p3, 0) X(4, p3, 1) X(5, p3, 2)
 
 // R rows from row `first` on.
-template <int R, int V>
+template <int R, int V, Ending kEnding>
 void tile(const GemmTile& t, int64_t first) noexcept {
   static_assert(R <= 6 && V <= 2);
   const __m256i i0 = load(reinterpret_cast<const std::byte*>(t.bias));
@@ -52,28 +53,31 @@ void tile(const GemmTile& t, int64_t first) noexcept {
 #undef QFX_STEP
     }
   }
-#define QFX_FINISH(r, p, k)                                           \
-  if constexpr (R > r) {                                              \
-    finish_eight(t.out, first + r, 0, c##r##_0);                      \
-    if constexpr (V > 1) finish_eight(t.out, first + r, 8, c##r##_1); \
+  __m256i acc[R * V];
+#define QFX_COLLECT(r, p, k)                        \
+  if constexpr (R > r) {                            \
+    acc[r * V] = c##r##_0;                          \
+    if constexpr (V > 1) acc[r * V + 1] = c##r##_1; \
   }
-  QFX_ROWS(QFX_FINISH)
-#undef QFX_FINISH
+  QFX_ROWS(QFX_COLLECT)
+#undef QFX_COLLECT
+  finish_rows<R, V, kEnding>(t.out, first, 0, acc);
 }
 
-template <int R, int V>
-void tile_of(const GemmTile& t, int64_t size, int64_t first) noexcept {
-  if (size == R) return tile<R, V>(t, first);
-  if constexpr (R > 1) tile_of<R - 1, V>(t, size, first);
+template <int R, int V, Ending kEnding>
+void all_rows(const GemmTile& t, int64_t rows) noexcept {
+  in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, kEnding>(t, first); });
 }
 
-// `rows` in the fewest tiles, whose sizes differ by one at most.
 template <int R, int V>
 void gemm(const GemmTile& t, int64_t rows) noexcept {
-  const int64_t count = (rows + R - 1) / R;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t first = rows * i / count;
-    tile_of<R, V>(t, rows * (i + 1) / count - first, first);
+  switch (ending_of(t.out, 0, 8 * V)) {
+    case Ending::plain:
+      return all_rows<R, V, Ending::plain>(t, rows);
+    case Ending::residual:
+      return all_rows<R, V, Ending::residual>(t, rows);
+    case Ending::general:
+      return all_rows<R, V, Ending::general>(t, rows);
   }
 }
 
@@ -81,6 +85,7 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 #undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
+#define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns)
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
   QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
 #include "conv/kernels.inc"

@@ -1,5 +1,6 @@
 #include "conv/finish__avxvnni.h"
 #include "conv/gemm.h"
+#include "conv/row_tiles.h"
 #include "core/dot__avxvnni.h"
 #include "core/only.h"
 
@@ -71,19 +72,8 @@ void tile(const GemmTile& t, int64_t first) noexcept {
 }
 
 template <int R, int V, Ending kEnding>
-void tile_of(const GemmTile& t, int64_t size, int64_t first) noexcept {
-  if (size == R) return tile<R, V, kEnding>(t, first);
-  if constexpr (R > 1) tile_of<R - 1, V, kEnding>(t, size, first);
-}
-
-// `rows` in the fewest tiles, whose sizes differ by one at most.
-template <int R, int V, Ending kEnding>
 void all_rows(const GemmTile& t, int64_t rows) noexcept {
-  const int64_t count = (rows + R - 1) / R;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t first = rows * i / count;
-    tile_of<R, V, kEnding>(t, rows * (i + 1) / count - first, first);
-  }
+  in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, kEnding>(t, first); });
 }
 
 template <int R, int V>
