@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory fake-quant qat qat-recovery qat-step zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo lint format build clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -220,6 +220,9 @@ fake-quant: $(STAMPS)/qfx $(STAMPS)/bench
 
 memory: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.memory $(ARGS)
+
+load-time: $(STAMPS)/qfx $(STAMPS)/demo
+	$(BIN)/python -m benchmarks.load_time $(ARGS)
 
 # Some networks thoroughly, then a table of many, of which a hundred have to meet every requirement.
 zoo: $(STAMPS)/qfx $(STAMPS)/zoo $(STAMPS)/test

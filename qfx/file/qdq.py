@@ -37,7 +37,7 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     made, sections = _program(model)
     if not graph and not sections:
         raise _no_program(model)
-    content = pack([*sections, *(_graph(model, made) if graph else ())])
+    content = pack([*sections, *(graph_sections(model, made) if graph else ())])
     try:
         _read_back(unpack(memoryview(bytearray(content)), "The file", KNOWN, ()), model.isa)
     except Exception as error:
@@ -57,7 +57,8 @@ def _program(model: QuantizedModel) -> tuple[Emitted | None, list[Section]]:
     return made, [Section(CALL, call), Section(PROGRAM, made.program.to_bytes())]
 
 
-def _graph(model: QuantizedModel, made: Emitted | None) -> list[Section]:
+def graph_sections(model: QuantizedModel, made: Emitted | None) -> list[Section]:
+    """The QDQ graph and its tensors, without those that the program ``made`` has."""
     writer = Writer(TensorWriter(made.program.constants if made else ()), KINDS)
     state = write_state(writer, model, _NOT_STORED)
     writer.what = "The model's info"
