@@ -43,14 +43,26 @@ except qfx.QfxError as error:
 """
 
 
+STEPS = """
+from qfx.runtime import steps
+
+steps.softmax(0, axis=1)
+steps.softmax(0, axes=1)
+steps.softmax(0)
+steps.softmax(0, axis=[1])
+steps.softmaks(0, axis=1)
+"""
+
+
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What mypy says of three scripts, by script."""
+    """What mypy says of each script, by script."""
     folder = tmp_path_factory.mktemp("typing")
     scripts = {
         "names": "import qfx\n" + "".join(f"reveal_type(qfx.{name})\n" for name in PUBLIC),
         "use": USE,
         "unknown": "import qfx\nqfx.quantise_fx\nqfx.quantize_fx(1, 2, nothing=3)\n",
+        "steps": STEPS,
     }
     for name, text in scripts.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
@@ -86,6 +98,14 @@ def test_what_is_not_there_is_told(checked: dict[str, list[str]]) -> None:
     said = "\n".join(checked["unknown"])
     assert 'has no attribute "quantise_fx"' in said
     assert 'argument "nothing"' in said
+
+
+@pytest.mark.slow
+def test_a_misspelt_step_or_attribute_is_told(checked: dict[str, list[str]]) -> None:
+    said = [line for line in checked["steps"] if ": error:" in line]
+    told = ['argument "axes"', 'Missing named argument "axis"', 'incompatible type "list[int]"', 'attribute "softmaks"']
+    assert all(any(what in line for line in said) for what in told)
+    assert {int(line.split(":")[1]) for line in said} == {5, 6, 7, 8}
 
 
 def test_checkers_see_what_python_has() -> None:

@@ -6,7 +6,7 @@ changes the order; a step is written when an op needs another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ from qfx.ir.attributes import attribute
 from qfx.ir.types import QDType, QParams, code_shift
 from qfx.ops import arithmetic
 from qfx.ops.table import TABLE
-from qfx.runtime import Program, ProgramBuilder
+from qfx.runtime import Program, ProgramBuilder, steps
+from qfx.runtime.writing import Step, write
 
 Order = tuple[int, ...]
 _END = 2**62
@@ -106,20 +107,12 @@ class Emission:
         self.values[node] = made
         return made
 
-    def step(
-        self,
-        op: str,
-        node: fx.Node,
-        inputs: Iterable[Physical],
-        order: Order,
-        dtype: str = "u8",
-        **attributes: Mapping[str, Any],
-    ) -> Physical:
-        """Write a step whose result has ``order``."""
-        out = self.builder.value(node.name, dtype, [-1] * len(order))
-        self.builder.step(op, node.name, [v.id for v in inputs], out, **attributes)
+    def step(self, node: fx.Node, step: Step, order: Order, dtype: str | None = None) -> Physical:
+        """Write a step whose result has ``order``; ``dtype`` of operations that give more types than one."""
+        (out,) = write(self.builder, node.name, step, [-1] * len(order), dtype=dtype)
         self.nodes.setdefault(node.name, node)
-        return Physical(out, dtype, order)
+        (own,) = step.results.values()
+        return Physical(out, own or str(dtype), order)
 
     def value(self, node: fx.Node) -> Physical:
         """The value of an operand; constants are placed in the program on first use."""
@@ -132,6 +125,10 @@ class Emission:
     def constant(self, tensor: Tensor) -> int:
         """A step constant."""
         return self.builder.constant(np.ascontiguousarray(tensor.detach().numpy()))
+
+    def table_of(self, node: fx.Node) -> int | None:
+        """The table that is merged into ``node``, if there is one."""
+        return self.constant(node.meta["table"]) if "table" in node.meta else None
 
     def tensor(self, node: fx.Node) -> Tensor:
         """The float32 parameter that a get_attr node names."""
@@ -148,7 +145,7 @@ class Emission:
     def lookup(self, node: fx.Node, value: Physical, table: Tensor) -> Physical:
         """A step that maps codes through ``table``, to codes or to float32."""
         dtype = "f32" if table.is_floating_point() else "u8"
-        return self.step("lookup", node, [value], value.order, dtype, constants={"table": self.constant(table)})
+        return self.step(node, steps.lookup(value.id, table=self.constant(table)), value.order, dtype)
 
     def within_range(self, node: fx.Node, value: Physical) -> Physical:
         """``value`` clamped to its qparams' range where that is less than all codes (``reduce_range``)."""
@@ -164,7 +161,7 @@ class Emission:
         perm = tuple(value.order.index(d) for d in order)
         key = (value.id, perm)
         if key not in self.permuted:
-            made = self.step("permute", node, [value], order, value.dtype, ints={"perm": list(perm)})
+            made = self.step(node, steps.permute(value.id, perm=list(perm)), order, value.dtype)
             self.permuted[key] = made.id
         return Physical(self.permuted[key], value.dtype, order)
 
@@ -185,7 +182,7 @@ class Emission:
 
     def reshape(self, node: fx.Node, value: Physical, shape: list[int], order: Order) -> Physical:
         """Reshape to expression ids ``shape`` (physical)."""
-        return self.step("reshape", node, [value], order, value.dtype, exprs={"shape": shape})
+        return self.step(node, steps.reshape(value.id, shape=shape), order, value.dtype)
 
     def with_rank(self, node: fx.Node, value: Physical, rank: int) -> Physical:
         """``value`` with leading dims of length 1 up to ``rank``, as broadcasting adds them."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from qfx.ir.types import QDType, QParams
 from qfx.memory import is_plain, is_watched, require_values
 from qfx.ops import arithmetic
-from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime import Executable, ProgramBuilder, steps
+from qfx.runtime.writing import write
 
 
 def to_codes(x: Tensor, qparams: QParams) -> Tensor:
@@ -72,11 +73,12 @@ def _numbers(qparams: QParams) -> tuple[float, int]:
 @functools.lru_cache(maxsize=256)
 def _program(op: str, scale: float, zero_point: int) -> Executable:
     """One step on ``[n]`` elements."""
-    given, made = ("f32", "u8") if op == "quantize" else ("u8", "f32")
+    given, make = ("f32", steps.quantize) if op == "quantize" else ("u8", steps.dequantize)
     builder = ProgramBuilder()
-    x, y = builder.value("x", given, [-1]), builder.value("y", made, [-1])
-    builder.step(op, op, [x], y, ints={"perm": [0], "zero_point": zero_point}, floats={"scale": scale})
-    return Executable(builder.build([x], [y]))
+    x = builder.value("x", given, [-1])
+    return Executable(
+        builder.build([x], write(builder, op, make(x, perm=[0], zero_point=zero_point, scale=scale), [-1]))
+    )
 
 
 # Programs must be gone before the runtime is unloaded.

@@ -267,8 +267,8 @@ def float_pool_cases() -> list[Case]:
                label=f"{inner}")
           for name, reduce in (("mean", np.mean), ("sum", np.sum), ("amax", np.max)) for inner in (1, 70)),
         Case("interpolate_f32", (f32(2, 3, 4, 5),), lambda x: x.repeat(2, 1).repeat(2, 2),
-             {"ints": {"mode": 0}, "exprs": {"size": [6, 8]}}, label="nearest"),
-        Case("interpolate_f32", (f32(2, 6, 4),), halfway, {"ints": {"mode": 1}, "floats": {"scale_factor": [2]}},
+             {"ints": {"linear": 0}, "exprs": {"size": [6, 8]}}, label="nearest"),
+        Case("interpolate_f32", (f32(2, 6, 4),), halfway, {"ints": {"linear": 1}, "floats": {"scale_factor": [2]}},
              label="linear"),
     ]  # fmt: skip
 
@@ -282,14 +282,14 @@ def move_cases() -> list[Case]:
             "interpolate",
             (u8(2, 3, 4, 5),),
             interpolate,
-            {"ints": {"mode": 0, "zero_point": 0}, "exprs": {"size": [6, 8]}},
+            {"ints": {"linear": 0, "zero_point": 0}, "exprs": {"size": [6, 8]}},
             label="size",
         ),
         Case(
             "interpolate",
             (u8(2, 3, 4, 5),),
             interpolate,
-            {"ints": {"mode": 0, "zero_point": 0}, "floats": {"scale_factor": [2, 2]}},
+            {"ints": {"linear": 0, "zero_point": 0}, "floats": {"scale_factor": [2, 2]}},
             label="scale",
         ),
     ]

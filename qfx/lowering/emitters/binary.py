@@ -10,6 +10,7 @@ from qfx.lowering.emitters.compute import before_table, clamp_codes, clamped_f32
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
+from qfx.runtime import steps
 
 
 @emits("add", "sub", "mul")
@@ -20,28 +21,34 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, given["x"], given["y"])
     out = before_table(node)
     if out is None:
-        made = emission.step(f"{op.name}_f32", node, [a, b], a.order, "f32")
+        made = emission.step(node, _FLOATS[op.name](a.id, b.id), a.order)
         return clamped_f32(emission, node, made, given["activation"])
     (s_a, z_a, _, _), (s_b, z_b, _, _) = (code_of(given[k].meta["value_type"].qparams) for k in ("x", "y"))
     t_a, t_b, t_y = (torch.tensor(s, dtype=torch.float32) for s in (s_a, s_b, out.scale))
-    ints = {
-        "a_zero_point": z_a,
-        "b_zero_point": z_b,
-        "zero_point": code_of(out)[1],
-        "clamp": clamp_codes(given["activation"], out),
-    }
+    zero, clamp = code_of(out)[1], clamp_codes(given["activation"], out)
+    lut = emission.table_of(node)
     if op.name == "mul":
-        floats = {"a_multiplier": float(arithmetic.multiplier(t_a, t_b, t_y))}
-    else:
-        floats = {"a_multiplier": float(arithmetic.ratio(t_a, t_y)), "b_multiplier": float(arithmetic.ratio(t_b, t_y))}
-    constants = {"lut": emission.constant(node.meta["table"])} if "table" in node.meta else {}
-    return emission.step(op.name, node, [a, b], a.order, ints=ints, floats=floats, constants=constants)
+        factor = float(arithmetic.multiplier(t_a, t_b, t_y))
+        step = steps.mul(
+            a.id, b.id, a_zero_point=z_a, b_zero_point=z_b, zero_point=zero, clamp=clamp, a_multiplier=factor, lut=lut
+        )
+        return emission.step(node, step, a.order)
+    make = steps.add if op.name == "add" else steps.sub
+    r_a, r_b = float(arithmetic.ratio(t_a, t_y)), float(arithmetic.ratio(t_b, t_y))
+    step = make(
+        a.id, b.id, a_zero_point=z_a, b_zero_point=z_b, zero_point=zero, clamp=clamp,
+        a_multiplier=r_a, b_multiplier=r_b, lut=lut,
+    )  # fmt: skip
+    return emission.step(node, step, a.order)
+
+
+_FLOATS = {"add": steps.add_f32, "sub": steps.sub_f32, "mul": steps.mul_f32}
 
 
 @emits("div", coded=False)
 def div(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, node.args[0], node.args[1])
-    return emission.step("div_f32", node, [a, b], a.order, "f32")
+    return emission.step(node, steps.div_f32(a.id, b.id), a.order)
 
 
 def _aligned(emission: Emission, node: fx.Node, x: object, y: object) -> tuple[Physical, Physical]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -14,6 +14,7 @@ from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
 from qfx.ops.table import Op, lookup_table, lookup_values, op_of
+from qfx.runtime import steps
 
 
 @emits("conv")
@@ -24,14 +25,14 @@ def conv(emission: Emission, node: fx.Node) -> Physical:
     x = emission.with_rank(node, emission.value(given["x"]), rank)
     x = emission.in_order(node, x, channels_last(rank))
     kernel = weight.values.permute(0, *range(2, rank), 1)
-    ints = {
-        "stride": list(given["stride"]),
-        "padding_lo": [p[0] for p in given["padding"]],
-        "padding_hi": [p[1] for p in given["padding"]],
-        "dilation": list(given["dilation"]),
-        "groups": given["groups"],
-    }
-    made = _weighted(emission, node, x, kernel, ints)
+    window = Window(
+        list(given["stride"]),
+        [p[0] for p in given["padding"]],
+        [p[1] for p in given["padding"]],
+        list(given["dilation"]),
+        given["groups"],
+    )
+    made = _weighted(emission, node, x, kernel, window)
     return emission.to_rank(node, made, emission.value(given["x"]).rank)
 
 
@@ -41,7 +42,7 @@ def linear(emission: Emission, node: fx.Node) -> Physical:
         return _linear_dynamic(emission, node)
     given = _arguments(node)
     x = _features_last(emission, node, emission.value(given["x"]))
-    return _weighted(emission, node, x, node.meta["weights"]["weight"].array.values, {"groups": 1})
+    return _weighted(emission, node, x, node.meta["weights"]["weight"].array.values, Window())
 
 
 @emits("channel_affine")
@@ -57,17 +58,17 @@ def channel_affine(emission: Emission, node: fx.Node) -> Physical:
         n, c = (emission.builder.expr_dim(x.id, i) for i in range(2))
         x = emission.reshape(node, x, [n, emission.expr(1), c], channels_last(3))
     kernel = factors.reshape(-1, *[1] * (x.rank - 1))
-    made = _weighted(emission, node, x, kernel, {"groups": factors.numel()})
+    made = _weighted(emission, node, x, kernel, Window(groups=factors.numel()))
     return emission.reshape(node, made, [n, c], identity(2)) if rows else made
 
 
 def _affine_f32(emission: Emission, node: fx.Node, x: Physical) -> Physical:
     given = _arguments(node)
-    for name, step in (("weight", "mul_f32"), ("bias", "add_f32")):
+    for name, step in (("weight", steps.mul_f32), ("bias", steps.add_f32)):
         if given[name] is not None:
             vector = emission.tensor(given[name]).reshape(*(-1 if d == 1 else 1 for d in x.order)).contiguous()
             constant = emission.builder.constant_value(f"{node.name}_{name}", vector.numpy())
-            x = emission.step(step, node, [x, Physical(constant, "f32", x.order)], x.order, "f32")
+            x = emission.step(node, step(x.id, constant), x.order)
     return clamped_f32(emission, node, x, given["activation"])
 
 
@@ -82,7 +83,17 @@ def _features_last(emission: Emission, node: fx.Node, x: Physical) -> Physical:
     return x if x.order[-1] == x.rank - 1 else emission.in_order(node, x, identity(x.rank))
 
 
-def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, ints: dict[str, Any]) -> Physical:
+class Window(NamedTuple):
+    """What a convolution moves over its operand; none: a linear layer."""
+
+    stride: list[int] | None = None
+    padding_lo: list[int] | None = None
+    padding_hi: list[int] | None = None
+    dilation: list[int] | None = None
+    groups: int = 1
+
+
+def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, window: Window) -> Physical:
     """The conv step of a layer with ``kernel`` in physical order ``[O, *window, C / groups]``."""
     given, arrays = _arguments(node), {k: w.array for k, w in node.meta["weights"].items()}
     x_q = given["x"].meta["value_type"].qparams
@@ -90,28 +101,34 @@ def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, in
     x_scale, x_zero, _, _ = code_of(x_q)
     weight, channels = arrays["weight"], kernel.shape[0]
     multiplier = _multiplier(x_scale, weight, out_q).expand(channels)
-    constants = {
-        "weight": emission.constant(kernel.contiguous()),
-        "bias": emission.constant(_bias(arrays.get("bias"), channels)),
-        "multiplier": emission.constant(multiplier.contiguous()),
-    }
-    if bool((weight.zero_point != 0).any()):
-        zero = weight.zero_point.to(torch.int32).expand(channels)
-        constants["weight_zero_point"] = emission.constant(zero.contiguous())
-    floats: dict[str, Any] = {}
-    ints = {**ints, "x_zero_point": x_zero}
-    inputs, residual = [x], given.get("residual")
-    if residual is not None and residual.meta["value_type"].kind != "code":
-        clamp_epilogue(None, None, ints, floats)
-        made = emission.step("conv", node, inputs, x.order, "f32", ints=ints, floats=floats, constants=constants)
-        return plus_f32(emission, node, made, residual, given["activation"])
-    if residual is not None:
-        inputs.append(_residual(emission, node, x.order, out_q, ints, floats))
-    clamp_epilogue(given["activation"], out_q, ints, floats)
-    if "table" in node.meta:
-        constants["lut"] = emission.constant(node.meta["table"])
-    dtype = "u8" if out_q else "f32"
-    return emission.step("conv", node, inputs, x.order, dtype, ints=ints, floats=floats, constants=constants)
+    residual = given.get("residual")
+    coded = residual is not None and residual.meta["value_type"].kind == "code"
+    plain = residual is not None and not coded  # added in floats
+    end = clamp_epilogue(None, None) if plain else clamp_epilogue(given["activation"], out_q)
+    added = _residual(emission, node, x.order, out_q) if coded else _Residual()
+    zero = weight.zero_point.to(torch.int32).expand(channels)
+    step = steps.conv(
+        x.id,
+        added.id,
+        stride=window.stride,
+        padding_lo=window.padding_lo,
+        padding_hi=window.padding_hi,
+        dilation=window.dilation,
+        groups=window.groups,
+        x_zero_point=x_zero,
+        zero_point=end.zero_point,
+        clamp=end.clamp,
+        f32_clamp=end.f32_clamp,
+        residual_zero_point=added.zero_point,
+        residual_multiplier=added.multiplier,
+        weight=emission.constant(kernel.contiguous()),
+        bias=emission.constant(_bias(arrays.get("bias"), channels)),
+        multiplier=emission.constant(multiplier.contiguous()),
+        weight_zero_point=emission.constant(zero.contiguous()) if bool((zero != 0).any()) else None,
+        lut=None if plain else emission.table_of(node),
+    )
+    made = emission.step(node, step, x.order, end.dtype)
+    return plus_f32(emission, node, made, given["residual"], given["activation"]) if plain else made
 
 
 def before_table(node: fx.Node) -> QParams | None:
@@ -130,28 +147,40 @@ def _bias(bias: QArray | None, channels: int) -> Tensor:
     return torch.zeros(channels, dtype=torch.int32) if bias is None else bias.values
 
 
-def _residual(
-    emission: Emission, node: fx.Node, order: Order, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]
-) -> Physical:
+class _Residual(NamedTuple):
+    """What is added to an accumulator, if anything."""
+
+    id: int | None = None
+    zero_point: int | None = None
+    multiplier: float | None = None
+
+
+def _residual(emission: Emission, node: fx.Node, order: Order, out: QParams | None) -> _Residual:
     residual = _arguments(node)["residual"]
     scale, zero, _, _ = code_of(residual.meta["value_type"].qparams)
     s_y = torch.tensor(1.0 if out is None else out.scale, dtype=torch.float32)
-    ints["residual_zero_point"] = zero
-    floats["residual_multiplier"] = float(arithmetic.ratio(torch.tensor(scale, dtype=torch.float32), s_y))
-    return emission.in_order(node, emission.with_rank(node, emission.value(residual), len(order)), order)
+    multiplier = float(arithmetic.ratio(torch.tensor(scale, dtype=torch.float32), s_y))
+    value = emission.in_order(node, emission.with_rank(node, emission.value(residual), len(order)), order)
+    return _Residual(value.id, zero, multiplier)
 
 
-def clamp_epilogue(activation: Activation, out: QParams | None, ints: dict[str, Any], floats: dict[str, Any]) -> None:
-    """Adds what a step needs to know about its result: codes of ``out`` or float32, within ``activation``'s bounds."""
-    if out is None:
-        if activation is not None:
-            floats["f32_clamp"] = [
-                -float("inf") if activation[1] is None else activation[1],
-                float("inf") if activation[2] is None else activation[2],
-            ]
-        return
-    ints["zero_point"] = code_of(out)[1]
-    ints["clamp"] = clamp_codes(activation, out)
+class Epilogue(NamedTuple):
+    """What a step needs to know about its result, as its attributes are called."""
+
+    dtype: str
+    zero_point: int | None = None
+    clamp: list[int] | None = None
+    f32_clamp: list[float] | None = None
+
+
+def clamp_epilogue(activation: Activation, out: QParams | None) -> Epilogue:
+    """Codes of ``out`` or float32, within ``activation``'s bounds."""
+    if out is not None:
+        return Epilogue("u8", code_of(out)[1], clamp_codes(activation, out))
+    if activation is None:
+        return Epilogue("f32")
+    low, high = (-float("inf") if activation[1] is None else activation[1]), activation[2]
+    return Epilogue("f32", f32_clamp=[low, float("inf") if high is None else high])
 
 
 def clamp_codes(activation: Activation, out: QParams) -> list[int]:
@@ -163,13 +192,13 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     given, weight = _arguments(node), node.meta["weights"]["weight"].array
     x = _features_last(emission, node, emission.value(given["x"]))
     channels = weight.values.shape[0]
-    constants = {
-        "weight": emission.constant(weight.values),
-        "weight_scale": emission.constant(weight.scale.expand(channels).contiguous()),
-    }
-    if given["bias"] is not None:
-        constants["bias"] = emission.constant(emission.tensor(given["bias"]))
-    made = emission.step("linear_dynamic", node, [x], x.order, "f32", constants=constants)
+    step = steps.linear_dynamic(
+        x.id,
+        weight=emission.constant(weight.values),
+        weight_scale=emission.constant(weight.scale.expand(channels).contiguous()),
+        bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),
+    )
+    made = emission.step(node, step, x.order)
     if given["residual"] is not None:
         return plus_f32(emission, node, made, given["residual"], given["activation"])
     return clamped_f32(emission, node, made, given["activation"])
@@ -178,7 +207,7 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
 def plus_f32(emission: Emission, node: fx.Node, value: Physical, residual: fx.Node, activation: object) -> Physical:
     """``value`` and a float residual, after the clamp epilogue."""
     other = emission.in_order(node, emission.value(residual), value.order)
-    return clamped_f32(emission, node, emission.step("add_f32", node, [value, other], value.order, "f32"), activation)
+    return clamped_f32(emission, node, emission.step(node, steps.add_f32(value.id, other.id), value.order), activation)
 
 
 def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:
@@ -187,9 +216,7 @@ def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: 
         return value
     assert isinstance(activation, tuple)
     bounds = numbers({"min": activation[1], "max": activation[2]})
-    return emission.step(
-        "pointwise_f32", node, [value], value.order, "f32", text={"function": "clamp"}, floats={"args": bounds}
-    )
+    return emission.step(node, steps.pointwise_f32(value.id, function="clamp", args=bounds), value.order)
 
 
 # ---------------------------------------------------------------- quantize, dequantize, tables
@@ -208,8 +235,7 @@ def quantize(emission: Emission, node: fx.Node) -> Physical:
     x = emission.value(source)
     order = _wanted_order(node, x.rank) if x.order == identity(x.rank) else x.order
     perm = [x.order.index(d) for d in order]
-    ints = {"perm": perm, "zero_point": zero}
-    made = emission.step("quantize", node, [x], order, ints=ints, floats={"scale": scale})
+    made = emission.step(node, steps.quantize(x.id, perm=perm, zero_point=zero, scale=scale), order)
     return emission.within_range(node, made)
 
 
@@ -244,8 +270,7 @@ def dequantize(emission: Emission, node: fx.Node) -> Physical:
     leaves = any(user.op == "output" or user.meta.get("in_torch") for user in node.users)
     order = identity(x.rank) if leaves else x.order
     perm = [x.order.index(d) for d in order]
-    ints = {"perm": perm, "zero_point": zero}
-    return emission.step("dequantize", node, [x], order, "f32", ints=ints, floats={"scale": scale})
+    return emission.step(node, steps.dequantize(x.id, perm=perm, zero_point=zero, scale=scale), order)
 
 
 def pointwise_table(op: Op, node: fx.Node) -> Tensor:
@@ -264,7 +289,7 @@ def pointwise(emission: Emission, node: fx.Node) -> Physical:
     if x.dtype == "u8":
         return emission.lookup(node, x, lookup_values(op, attributes(op, node), source.meta["value_type"].qparams))
     args = numbers(attributes(op, node))
-    return emission.step("pointwise_f32", node, [x], x.order, "f32", text={"function": op.name}, floats={"args": args})
+    return emission.step(node, steps.pointwise_f32(x.id, function=op.name, args=args), x.order)
 
 
 _OPEN = {"min": -float("inf"), "max": float("inf")}

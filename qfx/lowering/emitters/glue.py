@@ -10,6 +10,7 @@ from qfx.lowering.emit import Emission, Physical, channels_last, emits, identity
 from qfx.lowering.emitters.compute import pointwise
 from qfx.ops.calls import arguments
 from qfx.ops.table import TABLE, op_of
+from qfx.runtime import steps
 
 
 def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
@@ -24,18 +25,23 @@ def softmax(emission: Emission, node: fx.Node) -> Physical:
     op = op_of(node)
     assert op is not None
     given, x = _given(emission, node)
-    return emission.step(op.name, node, [x], x.order, "f32", ints={"axis": x.order.index(given["dim"] % x.rank)})
+    make = steps.softmax if op.name == "softmax" else steps.log_softmax
+    return emission.step(node, make(x.id, axis=x.order.index(given["dim"] % x.rank)), x.order)
 
 
 @emits("causal_softmax", coded=False)
 def causal_softmax(emission: Emission, node: fx.Node) -> Physical:
     _, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
-    return emission.step("causal_softmax", node, [x], x.order, "f32")
+    return emission.step(node, steps.causal_softmax(x.id), x.order)
 
 
-def _affine(emission: Emission, given: dict[str, Any]) -> dict[str, int]:
-    return {k: emission.constant(emission.tensor(given[k])) for k in ("weight", "bias") if given[k] is not None}
+def _affine(emission: Emission, given: dict[str, Any]) -> tuple[int | None, int | None]:
+    """The constants of weight and bias."""
+    weight, bias = (
+        None if given[k] is None else emission.constant(emission.tensor(given[k])) for k in ("weight", "bias")
+    )
+    return weight, bias
 
 
 @emits("layer_norm", coded=False)
@@ -44,21 +50,18 @@ def layer_norm(emission: Emission, node: fx.Node) -> Physical:
     count = len(given["normalized_shape"])
     if x.order[-count:] != tuple(range(x.rank - count, x.rank)):
         x = emission.in_order(node, x, identity(x.rank))
-    return emission.step(
-        "layer_norm", node, [x], x.order, "f32",
-        ints={"ndim": count}, floats={"eps": float(given["eps"])}, constants=_affine(emission, given),
-    )  # fmt: skip
+    weight, bias = _affine(emission, given)
+    step = steps.layer_norm(x.id, ndim=count, eps=float(given["eps"]), weight=weight, bias=bias)
+    return emission.step(node, step, x.order)
 
 
 @emits("group_norm", "instance_norm", coded=False)
 def group_norm(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, channels_last(x.rank))
-    return emission.step(
-        "group_norm", node, [x], x.order, "f32",
-        ints={"groups": given.get("groups", 0)}, floats={"eps": float(given["eps"])},
-        constants=_affine(emission, given),
-    )  # fmt: skip
+    weight, bias = _affine(emission, given)
+    step = steps.group_norm(x.id, groups=given.get("groups", 0), eps=float(given["eps"]), weight=weight, bias=bias)
+    return emission.step(node, step, x.order)
 
 
 for _op in TABLE.values():

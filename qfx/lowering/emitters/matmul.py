@@ -13,6 +13,7 @@ from qfx.lowering.emitters.compute import before_table, clamp_epilogue, clamped_
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import is_op, op_of
+from qfx.runtime import steps
 
 
 @emits("matmul")
@@ -54,16 +55,23 @@ def _coded(emission: Emission, node: fx.Node, a: Physical, b: Physical) -> Physi
     s_out = 1.0 if out is None else out.scale
     scales = torch.tensor([s_x, s_y, s_out], dtype=torch.float32)
     given = _given(node)
-    floats: dict[str, Any] = {
-        "multiplier": float(arithmetic.multiplier(scales[0], scales[1], scales[2], given["factor"]))
-    }
-    ints: dict[str, Any] = {"x_zero_point": z_x, "y_zero_point": z_y}
-    for name, made in (("x_perm", a.order), ("y_perm", b.order), ("perm", order)):
-        ints[name] = [made.index(d) for d in range(rank)]
-    clamp_epilogue(given["activation"], out, ints, floats)
-    constants = {"lut": emission.constant(node.meta["table"])} if "table" in node.meta else {}
-    dtype = "f32" if out is None else "u8"
-    return emission.step("matmul", node, [a, b], order, dtype, ints=ints, floats=floats, constants=constants)
+    x_perm, y_perm, perm = ([made.index(d) for d in range(rank)] for made in (a.order, b.order, order))
+    end = clamp_epilogue(given["activation"], out)
+    step = steps.matmul(
+        a.id,
+        b.id,
+        x_perm=x_perm,
+        y_perm=y_perm,
+        perm=perm,
+        x_zero_point=z_x,
+        y_zero_point=z_y,
+        zero_point=end.zero_point,
+        clamp=end.clamp,
+        f32_clamp=end.f32_clamp,
+        multiplier=float(arithmetic.multiplier(scales[0], scales[1], scales[2], given["factor"])),
+        lut=emission.table_of(node),
+    )
+    return emission.step(node, step, order, end.dtype)
 
 
 def _given(node: fx.Node) -> dict[str, Any]:
@@ -92,13 +100,11 @@ def _floats(emission: Emission, node: fx.Node, a: Physical, b: Physical) -> Phys
     left, right = (emission.in_order(node, v, identity(v.rank)) for v in (a, b))
     if right.rank > 2:
         left, right = _broadcast_batches(emission, node, left, right)
-    made = emission.step("matmul_f32", node, [left, right], identity(left.rank), "f32")
+    made = emission.step(node, steps.matmul_f32(left.id, right.id), identity(left.rank))
     given = _given(node)
     if given["factor"] != 1.0:
-        made = emission.step(
-            "pointwise_f32", node, [made], made.order, "f32",
-            text={"function": "mul_scalar"}, floats={"args": numbers({"value": given["factor"]})},
-        )  # fmt: skip
+        step = steps.pointwise_f32(made.id, function="mul_scalar", args=numbers({"value": given["factor"]}))
+        made = emission.step(node, step, made.order)
     return clamped_f32(emission, node, made, given["activation"])
 
 
@@ -128,4 +134,4 @@ def _batch_lengths(node: fx.Node, value: Physical, rank: int) -> list[tuple[int,
 
 def _expanded(emission: Emission, node: fx.Node, value: Physical, batch: list[int]) -> Physical:
     shape = [*batch, *(emission.builder.expr_dim(value.id, value.rank - 2 + i) for i in range(2))]
-    return emission.step("expand", node, [value], value.order, value.dtype, exprs={"shape": shape})
+    return emission.step(node, steps.expand(value.id, shape=shape), value.order, value.dtype)

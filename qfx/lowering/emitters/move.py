@@ -12,6 +12,7 @@ from qfx.lowering.emit import _END, Emission, Order, Physical, channels_last, co
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
+from qfx.runtime import steps
 
 
 def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
@@ -103,9 +104,9 @@ def slice_(emission: Emission, node: fx.Node) -> Physical:
 
 
 def _sliced(emission: Emission, node: fx.Node, x: Physical, dim: int, start: Any, end: Any, step: int) -> Physical:
-    axis = x.order.index(dim)
-    exprs = {"start": [emission.expr(start)], "end": [emission.expr(end)]}
-    return emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": step}, exprs=exprs)
+    start, end = emission.expr(start), emission.expr(end)
+    made = steps.slice(x.id, axis=x.order.index(dim), step=step, start=start, end=end)
+    return emission.step(node, made, x.order, x.dtype)
 
 
 @emits("select")
@@ -114,10 +115,10 @@ def select(emission: Emission, node: fx.Node) -> Physical:
     dim, index = given["dim"] % x.rank, given["index"]
     end: Any = index + 1 if isinstance(index, int) and index != -1 else _END
     if isinstance(index, fx.Node):
-        one = emission.expr(1)
-        axis = x.order.index(dim)
-        exprs = {"start": [emission.expr(index)], "end": [emission.builder.expr("add", emission.expr(index), one)]}
-        part = emission.step("slice", node, [x], x.order, x.dtype, ints={"axis": axis, "step": 1}, exprs=exprs)
+        start = emission.expr(index)
+        behind = emission.builder.expr("add", start, emission.expr(1))
+        step = steps.slice(x.id, axis=x.order.index(dim), step=1, start=start, end=behind)
+        part = emission.step(node, step, x.order, x.dtype)
     else:
         part = _sliced(emission, node, x, dim, index, end, 1)
     return emission.without(node, part, {dim})
@@ -131,7 +132,7 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
     more = len(shape) - x.rank
     if more:
         x = emission.reshape(node, x, [emission.expr(1)] * more + _dims(emission, x), identity(len(shape)))
-    return emission.step("expand", node, [x], identity(len(shape)), x.dtype, exprs={"shape": emission.exprs(shape)})
+    return emission.step(node, steps.expand(x.id, shape=emission.exprs(shape)), identity(len(shape)), x.dtype)
 
 
 @emits("cat", "stack")
@@ -147,7 +148,7 @@ def cat(emission: Emission, node: fx.Node) -> Physical:
         dim = given["dim"] % values[0].rank
     order = values[0].order
     values = [emission.in_order(node, v, order) for v in values]
-    return emission.step("concat", node, values, order, values[0].dtype, ints={"axis": order.index(dim)})
+    return emission.step(node, steps.concat([v.id for v in values], axis=order.index(dim)), order, values[0].dtype)
 
 
 _PAD_MODES = {"constant": 0, "reflect": 1, "replicate": 2, "circular": 3}
@@ -160,17 +161,14 @@ def pad(emission: Emission, node: fx.Node) -> Physical:
     low, high = [0] * x.rank, [0] * x.rank
     for i in range(len(amounts) // 2):
         low[x.rank - 1 - i], high[x.rank - 1 - i] = amounts[2 * i], amounts[2 * i + 1]
-    ints: dict[str, Any] = {
-        "lo": [low[d] for d in x.order],
-        "hi": [high[d] for d in x.order],
-        "mode": _PAD_MODES[given["mode"]],
-    }
     value = float(given["value"] or 0.0)
     if x.dtype == "u8":
         scale, zero, lowest, highest = code_of(node.meta["value_type"].qparams)
         step = torch.tensor(scale, dtype=torch.float32)
         value = float(arithmetic.quantize(torch.tensor(value), step, torch.tensor(zero), lowest, highest))
-    return emission.step("pad", node, [x], x.order, x.dtype, ints=ints, floats={"fill": value})
+    lo, hi = [low[d] for d in x.order], [high[d] for d in x.order]
+    made = steps.pad(x.id, lo=lo, hi=hi, mode=_PAD_MODES[given["mode"]], fill=value)
+    return emission.step(node, made, x.order, x.dtype)
 
 
 @emits("pixel_shuffle")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import fx
 
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
+from qfx.runtime import steps
+from qfx.runtime.writing import Step
 
 
 def _image(emission: Emission, node: fx.Node, window: str | None = None) -> tuple[dict[str, Any], Physical]:
@@ -35,64 +38,86 @@ def _is_coded(node: fx.Node) -> bool:
     return kind == "code"
 
 
-def _resampled(emission: Emission, node: fx.Node, x: Physical, ints: dict[str, Any], **others: Any) -> Physical:
-    """The step on codes, of an average with what it needs to round, or its float form; with a batch dim if the op's
-    operand has one."""
-    op = op_of(node)
-    assert op is not None
-    if _is_coded(node):
-        average = _average(node) if "avg" in op.name else {"ints": {}}
-        average["ints"] |= ints
-        made = emission.step(op.name, node, [x], x.order, **average, **others)
-    else:
-        made = emission.step(f"{op.name}_f32", node, [x], x.order, "f32", ints=ints, **others)
+def _with_rank_of_operand(emission: Emission, node: fx.Node, made: Physical) -> Physical:
+    """``made`` without a batch dim if the op's operand has none."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return emission.to_rank(node, made, emission.value(source).rank)
 
 
-def _average(node: fx.Node) -> dict[str, Any]:
-    """Zero points and the ratio of scales of an averaging step."""
+class _Average(NamedTuple):
+    """What rounds the result of an averaging step."""
+
+    ratio: float
+    x_zero_point: int
+    zero_point: int
+
+
+def _average(node: fx.Node) -> _Average:
     source = node.args[0]
     assert isinstance(source, fx.Node)
     s_x, z_x, _, _ = code_of(source.meta["value_type"].qparams)
     s_y, z_y, _, _ = code_of(node.meta["value_type"].qparams)
-    return {"ints": {"x_zero_point": z_x, "zero_point": z_y}, "floats": {"ratio": s_x / s_y}}
+    return _Average(s_x / s_y, z_x, z_y)
 
 
 @emits("max_pool")
 def max_pool(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node, "kernel")
-    ints = {
-        "kernel": list(given["kernel"]),
-        "stride": list(given["stride"]),
-        "padding_lo": list(given["padding"]),
-        "padding_hi": list(given["padding"]),
-        "dilation": list(given["dilation"]),
-        "ceil_mode": int(given["ceil_mode"]),
-    }
-    return _resampled(emission, node, x, ints)
+    make = steps.max_pool if _is_coded(node) else steps.max_pool_f32
+    step = make(
+        x.id,
+        kernel=list(given["kernel"]),
+        stride=list(given["stride"]),
+        padding_lo=list(given["padding"]),
+        padding_hi=list(given["padding"]),
+        dilation=list(given["dilation"]),
+        ceil_mode=bool(given["ceil_mode"]),
+    )
+    return _with_rank_of_operand(emission, node, emission.step(node, step, x.order))
 
 
 @emits("avg_pool")
 def avg_pool(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node, "kernel")
-    ints = {
-        "kernel": list(given["kernel"]),
-        "stride": list(given["stride"]),
-        "padding_lo": list(given["padding"]),
-        "padding_hi": list(given["padding"]),
-        "ceil_mode": int(given["ceil_mode"]),
-        "count_include_pad": int(given["count_include_pad"]),
-        "divisor": int(given["divisor_override"] or 0),
-    }
-    return _resampled(emission, node, x, ints)
+    kernel, stride, padding = (list(given[name]) for name in ("kernel", "stride", "padding"))
+    ceil, padded, divisor = given["ceil_mode"], given["count_include_pad"], int(given["divisor_override"] or 0)
+    if _is_coded(node):
+        ratio, z_x, z_y = _average(node)
+        step = steps.avg_pool(
+            x.id, kernel=kernel, stride=stride, padding_lo=padding, padding_hi=padding, ceil_mode=bool(ceil),
+            count_include_pad=bool(padded), divisor=divisor, ratio=ratio, x_zero_point=z_x, zero_point=z_y,
+        )  # fmt: skip
+    else:
+        step = steps.avg_pool_f32(
+            x.id, kernel=kernel, stride=stride, padding_lo=padding, padding_hi=padding, ceil_mode=bool(ceil),
+            count_include_pad=bool(padded), divisor=divisor,
+        )  # fmt: skip
+    return _with_rank_of_operand(emission, node, emission.step(node, step, x.order))
 
 
-@emits("adaptive_avg_pool", "adaptive_max_pool")
-def adaptive_pool(emission: Emission, node: fx.Node) -> Physical:
+@emits("adaptive_max_pool")
+def adaptive_max_pool(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node, "output_size")
-    return _resampled(emission, node, x, {"output_size": [0 if s is None else s for s in given["output_size"]]})
+    make = steps.adaptive_max_pool if _is_coded(node) else steps.adaptive_max_pool_f32
+    step = make(x.id, output_size=_output_size(given))
+    return _with_rank_of_operand(emission, node, emission.step(node, step, x.order))
+
+
+@emits("adaptive_avg_pool")
+def adaptive_avg_pool(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _image(emission, node, "output_size")
+    size = _output_size(given)
+    if _is_coded(node):
+        ratio, z_x, z_y = _average(node)
+        step = steps.adaptive_avg_pool(x.id, output_size=size, ratio=ratio, x_zero_point=z_x, zero_point=z_y)
+    else:
+        step = steps.adaptive_avg_pool_f32(x.id, output_size=size)
+    return _with_rank_of_operand(emission, node, emission.step(node, step, x.order))
+
+
+def _output_size(given: dict[str, Any]) -> list[int]:
+    return [0 if s is None else s for s in given["output_size"]]
 
 
 @emits("mean", "sum")
@@ -101,16 +126,16 @@ def mean(emission: Emission, node: fx.Node) -> Physical:
     op = op_of(node)
     assert op is not None
     if not _is_coded(node):
-        return _reduction(emission, node, f"{op.name}_f32")
+        return _reduction(emission, node, steps.mean_f32 if op.name == "mean" else steps.sum_f32)
     given = arguments(op, node)
-    x, attributes = emission.value(given["x"]), _average(node)
+    x, (ratio, z_x, z_y) = emission.value(given["x"]), _average(node)
     dims = _reduced(given, x)
     if op.name == "sum":
         shape = given["x"].meta["shape"]
-        attributes["floats"]["ratio"] *= float(math.prod(shape[d] for d in dims))
-    attributes["ints"] |= {"axes": sorted(x.order.index(d) for d in dims), "keepdim": int(given["keepdim"])}
-    order = x.order if given["keepdim"] else _left(x, dims)
-    made = emission.step("mean", node, [x], order, **attributes)
+        ratio *= float(math.prod(shape[d] for d in dims))
+    axes, keepdim = sorted(x.order.index(d) for d in dims), bool(given["keepdim"])
+    step = steps.mean(x.id, axes=axes, keepdim=keepdim, ratio=ratio, x_zero_point=z_x, zero_point=z_y)
+    made = emission.step(node, step, x.order if keepdim else _left(x, dims))
     return emission.within_range(node, made)
 
 
@@ -128,11 +153,11 @@ def _left(x: Physical, dims: list[int]) -> Order:
 @emits("amax")
 def amax(emission: Emission, node: fx.Node) -> Physical:
     """On codes a global max pool."""
-    return _reduction(emission, node, "adaptive_max_pool" if _is_coded(node) else "amax_f32")
+    return _reduction(emission, node, steps.amax_f32)
 
 
-def _reduction(emission: Emission, node: fx.Node, step: str) -> Physical:
-    """A step over rows ``[outer, reduced, inner]``."""
+def _reduction(emission: Emission, node: fx.Node, make: Callable[[int], Step]) -> Physical:
+    """Over rows ``[outer, reduced, inner]``: ``make`` on floats, the largest of codes."""
     op = op_of(node)
     assert op is not None
     given = arguments(op, node)
@@ -145,10 +170,10 @@ def _reduction(emission: Emission, node: fx.Node, step: str) -> Physical:
     sizes = [emission.builder.expr_dim(x.id, i) for i in range(x.rank)]
     parts = (sizes[: axes[0]], sizes[axes[0] : axes[-1] + 1], sizes[axes[-1] + 1 :])
     rows = emission.reshape(node, x, [_product(emission, part) for part in parts], channels_last(3))
-    if step.endswith("_f32"):
-        pooled = emission.step(step, node, [rows], identity(2), "f32")
+    if _is_coded(node):
+        pooled = emission.step(node, steps.adaptive_max_pool(rows.id, output_size=[1]), rows.order)
     else:
-        pooled = emission.step(step, node, [rows], rows.order, ints={"output_size": [1]})
+        pooled = emission.step(node, make(rows.id), identity(2))
     one = emission.expr(1)
     if given["keepdim"]:
         return emission.reshape(node, pooled, [one if i in axes else s for i, s in enumerate(sizes)], x.order)
@@ -164,13 +189,19 @@ def _product(emission: Emission, sizes: list[int]) -> int:
 def interpolate(emission: Emission, node: fx.Node) -> Physical:
     given, x = _image(emission, node)
     linear = given["mode"] in ("linear", "bilinear", "trilinear")
-    ints = {"mode": int(linear), "align_corners": int(bool(given["align_corners"]))}
-    if _is_coded(node):
-        _, ints["zero_point"], _, _ = code_of(node.meta["value_type"].qparams)
-    spatial = x.rank - 2
+    size, factors, spatial = None, None, x.rank - 2
     if given["size"] is not None:
-        size = given["size"] if isinstance(given["size"], (tuple, list)) else [given["size"]] * spatial
-        return _resampled(emission, node, x, ints, exprs={"size": emission.exprs(size)})
-    factor = given["scale_factor"]
-    factors = list(factor) if isinstance(factor, (tuple, list)) else [factor] * spatial
-    return _resampled(emission, node, x, ints, floats={"scale_factor": [float(f) for f in factors]})
+        wanted = given["size"]
+        size = emission.exprs(wanted if isinstance(wanted, (tuple, list)) else [wanted] * spatial)
+    else:
+        factor = given["scale_factor"]
+        factors = [float(f) for f in (factor if isinstance(factor, (tuple, list)) else [factor] * spatial)]
+    corners = bool(given["align_corners"])
+    if _is_coded(node):
+        _, zero, _, _ = code_of(node.meta["value_type"].qparams)
+        step = steps.interpolate(
+            x.id, linear=linear, align_corners=corners, size=size, scale_factor=factors, zero_point=zero
+        )
+    else:
+        step = steps.interpolate_f32(x.id, linear=linear, align_corners=corners, size=size, scale_factor=factors)
+    return _with_rank_of_operand(emission, node, emission.step(node, step, x.order))

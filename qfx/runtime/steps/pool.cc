@@ -271,7 +271,7 @@ struct InterpolateParams {
 
   explicit InterpolateParams(const StepView& s)
       : scale_factor(s.floats("scale_factor")),
-        linear(s.flag("mode")),
+        linear(s.flag("linear")),
         align_corners(s.flag("align_corners")),
         sized(s.has("size")),
         floats(is_float(s)),

@@ -246,7 +246,7 @@ std::vector<StepSchema> window_schemas() {
 
 std::vector<StepSchema> reduction_schemas() {
   const std::vector<Attribute> resample = {
-      integer("mode", "0: nearest, 1: linear").within(0, 1), flag("align_corners").otherwise({0}),
+      flag("linear", "0: nearest"), flag("align_corners").otherwise({0}),
       expr("size").entries(kSpatial).optional(),
       number("scale_factor", "where there is no size").entries(kSpatial).within(DBL_TRUE_MIN, DBL_MAX).optional()};
   return {

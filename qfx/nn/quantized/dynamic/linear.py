@@ -15,8 +15,9 @@ from qfx.memory import require_regular
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
-from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime import Executable, ProgramBuilder, steps
 from qfx.runtime.limits import MOST_FEATURES
+from qfx.runtime.writing import write
 from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="Linear")
@@ -161,8 +162,13 @@ class Linear(DynamicModule):
 
     def _build(self) -> Executable:
         b = ProgramBuilder()
-        x, y = b.value("x", "f32", [-1, self.in_features]), b.value("y", "f32", [-1, self.out_features])
-        biases = {"bias": ["bias"]} if "bias" in self._buffers else {}
-        step = "linear_half" if self.dtype is torch.float16 else "linear_dynamic"
-        b.step(step, "linear", [x], y, constants=self.constants(b, weight=["weight"], **biases))
-        return Executable(b.build([x], [y]))
+        x = b.value("x", "f32", [-1, self.in_features])
+        weight = self.weights(b, ["weight"])
+        bias = self.biases(b, ["bias"]) if "bias" in self._buffers else None
+        if weight.scale is None:
+            step = steps.linear_half(x, weight=weight.values, bias=bias)
+        else:
+            step = steps.linear_dynamic(
+                x, weight=weight.values, weight_scale=weight.scale, weight_zero_point=weight.zero_point, bias=bias
+            )
+        return Executable(b.build([x], write(b, "linear", step, [-1, self.out_features])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,14 @@ def weight_dtype(dtype: Any) -> QDType | torch.dtype:
     raise UnsupportedError(
         f"Weights of a dynamic module can't be {shown(dtype)}.", remedy="Use dtype=qfx.qint8 or dtype=torch.float16."
     )
+
+
+class Weights(NamedTuple):
+    """Constants of a program: float16 values, or int8 ones with a scale a row, and zero points unless all are 0."""
+
+    values: int
+    scale: int | None = None
+    zero_point: int | None = None
 
 
 class DynamicModule(KeepsPrecision, nn.Module):
@@ -135,18 +143,19 @@ class DynamicModule(KeepsPrecision, nn.Module):
         self.keep(name + SCALE, rounded.scale)
         self.keep(name + ZERO_POINT, rounded.zero_point)
 
-    def constants(self, builder: ProgramBuilder, **given: list[str]) -> dict[str, int]:
-        """Step constants: each name's tensors, one below the other, with what their dtype needs."""
-        made: dict[str, int] = {}
-        for name, own in given.items():
-            tensors = [self._tensor(n) for n in own]
-            made[name] = builder.constant(torch.cat(tensors).contiguous().numpy())
-            if tensors[0].dtype is torch.int8:
-                scale, zero_point = (torch.cat([self._of_rows(n, end) for n in own]) for end in (SCALE, ZERO_POINT))
-                made[name + SCALE] = builder.constant(scale.to(torch.float32).numpy())
-                if bool(zero_point.any()):
-                    made[name + ZERO_POINT] = builder.constant(zero_point.to(torch.int32).numpy())
-        return made
+    def weights(self, builder: ProgramBuilder, names: list[str]) -> Weights:
+        """The weights ``names``, one below the other, as constants of a program."""
+        tensors = [self._tensor(n) for n in names]
+        values = builder.constant(torch.cat(tensors).contiguous().numpy())
+        if tensors[0].dtype is torch.float16:
+            return Weights(values)
+        scale, zero_point = (torch.cat([self._of_rows(n, end) for n in names]) for end in (SCALE, ZERO_POINT))
+        zeros = builder.constant(zero_point.to(torch.int32).numpy()) if bool(zero_point.any()) else None
+        return Weights(values, builder.constant(scale.to(torch.float32).numpy()), zeros)
+
+    def biases(self, builder: ProgramBuilder, names: list[str]) -> int:
+        """The biases ``names``, one below the other, as a constant of a program."""
+        return builder.constant(torch.cat([self._tensor(n) for n in names]).contiguous().numpy())
 
     def _tensor(self, name: str) -> Tensor:
         tensor = self._buffers.get(name)
