@@ -20,8 +20,7 @@ from qfx.lowering.direct import Direct, Run, as_returned
 from qfx.lowering.torch_operator import run_program
 from qfx.memory import Layout, require_values
 from qfx.runtime import Executable
-
-_DTYPES = {"u8": torch.uint8, "f32": torch.float32}
+from qfx.runtime.dtypes import DTYPES
 
 _MOST_PASSED = 16
 """Layouts of inputs that a model remembers."""
@@ -89,7 +88,7 @@ class CompiledSegment:
     def without_values(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """As :class:`qfx.lowering.torch_operator.Program`."""
         assert self.executable is not None
-        dtypes = (_DTYPES[name] for name in self.executable.output_dtypes)
+        dtypes = (getattr(torch, DTYPES[name].torch) for name in self.executable.output_dtypes)
         return [inputs[0].new_empty(s, dtype=d) for s, d in zip(self._shapes(inputs), dtypes, strict=True)]
 
     def _shapes(self, inputs: Sequence[Tensor]) -> Sequence[Sequence[Any]]:
