@@ -6,6 +6,7 @@ from qfx.runtime._C import Program, ProgramBuilder
 from qfx.runtime.cpu import Peaks, cpu_info, isa_names, peaks
 from qfx.runtime.executable import Executable
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
+from qfx.runtime.session import Session
 from qfx.runtime.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Peaks",
     "Program",
     "ProgramBuilder",
+    "Session",
     "StepRecord",
     "cpu_info",
     "get_num_threads",

@@ -20,6 +20,7 @@
 #include "runtime/peaks.h"
 #include "runtime/program.h"
 #include "runtime/program_bytes.h"
+#include "runtime/session.h"
 #include "runtime/shapes.h"
 #include "runtime/threads.h"
 
@@ -501,6 +502,48 @@ nb::list describe_schemas() {
   return schemas;
 }
 
+// (dtype, shape, bytes)
+nb::tuple state_of(const Session& session, size_t state) {
+  const auto bytes = static_cast<size_t>(byte_size(session.shape(state), session.dtype(state)));
+  return nb::make_tuple(dtype_name(session.dtype(state)), to_tuple(session.shape(state)),
+                        nb::bytes(static_cast<const char*>(session.data(state)), bytes));
+}
+
+std::shared_ptr<Session> make_session(const std::shared_ptr<Executable>& executable, const nb::list& states) {
+  std::vector<Session::State> pairs;
+  for (const nb::handle s : states) pairs.push_back({nb::cast<int>(s[nb::int_(0)]), nb::cast<int>(s[nb::int_(1)])});
+  return std::make_shared<Session>(executable, std::move(pairs));
+}
+
+void bind_session(nb::module_& m) {
+  nb::class_<Session>(m, "Session", "Runs of an executable that keep values.")
+      .def(nb::new_(&make_session), "executable"_a, "states"_a)
+      .def(
+          "set",
+          [](Session& s, size_t state, const nb::tuple& shape, size_t address) {
+            s.set(state, read_ints(shape), reinterpret_cast<const void*>(address));
+          },
+          "state"_a, "shape"_a, "address"_a)
+      .def("get", &state_of, "state"_a)
+      .def(
+          "plan",
+          [](Session& s, const nb::tuple& layouts) {
+            std::vector<InputLayout> inputs = read_layouts(layouts);
+            const nb::gil_scoped_release release;
+            return std::const_pointer_cast<Plan>(s.plan(std::move(inputs)));
+          },
+          "layouts"_a)
+      .def(
+          "run",
+          [](Session& s, const Plan& plan, const nb::tuple& in, const nb::tuple& out, int threads) {
+            const auto inputs = read_pointers<const void*>(in, nb::len(in));
+            const auto outputs = read_pointers<void*>(out, nb::len(out));
+            const nb::gil_scoped_release release;
+            s.run(plan, inputs, outputs, threads);
+          },
+          "plan"_a, "inputs"_a, "outputs"_a, "threads"_a);
+}
+
 using FloatArray = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using CodeArray = nb::ndarray<int8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
@@ -548,6 +591,7 @@ NB_MODULE(_C, m) {
   nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
   bind_program(m);
   bind_executable(m);
+  bind_session(m);
   bind_fake_quant(m);
   m.def("set_num_threads", &set_num_threads, "threads"_a);
   m.def("num_threads", &num_threads, "fallback"_a = 0);

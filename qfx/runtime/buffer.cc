@@ -29,6 +29,12 @@ AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
   data_.reset(memory);
 }
 
+void reserve(AlignedBuffer& buffer, size_t bytes) {
+  if (buffer.data() != nullptr && buffer.size() >= bytes) return;
+  buffer = AlignedBuffer();
+  buffer = AlignedBuffer(bytes);
+}
+
 void AlignedBuffer::Free::operator()(std::byte* p) const noexcept {
   std::free(p);
 }

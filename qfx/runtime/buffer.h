@@ -24,4 +24,7 @@ class AlignedBuffer {
   size_t size_ = 0;
 };
 
+// Room for `bytes` at least. What is in the buffer is lost if it had less. Throws std::bad_alloc.
+void reserve(AlignedBuffer& buffer, size_t bytes);
+
 }  // namespace qfx

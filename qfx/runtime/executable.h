@@ -7,11 +7,10 @@
 #include <span>
 #include <vector>
 
-#include "runtime/buffer.h"
+#include "runtime/frame.h"
 #include "runtime/loaded.h"
 #include "runtime/phase_cache.h"
 #include "runtime/plan.h"
-#include "runtime/threads.h"
 
 namespace qfx {
 
@@ -45,7 +44,6 @@ class Executable {
                      std::span<void* const> out, std::span<const int> ids, int threads, const Visitor& visit);
 
  private:
-  struct Frame;
   struct FrameLease;
 
   std::shared_ptr<const Plan> cached(const std::vector<InputLayout>& inputs);
@@ -59,9 +57,6 @@ class Executable {
   std::mutex frames_mutex_;
   std::vector<std::unique_ptr<Frame>> frames_;  // idle ones
   size_t frame_count_ = 0;
-
- public:
-  ~Executable();
 };
 
 }  // namespace qfx

@@ -60,10 +60,16 @@ class Executable:
                 "The program can't be loaded.", why=str(error), remedy=f"Supported here: {names}."
             ) from error
         self._input_specs = tuple(tensors.TensorSpec(*spec) for spec in program.input_specs)
+        self._output_specs = tuple(tensors.TensorSpec(*spec) for spec in program.output_specs)
         self._input_names = tuple(f"Input '{spec.name}'" for spec in self._input_specs)
-        self._output_dtypes = tuple(dtype for _, dtype, _ in program.output_specs)
-        self._output_names = tuple(f"Output '{name}'" for name, _, _ in program.output_specs)
+        self._output_dtypes = tuple(spec.dtype for spec in self._output_specs)
+        self._output_names = tuple(f"Output '{spec.name}'" for spec in self._output_specs)
         self._prepared: dict[Any, Prepared] = {}
+
+    @property
+    def core(self) -> _C.Executable:
+        """The loaded program, for what runs it by addresses."""
+        return self._core
 
     @property
     def isa(self) -> str:
@@ -87,13 +93,8 @@ class Executable:
         kind = tensors.kind_of(inputs)
         if kind is tensors.NUMPY:
             return self._run(kind, kind.check(inputs, self._input_specs))
-        if is_watched():
-            raise UnsupportedError(
-                "A program is called while torch records or transforms what it computes.",
-                why="A program reads memory, which tracers, modes and functional transforms do not see.",
-                remedy="Call it outside; a quantized model, which is known to torch as an operator, can be recorded.",
-            )
-        return self.run(*(inputs if are_plain(inputs) else self._plain(kind, inputs)))
+        refuse_if_watched()
+        return self.run(*(inputs if are_plain(inputs) else plain_inputs(kind, inputs, self._input_specs)))
 
     def run(self, *inputs: Any) -> tuple[Any, ...]:
         """As a call, for callers who know that nobody watches torch, and that tensors are plain (`qfx.memory`)."""
@@ -133,17 +134,19 @@ class Executable:
         return tuple(self._plan(input_shapes).output_shapes)
 
     @property
+    def input_specs(self) -> tuple[tensors.TensorSpec, ...]:
+        """Name, dtype and physical shape of each input, -1 for any extent."""
+        return self._input_specs
+
+    @property
+    def output_specs(self) -> tuple[tensors.TensorSpec, ...]:
+        """Likewise of each output."""
+        return self._output_specs
+
+    @property
     def output_dtypes(self) -> tuple[str, ...]:
         """The runtime's name of each output's dtype, ``"u8"`` or ``"f32"`` of those that quantize_fx writes."""
         return self._output_dtypes
-
-    def _plain(self, kind: tensors.TensorKind, inputs: Sequence[Any]) -> tuple[Any, ...]:
-        """The inputs, checked, their memory their own."""
-        checked = kind.check(inputs, self._input_specs)
-        if kind is not tensors.NUMPY:
-            for x, name in zip(checked, self._input_names, strict=True):
-                require_plain(x, name)
-        return checked
 
     def _addresses(
         self, kind: tensors.TensorKind, inputs: Sequence[Any], outputs: Sequence[Any]
@@ -168,13 +171,13 @@ class Executable:
             InputError: As a call; or a value that the program does not have, or that never lies in memory.
         """
         kind = tensors.kind_of(inputs)
-        checked = self._plain(kind, inputs)
+        checked = plain_inputs(kind, inputs, self._input_specs)
         layouts = kind.layouts(checked)
         outputs = kind.empty(self._core.plan(layouts).output_shapes, self._output_dtypes)
         fetched = self._core.run_and_fetch(
             layouts, *self._addresses(kind, checked, outputs), list(value_ids), default_threads()
         )
-        arrays = {v: _array(dtype, shape, data) for v, (dtype, shape, data) in fetched.items()}
+        arrays = {v: fetched_array(dtype, shape, data) for v, (dtype, shape, data) in fetched.items()}
         return outputs, arrays
 
     def explain(self, *input_shapes: Sequence[int]) -> Explanation:
@@ -193,7 +196,7 @@ class Executable:
         if not isinstance(repeats, int) or isinstance(repeats, bool) or not 1 <= repeats <= _MOST_REPEATS:
             raise InputError(f"repeats is {shown(repeats)}.", remedy=f"Give an int from 1 to {_MOST_REPEATS}.")
         kind = tensors.kind_of(inputs)
-        checked = self._plain(kind, inputs)
+        checked = plain_inputs(kind, inputs, self._input_specs)
         plan = self._core.plan(kind.layouts(checked))
         outputs = kind.empty(plan.output_shapes, self._output_dtypes)
         addresses = self._addresses(kind, checked, outputs)
@@ -201,6 +204,27 @@ class Executable:
         medians = (statistics.median(times) * 1e6 for times in zip(*runs[1:], strict=True))
         records = _explanation(self.isa, plan).steps
         return tuple(replace(r, microseconds=t) for r, t in zip(records, medians, strict=True))
+
+
+def refuse_if_watched() -> None:
+    """Raises UnsupportedError where torch would not see what a program does."""
+    if is_watched():
+        raise UnsupportedError(
+            "A program is called while torch records or transforms what it computes.",
+            why="A program reads memory, which tracers, modes and functional transforms do not see.",
+            remedy="Call it outside; a quantized model, which is known to torch as an operator, can be recorded.",
+        )
+
+
+def plain_inputs(
+    kind: tensors.TensorKind, inputs: Sequence[Any], specs: Sequence[tensors.TensorSpec]
+) -> tuple[Any, ...]:
+    """The inputs, checked, their memory their own."""
+    checked = kind.check(inputs, specs)
+    if kind is not tensors.NUMPY:
+        for x, spec in zip(checked, specs, strict=True):
+            require_plain(x, f"Input '{spec.name}'")
+    return checked
 
 
 def _explanation(isa: str, plan: _C.Plan) -> Explanation:
@@ -219,5 +243,6 @@ def _ints(shape: Any) -> tuple[int, ...]:
         raise InputError(f"{shown(shape)} is not a shape.", remedy="Pass one sequence of ints an input.") from error
 
 
-def _array(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:
+def fetched_array(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:
+    """A value that the runtime copied out."""
     return np.frombuffer(data, dtype=tensors.NUMPY_DTYPES[dtype]).reshape(shape).copy()

@@ -8,7 +8,6 @@
 #include "runtime/shapes.h"
 
 namespace qfx {
-namespace {
 
 void check_declared(const Value& value, const Dims& shape, const std::string& where) {
   bool fits = shape.size() == value.rank();
@@ -23,8 +22,6 @@ void check_declared(const Value& value, const Dims& shape, const std::string& wh
     throw InputError(where, error.what());
   }
 }
-
-}  // namespace
 
 ShapeInference::ShapeInference(const LoadedProgram& loaded, const std::vector<InputLayout>& inputs, const Band* band)
     : loaded_(loaded),

@@ -40,6 +40,9 @@ class ShapeInference {
   std::vector<int> input_of_;
 };
 
+// Throws InputError unless a value may have that shape. where: the value, or the step that it comes from.
+void check_declared(const Value& value, const Dims& shape, const std::string& where);
+
 // The error of a step that can't take its shapes.
 [[noreturn]] void fail_step(const Step& step, const std::string& why);
 
