@@ -21,7 +21,7 @@ from qfx.eager import run_op
 from qfx.eager.kept import OVERHEAD
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams
-from qfx.lowering.emit import emittable
+from qfx.lowering.emitters import emittable
 from qfx.ops import TABLE, Op
 from qfx.runtime import isa_names
 from qfx.tensor import QTensor
