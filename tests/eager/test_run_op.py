@@ -18,7 +18,7 @@ from torch import Tensor
 import qfx
 from qfx.eager import run as eager_run
 from qfx.eager import run_op
-from qfx.eager.kept import OVERHEAD
+from qfx.eager.program_cache import OVERHEAD
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.lowering.emitters import emittable
