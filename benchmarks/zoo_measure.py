@@ -86,7 +86,7 @@ def measure(entry: Entry) -> Measured:
         int8_share=in_int8 / work if work else math.nan,
         sqnr_int8=sqnr(reference, outputs(quantized, batches)),
         sqnr_qdq=sqnr(reference, outputs(quantized.run_graph, batches)),
-        programs=sum(part.program is not None for part in quantized.compiled.segments),
+        programs=sum(part.executable is not None for part in quantized.compiled.segments),
         exact=_is_exact(quantized, one),
         quantize_seconds=seconds,
     )

@@ -512,10 +512,10 @@ def _remedy(error: QfxError) -> str:
 
 
 def _located(error: QfxError, compiled: Compiled) -> InputError:
-    """A runtime error with the module path and source line of the step it names."""
+    """A runtime error with the module path and source line of the step that it happened in, which is its ``where``."""
     for part in compiled.segments:
-        for name, (path, source) in part.places.items():
-            if f"'{name}'" in error.what or f'"{name}"' in error.what:
-                return InputError(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
+        path, source = part.places.get(error.where or "", (None, None))
+        if path is not None:
+            return InputError(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
     remedy = error.remedy or _remedy(error)
     return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)

@@ -27,7 +27,7 @@ from qfx.passes.preparation import Preparation, Recovery
 from qfx.passes.resolve import QConfigRules, Spelled, Spelling, parse_qconfig_dict, spellings_of
 from qfx.pipeline import Stage
 from qfx.quantization.custom_config import PrepareCustomConfig
-from qfx.quantization.custom_rules import with_custom_config
+from qfx.quantization.custom_entries import with_custom_config
 from qfx.training.model import TrainableModel
 
 

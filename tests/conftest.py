@@ -32,8 +32,7 @@ def _seed() -> None:
 def registries() -> Iterator[None]:
     """What the test registers (ops, rules) is gone afterwards, and the number of threads as it was."""
     import qfx
-    from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
-    from qfx.lowering.emit import EMITTERS
+    from qfx.lowering.emitters import EMITTERS
     from qfx.ops import spellings, table
     from qfx.patterns.registered import REGISTERED
 

@@ -292,6 +292,21 @@ def test_shapes_that_a_layer_cannot_take_name_the_layer(quantized: QuantizedMode
     assert "F.relu(self.stem(x))" in caught.value.source
 
 
+def test_the_layer_is_known_by_the_step_that_the_error_carries_not_by_its_words(
+    quantized: QuantizedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(inputs: Any) -> Any:
+        raise qfx.InputError("It does not fit; 'head' is not to blame.", where="stem")
+
+    compiled = copy.copy(quantized.compiled)
+    compiled.__dict__.update(run=fail, passed={})
+    monkeypatch.setitem(vars(quantized), "_compiled", compiled)
+    with pytest.raises(qfx.InputError) as caught:
+        quantized(X)
+    assert caught.value.source is not None
+    assert "self.stem(x)" in caught.value.source
+
+
 def test_an_error_leaves_the_model_usable(quantized: QuantizedModel) -> None:
     before = quantized(X)
     for bad in (X[0], X[:, :2], X.long()):

@@ -24,7 +24,7 @@ from qfx.ops.table import TABLE
 from qfx.ops.terms import NotNormal, Pieces, Term
 from qfx.tensor import QTensor
 from qfx.tensor.dispatch import name_of
-from qfx.tensor.rules import Rule
+from qfx.tensor.functions import Rule
 
 KEEPS_QPARAMS = frozenset(
     {"relu", "clamp", "leaky_relu", "elu", "celu", "hardswish", "silu", "mish", "gelu", "threshold", "hardshrink",

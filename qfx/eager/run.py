@@ -11,8 +11,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from qfx.arguments import explained
 from qfx.eager.call import Activation, Bound, bind, in_layout
-from qfx.eager.kept import KeptPrograms
 from qfx.eager.program import compile_call, misfit
+from qfx.eager.program_cache import KeptPrograms
 from qfx.errors import InputError
 from qfx.ir.snapshot import mark_of
 from qfx.ir.types import QDType, QParams

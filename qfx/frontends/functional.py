@@ -40,7 +40,7 @@ def functionalized(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> fx.Grap
         bases = _bases(graph, modules)
         if not bases:
             return graph
-        writer = _Writer(graph, modules, bases)
+        writer = _FunctionalWriter(graph, modules, bases)
         try:
             return writer.written()
         except NoInverse as reason:
@@ -63,7 +63,7 @@ _ASSIGNMENTS = {operator.setitem, "__setitem__", operator.ipow, operator.ifloord
 _ASSIGNMENTS |= {operator.iand, operator.ior, operator.ixor}
 
 
-class _Writer:
+class _FunctionalWriter:
     """Writes the graph anew. ``env`` maps nodes to the new ones; of aliases, ``stamps`` says of which version."""
 
     def __init__(self, graph: fx.Graph, modules: Mapping[str, nn.Module], bases: set[fx.Node]) -> None:

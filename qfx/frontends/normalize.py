@@ -52,7 +52,7 @@ def normalize(captured: fx.GraphModule) -> fx.GraphModule:
 
 def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphModule:
     """The Normal level, given the ranks of some inputs whose shapes are unknown."""
-    writer = _Writer(captured, ranks)
+    writer = _NormalWriter(captured, ranks)
     for node in captured.graph.nodes:
         writer.visit(node)
     writer.constants.settle()
@@ -100,7 +100,7 @@ def _name_constants(graph: fx.Graph) -> None:
             node.name = name.lower()
 
 
-class _Writer:
+class _NormalWriter:
     """Writes the Normal graph node by node. ``env`` maps captured nodes to nodes, numbers, shapes and tuples."""
 
     def __init__(self, captured: fx.GraphModule, ranks: Mapping[str, int]) -> None:

@@ -18,6 +18,7 @@ from torch import fx, nn
 from qfx.errors import InputError, QfxError
 from qfx.guards import GUARDS, require, same_value
 from qfx.inline import Inline
+from qfx.ir import facts
 from qfx.ir import user_names as names
 from qfx.ir.nodes import default_of, has_default
 from qfx.ir.stored import require_parameters
@@ -273,8 +274,8 @@ def node_failure(node: fx.Node | None, error: Exception, args: Iterable[Any]) ->
     lines = str(error).strip().splitlines()
     return InputError(
         f"{node.name if node is not None else 'The model'} does not run on inputs {shapes}.",
-        where=(node.meta.get("module_path") or node.name) if node is not None else None,
-        source=node.meta.get("source") if node is not None else None,
+        where=(facts.where(node)) if node is not None else None,
+        source=facts.source(node) if node is not None else None,
         why=f"{type(error).__name__}: {lines[0] if lines else ''}",
         remedy="Pass inputs of the shapes, dtypes and device that the float model takes.",
     )

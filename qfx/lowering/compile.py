@@ -11,7 +11,8 @@ from torch import fx
 from qfx.guards import GUARDS, Guard, about_shapes
 from qfx.ir.types import code_shift
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment, Tap
-from qfx.lowering.emit import EMITTERS, Emission, Physical, identity
+from qfx.lowering.emit import Emission, Physical, identity
+from qfx.lowering.emitters import EMITTERS
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import partition
 from qfx.ops.calls import arguments

@@ -18,7 +18,6 @@ from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute
 from qfx.ir.types import QDType, QParams, code_shift
 from qfx.ops import arithmetic
-from qfx.ops.table import TABLE
 from qfx.runtime import Program, ProgramBuilder, steps
 from qfx.runtime.writing import Step, write
 
@@ -53,6 +52,7 @@ class Emitter:
 
 
 EMITTERS: dict[str, Emitter] = {}
+"""By name of the op; :mod:`qfx.lowering.emitters` fills it, and is where to look one up."""
 
 
 def emits(*names: str, coded: bool = True) -> Callable[[Any], Any]:
@@ -65,14 +65,6 @@ def emits(*names: str, coded: bool = True) -> Callable[[Any], Any]:
         return emit
 
     return register
-
-
-def emittable(name: str, *, coded: bool) -> bool:
-    """Whether the runtime has the op ``name`` on codes, or else on floats."""
-    from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
-
-    emitter = EMITTERS.get(name)
-    return emitter is not None and (emitter.coded if coded else TABLE[name].floats is not None)
 
 
 @dataclass

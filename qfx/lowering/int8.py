@@ -13,7 +13,7 @@ from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import decision_of, keyword, operand, path, place
 from qfx.ir.types import QArray, QParams, ValueType
-from qfx.lowering.emit import emittable
+from qfx.lowering.emitters import emittable
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.qdq.dynamic import requantize_dynamic

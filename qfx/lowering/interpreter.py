@@ -16,7 +16,7 @@ from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.compute.integer import linear_dynamic
 from qfx.ops.compute.reference import activate
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at, op_of
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ class _Run:
         return self.codes[node.name]
 
     def _integer(self, node: fx.Node) -> Tensor:
-        op = op_of(node)
-        assert op is not None
+        op = op_at(node)
         assert op.integer is not None
         out: QParams | None = next((read_qparams(self.gm, u) for u in node.users if u.target is qdq.quantize), None)
         operands = set(activations(op, node))
@@ -115,8 +114,7 @@ class _Run:
         return result
 
     def _dynamic(self, node: fx.Node) -> Tensor:
-        op = op_of(node)
-        assert op is not None
+        op = op_at(node)
         given = arguments(op, node)
         rounded, weight = given["x"], self.env[given["weight"]]
         bias = None if given["bias"] is None else self.as_float(given["bias"])
@@ -135,6 +133,5 @@ class _Run:
         return fx.node.map_arg(arguments, self.as_float)
 
     def _all_float32(self, node: fx.Node) -> bool:
-        op = op_of(node)
-        assert op is not None
+        op = op_at(node)
         return all(self.as_float(n).dtype is torch.float32 for n in activations(op, node))

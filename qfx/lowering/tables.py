@@ -7,7 +7,7 @@ from torch import Tensor, fx
 
 from qfx.lowering.emitters.compute import pointwise_table
 from qfx.ops import lookup, qdq
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at, op_of
 from qfx.patterns.replacement import record_rule
 
 
@@ -49,9 +49,9 @@ def _give(source: fx.Node, node: fx.Node, table: Tensor) -> None:
     meta = source.meta
     meta["before_table"] = meta.get("before_table", meta["value_type"].qparams)
     meta["table"] = table if "table" not in meta else torch.take(table, meta["table"].to(torch.int64))
-    meta["value_type"], meta["fused"] = node.meta["value_type"], [*meta.get("fused", []), node.name]
+    meta["value_type"] = node.meta["value_type"]
+    meta["fused"] = (*meta.get("fused", ()), (node.meta.get("module_path", ""), node.name))
     meta["codes_of"] = node.meta["codes_of"]
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     meta["table_of"] = (*meta.get("table_of", ()), "requantize" if op.name == "quantize" else op.name)
     record_rule(source, "fuse_tables", [node], source)

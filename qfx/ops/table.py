@@ -135,6 +135,13 @@ def op_of(target: object) -> Op | None:
     return _BY_TARGET.get(target) if callable(target) else None
 
 
+def op_at(node: fx.Node) -> Op:
+    """The row of a node that calls a table op."""
+    op = op_of(node)
+    assert op is not None, f"{node.format_node()} calls no table op"
+    return op
+
+
 def is_op(node: object, *names: str) -> bool:
     """Whether ``node`` is an fx node that calls a table op: one of ``names``, or any when none is given."""
     op = op_of(node) if isinstance(node, fx.Node) else None

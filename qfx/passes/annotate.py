@@ -14,6 +14,7 @@ from networkx.utils import UnionFind
 from torch import fx
 
 from qfx.errors import ConversionError, QConfigError
+from qfx.ir import facts
 from qfx.ir.attributes import attribute
 from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import Decision, outputs, path
@@ -269,11 +270,11 @@ def _require_finite(gm: fx.GraphModule, node: fx.Node) -> None:
             continue
         values = attribute(gm, path(parameter))
         if values.numel() > 0 and not bool(torch.stack(torch.aminmax(values.detach())).isfinite().all()):
-            where = node.meta.get("module_path") or node.name
+            where = facts.where(node)
             raise ConversionError(
                 f"The {role} of {where} is not finite: NaN or infinity in {path(parameter)!r}.",
                 where=where,
-                source=node.meta.get("source"),
+                source=facts.source(node),
                 why="The float model's parameters hold it, or the statistics of a batch norm folded into them.",
                 remedy="Repair the float model, or keep this layer float: give it the qconfig None.",
             )
@@ -355,8 +356,8 @@ def _group_qconfig(members: list[fx.Node]) -> QConfig:
     node = members[0]
     raise QConfigError(
         f"{node.name} is to arrive or leave as integers, but no qconfig says how to quantize it.",
-        where=node.meta.get("module_path") or node.name,
-        source=node.meta.get("source"),
+        where=facts.where(node),
+        source=facts.source(node),
         remedy="Give the op that makes or reads it a static qconfig, or take its index out of the qconfig_dict.",
     )
 

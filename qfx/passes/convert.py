@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from qfx.errors import CalibrationError
+from qfx.ir import facts
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import decision_of, operand, path, place
 from qfx.ir.types import QParams
@@ -17,7 +18,7 @@ from qfx.ir.user_names import token_path
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
 from qfx.ops.qdq.dynamic import requantize_dynamic
-from qfx.ops.table import Op, op_of
+from qfx.ops.table import Op, op_at, op_of
 from qfx.passes import weights
 from qfx.passes.dynamic import convert_layers
 from qfx.passes.insert import (
@@ -188,8 +189,7 @@ def _read_moments(run: _Conversion) -> None:
         statistics = _statistics(run, node)
         if not isinstance(statistics, WindowMoments):
             continue
-        op = op_of(node)
-        assert op is not None
+        op = op_at(node)
         weight = run.floats[arguments(op, node)[op.weights[0]].target].data_ptr()
         moments = statistics.moments(centred=run.recovery.bias_correction)
         samples = int(statistics.samples)
@@ -226,8 +226,7 @@ def _requantize(run: _Conversion, source: fx.Node, join: fx.Node) -> None:
 
 def _widen(run: _Conversion, node: fx.Node) -> None:
     """Give a layer's input two halves where it is float32 and 8 bits keep too little of it."""
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     source, key = observed(arguments(op, node)[op.tensors[0]]), _input_key(run, op, node)
     arrives = source.op == "placeholder" and any(source is n for n in _arriving(run.gm))
     if arrives or decision_of(source).kind != "float" or not keeps_few_bits(run.observers[key], run.qparams[key]):
@@ -246,8 +245,7 @@ def _arriving(gm: fx.GraphModule) -> list[fx.Node]:
 
 
 def _read_wide(run: _Conversion, node: fx.Node, keys: dict[str, str]) -> None:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     source = operand(operand(arguments(op, node)[op.tensors[0]]))
     read_halves(node, source, lambda value, half: _rounded(run, value, keys[half]))
 
@@ -314,13 +312,13 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     key = run.wide[node]["high"] if node in run.wide else _input_key(run, op, node)
     x_scale = torch.tensor(run.qparams[key].scale, dtype=torch.float32)
     if bias is not None:
-        weights.check_finite(bias, _where(node), node.meta.get("source"))
+        weights.check_finite(bias, _where(node), facts.source(node))
     bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))
     stored_bias = None
     if bias is not None:
         rounded = weights.widen_for_bias(weight, rounded, bias, x_scale)
         stored_bias, bias_scale = weights.quantize_bias(bias, x_scale, rounded.scale)
-    weights.check_accumulator(rounded, stored_bias, _where(node), node.meta.get("source"))
+    weights.check_accumulator(rounded, stored_bias, _where(node), facts.source(node))
     _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
     if stored_bias is not None:
         _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
@@ -332,7 +330,7 @@ def _note(node: fx.Node, what: str) -> None:
 
 
 def _where(node: fx.Node) -> str:
-    return str(node.meta.get("module_path") or node.name)
+    return facts.where(node)
 
 
 def _rounded_weight(run: _Conversion, op: Op, node: fx.Node, weight: Tensor) -> weights.QuantizedWeight:
@@ -348,7 +346,7 @@ def _weight_observer(node: fx.Node, op: Op) -> Any:
         # One factor a channel: its own scale represents it exactly, whatever the qconfig does with kernels.
         return PerChannelMinMaxObserver(dtype="qint8", qscheme="per_channel_symmetric", ch_axis=0, eps=SMALLEST_SCALE)
     observer = node.meta["qconfig"].weight()
-    observer.label, observer.source = f"{node.meta.get('module_path') or node.name}.weight", node.meta.get("source")
+    observer.label, observer.source = f"{facts.where(node)}.weight", facts.source(node)
     return observer
 
 

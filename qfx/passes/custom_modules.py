@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from qfx.errors import CalibrationError, ConversionError
+from qfx.ir import facts
 from qfx.ir.nodes import Decision, decide, path
 from qfx.passes.islands import leave_inside
 from qfx.passes.preparation import Preparation
@@ -116,11 +117,11 @@ def _observed(target: Any, module: nn.Module, qconfig: QConfig, kind: QuantType,
 
 def _observe(module: nn.Module, qconfig: QConfig, node: fx.Node) -> None:
     """Observers of what ``module`` takes by position, and of its result."""
-    label = node.meta.get("module_path") or node.name
+    label = facts.where(node)
     observers = [qconfig.activation() for _ in node.args]
     result: Any = qconfig.activation()
     for observer in (*observers, result):
-        observer.label, observer.source = label, node.meta.get("source")
+        observer.label, observer.source = label, facts.source(node)
     attach_observer(module, result)
     module.add_module(INPUTS, nn.ModuleList(observers))
     module.register_forward_pre_hook(observe_inputs)
@@ -132,8 +133,8 @@ def _quantized(observed: nn.Module, kind: QuantType, classes: ClassMap, node: fx
     if target is None:
         raise ConversionError(
             f"{type(observed).__name__} is observed, and nothing says what is to take its place.",
-            where=node.meta.get("module_path") or node.name,
-            source=node.meta.get("source"),
+            where=facts.where(node),
+            source=facts.source(node),
             remedy="Pass convert_custom_config=ConvertCustomConfig().set_observed_to_quantized_mapping("
             f"{type(observed).__name__}, QuantizedClass) to convert_fx.",
         )
@@ -170,8 +171,8 @@ def _made(target: Any, method: str, given: nn.Module, node: fx.Node) -> nn.Modul
         why = f"It has no {method}()." if build is None else f"{method}() returned {type(made).__name__}."
         raise ConversionError(
             f"{getattr(target, '__name__', target)} can't take the place of {type(given).__name__}.",
-            where=node.meta.get("module_path") or node.name,
-            source=node.meta.get("source"),
+            where=facts.where(node),
+            source=facts.source(node),
             why=why,
             remedy=f"Give it a classmethod {method}(cls, module) that returns the module to put in its place.",
         )

@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor, fx
 
 from qfx.errors import QConfigError
+from qfx.ir import facts
 from qfx.ir.attributes import attribute, has_attribute
 from qfx.ir.nodes import decide, decision_of, path, place
 from qfx.ir.user_names import token_path
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at, op_of
 from qfx.passes.annotate import ANNOTATION, Annotation, Group
 from qfx.passes.precision import codes_read
 from qfx.passes.preparation import Preparation, Recovery
@@ -176,10 +177,10 @@ def _rounding(module: Any, node: fx.Node, role: str) -> Any:
     if isinstance(module, FakeQuantizeBase):
         return module
     raise QConfigError(
-        f"Training needs fake-quantize modules, but the qconfig of {node.meta.get('module_path') or node.name} makes "
+        f"Training needs fake-quantize modules, but the qconfig of {facts.where(node)} makes "
         f"{type(module).__name__} for its {role}.",
-        where=node.meta.get("module_path") or node.name,
-        source=node.meta.get("source"),
+        where=facts.where(node),
+        source=facts.source(node),
         why="An observer alone does not round, so training would not see the quantization.",
         remedy="Use qfx.get_default_qat_qconfig(), or QConfig(activation=FakeQuantize.with_args(...), weight=...).",
     )
@@ -188,8 +189,8 @@ def _rounding(module: Any, node: fx.Node, role: str) -> Any:
 def _name(observer: Any, node: fx.Node, suffix: str = "") -> None:
     """Where the observed value is, for errors."""
     for module in (observer, *(m for m in observer.modules() if isinstance(m, Observer))):
-        module.label = (node.meta.get("module_path") or node.name) + suffix
-        module.source = node.meta.get("source")
+        module.label = (facts.where(node)) + suffix
+        module.source = facts.source(node)
 
 
 def _readers(source: fx.Node, *, leaves: bool) -> list[fx.Node]:
@@ -213,8 +214,7 @@ def _is_weighted(node: fx.Node) -> bool:
 
 
 def _collect_input_statistics(gm: fx.GraphModule, node: fx.Node, recovery: Recovery) -> None:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     x, weight = given[op.tensors[0]], attribute(gm, given[op.weights[0]].target)
     window = _window(given, weight)

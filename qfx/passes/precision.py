@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from torch import fx
 
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.table import Op, Spread, is_op, op_of
+from qfx.ops.table import Op, Spread, is_op, op_at, op_of
 
 Blocked = Callable[[Op, fx.Node], "str | None"]
 """Why an op can't be quantized at all, or None."""
@@ -36,8 +36,7 @@ def codes_read(node: fx.Node, wanted: Collection[fx.Node]) -> Iterable[fx.Node]:
         wanted: The nodes whose value is read as integers. A layer that is not one of them returns its accumulator in
             float32 and adds its residual to that, in whatever form it comes.
     """
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     read = list(activations(op, node))
     if "residual" in op.epilogues and node not in wanted:
         given = arguments(op, node)

@@ -17,7 +17,7 @@ from torch import fx
 
 from qfx.ir.nodes import operand
 from qfx.ops.calls import activations, arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at, op_of
 from qfx.quantization.observer.base import APART
 
 Part = tuple[fx.Node, ...]
@@ -83,8 +83,7 @@ def parts_of(members: Sequence[fx.Node], shares: Callable[[fx.Node], bool]) -> t
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     return [observed(n) for n in activations(op, node)]
 
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import path
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at
 from qfx.passes.custom_modules import CUSTOM, INPUTS
 from qfx.passes.insert import GROUP, INPUT_STATISTICS, OWN_RANGE, WEIGHT_FAKE_QUANT
 from qfx.quantization.fake_quantize import FixedQParamsFakeQuantize
@@ -70,8 +70,7 @@ def _asked(observer: Any) -> Any:
 
 def _no_shift(gm: fx.GraphModule, node: fx.Node) -> ChannelMean:
     """Statistics of an input whose mean is zero: biases that conversion corrects are there, and stay as they are."""
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     channels = attribute(gm, given[op.weights[0]].target).shape[1] * int(given.get("groups", 1))
     made = ChannelMean()
@@ -84,8 +83,7 @@ def _fitted(gm: fx.GraphModule, node: fx.Node) -> Any:
     rounding: Any = gm.get_submodule(node.meta[WEIGHT_FAKE_QUANT])
     if saw_data(rounding):
         return rounding
-    op, made = op_of(node), deepcopy(rounding)
-    assert op is not None
+    op, made = op_at(node), deepcopy(rounding)
     made(attribute(gm, arguments(op, node)[op.weights[0]].target).detach())
     return made
 

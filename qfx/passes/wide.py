@@ -19,7 +19,7 @@ from torch import fx
 from qfx.ir.nodes import Decision, decide, operand, place
 from qfx.ir.types import QParams
 from qfx.ops.calls import activations, arguments
-from qfx.ops.table import TABLE, Op, is_op, op_of
+from qfx.ops.table import TABLE, Op, is_op, op_at, op_of
 from qfx.passes.precision import contracts, expands, has_float_step, leading_to, only_read_by, products_with_reciprocals
 from qfx.quantization.observer import HistogramObserver, Observer
 from qfx.quantization.observer.bins import bin_grid
@@ -102,8 +102,7 @@ def read_halves(node: fx.Node, source: fx.Node, rounded: Callable[[fx.Node, str]
         source: Its float32 input.
         rounded: Puts a quantize and a dequantize of the ``"high"`` or ``"low"`` half behind a node.
     """
-    op, graph = op_of(node), node.graph
-    assert op is not None
+    op, graph = op_at(node), node.graph
     given = arguments(op, node)
     high_half = _half(rounded(source, "high"), node)
     with graph.inserting_before(node):

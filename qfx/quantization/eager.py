@@ -28,6 +28,7 @@ from qfx.quantization.hooks import (
     take_hooks,
     take_pre_hooks,
 )
+from qfx.quantization.keeps_precision import guard
 from qfx.quantization.mappings import (
     ClassMapping,
     default_dynamic_mapping,
@@ -41,7 +42,6 @@ from qfx.quantization.propagate import checked_qconfig, propagate_qconfig_
 from qfx.quantization.qconfig import QConfig
 from qfx.quantization.stubs import DeQuantStub, QuantStub, QuantWrapper
 from qfx.quantization.uncalibrated import default_observer, saw_data, warn_of_default
-from qfx.quantization.whole import guard
 
 
 @explained

@@ -13,7 +13,7 @@ import torch
 
 from qfx.errors import UnsupportedError
 from qfx.provided import Part, provided
-from qfx.tensor.rules import RULES, Rule
+from qfx.tensor.functions import RULES, Rule
 
 
 def dispatch(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qfx.errors import CalibrationError
+from qfx.ir import facts
 from qfx.ir.module import GraphCarrier
 
 _REMEDY = "Lower the learning rate, clip the gradients, or resume from the last checkpoint."
@@ -27,11 +28,11 @@ def require_finite(model: GraphCarrier, result: Any, args: tuple[Any, ...], kwar
     if all(leaf.device.type != "cpu" or _is_finite(leaf) for leaf in pytree.tree_leaves(result) if _is_float(leaf)):
         return
     node = first_non_finite(model, *args, **kwargs)
-    where = (node.meta.get("module_path") or node.name) if node is not None else None
+    where = (facts.where(node)) if node is not None else None
     raise CalibrationError(
         f"The result holds NaN or infinity, first at {where}." if where else "The result holds NaN or infinity.",
         where=where,
-        source=node.meta.get("source") if node is not None else None,
+        source=facts.source(node) if node is not None else None,
         why="The inputs, the parameters after the last step, or this operation's result are not finite.",
         remedy=_REMEDY,
     )

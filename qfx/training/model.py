@@ -26,7 +26,7 @@ from qfx.passes.trained import BATCH_NORMS
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer.base import is_recording
 from qfx.training.finite import diverged, require_finite
-from qfx.training.form import form
+from qfx.training.mode_graphs import form
 
 
 class TrainableModel(PreparedModel):

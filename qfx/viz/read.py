@@ -207,8 +207,7 @@ def _extra(node: fx.Node) -> Iterable[str]:
 
 
 def _fused(node: fx.Node) -> Iterator[str]:
-    for item in node.meta.get("fused", ()):
-        yield item if isinstance(item, str) else item[1]
+    yield from (name for _, name in node.meta.get("fused", ()))
 
 
 def _epilogue(node: fx.Node) -> Iterator[str]:

@@ -54,7 +54,7 @@ def test_every_convolution_and_linear_layer_is_in_int8(name: str) -> None:
 def test_is_one_program(name: str) -> None:
     _, quantized = load(name)
     (segment,) = quantized.compiled.segments
-    assert segment.program is not None
+    assert segment.executable is not None
 
 
 def test_sqnr_is_at_least_that_of_the_qdq_graph_in_floats(name: str) -> None:

@@ -18,10 +18,10 @@ from torch import Tensor
 import qfx
 from qfx.eager import run as eager_run
 from qfx.eager import run_op
-from qfx.eager.kept import OVERHEAD
+from qfx.eager.program_cache import OVERHEAD
 from qfx.errors import ConversionError, InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QArray, QDType, QParams
-from qfx.lowering.emit import emittable
+from qfx.lowering.emitters import emittable
 from qfx.ops import TABLE, Op
 from qfx.runtime import isa_names
 from qfx.tensor import QTensor

@@ -56,5 +56,5 @@ def test_dump(name: str, golden: Callable[[str, str], None]) -> None:
     prepared = qfx.prepare_fx(Body(BODIES[name]).eval(), {"": qfx.get_default_qconfig()}, (x,))
     prepared(x)
     quantized = qfx.convert_fx(prepared)
-    levels = {"Observed": prepared.graph, "QDQ": quantized.graph, "Int8": quantized.compiled.gm.graph}
+    levels = {"Observed": prepared.graph, "QDQ": quantized.graph, "Int8": quantized.compiled.graph}
     golden(f"{name}.txt", "\n".join(f"# {level}\n{print_graph(graph)}" for level, graph in levels.items()))

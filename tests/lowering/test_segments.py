@@ -28,7 +28,7 @@ def test_a_program_may_have_no_inputs_and_the_result_be_a_dict() -> None:
     torch.manual_seed(0)
     net = Keys().eval()
     quantized = qfx.quantize_fx(net, DEFAULT, [X])
-    assert () in [part.segment.inputs for part in quantized.compiled.segments if part.program is not None]
+    assert () in [part.segment.inputs for part in quantized.compiled.segments if part.executable is not None]
     result = quantized(X)
     wanted = interpret_integers(quantized.graph_module(), (X,)).output
     assert type(result) is type(wanted) is dict

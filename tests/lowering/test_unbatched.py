@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import qfx
 from qfx.errors import InputError
 from qfx.ir.types import QDType
-from qfx.lowering.emit import emittable
+from qfx.lowering.emitters import emittable
 from qfx.lowering.interpreter import interpret_integers
 from qfx.ops import TABLE, Op, Sample
 from qfx.tensor import QTensor

@@ -16,8 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import qfx.ops.table as table_module
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QDType, QParams
-from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
-from qfx.lowering.emit import EMITTERS
+from qfx.lowering.emitters import EMITTERS
 from qfx.ops import TABLE, Op, Sample, is_op, op_of, register
 from qfx.ops.shape import integer as move
 

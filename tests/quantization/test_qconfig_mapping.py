@@ -13,7 +13,7 @@ from torch import nn
 import qfx
 from qfx.passes.resolve import parse_qconfig_dict
 from qfx.quantization import ConvertCustomConfig, FuseCustomConfig, PrepareCustomConfig, QConfigMapping, QuantType
-from qfx.quantization.custom_rules import with_custom_config
+from qfx.quantization.custom_entries import with_custom_config
 from tests.quantization import custom
 
 A, B = qfx.get_default_qconfig(), qfx.get_default_qconfig("qnnpack")

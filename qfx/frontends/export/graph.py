@@ -59,7 +59,7 @@ def build(program: Program, model: nn.Module | None, islands: Islands) -> Built:
     Raises:
         CaptureError: The result is of a class that a graph can't return, or an op runs graphs in a way of its own.
     """
-    writer = _Writer(program, model, islands)
+    writer = _CapturedWriter(program, model, islands)
     writer.inputs(None if model is None else inspect.signature(model.forward))
     writer.nodes(program.graph_module, {})
     writer.output()
@@ -90,7 +90,7 @@ class Built:
     guards: tuple[Guard, ...]
 
 
-class _Writer:
+class _CapturedWriter:
     """Writes the graph. ``env`` maps nodes of the exported graph to nodes and values of the new one."""
 
     def __init__(self, program: Program, model: nn.Module | None, islands: Islands) -> None:

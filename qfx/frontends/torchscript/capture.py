@@ -21,8 +21,8 @@ from qfx.frontends.obstacles import remedies
 from qfx.frontends.torchscript.modules import ModuleTree, class_of, module_classes
 from qfx.frontends.torchscript.obstacle import IN_PLACE, Obstacle
 from qfx.frontends.torchscript.script import script
+from qfx.frontends.torchscript.scripted_part import ScriptedPart
 from qfx.frontends.torchscript.translate import Translator
-from qfx.frontends.torchscript.whole import ScriptedPart
 from qfx.guards import is_plain
 from qfx.ir.user_names import graph_module_of
 

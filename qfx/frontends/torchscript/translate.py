@@ -28,8 +28,8 @@ from qfx.frontends.torchscript.numbers import as_tensor, of_numbers
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
 from qfx.frontends.torchscript.ranks import name_of
+from qfx.frontends.torchscript.scripted_part import ScriptedPart
 from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
-from qfx.frontends.torchscript.whole import ScriptedPart
 
 Island = Callable[[str, nn.Module], "str | None"]
 """Why the module at a path is to stay whole, or None."""

@@ -1,5 +1,13 @@
-"""The emitters, one file a family; importing this package fills :data:`qfx.lowering.emit.EMITTERS`."""
+"""The emitters, one file a family, and where to look one up."""
 
+from qfx.lowering.emit import EMITTERS
 from qfx.lowering.emitters import binary, compute, glue, matmul, move, pool
+from qfx.ops.table import TABLE
 
-__all__ = ["binary", "compute", "glue", "matmul", "move", "pool"]
+__all__ = ["EMITTERS", "binary", "compute", "emittable", "glue", "matmul", "move", "pool"]
+
+
+def emittable(name: str, *, coded: bool) -> bool:
+    """Whether the runtime has the op ``name`` on codes, or else on floats."""
+    emitter = EMITTERS.get(name)
+    return emitter is not None and (emitter.coded if coded else TABLE[name].floats is not None)

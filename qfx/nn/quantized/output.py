@@ -13,8 +13,8 @@ from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType, QParams
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.hooks import OBSERVER
+from qfx.quantization.keeps_precision import KeepsPrecision
 from qfx.quantization.observer import Observer
-from qfx.quantization.whole import KeepsPrecision
 from qfx.tensor import QTensor
 from qfx.tensor.build import number, whole
 from qfx.tensor.qtensor import check_qparams

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qfx.ir.types import QDType, QParams
 from qfx.quantization.factory import WithArgs
 from qfx.quantization.fake_quantize.formula import Gate
-from qfx.quantization.whole import no_script
+from qfx.quantization.keeps_precision import no_script
 
 
 class FakeQuantizeBase(WithArgs, nn.Module, ABC):

@@ -16,7 +16,7 @@ from qfx.ir.stored import Role, counts_of, require_entries, require_range
 from qfx.ir.types import QDType, QParams, QScheme
 from qfx.memory import is_recorded_by_modes, require_values
 from qfx.quantization.factory import WithArgs
-from qfx.quantization.whole import no_script
+from qfx.quantization.keeps_precision import no_script
 from qfx.tensor.uncompiled import uncompiled
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps

@@ -17,8 +17,8 @@ from qfx.lowering.torch_operator import run_program
 from qfx.memory import is_watched
 from qfx.nn.quantized.dynamic.seen import Kernel, Sizes, state_of
 from qfx.passes.weights import quantize_weight
+from qfx.quantization.keeps_precision import KeepsPrecision
 from qfx.quantization.qconfig import per_channel_dynamic_qconfig
-from qfx.quantization.whole import KeepsPrecision
 from qfx.runtime import Executable, ProgramBuilder
 from qfx.runtime.limits import MOST_FEATURES
 

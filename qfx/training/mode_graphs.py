@@ -41,14 +41,14 @@ def form(observed: fx.Graph, batch_norms: frozenset[str], *, training: bool, obs
         training: Which form.
         observing: Whether fake-quantize modules collect statistics, as their switches say.
     """
-    writer = _Writer(observed, batch_norms, training, observing)
+    writer = _ModeWriter(observed, batch_norms, training, observing)
     for node in observed.nodes:
         writer.visit(node)
     writer.graph.lint()
     return writer.graph
 
 
-class _Writer:
+class _ModeWriter:
     """Writes a form node by node."""
 
     def __init__(self, observed: fx.Graph, batch_norms: frozenset[str], training: bool, observing: bool) -> None:
