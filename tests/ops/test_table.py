@@ -17,7 +17,7 @@ import qfx.ops.table as table_module
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QDType, QParams
 from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
-from qfx.lowering.emit import EMITTERS
+from qfx.lowering.emit import EMITTERS, emittable
 from qfx.ops import TABLE, Op, Sample, is_op, op_of, register
 from qfx.ops.shape import integer as move
 
@@ -177,3 +177,9 @@ def test_register_refuses(changes: dict[str, Any], match: str) -> None:
 
 def test_a_sample_is_not_compared_by_value() -> None:
     assert Sample((torch.ones(2),)) != Sample((torch.ones(2),))
+
+
+@pytest.mark.parametrize("op", ROWS)
+def test_what_runs_on_integers_is_what_programs_have(op: Op) -> None:
+    tabled = op.qparams == "float" and op.pointwise is not None  # which would hold a pole
+    assert op.on_codes == (emittable(op.name, coded=True) and op.qparams != "none" and not tabled)
