@@ -20,8 +20,6 @@ OTHER_NAMES = {
     "qfx/frontends/export/*.py": "functions of torch.ops.aten, and methods that operators call",
     "qfx/frontends/torchscript/*.py": "functions of torch.ops.aten",
     "qfx/ir/levels.py": "functions of Python's operator; the two ops of the QDQ level, which lies below the table",
-    "qfx/ir/stored.py": "the two ops of the QDQ level, which lies below the table",
-    "qfx/lowering/explain.py": "steps of the runtime",
     "qfx/nn/quantized/functional.py": "what the module exports",
     "qfx/nn/quantized/dynamic/recurrent.py": "activations of torch.nn.RNN",
     "qfx/passes/own_linear.py": "functions and methods outside the table",

@@ -52,7 +52,9 @@ def test_row_is_complete(op: Op) -> None:
 @pytest.mark.parametrize("op", ROWS)
 def test_an_op_that_runs_on_floats_has_an_emitter_and_layers_do_not(op: Op) -> None:
     assert op.floats is None or op.name in EMITTERS
-    assert (op.floats is None) == (op.name in ("conv", "linear") or op.qparams == "none")
+    layer = op.sums == "weights"
+    assert op.floats is not None or layer or op.pointwise is not None or op.qparams == "none"
+    assert op.floats is None or not layer
 
 
 @pytest.mark.parametrize("op", ROWS)

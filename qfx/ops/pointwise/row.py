@@ -11,7 +11,7 @@ import torch
 from qfx.ir.types import QParams
 from qfx.ops.pointwise import integer
 from qfx.ops.sample import Sample, Samples, call, normal, refused
-from qfx.ops.table import Op, QParamsKind
+from qfx.ops.table import FloatStep, Op, QParamsKind
 
 ROWS: list[Op] = []
 """The rows, in the order of their functions."""
@@ -26,6 +26,7 @@ def function(
     name: str | None = None,
     qparams: QParamsKind = "own",
     fixed: QParams | None = None,
+    floats: FloatStep | None = "integer",
     samples: _Arguments = ({},),
     bad: Samples = list,
     positive: bool = False,
@@ -38,6 +39,8 @@ def function(
         name: The op's name, where it is not the function's.
         qparams: As in :class:`qfx.ops.table.Op`.
         fixed: Its parameters, where they are fixed.
+        floats: None for a function that ``qfx/kernels/glue/pointwise.cc`` does not have: torch computes it where its
+            operand is float.
         samples: Its keyword arguments, a set for each sample.
         bad: Calls that must fail, beside one with an argument that no function has.
         positive: Whether it is defined, or has no pole, where its operand is positive only.
@@ -47,7 +50,7 @@ def function(
     def decorate(fn: _Fn) -> _Fn:
         row = Op(
             name or fn.__name__, fn, ("x",), "fixed" if fixed is not None else qparams, fixed=fixed,
-            integer=partial(integer.pointwise, exact), pointwise=exact, family="lookup", floats="integer",
+            integer=partial(integer.pointwise, exact), pointwise=exact, family="lookup", floats=floats,
             kernels="" if qparams == "float" else "elementwise: Lookup",
             samples=partial(_samples, samples, positive), bad_samples=partial(_bad_samples, samples, bad), **cells,
         )  # fmt: skip
