@@ -16,29 +16,6 @@ from qfx.ops.table import TABLE, Op
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ops.md"
 
-KINDS: dict[str, tuple[str, str]] = {
-    "conv": ("conv", "QFX_CONV_GEMM QFX_CONV_GEMM_S8 QFX_CONV_DEPTHWISE QFX_CONV_SLIDE QFX_CONV_AFFINE"),
-    "matmul": ("conv", "QFX_CONV_GEMM QFX_CONV_GEMM_S8"),
-    "add": ("elementwise", "Binary Lookup"),
-    "sub": ("elementwise", "Binary Lookup"),
-    "mul": ("elementwise", "Binary Lookup"),
-    "lookup": ("elementwise", "Lookup"),
-    "quantize": ("elementwise", "Quantize QuantizePlanar3"),
-    "dequantize": ("elementwise", "Dequantize"),
-    "max_pool": ("pool", "MaxWindow"),
-    "adaptive_max_pool": ("pool", "MaxWindow"),
-    "avg_pool": ("pool", "AverageWindow"),
-    "adaptive_avg_pool": ("pool", "AverageWindow"),
-    "mean": ("pool", "AverageWindow Sum"),
-    "interpolate": ("pool", "Linear LinearExact"),
-    "permute": ("move", "TransposeU8 TransposeU32"),
-    "layer_norm": ("glue", "NormalizeRow"),
-    "group_norm": ("glue", "NormalizeRow"),
-    "linear_dynamic": ("glue", "Dot"),
-}
-"""The microkernels behind a step of the runtime: their folder, and their kinds in its ``kernels.inc``. Other steps copy
-memory, or are loops that the compiler vectorizes for every machine."""
-
 LEVELS = ("avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm")
 QUANTIZES = {
     "own": "observed",
@@ -86,8 +63,7 @@ def _row(op: Op) -> tuple[str, ...]:
     plain = [_spelled(alias) for alias in spellings if not _is_aten(alias)]
     aten = [_overload(alias.spelling) for alias in spellings if _is_aten(alias)]
     fused = [name for name in ("clamp", "residual", "table") if name in op.epilogues]
-    family = None if op.qparams == "float" and op.family == "lookup" else op.family
-    return (f"`{op.name}`", _list(plain), _list(aten), _qparams(op), ", ".join(fused), isas(family))
+    return (f"`{op.name}`", _list(plain), _list(aten), _qparams(op), ", ".join(fused), isas(op))
 
 
 def _list(names: Iterable[str]) -> str:
@@ -127,18 +103,16 @@ def _qparams(op: Op) -> str:
     return f"fixed: {op.fixed.scale:.6g}, {op.fixed.zero_point}"
 
 
-def isas(family: str | None) -> str:
-    """The instruction sets that have microkernels for a step."""
-    if family not in KINDS:
-        return "portable"
-    found = {isa for _, isa in kernels(family)}
-    return ", ".join(isa for isa in LEVELS if isa in found)
+def isas(op: Op) -> str:
+    """The instruction sets that have microkernels for the step of a row."""
+    found = {isa for _, isa in kernels(op)}
+    return ", ".join(isa for isa in LEVELS if isa in found) or "portable"
 
 
-def kernels(family: str) -> Iterator[tuple[str, str]]:
-    """Name and instruction set of every microkernel of a step."""
-    folder, kinds = KINDS[family]
-    text = (ROOT / "qfx" / "kernels" / folder / "kernels.inc").read_text()
+def kernels(op: Op) -> Iterator[tuple[str, str]]:
+    """Name and instruction set of every microkernel of a row's step."""
+    folder, _, kinds = op.kernels.partition(": ")
+    text = (ROOT / "qfx" / "kernels" / folder / "kernels.inc").read_text() if folder else ""
     for kind in kinds.split():
         start = rf"{kind}\(" if kind.startswith("QFX_") else rf"QFX_KERNEL\({kind}, "
         yield from re.findall(rf"^{start}(\w+), (\w+)", text, re.MULTILINE)

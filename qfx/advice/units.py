@@ -119,9 +119,9 @@ class Plan:
 def macs_of(node: fx.Node, value: Callable[[fx.Node], Any]) -> int:
     """Multiplications of a layer or a matrix product: elements of its result times products in each; else 0."""
     op = op_of(node)
-    if op is not None and op.name == "matmul":
+    if op is not None and op.sums == "operands":
         return int(value(node).numel() * value(node.args[0]).shape[-1])  # type: ignore[arg-type]
-    if op is None or op.name not in ("conv", "linear"):
+    if op is None or op.sums is None:
         return 0
     weight = value(node.args[1])  # type: ignore[arg-type]
     return int(value(node).numel() * weight[0].numel())

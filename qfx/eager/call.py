@@ -13,18 +13,11 @@ from torch import Tensor
 
 from qfx.errors import InputError, QuantizationError, UnsupportedError, shown
 from qfx.ir.types import QDType, QParams
-from qfx.lowering.emitters.compute import IMAGE_OPS
 from qfx.memory import require_regular
 from qfx.ops.table import TABLE, Op
 from qfx.tensor import QTensor
 
 _PLAIN = (bool, int, float, str, torch.dtype, QDType)
-_BY_SHAPE = frozenset({"sum", "matmul", "squeeze"})
-"""Ops whose program depends on lengths, not on ranks alone."""
-
-_CHANGES_RANK = frozenset(
-    {"mean", "sum", "amax", "reshape", "flatten", "squeeze", "unsqueeze", "select", "stack", "expand", "matmul"}
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ class Bound:
     @property
     def result_channels_last(self) -> bool:
         """Whether the program gives its result as ``[N, *spatial, C]``: as the largest operand that it takes."""
-        if not any(what.channels_last for what in self.layouts) or self.call.name in _CHANGES_RANK:
+        if not any(what.channels_last for what in self.layouts) or not self.call.op.follows_layout:
             return False
         rank = self.result_rank
         return any(what.channels_last and len(what.shape) == rank for what in self.layouts)
@@ -137,7 +130,7 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
             described.append((role, None))
         elif role in op.tensors:
             items = _joined(value) if isinstance(value, (tuple, list)) else [value]
-            checked = tuple(_activation(name, role, item) for item in items)
+            checked = tuple(_activation(op, role, item) for item in items)
             activations += items
             layouts += checked
             described.append((role, checked if isinstance(value, (tuple, list)) else checked[0]))
@@ -186,7 +179,8 @@ def _op(name: str) -> Op:
     return op
 
 
-def _activation(name: str, role: str, value: Any) -> Activation:
+def _activation(op: Op, role: str, value: Any) -> Activation:
+    name = op.name
     if not isinstance(value, QTensor):
         kind = f"float tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise InputError(
@@ -196,8 +190,8 @@ def _activation(name: str, role: str, value: Any) -> Activation:
     _require_code(name, role, value.qparams)
     codes = value.codes
     rank = codes.dim()
-    last = rank >= 3 and (name in IMAGE_OPS or _is_channels_last(codes))
-    return Activation(value.qparams, tuple(codes.shape) if name in _BY_SHAPE else (2,) * rank, last)
+    last = rank >= 3 and (op.layout == "image" or _is_channels_last(codes))
+    return Activation(value.qparams, tuple(codes.shape) if op.by_lengths else (2,) * rank, last)
 
 
 def _require_code(name: str, role: str, qparams: QParams) -> None:

@@ -7,6 +7,7 @@ graphs says here, too, what a call means.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,6 @@ from qfx.ops.terms import NotNormal, Pieces, Term
 from qfx.tensor import QTensor
 from qfx.tensor.dispatch import name_of
 from qfx.tensor.functions import Rule
-
-KEEPS_QPARAMS = frozenset(
-    {"relu", "clamp", "leaky_relu", "elu", "celu", "hardswish", "silu", "mish", "gelu", "threshold", "hardshrink",
-     "softshrink", "mean"}
-)  # fmt: skip
-"""Rows with parameters of their own whose result stays about within the operand's range, and so takes those."""
 
 
 def rule_of(func: Callable[..., Any]) -> Rule | None:
@@ -159,7 +154,7 @@ class _Evaluation:
         """
         if TABLE[name].qparams in ("share", "fixed"):
             return None
-        if name in KEEPS_QPARAMS and isinstance(operands[0], QTensor):
+        if TABLE[name].keeps_range and isinstance(operands[0], QTensor):
             return operands[0].qparams
         raise _needs_qparams(self.func, name)
 
@@ -173,14 +168,14 @@ def _needs_qparams(func: Callable[..., Any], name: str) -> UnsupportedError:
 
 
 def _remedy(name: str) -> str:
-    functional = {"conv": "conv1d, conv2d or conv3d", "channel_affine": "batch_norm"}.get(name, name)
-    if name in ("add_scalar", "mul_scalar"):
-        return f"Use qfx.nn.quantized.FloatFunctional().{name}, or qfx.nn.quantized.functional.{name}."
-    if name in ("add", "mul", "sub", "matmul"):
-        return (
-            f"Use qfx.nn.quantized.FloatFunctional().{name} in the model (QFunctional once converted), "
-            f"or qfx.nn.quantized.functional.{name}(x, y, scale, zero_point)."
-        )
-    if name in ("conv", "linear", "channel_affine", "layer_norm", "group_norm", "instance_norm"):
-        return f"Convert the layer to its quantized module, or use qfx.nn.quantized.functional.{functional}."
-    return f"Use qfx.eager.run_op({name!r}, ..., out=qfx.QParams(...)), or compute on x.dequantize()."
+    op = TABLE[name]
+    if not op.functional:
+        return f"Use qfx.eager.run_op({name!r}, ..., out=qfx.QParams(...)), or compute on x.dequantize()."
+    if "weight" in inspect.signature(op.fn).parameters:
+        return f"Convert the layer to its quantized module, or use qfx.nn.quantized.functional.{op.functional}."
+    if op.pointwise is not None:
+        return f"Use qfx.nn.quantized.FloatFunctional().{name}, or qfx.nn.quantized.functional.{op.functional}."
+    return (
+        f"Use qfx.nn.quantized.FloatFunctional().{name} in the model (QFunctional once converted), "
+        f"or qfx.nn.quantized.functional.{op.functional}(x, y, scale, zero_point)."
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from qfx.eager.call import Activation, Bound, Call, Plain, in_layout
+from qfx.eager.call import Activation, Bound, Plain, in_layout
 from qfx.eager.parameters import parameters_of
 from qfx.errors import InputError, QfxError, RuntimeLoadError
 from qfx.frontends.shapes import propagate_shapes
@@ -19,12 +19,10 @@ from qfx.lowering.emit import channels_last, identity
 from qfx.memory import untraced
 from qfx.ops import qdq
 from qfx.ops.shape import reference as shape
-from qfx.ops.table import Op
+from qfx.passes.on_codes import why_in_float
 from qfx.passes.weights import QuantizedWeight
 from qfx.pipeline import LOWER, run
-from qfx.runtime.limits import TOO_LONG
 
-_CODED_MODES = frozenset({"nearest", "linear", "bilinear", "trilinear"})
 _INT8, _FLOAT = Decision("int8", "its operands are int8"), Decision("float", "it is computed in float")
 
 
@@ -48,7 +46,6 @@ def _compiled(bound: Bound) -> Compiled:
     parameters = parameters_of(call, bound.constants)
     operands = [writer.operand(role, what, parameters.get(role)) for role, what in call.operands]
     node = writer.graph.call_function(call.op.fn, tuple(operands), dict(call.attributes))
-    decide(node, _FLOAT if _computed_in_float(call.op, call) else _INT8)
     writer.output(node)
     gm = fx.GraphModule(writer.root, writer.graph)
     layouts = zip(bound.activations, bound.layouts, strict=True)
@@ -56,6 +53,8 @@ def _compiled(bound: Bound) -> Compiled:
         propagate_shapes(gm, tuple(in_layout(x.codes, what) for x, what in layouts))
     except InputError as error:
         raise misfit(bound, error) from error
+    in_float = why_in_float(call.op, node)
+    decide(node, Decision("float", in_float) if in_float else _INT8)
     try:
         return _without_tensors(compile_int8(run(LOWER, gm)))
     except RuntimeLoadError as error:
@@ -75,14 +74,8 @@ def misfit(bound: Bound, error: QfxError) -> InputError:
     return InputError(
         f"{bound.call.name} does not run on operands of shapes {shapes}.",
         why=error.why or error.what,
-        remedy=_remedy(error),
+        remedy="Pass operands of the shapes that the float function takes.",
     )
-
-
-def _remedy(error: QfxError) -> str:
-    if TOO_LONG in error.what:
-        return "Compute it in float: call the float function on x.dequantize(), and quantize the result."
-    return "Pass operands of the shapes that the float function takes."
 
 
 class _Writer:
@@ -152,10 +145,3 @@ class _Writer:
 
     def _requantize(self, node: fx.Node, qparams: QParams, name: str) -> fx.Node:
         return self._dequantize(self._quantize(node, qparams, name), qparams, name)
-
-
-def _computed_in_float(op: Op, call: Call) -> bool:
-    """Whether graph mode computes the op in float between integers too."""
-    if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
-        return True
-    return op.name == "interpolate" and dict(call.attributes)["mode"] not in _CODED_MODES

@@ -18,6 +18,7 @@ from qfx.ir.snapshot import mark_of
 from qfx.ir.types import QDType, QParams
 from qfx.lowering.compiled import Compiled
 from qfx.memory import untraced
+from qfx.ops.table import TABLE
 from qfx.tensor import QTensor
 from qfx.tensor.gradient import refuse_gradient, severs
 from qfx.tensor.qtensor import wrap
@@ -50,7 +51,8 @@ def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: 
         UnsupportedError: No row has this name.
         ConversionError: A bias that is not finite, or sums that do not fit 32 bits.
     """
-    if name in _REDUCTIONS and operands and isinstance(operands[0], QTensor) and operands[0].dim() == 0:
+    row = TABLE.get(name)
+    if row is not None and row.reduces and operands and isinstance(operands[0], QTensor) and operands[0].dim() == 0:
         operands, attributes = (operands[0].reshape(1),), {"dims": None, "keepdim": False}
     bound = bind(name, operands, out, attributes)
     call = bound.call
@@ -65,9 +67,6 @@ def run_op(name: str, *operands: Any, out: QParams | None = None, **attributes: 
     if call.out is None:
         return refuse_gradient(result) if severed else result
     return wrap(result, call.out, severed)
-
-
-_REDUCTIONS = ("mean", "sum", "amax")
 
 
 def _codes(x: QTensor, what: Activation) -> Tensor:

@@ -198,7 +198,7 @@ class _NormalWriter:
             return value
         args = tuple(self._term(item, node, alias) for item in value.args)
         kwargs = {key: self._term(item, node, alias) for key, item in value.kwargs.items()}
-        while args and args[-1] is None and value.op in ("conv", "linear", "channel_affine"):
+        while args and args[-1] is None and isinstance(value.op, str) and TABLE[value.op].weights:
             args = args[:-1]
         target = TABLE[value.op].fn if isinstance(value.op, str) else value.op
         if value.op == "size" or target in DIM_FUNCTIONS:
@@ -300,13 +300,9 @@ class _NormalWriter:
                 self.env[other] = self.env[node]
 
 
-_COMPUTED = {"slice": ("start", "end"), "select": ("index",), "interpolate": ("size",)}
-"""The attributes of table ops that may depend on sizes."""
-
-
 def _require_constants(op: str | Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     """Raises NotNormal for an attribute that is computed from sizes where the runtime takes a constant."""
-    allowed = _COMPUTED.get(op, ()) if isinstance(op, str) else ()
+    allowed = TABLE[op].computed if isinstance(op, str) else ()
     for name, value in kwargs.items():
         nodes: list[fx.Node] = []
         _map_nodes(value, nodes.append)

@@ -71,19 +71,13 @@ def learn_shapes(graph_module: fx.GraphModule, example_inputs: Any) -> fx.GraphM
     return graph_module
 
 
-_WHATEVER_RANK = frozenset(
-    ("conv", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "add", "sub", "mul", "div", "pad",
-     "quantize", "dequantize", "linear", "mean")
-)  # fmt: skip
-
-
 def _works_without_batch(node: fx.Node) -> bool:
     """Whether no rank was needed to make the node what it is."""
     if node.op != "call_function":
         return node.op != "call_module"
     op = op_of(node)
     folded = any("affine" in rule for rule, _ in node.meta.get("rules", ()))
-    return op is not None and not folded and (op.pointwise is not None or op.name in _WHATEVER_RANK)
+    return op is not None and not folded and (op.pointwise is not None or op.any_rank)
 
 
 def record_shapes(

@@ -64,4 +64,4 @@ def activations(op: Op, node: fx.Node) -> Iterator[fx.Node]:
 
 def covers(op: Op, node: fx.Node) -> bool:
     """Whether the runtime has a step for the call's attributes."""
-    return op.covers is None or op.covers(**attributes(op, node))
+    return op.uncovered(**attributes(op, node)) is None

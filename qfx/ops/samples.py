@@ -2,7 +2,6 @@
 
 from qfx.ops.compute import samples as compute
 from qfx.ops.float_ops import samples as float_ops
-from qfx.ops.pointwise import samples as pointwise
 from qfx.ops.pool import samples as pool
 from qfx.ops.qdq import samples as qdq
 from qfx.ops.sample import Sample, Samples
@@ -10,7 +9,6 @@ from qfx.ops.shape import samples as shape
 
 GOOD: dict[str, Samples] = {
     **compute.GOOD,
-    **pointwise.GOOD,
     **pool.GOOD,
     **shape.GOOD,
     **float_ops.GOOD,
@@ -20,7 +18,6 @@ GOOD: dict[str, Samples] = {
 
 BAD: dict[str, Samples] = {
     **compute.BAD,
-    **pointwise.BAD,
     **pool.BAD,
     **shape.BAD,
     **float_ops.BAD,

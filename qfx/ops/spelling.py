@@ -6,12 +6,14 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, fx, nn
 
 from qfx.ops.extents import is_dim, is_floating
-from qfx.ops.terms import Attr, NotNormal, Shape
+from qfx.ops.terms import Attr, NotNormal, Pieces, Shape
 
 Spelling: TypeAlias = type[nn.Module] | Callable[..., Any] | str
 """A module class, a function, or the name of a tensor method."""
@@ -80,6 +82,32 @@ def aliases(
     rows += [Alias(op, method, rule) for method in methods.split()]
     rows += [Alias(op, module, rule, tuple(attributes.split()), takes_module) for module in modules]
     return rows
+
+
+def overload(name: str) -> Callable[..., Any]:
+    """The op of ``"mean.dim"`` or, with the overload ``default``, of ``"relu"``."""
+    packet, _, kind = name.partition(".")
+    found: Callable[..., Any] = getattr(getattr(torch.ops.aten, packet), kind or "default")
+    return found
+
+
+def aten(op: str, rule: Callable[..., Any], names: str) -> list[Alias]:
+    """Spellings of one op in ``torch.ops.aten`` that share a rule; ``names`` as in :func:`overload`, between blanks."""
+    return aliases(op, rule, functions=[overload(name) for name in names.split()])
+
+
+def first(rule: Callable[..., Any], count: int = 3) -> Callable[..., Any]:
+    """``rule`` for an op that returns a tuple of which only the first item has a row."""
+    return partial(_first, rule, count)
+
+
+def _first(rule: Callable[..., Any], count: int, *args: Any) -> Pieces:
+    def piece(index: int) -> Any:
+        require(index == 0, "it uses a result that only training needs, or indices")
+        return rule(*args)
+
+    rule(*args)
+    return Pieces(piece, count)
 
 
 def is_number(value: object) -> bool:

@@ -21,6 +21,8 @@ QParamsKind = Literal["own", "share", "fixed", "float", "none"]
 FloatStep = Literal["fn", "integer"]
 Spread = Literal["expands", "contracts", "divides"]
 Epilogue = Literal["clamp", "residual", "table"]
+Sums = Literal["weights", "operands"]
+Layout = Literal["image", "rows"]
 
 
 def _no_samples() -> list[Sample]:
@@ -34,6 +36,15 @@ def same_shape(x: Lengths, *operands: object, **attributes: object) -> Lengths:
 
 def no_spread(*operands: object, **attributes: object) -> None:
     """Of an op that leaves proportions of its values as they are, or nearly."""
+
+
+def always(spread: Spread) -> Callable[..., Spread]:
+    """Of an op that does the same to every range."""
+    return lambda *operands, **attributes: spread
+
+
+def covered(**attributes: object) -> None:
+    """Of an op whose every call has a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +71,25 @@ class Op:
         family: The runtime step that runs it, or None.
         floats: Which reference the runtime equals on float32 operands: ``fn`` in float32, or ``integer``. None: it has
             no such step.
-        covers: Of which attributes the runtime has a step; None: of all.
+        uncovered: Why the runtime has no step for a call's attributes, or None. Such a call is computed in float.
         spread: What a call does to the range of its operand, from its arguments. ``expands``: large values gain on
             small ones, as in a square, until 8 bits hold only the large. ``contracts``: the inverse. ``divides``: it
             is the divisor of a product. None: neither.
+        sums: Of what products its results are long sums, at which int8 is quick: with its ``weights``, as in a layer,
+            or of its ``operands``.
+        layout: How its program wants values in memory: an ``image`` as ``[N, *spatial, C]``; ``rows`` as they are
+            written, the last dim last. None: as they come.
+        computed: Attributes that may be computed from sizes. The runtime takes others as constants only.
+        any_rank: Whether a call means the same with and without a batch dim.
+        reduces: Whether it reduces dims, to one where none is named.
+        rounds: Whether results fall between the integers of the operand whose qparams it shares.
+        keeps_range: Whether a result with parameters of its own stays about within the operand's range, so that the
+            operand's parameters do where a call names none.
+        by_lengths: Whether its program depends on lengths, not on ranks alone.
+        follows_layout: Whether a result called for alone lies in memory as its operands do.
+        functional: What takes the result's parameters in ``qfx.nn.quantized.functional``, for messages.
+        kernels: The microkernels behind its step, for the docs: their folder, and their kinds in its ``kernels.inc``.
+            None: it copies memory, or is a loop that the compiler vectorizes for every machine.
         samples: Calls for the table's tests.
         bad_samples: Calls that must fail, each with its error.
     """
@@ -81,14 +107,35 @@ class Op:
     pointwise: Callable[..., Any] | None = None
     family: str | None = None
     floats: FloatStep | None = None
-    covers: Callable[..., bool] | None = None
+    uncovered: Callable[..., str | None] = covered
     spread: Callable[..., Spread | None] = no_spread
+    sums: Sums | None = None
+    layout: Layout | None = None
+    computed: tuple[str, ...] = ()
+    any_rank: bool = False
+    reduces: bool = False
+    rounds: bool = False
+    keeps_range: bool = False
+    by_lengths: bool = False
+    follows_layout: bool = True
+    functional: str = ""
+    kernels: str = ""
     samples: Samples = _no_samples
     bad_samples: Samples = _no_samples
 
     @property
     def gives_tensor(self) -> bool:
         return self.shape is not None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it gives its operand another shape, and nothing else."""
+        return self.family == "reshape" and self.shape is not same_shape
+
+    @property
+    def on_codes(self) -> bool:
+        """Whether it runs on integers; else it is computed in float between them."""
+        return self.qparams in ("own", "share") or (self.qparams == "fixed" and self.pointwise is not None)
 
 
 TABLE: dict[str, Op] = {}

@@ -19,11 +19,12 @@ from qfx.ir.attributes import attribute
 from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import Decision, outputs, path
 from qfx.ir.types import QDType, QParams
-from qfx.ops.calls import activations, arguments, covers
+from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
-from qfx.passes.limits import beyond_runtime
+from qfx.passes.limits import beyond_sums
+from qfx.passes.on_codes import why_in_float
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
 from qfx.passes.preparation import Preparation
 from qfx.passes.sharing import Part, Readers, asks_size, may_split, pads_with_value, parts_of
@@ -149,7 +150,7 @@ def _decide_op(
         return Decision("float", spread[node])
     if op.weights:
         return Decision("int8", "weights and activations quantized")
-    if op.name == "matmul":
+    if op.sums == "operands":
         return Decision("int8", "both operands quantized")
     operands = list(activations(op, node))
     if any(_is_int8(n, decisions) for n in operands):
@@ -192,13 +193,9 @@ def _blocked(op: Op, node: fx.Node) -> str | None:
 def _why_blocked(op: Op, node: fx.Node) -> str | None:
     if node.meta.get("qconfig") is None:
         return f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})"
-    if op.qparams == "float" or (op.qparams == "fixed" and op.pointwise is None):
-        return f"{op.name} is computed in float between int8 values"
-    if op.name == "interpolate" and not covers(op, node):
-        return f"{node.kwargs['mode']} interpolation is computed in float"
-    beyond = beyond_runtime(op, node)
-    if beyond:
-        return beyond
+    in_float = why_in_float(op, node) or beyond_sums(op, node)
+    if in_float:
+        return in_float
     if op.name == "sum" and not _has_fixed_count(node):
         return "it sums over a length that changes with the input, and int8 needs one scale for all (a mean has one)"
     dtype = node.meta.get("dtype")
@@ -254,7 +251,7 @@ def _leads_to_products(nodes: list[fx.Node], wide: set[fx.Node]) -> set[fx.Node]
 
 def _is_static_product(node: fx.Node) -> bool:
     op = op_of(node)
-    multiplies = op is not None and (bool(op.weights) or op.name == "matmul")
+    multiplies = op is not None and (bool(op.weights) or op.sums is not None)
     return multiplies and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic  # type: ignore[arg-type]
 
 
@@ -295,7 +292,7 @@ def _needs_codes(node: fx.Node, decisions: dict[fx.Node, Decision], wanted: set[
 
 def _can_return_float(op: Op) -> bool:
     """Whether the op computes float32 from integers: out of its accumulator, or by a table."""
-    return bool(op.weights) or op.name == "matmul" or op.pointwise is not None
+    return bool(op.weights) or op.sums is not None or op.pointwise is not None
 
 
 def _readers(decisions: dict[fx.Node, Decision], wanted: set[fx.Node]) -> Readers:

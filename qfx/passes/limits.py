@@ -18,16 +18,21 @@ _SUM = 2**31 - 1
 _SPLITS_A_DIM = ("channel_shuffle",)
 
 
-def beyond_runtime(op: Op, node: fx.Node) -> str | None:
-    """Why the runtime can't compute a node of a Normal graph on integers, or None.
+def beyond_shapes(op: Op, node: fx.Node) -> str | None:
+    """Why the runtime can't compute a call on integers of these shapes, or None.
 
-    Lengths that the model does not fix count as they are in the example inputs.
+    Lengths that nothing fixes count as they are in ``meta["shape"]``.
     """
     dims = dims_in_program(op, node)
     if dims > MOST_DIMS:
         return f"it needs values of {dims} dimensions, and programs have {MOST_DIMS} at most"
-    if op.name == "matmul" and (_length(node.args[0]) or 0) > LONGEST_PRODUCT:
+    if op.sums == "operands" and (_length(node.args[0]) or 0) > LONGEST_PRODUCT:
         return f"it adds more than {LONGEST_PRODUCT} products, whose sum could leave 32 bits"
+    return None
+
+
+def beyond_sums(op: Op, node: fx.Node) -> str | None:
+    """Why 32 bits do not hold the sums of a layer of a Normal graph, or None."""
     if op.weights and _can_overflow(op, node):
         return "it adds so many products that their sum could leave 32 bits"
     return None

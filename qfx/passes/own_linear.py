@@ -16,7 +16,6 @@ from qfx.ir.attributes import attribute
 from qfx.ir.nodes import path
 from qfx.ops.table import op_of
 
-_VIEWS = frozenset({"reshape", "flatten", "squeeze", "unsqueeze", "size"})
 _SHAPES = frozenset({"getattr", "getitem", "add", "mul", "floordiv", "view", "reshape", "size"})
 """Functions and methods outside the table that make shapes, or give a value another one."""
 
@@ -48,10 +47,10 @@ def _product(normal: fx.GraphModule) -> tuple[Tensor, Tensor | None] | None:
     """Weight ``[out, in]`` and bias of the one product in a graph that else adds a constant and reshapes."""
     calls = [node for node in normal.graph.nodes if node.op.startswith("call_")]
     named = {node: op.name if (op := op_of(node)) is not None else None for node in calls}
-    products = [node for node in calls if named[node] in ("linear", "matmul")]
+    products = [node for node in calls if (op := op_of(node)) is not None and op.sums is not None]
     sums = [node for node in calls if named[node] == "add"]
     others = [node for node in calls if node not in products and node not in sums]
-    if len(products) != 1 or len(sums) > 1 or not all(_reshapes(node, named[node]) for node in others):
+    if len(products) != 1 or len(sums) > 1 or not all(map(_reshapes, others)):
         return None
     given = list(products[0].args)
     constants: Any = [*given[1:], *(operand for node in sums for operand in node.args if operand not in calls)]
@@ -64,9 +63,12 @@ def _product(normal: fx.GraphModule) -> tuple[Tensor, Tensor | None] | None:
     return weight.contiguous(), biases[0] if biases else None
 
 
-def _reshapes(node: fx.Node, op: str | None) -> bool:
+def _reshapes(node: fx.Node) -> bool:
+    op = op_of(node)
+    if op is not None:
+        return op.is_view or not op.gives_tensor
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
-    return op in _VIEWS if op is not None else node.op != "call_module" and name in _SHAPES
+    return node.op != "call_module" and name in _SHAPES
 
 
 _BATCHES = ((3,), (2, 3), (2, 1, 3))

@@ -25,7 +25,7 @@ DIVISION = "it multiplies by a reciprocal, and a division is computed in float"
 
 def has_float_step(op: Op, node: fx.Node) -> bool:
     """Whether the runtime computes the op on float32 operands, at a small cost beside a layer's."""
-    return op.floats is not None and op.name != "matmul" and covers(op, node)
+    return op.floats is not None and op.sums is None and covers(op, node)
 
 
 def codes_read(node: fx.Node, wanted: Collection[fx.Node]) -> Iterable[fx.Node]:
@@ -168,7 +168,7 @@ def _readers(node: fx.Node) -> list[fx.Node]:
 
 def _multiplies(node: fx.Node) -> bool:
     op = op_of(node)
-    return op is not None and (bool(op.weights) or op.name == "matmul")
+    return op is not None and (bool(op.weights) or op.sums is not None)
 
 
 def products_with_reciprocals(nodes: Sequence[fx.Node]) -> list[fx.Node]:

@@ -19,7 +19,7 @@ from torch import fx
 from qfx.ir.nodes import Decision, decide, operand, place
 from qfx.ir.types import QParams
 from qfx.ops.calls import activations, arguments
-from qfx.ops.table import TABLE, Op, is_op, op_at, op_of
+from qfx.ops.table import TABLE, Op, op_at, op_of
 from qfx.passes.precision import contracts, expands, has_float_step, leading_to, only_read_by, products_with_reciprocals
 from qfx.quantization.observer import HistogramObserver, Observer
 from qfx.quantization.observer.bins import bin_grid
@@ -33,7 +33,6 @@ PART_OF = "part_of"
 COMPUTES = "computes"
 """Node metadata: name of the layer for whose high half a node stands; the report tells of the layer there."""
 
-LAYERS = ("conv", "linear")
 _FEW_BITS = 4.0
 _PART = Decision("float", "part of a layer whose input is read in 16 bits")
 
@@ -45,7 +44,7 @@ def may_read_wide(nodes: Sequence[fx.Node]) -> set[fx.Node]:
     """The layers of a Normal graph that read a range that was spread, or whose result only such ops read."""
     tails = _tails(nodes)
     ahead = leading_to(nodes, lambda node: expands(node) or contracts(node))
-    layers = [n for n in nodes if is_op(n, *LAYERS)]
+    layers = [n for n in nodes if (op := op_of(n)) is not None and op.sums == "weights"]
     return {n for n in layers if operand(n) in tails or only_read_by(n, ahead)}
 
 

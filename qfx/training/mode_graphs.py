@@ -21,15 +21,12 @@ from qfx.ir.derivation import DERIVATION, Computed, Derived, Source
 from qfx.ir.nodes import operand, place
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation, activate
-from qfx.ops.table import Op, is_op, op_of
+from qfx.ops.table import Op, op_of
 from qfx.passes.insert import GROUP, WEIGHT_FAKE_QUANT
 from qfx.patterns.rules.batch_norm import scale_bias, scale_weight
 from qfx.patterns.rules.trained import NormScale, norm_scale
 
 _OPEN = (-math.inf, math.inf)
-
-_ROUND_BETWEEN = ("avg_pool", "adaptive_avg_pool", "interpolate")
-"""Ops that share their operand's qparams and whose results fall between its integers."""
 
 
 def form(observed: fx.Graph, batch_norms: frozenset[str], *, training: bool, observing: bool) -> fx.Graph:
@@ -71,7 +68,7 @@ class _ModeWriter:
         else:
             changed = {"activation": None} if self._activates_later(node) else {}
             made = self._make(node, node.target, self._values(node.args), self._values(node.kwargs) | changed)
-        if is_op(node, *_ROUND_BETWEEN) and GROUP in node.meta:
+        if op is not None and op.rounds and GROUP in node.meta:
             made = self._call(node, _rounded, made, self.graph.get_attr(node.meta[GROUP]))
             made.meta["observer"] = node.meta[GROUP]
         self.env[node] = made
@@ -213,7 +210,7 @@ def _has_parameters(op: Op, node: fx.Node) -> bool:
     """Whether weight and bias are constants of the model, not values that it computes."""
     given = arguments(op, node)
     parameters = [given.get(name) for name in ("weight", "bias")]
-    return op.name in ("conv", "linear", "channel_affine") and all(p is None or p.op == "get_attr" for p in parameters)
+    return bool(op.weights) and all(p is None or p.op == "get_attr" for p in parameters)
 
 
 def _home(norm: NormScale) -> str:

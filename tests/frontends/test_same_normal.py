@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qfx.observed import capture_normal
-from qfx.ops import TABLE
-from qfx.ops.samples import GOOD, Sample
+from qfx.ops import TABLE, Sample
 from tests.frontends.canonical import dump
 from tests.lowering.test_golden import BODIES, Body
 from tests.nets import NETS, small_net
@@ -113,7 +112,7 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
 
 
 def _cases() -> Iterator[Any]:
-    for name, samples in GOOD.items():
+    for name, samples in ((op.name, op.samples) for op in TABLE.values()):
         if name in SPELLED:
             yield from (pytest.param(net, (torch.randn(shape),), id=f"{name}-{i}")
                         for i, (net, shape) in enumerate(SPELLED[name]))  # fmt: skip

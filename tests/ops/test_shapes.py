@@ -76,7 +76,7 @@ IN_PROGRAMS = [
     for param in cases("own", "share", "fixed", "float")
     for op, i in [param.values]
     if i == 0 or op.shape is not same_shape  # which is one function, and one sample of each such row tells
-    if op.covers is None or op.covers(**op.samples()[i].kwargs)
+    if op.uncovered(**op.samples()[i].kwargs) is None
 ]
 
 

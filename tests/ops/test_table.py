@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import qfx.ops.table as table_module
 from qfx.errors import UnsupportedError
 from qfx.ir.types import QDType, QParams
-from qfx.lowering.emitters import EMITTERS
+from qfx.lowering.emitters import EMITTERS, emittable
 from qfx.ops import TABLE, Op, Sample, is_op, op_of, register
 from qfx.ops.shape import integer as move
 
@@ -51,7 +51,9 @@ def test_row_is_complete(op: Op) -> None:
 @pytest.mark.parametrize("op", ROWS)
 def test_an_op_that_runs_on_floats_has_an_emitter_and_layers_do_not(op: Op) -> None:
     assert op.floats is None or op.name in EMITTERS
-    assert (op.floats is None) == (op.name in ("conv", "linear") or op.qparams == "none")
+    layer = op.sums == "weights"
+    assert op.floats is not None or layer or op.pointwise is not None or op.qparams == "none"
+    assert op.floats is None or not layer
 
 
 @pytest.mark.parametrize("op", ROWS)
@@ -176,3 +178,9 @@ def test_register_refuses(changes: dict[str, Any], match: str) -> None:
 
 def test_a_sample_is_not_compared_by_value() -> None:
     assert Sample((torch.ones(2),)) != Sample((torch.ones(2),))
+
+
+@pytest.mark.parametrize("op", ROWS)
+def test_what_runs_on_integers_is_what_programs_have(op: Op) -> None:
+    tabled = op.qparams == "float" and op.pointwise is not None  # which would hold a pole
+    assert op.on_codes == (emittable(op.name, coded=True) and op.qparams != "none" and not tabled)

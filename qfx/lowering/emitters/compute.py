@@ -248,18 +248,12 @@ def _wanted_order(node: fx.Node, rank: int) -> Order:
         if user in seen or op is None:
             continue
         seen.add(user)
-        if op.name in IMAGE_OPS:
+        if op.layout == "image":
             return channels_last(rank) if rank >= 3 else identity(rank)
-        if op.name in ("linear", "matmul", "layer_norm", "reshape", "flatten", "permute"):
+        if op.layout == "rows":
             return identity(rank)
         queue.extend(user.users)
     return identity(rank)
-
-
-IMAGE_OPS = frozenset(
-    {"conv", "channel_affine", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate",
-     "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "group_norm", "instance_norm"}
-)  # fmt: skip
 
 
 @emits("dequantize")

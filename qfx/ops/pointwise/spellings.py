@@ -1,4 +1,4 @@
-"""Spellings of functions of one value and of tensor arithmetic."""
+"""Spellings of functions of one value, those of torch.ops.aten among them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from qfx.ops.extents import is_dim
-from qfx.ops.spelling import Alias, aliases, finite, is_number, is_tensor, require, require_tensor, scalar_for
-from qfx.ops.terms import Attr, Folded, Item, NotNormal, Term, term
+from qfx.ops.spelling import (
+    Alias,
+    aliases,
+    aten,
+    finite,
+    first,
+    is_number,
+    require,
+    require_tensor,
+    scalar_for,
+)
+from qfx.ops.terms import Attr, Item, Term, term
 
 
 def plain(op: str, input: Any, inplace: bool = False) -> Term:
@@ -111,153 +120,79 @@ def relu6(input: Any, inplace: bool = False) -> Term:
     return clamp(input, 0.0, 6.0)
 
 
-def _dim_arithmetic(function: Callable[..., Any], *values: Any) -> Any:
-    """``function`` of ints and dim values, or None when a tensor is among them."""
-    if any(is_tensor(value) for value in values):
-        require(not any(is_dim(value) for value in values), "it mixes a tensor with a dim value")
-        return None
-    if all(is_number(value) for value in values):
-        return function(*values)
-    require(
-        all(is_dim(value) or isinstance(value, int) for value in values), "a dim value meets a value that is no int"
-    )
-    return term(function, *values)
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
 
 
-def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """``torch.add`` and ``+``."""
-    dims = _dim_arithmetic(operator.add, input, other)
-    if dims is not None:
-        return dims
-    if is_number(other):
-        return term("add_scalar", input, value=scalar_for(input, other) * alpha)
-    if is_number(input):
-        return _scaled_add(input, other, alpha)
-    require_tensor(input, other)
-    return term("add", input, other if alpha == 1 else term("mul_scalar", other, value=scalar_for(other, alpha)))
+def aten_elu(input: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Term:
+    """``aten.elu``, which is ``selu`` too."""
+    if (alpha, scale, input_scale) == (*_SELU, 1):
+        return plain("selu", input)
+    require(scale == 1 and input_scale == 1, "it scales its operand or its result")
+    return with_alpha("elu", input, float(alpha))
 
 
-def _scaled_add(value: float, x: Any, alpha: float) -> Term:
-    require(alpha == 1, "it scales its second operand")
-    return term("add_scalar", x, value=scalar_for(x, value))
-
-
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """``torch.sub`` and ``-``."""
-    dims = _dim_arithmetic(operator.sub, input, other)
-    if dims is not None:
-        return dims
-    if is_number(other):
-        return term("add_scalar", input, value=-scalar_for(input, other) * alpha)
-    if is_number(input):
-        require(alpha == 1, "it scales its second operand")
-        return term("rsub_scalar", other, value=scalar_for(other, input))
-    require_tensor(input, other)
-    return term("sub", input, other if alpha == 1 else term("mul_scalar", other, value=scalar_for(other, alpha)))
-
-
-def rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """``torch.rsub``: ``other - input``."""
-    require(alpha == 1, "it scales its operand")
-    return sub(other, input)
-
-
-def mul(input: Any, other: Any) -> Any:
-    """``torch.mul`` and ``*``."""
-    dims = _dim_arithmetic(operator.mul, input, other)
-    if dims is not None:
-        return dims
-    if is_number(other) or is_number(input):
-        x, value = (input, other) if is_number(other) else (other, input)
-        return term("mul_scalar", x, value=scalar_for(x, value))
-    require_tensor(input, other)
-    return term("mul", input, other)
-
-
-def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Term:
-    """``torch.addcmul``: ``input + value * tensor1 * tensor2``."""
-    require_tensor(input)
-    product = mul(tensor1, tensor2)
-    return term("add", input, product if value == 1 else term("mul_scalar", product, value=finite(value)))
-
-
-def _reciprocal(x: torch.Tensor) -> torch.Tensor:
-    return (1.0 / x.double()).to(x.dtype)
-
-
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
-    """``torch.div`` and ``/``; a constant divisor becomes a factor."""
-    require(rounding_mode is None, "it rounds its quotient")
-    require(not is_dim(input) and not is_dim(other), "a dim value is divided with a fraction")
-    if is_number(input) and is_number(other):
-        return input / other
-    if is_number(other):
-        require(other != 0, "it divides by zero")
-        return term("mul_scalar", input, value=finite(1.0 / other))
-    if is_number(input):
-        return term("rdiv_scalar", other, value=finite(input))
-    require_tensor(input, other)
-    if isinstance(other, fx.Node) and other.op == "get_attr":
-        name = str(other.target).rsplit(".", 1)[-1]
-        return term("mul", input, Folded(f"{name}_reciprocal", _reciprocal, (other,)))
-    return term("div", input, other)
-
-
-def floordiv(input: Any, other: Any) -> Any:
-    """``//`` of dim values."""
-    dims = _dim_arithmetic(operator.floordiv, input, other)
-    if dims is None:
-        raise NotNormal("it rounds its quotient")
-    return dims
-
-
-def neg(input: Any) -> Any:
-    """``torch.neg`` and unary minus."""
-    dims = _dim_arithmetic(operator.neg, input)
-    return term("neg", input) if dims is None else dims
-
-
-def power(input: Any, exponent: Any) -> Any:
-    """``torch.pow`` and ``**`` with a constant exponent."""
-    require_tensor(input)
-    exponent = scalar_for(input, exponent)
-    return term("square", input) if exponent == 2 else term("pow_scalar", input, exponent=exponent)
+def aten_rrelu(
+    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Term:
+    """``aten.rrelu``."""
+    return rrelu(input, lower, upper, training)
 
 
 def _unary(
-    op: str, modules: Iterable[type[nn.Module]], functions: Iterable[Callable[..., Any]], methods: str
+    op: str,
+    modules: Iterable[type[nn.Module]],
+    functions: Iterable[Callable[..., Any]],
+    methods: str,
+    names_in_aten: str = "",
 ) -> list[Alias]:
-    return aliases(op, partial(plain, op), modules=modules, functions=functions, methods=methods)
+    rule = partial(plain, op)
+    return aliases(op, rule, modules=modules, functions=functions, methods=methods) + aten(op, rule, names_in_aten)
 
 
 _UNARY = (
-    _unary("relu", [nn.ReLU], [F.relu, F.relu_, torch.relu], "relu relu_"),
+    _unary("relu", [nn.ReLU], [F.relu, F.relu_, torch.relu], "relu relu_", "relu relu_"),
     _unary(
-        "sigmoid", [nn.Sigmoid], [F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.special.expit], "sigmoid sigmoid_"
+        "sigmoid",
+        [nn.Sigmoid],
+        [F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.special.expit],
+        "sigmoid sigmoid_",
+        "sigmoid sigmoid_ special_expit",
     ),
-    _unary("tanh", [nn.Tanh], [F.tanh, torch.tanh, torch.tanh_], "tanh tanh_"),
-    _unary("silu", [nn.SiLU], [F.silu], ""),
-    _unary("hardsigmoid", [nn.Hardsigmoid], [F.hardsigmoid], ""),
-    _unary("hardswish", [nn.Hardswish], [F.hardswish], ""),
-    _unary("selu", [nn.SELU], [F.selu, torch.selu, torch.selu_], ""),
-    _unary("mish", [nn.Mish], [F.mish], ""),
-    _unary("logsigmoid", [nn.LogSigmoid], [F.logsigmoid], ""),
+    _unary("tanh", [nn.Tanh], [F.tanh, torch.tanh, torch.tanh_], "tanh tanh_", "tanh tanh_"),
+    _unary("silu", [nn.SiLU], [F.silu], "", "silu silu_"),
+    _unary("hardsigmoid", [nn.Hardsigmoid], [F.hardsigmoid], "", "hardsigmoid hardsigmoid_"),
+    _unary("hardswish", [nn.Hardswish], [F.hardswish], "", "hardswish hardswish_"),
+    _unary("selu", [nn.SELU], [F.selu, torch.selu, torch.selu_], "", "selu selu_"),
+    _unary("mish", [nn.Mish], [F.mish], "", "mish mish_"),
+    _unary("logsigmoid", [nn.LogSigmoid], [F.logsigmoid], "", "log_sigmoid"),
     _unary("softsign", [nn.Softsign], [F.softsign], ""),
     _unary("tanhshrink", [nn.Tanhshrink], [F.tanhshrink], ""),
-    _unary("exp", [], [torch.exp, torch.exp_], "exp exp_"),
-    _unary("log", [], [torch.log, torch.log_], "log log_"),
-    _unary("sqrt", [], [torch.sqrt, torch.sqrt_], "sqrt sqrt_"),
-    _unary("rsqrt", [], [torch.rsqrt, torch.rsqrt_], "rsqrt rsqrt_"),
-    _unary("reciprocal", [], [torch.reciprocal, torch.reciprocal_], "reciprocal reciprocal_"),
-    _unary("abs", [], [torch.abs, torch.abs_, torch.absolute, operator.abs], "abs abs_ absolute absolute_"),
-    _unary("square", [], [torch.square, torch.square_], "square square_"),
-    _unary("erf", [], [torch.erf, torch.erf_, torch.special.erf], "erf erf_"),
-    _unary("sin", [], [torch.sin, torch.sin_], "sin sin_"),
-    _unary("cos", [], [torch.cos, torch.cos_], "cos cos_"),
-    _unary("floor", [], [torch.floor, torch.floor_], "floor floor_"),
-    _unary("ceil", [], [torch.ceil, torch.ceil_], "ceil ceil_"),
-    _unary("round", [], [torch.round, torch.round_], "round round_"),
-    _unary("sign", [], [torch.sign], "sign sign_"),
+    _unary("exp", [], [torch.exp, torch.exp_], "exp exp_", "exp exp_"),
+    _unary("log", [], [torch.log, torch.log_], "log log_", "log log_"),
+    _unary("sqrt", [], [torch.sqrt, torch.sqrt_], "sqrt sqrt_", "sqrt sqrt_"),
+    _unary("rsqrt", [], [torch.rsqrt, torch.rsqrt_], "rsqrt rsqrt_", "rsqrt rsqrt_"),
+    _unary(
+        "reciprocal",
+        [],
+        [torch.reciprocal, torch.reciprocal_],
+        "reciprocal reciprocal_",
+        "reciprocal reciprocal_",
+    ),
+    _unary(
+        "abs",
+        [],
+        [torch.abs, torch.abs_, torch.absolute, operator.abs],
+        "abs abs_ absolute absolute_",
+        "abs abs_ absolute absolute_",
+    ),
+    _unary("square", [], [torch.square, torch.square_], "square square_", "square square_"),
+    _unary("erf", [], [torch.erf, torch.erf_, torch.special.erf], "erf erf_", "erf erf_ special_erf"),
+    _unary("sin", [], [torch.sin, torch.sin_], "sin sin_", "sin sin_"),
+    _unary("cos", [], [torch.cos, torch.cos_], "cos cos_", "cos cos_"),
+    _unary("floor", [], [torch.floor, torch.floor_], "floor floor_", "floor floor_"),
+    _unary("ceil", [], [torch.ceil, torch.ceil_], "ceil ceil_", "ceil ceil_"),
+    _unary("round", [], [torch.round, torch.round_], "round round_", "round round_"),
+    _unary("sign", [], [torch.sign], "sign sign_", "sign sign_"),
 )
 
 ALIASES: tuple[Alias, ...] = (
@@ -284,17 +219,19 @@ ALIASES: tuple[Alias, ...] = (
              attributes="lambd"),
     *aliases("threshold", threshold, functions=[F.threshold, vars(F)["threshold_"]], modules=[nn.Threshold],
              attributes="threshold value"),
-    *aliases("add", add, functions=[torch.add, operator.add, operator.iadd],
-             methods="add add_ __add__ __radd__ __iadd__"),
-    *aliases("sub", sub, functions=[torch.sub, torch.subtract, operator.sub, operator.isub],
-             methods="sub sub_ subtract subtract_ __sub__"),
-    *aliases("sub", rsub, functions=[torch.rsub], methods="__rsub__"),
-    *aliases("mul", mul, functions=[torch.mul, torch.multiply, operator.mul, operator.imul],
-             methods="mul mul_ multiply multiply_ __mul__ __rmul__ __imul__"),
-    *aliases("div", div, functions=[torch.div, torch.divide, torch.true_divide, operator.truediv, operator.itruediv],
-             methods="div div_ divide divide_ true_divide __truediv__"),
-    *aliases("add", addcmul, functions=[torch.addcmul], methods="addcmul addcmul_"),
-    *aliases("size", floordiv, functions=[operator.floordiv]),
-    *aliases("neg", neg, functions=[torch.neg, torch.negative, operator.neg], methods="neg neg_ negative __neg__"),
-    *aliases("pow_scalar", power, functions=[torch.pow, operator.pow], methods="pow pow_ __pow__"),
+    *aten("logsigmoid", first(partial(plain, "logsigmoid"), 2), "log_sigmoid_forward"),
+    *aten("clamp", relu6, "relu6 relu6_"),
+    *aten("clamp", hardtanh, "hardtanh hardtanh_"),
+    *aten("clamp", clamp, "clamp clamp_ clamp.Tensor clip clip_ clamp_min clamp_min_"),
+    *aten("clamp", clamp_max, "clamp_max clamp_max_"),
+    *aten("leaky_relu", leaky_relu, "leaky_relu leaky_relu_"),
+    *aten("leaky_relu", aten_rrelu, "rrelu rrelu_"),
+    *aten("leaky_relu", prelu, "prelu"),
+    *aten("elu", aten_elu, "elu elu_"),
+    *aten("celu", partial(with_alpha, "celu"), "celu celu_"),
+    *aten("gelu", gelu, "gelu gelu_"),
+    *aten("softplus", softplus, "softplus"),
+    *aten("hardshrink", partial(with_lambd, "hardshrink"), "hardshrink"),
+    *aten("softshrink", partial(with_lambd, "softshrink"), "softshrink"),
+    *aten("threshold", threshold, "threshold threshold_"),
 )  # fmt: skip
