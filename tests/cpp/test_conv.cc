@@ -270,6 +270,18 @@ TEST(conv_linear_at_every_number_of_rows) {
   }
 }
 
+TEST(conv_single_rows_of_many_panels) {
+  Rng rng(19);
+  for (int64_t c_out = 60; c_out <= 700; c_out += rng.integer(1, 40)) {
+    Sample s = linear(1, rng.integer(1, 130), c_out);
+    if (c_out % 4 == 0) s = square(rng.integer(1, 20), c_out, 1, 3, 1, 3);  // one pixel, of a window
+    if (c_out % 4 == 0) s.geometry.pad_lo[1] = s.geometry.pad_hi[1] = s.geometry.pad_lo[2] = s.geometry.pad_hi[2] = 0;
+    randomize_quant(s, rng);
+    randomize_strides(s, rng);
+    check_sample(s, rng);
+  }
+}
+
 TEST(conv_long_reductions) {
   Rng rng(3);
   for (int64_t c_in : {1023, 2048, 4097}) check_sample(linear(5, c_in, 70), rng);

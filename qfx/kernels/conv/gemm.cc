@@ -18,6 +18,8 @@ constexpr GemmKernel kKernels[] = {
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa, rows, columns, depth, bytes, 0, name},
 #define QFX_CONV_GEMM_S8(name, isa, rows, columns, depth) {#name, Isa::isa, rows, columns, depth, 1, 128, name},
 #define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns) {#name, Isa::isa, rows, columns, 4, 1, 0, name, Packing::paired},
+#define QFX_CONV_GEMM_STREAMS(name, isa, rows, columns) \
+  {#name, Isa::isa, rows, columns, 4, 1, 0, name, Packing::steps, name##_streams},
 #include "conv/kernels.inc"
     {"", Isa::scalar, 0, 0, 0, 0, 0, nullptr},
 };
@@ -266,6 +268,11 @@ class GemmWork final : public Work {
   Part part_of(int tid, int threads) const noexcept;
   void run_lines(const Operands& to, Range panels, Block lines) const noexcept;
   void run_block(const Operands& to, Range panels, const Block& block) const noexcept;
+  int64_t run_streams(const Operands& to, Range panels, const Block& block) const noexcept;
+  GemmTile tile_of_block() const noexcept;
+  void set_panel(GemmTile& tile, const Panel& panel) const noexcept;
+  void set_line(GemmTile& tile, const Operands& to, const Block& block, const Panel& panel,
+                int64_t line) const noexcept;
   void fill_copy(const Operands& to, const Block& block) const noexcept;
   void fill_plane(const std::byte* x, std::byte* copy, const Block& block) const noexcept;
   void copy_line(const std::byte* x, std::byte* to, int64_t plane, int64_t row, int64_t column,
@@ -392,43 +399,79 @@ void GemmWork::run_lines(const Operands& to, Range panels, Block lines) const no
   }
 }
 
-void GemmWork::run_block(const Operands& to, Range panels, const Block& block) const noexcept {
+// What the tiles of all panels have in common.
+GemmTile GemmWork::tile_of_block() const noexcept {
   const ConvGeometry& g = packed_.problem().geometry;
-  const int64_t bytes = packed_.kernel().bytes;
-  const int64_t y_bytes = packed_.epilogue().f32_output ? 4 : 1;
-  const int64_t start = tile_start(block.begin), rows = tile_start(block.end) - start;
-  if (copies_) fill_copy(to, block);
   GemmTile tile;
-  const int64_t pixel = copies_ ? g.c_in * bytes : shape_.x_pixel_stride;
-  tile.a_row = g.stride[2] * pixel;
+  tile.a_row = g.stride[2] * (copies_ ? g.c_in * packed_.kernel().bytes : shape_.x_pixel_stride);
   tile.taps = taps_.data();
   tile.tap_count = static_cast<int64_t>(taps_.size());
   tile.steps = packed_.reduction().steps;
   tile.out.y_row = shape_.y_pixel_stride;
   tile.out.residual_row = g.c_out;
   tile.out.epilogue = &packed_.epilogue();
+  return tile;
+}
+
+void GemmWork::set_panel(GemmTile& tile, const Panel& panel) const noexcept {
+  tile.b = packed_.weights(panel);
+  tile.order = packed_.order(panel);
+  tile.bias = packed_.bias(panel);
+  tile.out.multiplier = packed_.multiplier(panel);
+  tile.out.columns = panel.columns;
+}
+
+void GemmWork::set_line(GemmTile& tile, const Operands& to, const Block& block, const Panel& panel,
+                        int64_t line) const noexcept {
+  const int64_t at = line * width_ + tile_start(block.begin);
+  const int64_t y_bytes = packed_.epilogue().f32_output ? 4 : 1;
+  const int64_t c_out = packed_.problem().geometry.c_out;
+  tile.a = source(to, block, line) + panel.first_channel * packed_.kernel().bytes;
+  tile.out.y = to.y + (at * shape_.y_pixel_stride + panel.first_column) * y_bytes;
+  tile.out.residual = to.residual == nullptr ? nullptr : to.residual + at * c_out + panel.first_column;
+}
+
+void GemmWork::run_block(const Operands& to, Range panels, const Block& block) const noexcept {
+  const int64_t rows = tile_start(block.end) - tile_start(block.begin);
+  if (copies_) fill_copy(to, block);
+  if (rows == 1 && block.last - block.first == 1) panels.begin = run_streams(to, panels, block);
+  GemmTile tile = tile_of_block();
   const int64_t fetched = ceil_div(rows, packed_.kernel().rows) * tile.tap_count * tile.steps * kAheadBytes;
   for (int64_t index = panels.begin; index < panels.end; ++index) {
     const Panel& panel = packed_.panels()[static_cast<size_t>(index)];
-    tile.b = packed_.weights(panel);
-    tile.order = packed_.order(panel);
-    tile.bias = packed_.bias(panel);
-    tile.out.multiplier = packed_.multiplier(panel);
-    tile.out.columns = panel.columns;
+    set_panel(tile, panel);
     const Panel& next = packed_.panels()[static_cast<size_t>(index + 1 < panels.end ? index + 1 : panels.begin)];
     tile.ahead = packed_.weights(next);
     tile.ahead_bytes = &next == &panel ? 0 : next.bytes;
     for (int64_t line = block.first; line < block.last; ++line) {
-      const int64_t at = line * width_ + start;
-      tile.a = source(to, block, line) + panel.first_channel * bytes;
-      tile.out.y = to.y + (at * shape_.y_pixel_stride + panel.first_column) * y_bytes;
-      tile.out.residual = to.residual == nullptr ? nullptr : to.residual + at * g.c_out + panel.first_column;
+      set_line(tile, to, block, panel, line);
       panel.kernel->run(tile, rows);
       const int64_t now = std::min(fetched, tile.ahead_bytes);
       tile.ahead += now;
       tile.ahead_bytes -= now;
     }
   }
+}
+
+// A single row of panels that are far apart, several at once. Returns the first panel that is left.
+int64_t GemmWork::run_streams(const Operands& to, Range panels, const Block& block) const noexcept {
+  const auto& all = packed_.panels();
+  const GemmKernel& kernel = *all[static_cast<size_t>(panels.begin)].kernel;
+  if (kernel.streams == nullptr || packed_.problem().geometry.groups != 1) return panels.begin;
+  int64_t count = panels.end - panels.begin;
+  if (all[static_cast<size_t>(panels.end - 1)].kernel != &kernel) --count;  // the last one may be narrower
+  const int64_t apart = count / kStreams;
+  GemmTile tiles[kStreams];
+  std::fill_n(tiles, kStreams, tile_of_block());
+  for (int64_t i = 0; i < apart; ++i) {
+    for (int64_t s = 0; s < kStreams; ++s) {
+      const Panel& panel = all[static_cast<size_t>(panels.begin + s * apart + i)];
+      set_panel(tiles[s], panel);
+      set_line(tiles[s], to, block, panel, block.first);
+    }
+    kernel.streams(tiles);
+  }
+  return panels.begin + apart * kStreams;
 }
 
 // The first activation of the first tap of a block's line.

@@ -33,6 +33,11 @@ constexpr int64_t kAheadBytes = 64;
 // Any number of rows, at least one, in tiles of at most the kernel's.
 using GemmFn = void(const GemmTile& tile, int64_t rows) noexcept;
 
+// One row of kStreams tiles that have all but panels in common. Their weights are read side by side: a single row waits
+// for memory, which has more for several streams than for one.
+using GemmStreamsFn = void(const GemmTile* tiles) noexcept;
+constexpr int64_t kStreams = 4;
+
 // How a kernel wants its weights: step by step, or ordered by what they are, which takes weights that are constant.
 enum class Packing { steps, paired };
 
@@ -46,6 +51,7 @@ struct GemmKernel {
   int shift;  // how much less than it is the kernel takes an activation for
   GemmFn* run;
   Packing packing = Packing::steps;
+  GemmStreamsFn* streams = nullptr;  // or null
 };
 
 // Every kernel of kernels.inc built for this architecture.
@@ -63,6 +69,9 @@ std::unique_ptr<PackedConv> pack_gemm(const GemmKernel& kernel, Problem problem,
                                       std::span<const GemmKernel> kernels = gemm_kernels());
 
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) GemmFn name;
+#define QFX_CONV_GEMM_STREAMS(name, isa, rows, columns) \
+  GemmFn name;                                          \
+  GemmStreamsFn name##_streams;
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv

@@ -41,7 +41,6 @@ QFX_INLINE void row_step(const std::byte* a, const std::byte* b, __m512i& c0, __
   if constexpr (V > 2) QFX_DOT_FROM(c2, x, b + 128);
   if constexpr (V > 3) QFX_DOT_FROM(c3, x, b + 192);
 }
-#undef QFX_DOT_FROM
 
 // Fetching ahead is another load a step, for which tiles of few products have no time.
 template <int R, int V>
@@ -281,12 +280,50 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
   gemm_to<R, kColumns, Ending::plain>(t, rows);
 }
 
+// X(stream, vector)
+#define QFX_STREAMS(X)                                                                                            \
+  X(0, 0)                                                                                                         \
+  X(0, 1) X(0, 2) X(0, 3) X(1, 0) X(1, 1) X(1, 2) X(1, 3) X(2, 0) X(2, 1) X(2, 2) X(2, 3) X(3, 0) X(3, 1) X(3, 2) \
+      X(3, 3)
+
+template <int V>
+void streams(const GemmTile* t) noexcept {
+  static_assert(kStreams == 4 && V <= 4);
+#define QFX_DECLARE(s, v) \
+  [[maybe_unused]] __m512i c##s##v = V > v ? _mm512_loadu_si512(t[s].bias + 16 * v) : _mm512_setzero_si512();
+  QFX_STREAMS(QFX_DECLARE)
+#undef QFX_DECLARE
+  const std::byte *b0 = t[0].b, *b1 = t[1].b, *b2 = t[2].b, *b3 = t[3].b;
+  for (int64_t tap = 0; tap < t[0].tap_count; ++tap) {
+    const std::byte* a = t[0].a + t[0].taps[tap];
+    for (int64_t step = t[0].steps; step > 0; --step, a += 4) {
+      const __m512i x = broadcast(a);
+#define QFX_STEP(s, v) \
+  if constexpr (V > v) QFX_DOT_FROM(c##s##v, x, b##s + 64 * v);
+      QFX_STREAMS(QFX_STEP)
+#undef QFX_STEP
+      b0 += 64 * V, b1 += 64 * V, b2 += 64 * V, b3 += 64 * V;
+    }
+  }
+  alignas(64) int32_t acc[kStreams][16 * V];
+#define QFX_COLLECT(s, v) \
+  if constexpr (V > v) _mm512_store_si512(acc[s] + 16 * v, c##s##v);
+  QFX_STREAMS(QFX_COLLECT)
+#undef QFX_COLLECT
+  for (int64_t s = 0; s < kStreams; ++s) finish_general(t[s].out, 0, acc[s]);
+}
+
 }  // namespace
 
 #undef QFX_IF_avx512vnni
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
 #define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
   QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns>(t, count); })
+#define QFX_CONV_GEMM_STREAMS(name, isa, rows, columns)      \
+  QFX_IF_##isa(                                              \
+      void name(const GemmTile& t, int64_t count) noexcept { \
+        gemm<rows, columns>(t, count);                       \
+      } void name##_streams(const GemmTile* tiles) noexcept { streams<columns / 16>(tiles); })
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv
