@@ -70,13 +70,20 @@ class Recorder:
 def recorded(seed: int) -> list[Recorded]:
     """The programs that the network of a seed ran, with their inputs."""
     programs: list[Recorded] = []
-    rng, call = random.Random(seed), Executable.__call__
+    rng, load = random.Random(seed), Executable.__init__
+    of: dict[int, Recorded] = {}
 
-    def noted(self: Executable, *inputs: Any) -> Any:
-        for program in programs:
-            if program.program is self.program:
-                program.inputs = [np.array(x) for x in inputs]
-        return call(self, *inputs)
+    def loaded(self: Executable, program: Any, *args: Any, **kwargs: Any) -> None:
+        load(self, program, *args, **kwargs)
+        of.update({id(self): made for made in programs if made.program is program})
+
+    def noted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(self: Executable, *inputs: Any) -> Any:
+            if id(self) in of:
+                of[id(self)].inputs = [np.array(x) for x in inputs]
+            return call(self, *inputs)
+
+        return noting
 
     def emission(gm: Any) -> Emission:
         return Emission(gm, builder=Recorder(programs))  # type: ignore[arg-type]
@@ -85,7 +92,9 @@ def recorded(seed: int) -> list[Recorded]:
         warnings.catch_warnings(),
         mock.patch.object(lowering, "Emission", emission),
         mock.patch.object(recurrent, "ProgramBuilder", partial(Recorder, programs)),
-        mock.patch.object(Executable, "__call__", noted),
+        mock.patch.object(Executable, "__init__", loaded),
+        mock.patch.object(Executable, "__call__", noted(Executable.__call__)),
+        mock.patch.object(Executable, "run", noted(Executable.run)),
     ):
         warnings.simplefilter("ignore")
         if rng.random() < 0.15:
