@@ -23,6 +23,7 @@ from benchmarks import photos, zoo
 from benchmarks.report import header, row
 from qfx.file import qdq
 from qfx.file.container import pack
+from qfx.file.tensors import Constants
 from qfx.models import QuantizedModel
 
 _RUN = """
@@ -48,7 +49,7 @@ print(json.dumps([loaded - started, done - started, held() - before]))
 
 def graph_alone(model: QuantizedModel) -> bytes:
     """The file of a model without its program."""
-    return pack(qdq.graph_sections(model, None))
+    return pack(qdq.graph_sections(model, Constants()))
 
 
 def measured(path: Path, x: Path) -> list[float]:

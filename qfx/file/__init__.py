@@ -1,8 +1,7 @@
-"""The ``.qfx`` file: a quantized model without pickle, checked from the first byte to the last before it is used.
+"""A quantized model as a file: what :func:`qfx.save` writes and :func:`qfx.load` reads.
 
-``container`` knows sections and nothing of models, and needs no torch: a reader in C has that much to write again.
-Today's sections are ``model`` (JSON: module tree, QDQ graph, index of tensors) and ``tensors`` (their bytes).
-A compiled program fits beside them as a section of its own, marked optional, with its constants in the layout that
-the runtime takes: a reader without torch maps the file, finds that section in the table and reads no other, while
-readers of today skip it by its mark.
+A ``.qfx`` file is a container of sections (:mod:`qfx.file.container`); :mod:`qfx.file.sections` names them. A model that
+is one program is that program and how it is called (:mod:`qfx.file.program`); beside it is the QDQ graph as JSON, with
+its tensors in one run of bytes (:mod:`qfx.file.qdq`). Nothing in it names code, and every byte is checked before it is
+used.
 """

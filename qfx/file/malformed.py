@@ -20,6 +20,10 @@ class MalformedError(ValueError):
         self.node, self.path = node, path
 
 
+class OtherProgramError(MalformedError):
+    """The bytes of a program that this version of qfx does not read."""
+
+
 def no_constant(name: str) -> NoReturn:
     """What JSON makes of ``NaN`` and ``Infinity``."""
     raise MalformedError(f"{name} is no number of a file.")

@@ -6,6 +6,7 @@ Functions here import what they need of the compiler, so that a model that is a 
 from __future__ import annotations
 
 import io
+import logging
 import mmap as memory_map
 import os
 import weakref
@@ -17,11 +18,13 @@ from typing import Any
 from qfx.arguments import explained
 from qfx.errors import InputError, QfxError, RuntimeLoadError
 from qfx.file.container import MAGIC, unpack
-from qfx.file.malformed import reason
+from qfx.file.malformed import OtherProgramError, reason
 from qfx.file.program import read_call
 from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
 from qfx.file.whole import whole
 from qfx.models import QuantizedModel
+
+_log = logging.getLogger(__name__)
 
 _HEAD = 32
 """Bytes by which files are told apart."""
@@ -88,7 +91,8 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
     A ``.qfx`` file is recognized by its first bytes, whatever its name. Every byte of it is checked before it is used,
     and it can't make Python run anything but the ops of qfx and functions of torch.
 
-    Of a model that is one program, that is loaded, and nothing is compiled. Its graph, tensors and report are read when
+    Of a model that is one program, that is loaded, and nothing is compiled (unless another version of qfx wrote it in a
+    form that this one does not read, which is logged). Its graph, tensors and report are read when
     something asks for them; the file stays open until then, so that replacing it is no problem.
 
     Args:
@@ -206,10 +210,21 @@ def from_memory(
     """
     sections = _sections(file, where)
     if PROGRAM not in sections:
-        return _read_graph(sections, where, isa)
+        return _read_graph(sections, where, isa, compiled=True)
     read = _again(sections) if again is None else lambda: _sections(again(), where)
     with _sense(where):
-        unread = read_call(bytes(sections[CALL]), sections[PROGRAM], isa, lambda: _read_graph(read(), where, isa))
+        try:
+            unread = read_call(
+                bytes(sections[CALL]),
+                sections[PROGRAM],
+                isa,
+                lambda: _read_graph(read(), where, isa, compiled=False),
+            )
+        except OtherProgramError as error:
+            if GRAPH not in sections:
+                raise
+            _log.warning("%s holds a program that this qfx does not read (%s); its graph is compiled", where, error)
+            return _read_graph(sections, where, isa, compiled=True)
     return QuantizedModel.of_file(unread, isa)
 
 
@@ -227,7 +242,7 @@ def _sections(file: memoryview, where: str) -> dict[str, memoryview]:
     return sections
 
 
-def _read_graph(sections: Mapping[str, memoryview], where: str, isa: str | None) -> QuantizedModel:
+def _read_graph(sections: Mapping[str, memoryview], where: str, isa: str | None, *, compiled: bool) -> QuantizedModel:
     if GRAPH not in sections:
         raise InputError(
             f"{where} holds the program of a model alone.",
@@ -237,7 +252,7 @@ def _read_graph(sections: Mapping[str, memoryview], where: str, isa: str | None)
     from qfx.file.qdq import read_model
 
     with _sense(where):
-        return read_model(sections, isa)
+        return read_model(sections, isa, compiled=compiled)
 
 
 @contextmanager

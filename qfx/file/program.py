@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from qfx.errors import ConversionError, RuntimeLoadError
-from qfx.file.malformed import MalformedError, no_constant
+from qfx.file.malformed import MalformedError, OtherProgramError, no_constant
 from qfx.file.tensors import TensorWriter
 from qfx.file.values import PLAIN, Reader, Writer, text
 from qfx.guards import GUARDS, Guard, about_shapes
@@ -89,7 +89,8 @@ def read_call(content: bytes, program: memoryview, isa: str | None, read: Callab
         read: Reads the model whole.
 
     Raises:
-        MalformedError, RuntimeLoadError: They are no model, or none for this CPU.
+        MalformedError, RuntimeLoadError: They are no model, or none for this CPU. An OtherProgramError where that is so
+            of the program alone.
     """
     call = json.loads(content, parse_constant=no_constant)
     reader, graph = Reader([], PLAIN), fx.Graph()
@@ -123,12 +124,12 @@ def program_of(content: memoryview) -> Program:
     """The program of its bytes, which nobody changes.
 
     Raises:
-        MalformedError: They are none.
+        OtherProgramError: They are none, or one of another version.
     """
     try:
         return Program.from_bytes(content.toreadonly())
     except RuntimeLoadError as error:
-        raise MalformedError(f"{error.where or 'program'}: {error.what}") from error
+        raise OtherProgramError(f"{error.where or 'program'}: {error.what}") from error
 
 
 def _computed() -> NoReturn:

@@ -15,11 +15,11 @@ from qfx.file.graph import read_graph, write_graph
 from qfx.file.kinds import KINDS
 from qfx.file.malformed import MalformedError, no_constant, reason
 from qfx.file.modules import read_state, write_state
-from qfx.file.program import program_of, read_call, write_call
+from qfx.file.program import read_call, write_call
 from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
-from qfx.file.tensors import TensorWriter, read_tensors
+from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
-from qfx.lowering.compile import Emitted, emit_whole
+from qfx.lowering.compile import emit_whole
 from qfx.models import QuantizedModel
 
 _NODES = "_nodes"
@@ -34,10 +34,10 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     Raises:
         ConversionError: As :func:`qfx.save`.
     """
-    made, sections = _program(model)
+    sections, constants = program_sections(model)
     if not graph and not sections:
         raise _no_program(model)
-    content = pack([*sections, *(graph_sections(model, made) if graph else ())])
+    content = pack([*sections, *(graph_sections(model, constants) if graph else ())])
     try:
         _read_back(unpack(memoryview(bytearray(content)), "The file", KNOWN, ()), model.isa)
     except Exception as error:
@@ -45,21 +45,22 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     return content
 
 
-def _program(model: QuantizedModel) -> tuple[Emitted | None, list[Section]]:
-    """The program that ``model`` is, where it is one, and what a file holds of it."""
+def program_sections(model: QuantizedModel) -> tuple[list[Section], Constants]:
+    """The program that ``model`` is, where it is one, and its constants."""
     if model.info.get("example_inputs") is None:
-        return None, []
+        return [], Constants()
     with model.lowered() as int8:
         made = emit_whole(int8)
         call = write_call(model, int8.graph, made.segment, made.places) if made is not None else None
     if made is None or call is None:
-        return None, []
-    return made, [Section(CALL, call), Section(PROGRAM, made.program.to_bytes())]
+        return [], Constants()
+    content = made.program.to_bytes()
+    return [Section(CALL, call), Section(PROGRAM, content)], Constants(content, made.program.constants)
 
 
-def graph_sections(model: QuantizedModel, made: Emitted | None) -> list[Section]:
-    """The QDQ graph and its tensors, without those that the program ``made`` has."""
-    writer = Writer(TensorWriter(made.program.constants if made else ()), KINDS)
+def graph_sections(model: QuantizedModel, constants: Constants) -> list[Section]:
+    """The QDQ graph and its tensors, without what they share with a program in the same file."""
+    writer = Writer(TensorWriter(constants), KINDS)
     state = write_state(writer, model, _NOT_STORED)
     writer.what = "The model's info"
     info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
@@ -71,14 +72,12 @@ def graph_sections(model: QuantizedModel, made: Emitted | None) -> list[Section]
 
 def _read_back(sections: Mapping[str, memoryview], isa: str | None) -> None:
     """Raise unless a file says what it was made to say: its graph reads, and gives the program beside it."""
-    model = read_model(sections, isa) if GRAPH in sections else None
+    model = read_model(sections, isa, compiled=PROGRAM not in sections) if GRAPH in sections else None
     if PROGRAM not in sections:
         return
     read_call(bytes(sections[CALL]), sections[PROGRAM], isa, lambda: model)
-    if model is not None:
-        made, _ = _program(model)
-        if made is None or made.program.to_bytes() != sections[PROGRAM]:
-            raise MalformedError("What is read back gives another program.")
+    if model is not None and program_sections(model)[1].program != sections[PROGRAM]:
+        raise MalformedError("What is read back gives another program.")
 
 
 def _no_program(model: QuantizedModel) -> ConversionError:
@@ -109,19 +108,23 @@ def _unreadable(model: QuantizedModel, error: Exception) -> ConversionError:
     )
 
 
-def read_model(sections: Mapping[str, memoryview], isa: str | None) -> QuantizedModel:
-    """The model of a file's graph, checked; a model that is not one program too is compiled.
+def read_model(sections: Mapping[str, memoryview], isa: str | None, *, compiled: bool) -> QuantizedModel:
+    """The model of a file's graph, checked.
+
+    Args:
+        sections: Of the file.
+        isa: As :func:`qfx.load`.
+        compiled: Whether to make its programs too.
 
     Raises:
         MalformedError: The graph makes no sense.
         RuntimeLoadError: As :func:`qfx.load`.
     """
     content = json.loads(bytes(sections[GRAPH]), parse_constant=no_constant)
-    constants = program_of(sections[PROGRAM]).constants if PROGRAM in sections else ()
-    reader = Reader(read_tensors(content["tensors"], sections[TENSORS], constants), KINDS)
-    model = _model(reader, content, isa)
+    tensors = read_tensors(content["tensors"], sections[TENSORS], sections.get(PROGRAM, b""))
+    model = _model(Reader(tensors, KINDS), content, isa)
     require_sound(model)
-    if PROGRAM not in sections:
+    if compiled:
         require_programs(model)
     return model
 

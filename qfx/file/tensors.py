@@ -1,7 +1,7 @@
 """The tensors of a model in one run of bytes: each once, aligned, and described by an index.
 
-A tensor that the model's program holds too, in whatever order of dims, is not written again: the index says which of
-the program's constants it is.
+A tensor that the model's program holds too, in whatever order of dims, is not written again: the index says where in
+the program it lies.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,8 +38,32 @@ _SMALLEST_SHARED = 256
 """Bytes of a tensor that is worth a look at the constants."""
 _MOST_SHARED_DIMS = 5
 
-Constants = Sequence[tuple[str, tuple[int, ...], np.ndarray]]
-"""Of a program: dtype, shape, and the bytes in row-major order."""
+
+@dataclass(frozen=True)
+class Constants:
+    """The constants of a program that stands in the same file.
+
+    Attributes:
+        program: The program's bytes.
+        arrays: Dtype, shape, and bytes in row-major order of each, in their order in the program.
+    """
+
+    program: bytes = b""
+    arrays: Sequence[tuple[str, tuple[int, ...], np.ndarray]] = ()
+
+    @cached_property
+    def places(self) -> list[tuple[str, tuple[int, ...], bytes, int]]:
+        """Dtype, shape, bytes and offset of each."""
+        found, end = [], 0
+        for dtype, shape, array in self.arrays:
+            content = array.tobytes()
+            start = self.program.index(content, end)
+            end = start + len(content)
+            found.append((dtype, shape, content, start))
+        return found
+
+
+_NONE = Constants()
 _IN_PROGRAMS = {torch.uint8: "u8", torch.int8: "s8", torch.int32: "s32", torch.float32: "f32"}
 
 
@@ -70,7 +96,7 @@ class TensorWriter:
         constants: Of a program in the same file.
     """
 
-    def __init__(self, constants: Constants = ()) -> None:
+    def __init__(self, constants: Constants = _NONE) -> None:
         self._constants = constants
         self.index: list[list[Any]] = []
         self._numbers: dict[int, int] = {}
@@ -118,28 +144,28 @@ class TensorWriter:
 
 
 def _shared(tensor: Tensor, constants: Constants) -> list[Any] | None:
-    """Which of ``constants`` a tensor is: its number, and which of the tensor's dims each of its dims is."""
+    """Where in the program ``tensor`` lies: the offset, and which of the tensor's dims each dim there is."""
     kind, rank = _IN_PROGRAMS.get(tensor.dtype), tensor.dim()
     if kind is None or tensor.nbytes < _SMALLEST_SHARED or rank > _MOST_SHARED_DIMS:
         return None
     values = tensor.detach()
-    for number, (dtype, shape, content) in enumerate(constants):
+    for dtype, shape, content, start in constants.places:
         if dtype != kind or sorted(shape) != sorted(values.shape):
             continue
         for order in itertools.permutations(range(rank)):
             moved = values.permute(order)
-            if tuple(moved.shape) == shape and _content(moved) == content.tobytes():
-                return [number, list(order)]
+            if tuple(moved.shape) == shape and _content(moved) == content:
+                return [start, list(order)]
     return None
 
 
-def read_tensors(index: Any, content: memoryview, constants: Constants = ()) -> list[Tensor]:
-    """The tensors of an index, each over its part of ``content``, or a copy of a constant.
+def read_tensors(index: Any, content: memoryview, program: memoryview | bytes = b"") -> list[Tensor]:
+    """The tensors of an index, each over its part of ``content``, or a copy of what lies in the program.
 
     Args:
         index: As :attr:`TensorWriter.index`, read back; not trusted.
         content: Writable memory.
-        constants: Of the program in the same file.
+        program: The bytes of the program in the same file.
 
     Raises:
         MalformedError: The index is malformed or does not describe ``content``.
@@ -150,7 +176,7 @@ def read_tensors(index: Any, content: memoryview, constants: Constants = ()) -> 
     for entry in index:
         dtype, shape, is_parameter, requires_grad = _checked(entry)
         if len(entry) > _OWN:
-            tensor = _of_constant(entry[_OWN], dtype, shape, constants)
+            tensor = _of_program(entry[_OWN], dtype, shape, program)
         else:
             size = math.prod(shape) * dtype.itemsize
             start = aligned(end, _alignment(size))
@@ -178,16 +204,16 @@ def _checked(entry: Any) -> tuple[torch.dtype, list[int], bool, bool]:
     return dtype, shape, is_parameter, requires_grad
 
 
-def _of_constant(shared: Any, dtype: torch.dtype, shape: list[int], constants: Constants) -> Tensor:
-    """A copy of a constant as the tensor that it is."""
-    number, order = shared
-    if type(number) is not int or not 0 <= number < len(constants) or sorted(order) != list(range(len(shape))):
-        raise MalformedError(f"A tensor is said to be {shared!r} of the program.")
-    kind, lies, content = constants[number]
-    if _IN_PROGRAMS.get(dtype) != kind or list(lies) != [shape[d] for d in order]:
-        raise MalformedError(f"A tensor is said to be constant {number} of the program, which is another.")
-    values = torch.from_numpy(content.copy()).view(dtype).reshape(lies)
-    return values.permute([order.index(d) for d in range(len(shape))]).contiguous()
+def _of_program(shared: Any, dtype: torch.dtype, shape: list[int], program: memoryview | bytes) -> Tensor:
+    """A copy of what lies in a program, as the tensor that it is."""
+    start, order = shared
+    if type(start) is not int or sorted(order) != list(range(len(shape))) or dtype not in _IN_PROGRAMS:
+        raise MalformedError(f"A tensor of {dtype} is said to lie at {shared!r} of the program.")
+    end = start + math.prod(shape) * dtype.itemsize
+    if not 0 <= start <= end <= len(program):
+        raise MalformedError(f"A tensor is said to lie at {start}..{end} of the {len(program)} bytes of the program.")
+    lies = _tensor(memoryview(bytearray(program[start:end])), dtype, [shape[d] for d in order])
+    return lies.permute([order.index(d) for d in range(len(shape))]).contiguous()
 
 
 def _tensor(content: memoryview, dtype: torch.dtype, shape: list[int]) -> Tensor:

@@ -313,7 +313,7 @@ def test_weights_stand_in_a_file_once(model: Any, file: bytes) -> None:
 
 
 def test_a_file_of_the_first_version_is_read(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    monkeypatch.setattr("qfx.file.qdq.TensorWriter", lambda constants: TensorWriter())
+    monkeypatch.setattr("qfx.file.qdq.TensorWriter", lambda _: TensorWriter())
     parts = parts_of(written(model))
     monkeypatch.setattr(container, "VERSION", 1)
     old = pack([Section(name, parts[name]) for name in (GRAPH, TENSORS)])
@@ -387,10 +387,34 @@ def test_half_of_a_pair_of_sections_is_refused(file: bytes, left_out: str) -> No
 def test_a_program_that_is_none_or_takes_something_else_is_refused(file: bytes) -> None:
     parts = parts_of(file)
     other = parts_of(written(qfx.quantize_fx(nn.Sequential(nn.Linear(4, 4)).eval(), DEFAULT, [torch.randn(2, 4)])))
-    for program, match in ((b"nonsense" * 20, "no program"), (other[PROGRAM], "dims|are said to be")):
-        sealed = pack([Section(n, program if n == PROGRAM else part) for n, part in parts.items()])
+    alone = {name: parts[name] for name in (CALL, PROGRAM)}
+    for given, program, match in (
+        (alone, b"nonsense" * 20, "no program"),
+        (alone, other[PROGRAM], "dims|are said to be"),
+        (parts, other[PROGRAM], "dims|are said to be"),
+    ):
+        sealed = pack([Section(n, program if n == PROGRAM else part) for n, part in given.items()])
         with pytest.raises(qfx.InputError, match=match):
             qfx.load(io.BytesIO(sealed))
+
+
+@pytest.mark.parametrize("where", ["its version", "a step"])
+def test_a_program_of_another_version_is_compiled_from_the_graph(
+    model: Any, file: bytes, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = parts_of(file)
+    program = bytearray(parts[PROGRAM])
+    if where == "its version":
+        program[8] += 1
+    else:  # the tables come first, behind 64 bytes
+        tables = 64 + int.from_bytes(program[16:24], "little")
+        program[:tables] = program[:tables].replace(b"conv", b"Conv")
+    sealed = pack([Section(n, bytes(program) if n == PROGRAM else part) for n, part in parts.items()])
+    with caplog.at_level("WARNING", "qfx"):
+        loaded = qfx.load(io.BytesIO(sealed))
+    assert "its graph is compiled" in caplog.text
+    assert torch.equal(loaded(OTHER), model(OTHER))
+    assert written(loaded) == file
 
 
 @pytest.mark.parametrize(
