@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from qfx.runtime import _C
 from qfx.runtime.dtypes import DTYPES
 from qfx.runtime.schema import ANY, RANK, SPATIAL, Attribute, Operand, Schema, schemas
 
@@ -28,7 +29,8 @@ when one is built and when one is read, by the same code.
   input of the program, a constant, or a result of one step; the program's outputs are any of them. Inputs and outputs
   are of types whose elements have bytes of their own.
 - **Constants** are dense data in row-major order. A value may hold one, steps name others as attributes.
-- **Expressions** are integers: a constant, a dim of a value, or `add`, `sub`, `mul`, `floordiv`, `neg` of earlier ones.
+- **Expressions** are integers: a number, a dim of a value, or a sum, difference, product, quotient (rounded down) or
+  negative of earlier ones.
 - **Steps** have a name, an operation, operands, results and attributes, as the tables below say.
 
 Elements of images are channels last. A *code* is an integer from 0 to 255, what a u8 value holds; q codes mean
@@ -44,7 +46,7 @@ multiple of 64 on; then 64 zeros. Lists and texts (UTF-8) begin with their lengt
 |---|---|
 | constants | type (u8), shape (s64s) |
 | values | name, type (u8), shape (s64s), the constant that it holds or -1 (s32) |
-| expressions | kind (u8), operands (two s64) |
+| expressions | kind (u8: {kinds}), two operands (s64): a number, a value and its dim, or expressions; else 0 |
 | steps | operation, name, operands (s32s), results (s32s), attributes by name in order: integers (s64s), numbers \
 (f64s), expressions (s32s), constants (s32), texts |
 | inputs, outputs | values (s32) |
@@ -55,7 +57,12 @@ multiple of 64 on; then 64 zeros. Lists and texts (UTF-8) begin with their lengt
 
 def page() -> str:
     """The document."""
-    lines = [_INTRODUCTION, "| number | name | bits | numpy | torch |", "|---|---|---|---|---|"]
+    kinds = ", ".join(f"{i} {name}" for i, name in enumerate(_C.expr_kinds()))
+    lines = [
+        _INTRODUCTION.replace("{kinds}", kinds),
+        "| number | name | bits | numpy | torch |",
+        "|---|---|---|---|---|",
+    ]
     lines += [f"| {i} | {d.name} | {d.bits} | {d.numpy} | {d.torch} |" for i, d in enumerate(DTYPES.values())]
     lines += ["", "Elements of 4 bits lie two a byte, the first in the low half; data as a whole rounds up to a byte."]
     lines += ["", "## Steps", ""]

@@ -6,6 +6,7 @@ changes the order; a step is written when an op needs another one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,14 @@ class Emission:
         """Expression id of the size of logical dim ``axis``."""
         return self.builder.expr_dim(value.id, value.order.index(axis % value.rank))
 
+    def sizes(self, value: Physical) -> list[int]:
+        """Expression ids of the sizes of all physical dims."""
+        return [self.builder.expr_dim(value.id, i) for i in range(value.rank)]
+
+    def product(self, sizes: Sequence[int]) -> int:
+        """Expression id of a product, 1 of nothing."""
+        return functools.reduce(lambda a, b: self.builder.expr("mul", a, b), sizes or [self.expr(1)])
+
     def reshape(self, node: fx.Node, value: Physical, shape: list[int], order: Order) -> Physical:
         """Reshape to expression ids ``shape`` (physical)."""
         return self.step(node, steps.reshape(value.id, shape=shape), order, value.dtype)
@@ -181,7 +190,7 @@ class Emission:
         more = rank - value.rank
         if more <= 0:
             return value
-        sizes = [self.builder.expr_dim(value.id, i) for i in range(value.rank)]
+        sizes = self.sizes(value)
         order = (*range(more), *(d + more for d in value.order))
         return self.reshape(node, value, [self.expr(1)] * more + sizes, order)
 

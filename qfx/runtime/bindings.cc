@@ -375,7 +375,9 @@ void bind_program(nb::module_& m) {
              return nb::bytes(bytes.data(), bytes.size());
            })
       .def_static("from_bytes", &program_from, "bytes"_a);
+}
 
+void bind_builder(nb::module_& m) {
   nb::class_<ProgramBuilder>(m, "ProgramBuilder", "Collects the parts of a program; ids count from 0.")
       .def(nb::init<>())
       .def(
@@ -590,6 +592,7 @@ NB_MODULE(_C, m) {
   nb::register_exception_translator(translate);
   nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
   bind_program(m);
+  bind_builder(m);
   bind_executable(m);
   bind_session(m);
   bind_fake_quant(m);
@@ -613,6 +616,11 @@ NB_MODULE(_C, m) {
     nb::list rows;
     for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
     return rows;
+  });
+  m.def("expr_kinds", [] {
+    nb::list names;
+    for (const std::string_view name : kExprKinds) names.append(nb::str(name.data(), name.size()));
+    return names;
   });
   m.def("step_schemas", &describe_schemas);
   m.def("op_names", [] {

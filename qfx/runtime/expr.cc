@@ -44,9 +44,8 @@ int mark_needed(std::span<const Expr> exprs, int id, std::vector<char>& needed) 
 }  // namespace
 
 ExprKind parse_expr_kind(std::string_view name) {
-  constexpr std::string_view names[] = {"const", "dim", "add", "sub", "mul", "floordiv", "neg"};
-  for (size_t i = 0; i < std::size(names); ++i) {
-    if (name == names[i]) return static_cast<ExprKind>(i);
+  for (size_t i = 0; i < std::size(kExprKinds); ++i) {
+    if (name == kExprKinds[i]) return static_cast<ExprKind>(i);
   }
   throw std::invalid_argument("unknown expression kind '" + std::string(name) + "'");
 }

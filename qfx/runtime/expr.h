@@ -11,6 +11,7 @@ namespace qfx {
 
 // Integer expressions over the dimensions of values. A node refers to earlier nodes only.
 enum class ExprKind : int { constant, dim, add, sub, mul, floordiv, neg };
+inline constexpr std::string_view kExprKinds[] = {"const", "dim", "add", "sub", "mul", "floordiv", "neg"};
 
 struct Expr {
   ExprKind kind = ExprKind::constant;

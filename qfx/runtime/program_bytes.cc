@@ -149,7 +149,7 @@ class Reader {
     if constexpr (std::is_same_v<T, DType>) {
       field = static_cast<DType>(kind(static_cast<uint8_t>(std::size(kDTypes) - 1)));
     } else if constexpr (std::is_same_v<T, ExprKind>) {
-      field = static_cast<ExprKind>(kind(static_cast<uint8_t>(ExprKind::neg)));
+      field = static_cast<ExprKind>(kind(static_cast<uint8_t>(std::size(kExprKinds) - 1)));
     } else if constexpr (std::is_arithmetic_v<T>) {
       field = raw<T>();
     } else {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -20,10 +19,6 @@ def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]
     assert op is not None
     given = arguments(op, node)
     return given, emission.value(given["x"])
-
-
-def _dims(emission: Emission, value: Physical) -> list[int]:
-    return [emission.builder.expr_dim(value.id, i) for i in range(value.rank)]
 
 
 @emits("permute", "transpose")
@@ -55,14 +50,9 @@ def flatten(emission: Emission, node: fx.Node) -> Physical:
     if x.rank == 0:
         return emission.reshape(node, x, [emission.expr(1)], (0,))
     start, end = given["start_dim"] % x.rank, given["end_dim"] % x.rank
-    dims = _dims(emission, x)
-    shape = [*dims[:start], _product(emission, dims[start : end + 1]), *dims[end + 1 :]]
+    dims = emission.sizes(x)
+    shape = [*dims[:start], emission.product(dims[start : end + 1]), *dims[end + 1 :]]
     return emission.reshape(node, x, shape, identity(len(shape)))
-
-
-def _product(emission: Emission, dims: list[int]) -> int:
-    """The expression of a product, 1 of nothing."""
-    return functools.reduce(lambda a, b: emission.builder.expr("mul", a, b), dims or [emission.expr(1)])
 
 
 @emits("squeeze")
@@ -91,7 +81,7 @@ def _with_one(emission: Emission, node: fx.Node, x: Physical, dim: int) -> Physi
     moved = [d + (d >= dim) for d in x.order]
     place = moved.index(dim + 1) if dim + 1 in moved else len(moved)
     order: Order = (*moved[:place], dim, *moved[place:])
-    dims = _dims(emission, x)
+    dims = emission.sizes(x)
     return emission.reshape(node, x, [*dims[:place], emission.expr(1), *dims[place:]], order)
 
 
@@ -131,7 +121,7 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
     shape = given["shape"]
     more = len(shape) - x.rank
     if more:
-        x = emission.reshape(node, x, [emission.expr(1)] * more + _dims(emission, x), identity(len(shape)))
+        x = emission.reshape(node, x, [emission.expr(1)] * more + emission.sizes(x), identity(len(shape)))
     return emission.step(node, steps.expand(x.id, shape=emission.exprs(shape)), identity(len(shape)), x.dtype)
 
 
@@ -175,10 +165,10 @@ def pad(emission: Emission, node: fx.Node) -> Physical:
 def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
-    *images, h, w, c = _dims(emission, x)
+    *images, h, w, c = emission.sizes(x)
     factor, multiply = emission.expr(r), emission.builder.expr
     parts = multiply("floordiv", c, emission.expr(r * r))
-    split = emission.reshape(node, x, [_product(emission, images), h, w, parts, factor, factor], identity(6))
+    split = emission.reshape(node, x, [emission.product(images), h, w, parts, factor, factor], identity(6))
     moved = emission.in_order(node, split, (0, 1, 4, 2, 5, 3))
     shape = [*images, multiply("mul", h, factor), multiply("mul", w, factor), parts]
     return emission.reshape(node, moved, shape, x.order)
@@ -188,10 +178,10 @@ def pixel_shuffle(emission: Emission, node: fx.Node) -> Physical:
 def pixel_unshuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     r, x = given["factor"], emission.in_order(node, x, _pixels(x.rank))
-    *images, h, w, c = _dims(emission, x)
+    *images, h, w, c = emission.sizes(x)
     factor, divide = emission.expr(r), emission.builder.expr
     h, w = divide("floordiv", h, factor), divide("floordiv", w, factor)
-    split = emission.reshape(node, x, [_product(emission, images), h, factor, w, factor, c], identity(6))
+    split = emission.reshape(node, x, [emission.product(images), h, factor, w, factor, c], identity(6))
     moved = emission.in_order(node, split, (0, 1, 3, 5, 2, 4))
     return emission.reshape(node, moved, [*images, h, w, divide("mul", c, emission.expr(r * r))], x.order)
 
@@ -205,7 +195,7 @@ def _pixels(rank: int) -> Order:
 def channel_shuffle(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, channels_last(x.rank))
-    *rest, c = _dims(emission, x)
+    *rest, c = emission.sizes(x)
     groups = emission.expr(given["groups"])
     width = emission.builder.expr("floordiv", c, groups)
     rank = x.rank

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -167,9 +166,9 @@ def _reduction(emission: Emission, node: fx.Node, make: Callable[[int], Step]) -
     if axes[-1] - axes[0] + 1 != len(axes):
         x = emission.in_order(node, x, (*(d for d in x.order if d not in dims), *dims))
         axes = list(range(x.rank - len(dims), x.rank))
-    sizes = [emission.builder.expr_dim(x.id, i) for i in range(x.rank)]
+    sizes = emission.sizes(x)
     parts = (sizes[: axes[0]], sizes[axes[0] : axes[-1] + 1], sizes[axes[-1] + 1 :])
-    rows = emission.reshape(node, x, [_product(emission, part) for part in parts], channels_last(3))
+    rows = emission.reshape(node, x, [emission.product(part) for part in parts], channels_last(3))
     if _is_coded(node):
         pooled = emission.step(node, steps.adaptive_max_pool(rows.id, output_size=[1]), rows.order)
     else:
@@ -178,11 +177,6 @@ def _reduction(emission: Emission, node: fx.Node, make: Callable[[int], Step]) -
     if given["keepdim"]:
         return emission.reshape(node, pooled, [one if i in axes else s for i, s in enumerate(sizes)], x.order)
     return emission.reshape(node, pooled, [s for i, s in enumerate(sizes) if i not in axes], _left(x, dims))
-
-
-def _product(emission: Emission, sizes: list[int]) -> int:
-    """The expression of a product, 1 of nothing."""
-    return functools.reduce(lambda a, b: emission.builder.expr("mul", a, b), sizes or [emission.expr(1)])
 
 
 @emits("interpolate")
