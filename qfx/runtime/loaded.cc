@@ -42,10 +42,9 @@ StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<
   const Step& step = loaded.program->steps()[s];
   StepShapes in;
   in.inputs.reserve(step.inputs.size());
-  in.strides.reserve(step.inputs.size());
   for (const int v : step.inputs) {
     in.inputs.push_back(values[v]);
-    in.strides.push_back(dense_strides(values[v]));
+    if (loaded.rows[s]->strided_input) in.strides.push_back(dense_strides(values[v]));
   }
   for (const auto& [name, ids] : step.exprs) {
     Dims& evaluated = in.exprs[name];

@@ -80,7 +80,7 @@ struct RowWindow {
 // The concrete shapes that one plan is made for.
 struct StepShapes {
   std::vector<Dims> inputs;
-  std::vector<Dims> strides;          // of the inputs; dense unless the row says strided_input
+  std::vector<Dims> strides;          // of the inputs, for rows that say strided_input; else empty
   std::map<std::string, Dims> exprs;  // evaluated
   // Elements between pixels (rows of the last dim) of input 0 and of the output, for rows that say pixel_strides; 0:
   // they are dense.
