@@ -105,36 +105,14 @@ void join(std::optional<Rows>& rows, const Rows& more) {
   rows = rows ? Rows{std::min(rows->first, more.first), std::max(rows->last, more.last)} : more;
 }
 
-}  // namespace
-
-bool Band::has_plan_of(const Band& other) const {
-  if (shapes != other.shapes) return false;
-  for (size_t s = 0; s < operands.size(); ++s) {
-    if (padding[s].lo != other.padding[s].lo || padding[s].hi != other.padding[s].hi) return false;
-    if (starts[s] != other.starts[s] || operands[s].size() != other.operands[s].size()) return false;
-    for (size_t i = 0; i < operands[s].size(); ++i) {
-      if (operands[s][i].count() != other.operands[s][i].count()) return false;
-    }
-  }
-  return true;
-}
-
-int row_axis(const LoadedProgram& loaded, int input) {
-  for (size_t s = 0; s < loaded.kernels.size(); ++s) {
-    if (loaded.program->steps()[s].inputs[0] == input) return loaded.kernels[s]->row_window().axis;
-  }
-  return 1;
-}
-
-// Backwards, from the rows that are asked for to those that they are computed from.
-std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choice, Rows out) {
+// The rows of every value that the rows `out` are computed from, backwards; what steps read of their operands is noted
+// in `band`. Nothing where a step's window misses its image.
+std::optional<std::vector<std::optional<Rows>>> needed_rows(const LoadedProgram& loaded, const BandChoice& choice,
+                                                            Rows out, Band& band) {
   const Program& program = *loaded.program;
   std::vector<std::optional<Rows>> needed(choice.shapes.size());
   needed[choice.value] = out;
-  const auto steps = static_cast<size_t>(choice.steps);
-  Band band{choice.shapes, std::vector<Rows>(choice.shapes.size()), std::vector<std::vector<Rows>>(steps),
-            std::vector<std::vector<int64_t>>(steps), std::vector<RowPadding>(steps)};
-  for (size_t s = steps; s-- > 0;) {
+  for (size_t s = band.operands.size(); s-- > 0;) {
     const Step& step = program.steps()[s];
     if (!needed[step.output()]) return std::nullopt;
     const Rows y = *needed[step.output()];
@@ -156,9 +134,38 @@ std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choic
       if (program.values()[v].constant < 0) join(needed[v], x);
     }
   }
-  for (size_t v = 0; v < needed.size(); ++v) {
-    if (needed[v]) band.values[v] = *needed[v];
+  return needed;
+}
+
+}  // namespace
+
+bool Band::has_plan_of(const Band& other) const {
+  if (shapes != other.shapes) return false;
+  for (size_t s = 0; s < operands.size(); ++s) {
+    if (padding[s].lo != other.padding[s].lo || padding[s].hi != other.padding[s].hi) return false;
+    if (starts[s] != other.starts[s] || operands[s].size() != other.operands[s].size()) return false;
+    for (size_t i = 0; i < operands[s].size(); ++i) {
+      if (operands[s][i].count() != other.operands[s][i].count()) return false;
+    }
   }
+  return true;
+}
+
+int row_axis(const LoadedProgram& loaded, int input) {
+  for (size_t s = 0; s < loaded.kernels.size(); ++s) {
+    if (loaded.program->steps()[s].inputs[0] == input) return loaded.kernels[s]->row_window().axis;
+  }
+  return 1;
+}
+
+std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choice, Rows out) {
+  const Program& program = *loaded.program;
+  const auto steps = static_cast<size_t>(choice.steps);
+  Band band{choice.shapes, std::vector<Rows>(choice.shapes.size()), std::vector<std::vector<Rows>>(steps),
+            std::vector<std::vector<int64_t>>(steps), std::vector<RowPadding>(steps)};
+  const auto needed = needed_rows(loaded, choice, out, band);
+  if (!needed) return std::nullopt;
+  for (size_t v = 0; v < needed->size(); ++v) band.values[v] = (*needed)[v].value_or(Rows());
   for (size_t s = 0; s < steps; ++s) {
     const Step& step = program.steps()[s];
     band.shapes[step.output()][1] = band.values[step.output()].count();
@@ -167,7 +174,7 @@ std::optional<Band> band_of(const LoadedProgram& loaded, const BandChoice& choic
     }
   }
   for (const int v : program.inputs()) {
-    if (needed[v]) band.shapes[v][static_cast<size_t>(row_axis(loaded, v))] = band.values[v].count();
+    if ((*needed)[v]) band.shapes[v][static_cast<size_t>(row_axis(loaded, v))] = band.values[v].count();
   }
   return band.values[choice.value] == out ? std::optional<Band>(std::move(band)) : std::nullopt;
 }

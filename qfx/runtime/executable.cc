@@ -44,9 +44,13 @@ std::shared_ptr<const Plan> Executable::plan(std::vector<InputLayout> inputs) {
   refresh_thread_pool();
   auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}, &phases_));
   if (auto known = cached(inputs)) return known;  // another thread was faster
+  std::shared_ptr<const Plan> oldest;             // which takes a while to be gone
   const std::lock_guard<std::mutex> guard(plans_mutex_);
   plans_.push_front(made);
-  if (plans_.size() > kMaxPlans) plans_.pop_back();
+  if (plans_.size() > kMaxPlans) {
+    oldest = std::move(plans_.back());
+    plans_.pop_back();
+  }
   return made;
 }
 

@@ -80,7 +80,7 @@ void ShapeInference::shape_operands(size_t s, StepShapes& in) const {
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     if (!in_band(step.inputs[i])) continue;
     in.inputs[i][1] = band_->operands[s][i].count();
-    in.strides[i] = dense_strides(in.inputs[i]);
+    if (loaded_.rows[s]->strided_input) in.strides[i] = dense_strides(in.inputs[i]);
   }
   in.row_padding = band_->padding[s];
 }

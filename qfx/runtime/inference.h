@@ -21,7 +21,7 @@ class ShapeInference {
 
   const Dims& shape(int value) const { return shapes_[value]; }
   int64_t bytes(int value) const;
-  const std::vector<Dims>& shapes() const noexcept { return shapes_; }
+  std::vector<Dims> take_shapes() noexcept { return std::move(shapes_); }
   const std::vector<InputLayout>& inputs() const noexcept { return inputs_; }
   // Which program input a value is, or -1.
   int input_of(int value) const { return input_of_[value]; }

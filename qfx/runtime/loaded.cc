@@ -41,13 +41,15 @@ LoadedProgram::LoadedProgram(std::shared_ptr<const Program> given, Isa chosen, b
 StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<Dims>& values) {
   const Step& step = loaded.program->steps()[s];
   StepShapes in;
+  in.inputs.reserve(step.inputs.size());
   for (const int v : step.inputs) {
     in.inputs.push_back(values[v]);
-    in.strides.push_back(dense_strides(values[v]));
+    if (loaded.rows[s]->strided_input) in.strides.push_back(dense_strides(values[v]));
   }
   for (const auto& [name, ids] : step.exprs) {
-    for (const int e : ids) in.exprs[name].push_back(evaluate(loaded.program->exprs(), e, values));
-    in.exprs.try_emplace(name);
+    Dims& evaluated = in.exprs[name];
+    evaluated.reserve(ids.size());
+    for (const int e : ids) evaluated.push_back(evaluate(loaded.program->exprs(), e, values));
   }
   return in;
 }

@@ -75,6 +75,7 @@ Place Placement::reserve(int v) {
 
 void Placement::add_steps(size_t first, size_t last, const std::vector<int>& outputs) {
   std::vector<StepShapes> seen;
+  seen.reserve(last - first);
   for (size_t s = first; s < last; ++s) {
     seen.push_back(named(program_.steps()[s], [&] { return shapes_.infer(s); }));
   }
@@ -218,8 +219,8 @@ void Placement::add_work(Named named, const Dims& shape, std::vector<Place> in, 
   PlannedWork planned;
   planned.work = std::move(named.work);
   planned.step = named.step;
-  planned.name = std::move(named.name);
-  planned.op = std::move(named.op);
+  planned.name = named.name;
+  planned.op = named.op;
   planned.shape = shape;
   planned.bytes = std::accumulate(out_bytes.begin(), out_bytes.end(), int64_t{0});
   planned.out_bytes = std::move(out_bytes);

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/inference.h"
@@ -33,10 +33,10 @@ struct Draft {
   };
 
   std::vector<Storage> storages;
-  std::vector<Place> values;       // one a value of the program; none yet: storage -1
-  std::vector<PlannedWork> works;  // without locations and lanes
-  std::vector<Operands> operands;  // one a work
-  std::vector<std::string> views;  // names of the steps that became views
+  std::vector<Place> values;            // one a value of the program; none yet: storage -1
+  std::vector<PlannedWork> works;       // without locations and lanes
+  std::vector<Operands> operands;       // one a work
+  std::vector<std::string_view> views;  // names of the steps that became views
   size_t scratch_bytes = 0;
   int max_threads = 1;
 };
@@ -65,7 +65,7 @@ class Placement {
   struct Named {
     std::unique_ptr<Work> work;
     int step;
-    std::string name, op;
+    std::string_view name, op;
   };
 
   void bind_constants();

@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/work.h"
@@ -27,8 +27,8 @@ struct Location {
 // One kernel call of a plan.
 struct PlannedWork {
   std::unique_ptr<Work> work;
-  int step = -1;  // the program's step, or -1: a copy of an input or to an output
-  std::string name, op;
+  int step = -1;              // the program's step, or -1: a copy of an input or to an output
+  std::string_view name, op;  // the program's
   std::vector<Location> in, out;
   std::vector<int64_t> out_bytes;  // of each in `out`
   Dims shape;                      // of the first output
@@ -83,8 +83,8 @@ struct Plan {
   std::vector<Dims> output_shapes;
   std::unique_ptr<const Slices> slices;  // run before the works; or null
   std::vector<PlannedWork> works;
-  std::vector<PlannedValue> values;  // one a value of the program
-  std::vector<std::string> views;    // names of the steps that became views
+  std::vector<PlannedValue> values;     // one a value of the program
+  std::vector<std::string_view> views;  // names of the steps that became views
   int64_t arena_bytes = 0, largest_live_bytes = 0;
   size_t scratch_bytes = 0;  // a thread
   size_t slots = 0;          // pointers that a run fills in

@@ -38,23 +38,24 @@ void take_works(Plan& plan, Draft& draft, const Phases& phases) {
   }
 }
 
-Plan bind(std::shared_ptr<const LoadedProgram> loaded, const ShapeInference& shapes, const std::vector<int>& outputs,
+Plan bind(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shapes, const std::vector<int>& outputs,
           Draft draft, const Phases& phases) {
   Plan plan;
   plan.loaded = std::move(loaded);
   plan.inputs = shapes.inputs();
   for (const int v : outputs) plan.output_shapes.push_back(shapes.shape(v));
   plan.views = std::move(draft.views);
+  plan.works.reserve(draft.works.size());
+  plan.values.reserve(draft.values.size());
   plan.arena_bytes = phases.layout.bytes;
   plan.largest_live_bytes = phases.layout.largest_live;
   plan.scratch_bytes = draft.scratch_bytes;
   plan.max_threads = draft.max_threads;
   take_works(plan, draft, phases);
-  for (size_t v = 0; v < draft.values.size(); ++v) {
-    const Place& place = draft.values[v];
+  for (Dims& shape : shapes.take_shapes()) {
+    const Place& place = draft.values[plan.values.size()];
     const bool defined = place.storage >= 0;
-    plan.values.push_back(
-        {defined, shapes.shape(static_cast<int>(v)), defined ? location(draft, phases, place) : Location()});
+    plan.values.push_back({defined, std::move(shape), defined ? location(draft, phases, place) : Location()});
   }
   return plan;
 }
@@ -68,7 +69,7 @@ Plan plan_whole(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shap
   Draft draft = placement.take();
   const auto phases =
       known != nullptr ? known->find(draft, options) : std::make_shared<const Phases>(find_phases(draft, options, {}));
-  return bind(std::move(loaded), shapes, outputs, std::move(draft), *phases);
+  return bind(std::move(loaded), std::move(shapes), outputs, std::move(draft), *phases);
 }
 
 // The first steps; `value`, which they are for, is output 0. All slices have the same works in the same order.
@@ -79,7 +80,7 @@ Plan plan_head(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shape
   placement.add_output(0, value);
   Draft draft = placement.take();
   const Phases phases = find_phases(draft, options, {.in_order = true});
-  return bind(std::move(loaded), shapes, {value}, std::move(draft), phases);
+  return bind(std::move(loaded), std::move(shapes), {value}, std::move(draft), phases);
 }
 
 // Room for what the slices need, and their place before the works.
@@ -91,7 +92,7 @@ void add_slices(Plan& plan, Slices slices, const Location& out) {
   }
   const auto most = static_cast<size_t>(std::numeric_limits<int>::max());
   plan.max_threads = std::max(plan.max_threads, static_cast<int>(std::min(slices.parts.size(), most)));
-  const std::vector<std::string>& views = slices.plans[0]->views;
+  const std::vector<std::string_view>& views = slices.plans[0]->views;
   plan.views.insert(plan.views.begin(), views.begin(), views.end());
   slices.out = out;
   plan.slices = std::make_unique<const Slices>(std::move(slices));
@@ -111,7 +112,7 @@ Plan plan_tail(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shape
   Draft draft = placement.take();
   const Phases phases = find_phases(draft, options, {.written = written.storage});
   const Location out = location(draft, phases, written);
-  Plan plan = bind(std::move(loaded), shapes, program.outputs(), std::move(draft), phases);
+  Plan plan = bind(std::move(loaded), std::move(shapes), program.outputs(), std::move(draft), phases);
   add_slices(plan, std::move(slices), out);
   return plan;
 }

@@ -80,7 +80,7 @@ struct RowWindow {
 // The concrete shapes that one plan is made for.
 struct StepShapes {
   std::vector<Dims> inputs;
-  std::vector<Dims> strides;          // of the inputs; dense unless the row says strided_input
+  std::vector<Dims> strides;          // of the inputs, for rows that say strided_input; else empty
   std::map<std::string, Dims> exprs;  // evaluated
   // Elements between pixels (rows of the last dim) of input 0 and of the output, for rows that say pixel_strides; 0:
   // they are dense.
@@ -108,7 +108,11 @@ class StepKernel {
   // Of the first result.
   virtual Dims shape(const StepShapes& in) const = 0;
   // Of every result.
-  virtual std::vector<Dims> shapes(const StepShapes& in) const { return {shape(in)}; }
+  virtual std::vector<Dims> shapes(const StepShapes& in) const {
+    std::vector<Dims> one;
+    one.push_back(shape(in));
+    return one;
+  }
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
