@@ -55,8 +55,8 @@ def result_lengths(op: Op, node: fx.Node, of: Callable[[fx.Node], Lengths | None
     if op.shape is None or op.shape is same_shape:
         return None if op.shape is None else of(node.args[0])  # type: ignore[arg-type]
     nested = len(node.all_input_nodes) != sum(isinstance(arg, fx.Node) for arg in node.args)
-    kwargs = {name: given(value) for name, value in node.kwargs.items()} if nested else node.kwargs
     try:
+        kwargs = {name: given(value) for name, value in node.kwargs.items()} if nested else node.kwargs
         found = op.shape(*map(given, node.args), **kwargs)
     except (ArithmeticError, LookupError, TypeError, ValueError):  # of operands that do not fit, or are not known
         return None

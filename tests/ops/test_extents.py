@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from qfx.frontends import capture, normalize
 from qfx.ops import is_op
-from qfx.ops.extents import extent_of, rank_of
+from qfx.ops.extents import extent_of, operand_rank, origin_of, rank_of
 
 
 class Read(nn.Module):
@@ -71,3 +71,10 @@ def test_unpacked_sizes_tell_the_rank_of_what_they_are_of() -> None:
 def _placeholder(function: Callable[[Any, Tensor], Any]) -> fx.Node:
     (x,) = normalize(capture(Read(function))).graph.find_nodes(op="placeholder")
     return x
+
+
+def test_a_slice_from_a_length_of_a_value_of_unknown_rank() -> None:
+    normal = normalize(capture(Read(lambda net, x: torch.relu(x)[:, (x.shape[1] + 1) // 2 :])))
+    (half,) = (node for node in normal.graph.nodes if is_op(node, "slice"))
+    assert (rank_of(half), extent_of(half, 1), operand_rank(half, 2), operand_rank(half, 1)) == (None, None, 2, None)
+    assert origin_of(half, 0) == (half, 0)
