@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from docs.instruction_sets import levels
 from qfx.ops.spellings import Alias, aliases_of
 from qfx.ops.table import TABLE, Op
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ops.md"
 
-LEVELS = ("avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm")
+LEVELS = tuple(level.name for level in levels() if level.name != "scalar")
 QUANTIZES = {
     "own": "observed",
     "share": "its input's",

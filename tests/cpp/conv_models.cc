@@ -5,17 +5,11 @@
 
 #include "core/only.h"
 
-#if defined(__x86_64__)
-#undef QFX_IF_avxvnni
-#define QFX_IF_avxvnni(...) __VA_ARGS__
-#undef QFX_IF_amx
-#define QFX_IF_amx(...) __VA_ARGS__
-#endif
-
 namespace qfx::conv::model {
 
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_##isa(GemmFn name;)
-#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) QFX_IF_##isa(DepthwiseFn name; InterleaveFn name##_interleave;)
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(GemmFn name;)
+#define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
+  QFX_IF_MODELED_##isa(DepthwiseFn name; InterleaveFn name##_interleave;)
 #include "conv/kernels.inc"
 
 }  // namespace qfx::conv::model
@@ -29,7 +23,7 @@ void use_models(std::vector<conv::GemmKernel>& kernels) {
     for (conv::GemmKernel& k : kernels)
       if (std::strcmp(k.name, name) == 0 && runs_on(k.isa) == RunsOn::model) k.run = run;
   };
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_##isa(use(#name, conv::model::name);)
+#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(use(#name, conv::model::name);)
 #include "conv/kernels.inc"
 }
 
@@ -39,7 +33,7 @@ void use_models(std::vector<conv::DepthwiseKernel>& kernels) {
       if (std::strcmp(k.name, name) == 0 && runs_on(k.isa) == RunsOn::model) k.run = run, k.interleave = interleave;
   };
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
-  QFX_IF_##isa(use(#name, conv::model::name, conv::model::name##_interleave);)
+  QFX_IF_MODELED_##isa(use(#name, conv::model::name, conv::model::name##_interleave);)
 #include "conv/kernels.inc"
 }
 
@@ -53,13 +47,14 @@ std::vector<Kernel> with_models(std::span<const Kernel> kernels) {
 }  // namespace
 
 // Level avxvnni runs on AVX512-VNNI's encoding of its instruction, amx on tile_model.h, its epilogues as they are.
+// isa.inc says on which hardware.
 RunsOn runs_on(Isa isa) noexcept {
   static const auto levels = [] {
     std::map<Isa, RunsOn> found;
     for (const Isa level : isa_levels()) found[level] = supported(level) ? RunsOn::hardware : RunsOn::nowhere;
-    for (const Isa level : {Isa::avxvnni, Isa::amx}) {
-      const bool modeled = found.contains(level) && found[Isa::avx512vnni] == RunsOn::hardware;
-      if (modeled && found[level] == RunsOn::nowhere) found[level] = RunsOn::model;
+    for (auto& [level, where] : found) {
+      const Isa model = isa_of_model(level);
+      if (where == RunsOn::nowhere && model != Isa::scalar && supported(model)) where = RunsOn::model;
     }
     return found;
   }();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "conv/conv.h"
+#include "conv/costs.h"
 #include "conv/depthwise.h"
 #include "conv/gemm.h"
 #include "conv/problem.h"
@@ -528,6 +529,17 @@ TEST(conv_selection_takes_tiles_where_they_win) {
   CHECK_EQ(selected(square(3, 64, 1, 3, 2, 9), Isa::amx), Isa::avx512vnni);  // mostly the zeros that fill up steps
   CHECK_EQ(selected(square(64, 64, 16, 3, 1, 9), Isa::amx), Isa::avx512vnni);
 #endif
+}
+
+TEST(conv_costs_cover_every_kernel) {
+  for (const auto& kernel : conv::gemm_kernels()) {
+    const conv::Costs& costs = conv::costs_of(kernel.isa);
+    CHECK(includes(kernel.isa, costs.level));
+    const auto vectors = (kernel.columns + costs.vector.lanes - 1) / costs.vector.lanes;
+    CHECK(vectors < static_cast<int>(std::size(costs.vector.finish)) && costs.vector.finish[vectors] > 0);
+    const bool pairs = 2 * kernel.columns == 3 * costs.vector.lanes;
+    CHECK(!pairs || costs.vector.pair_step > 0);
+  }
 }
 
 TEST(conv_selection_fits_panels_to_the_columns) {

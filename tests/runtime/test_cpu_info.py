@@ -10,22 +10,13 @@ import sys
 
 import pytest
 
+from docs.instruction_sets import levels
 from qfx.runtime import cpu_info, isa_names
 
-X86_LEVELS = ["scalar", "avx2", "avxvnni", "avx512vnni", "amx"]
-ARM_LEVELS = ["scalar", "neon", "dotprod", "i8mm"]
-FEATURES = {
-    "avx2": ["avx2"],
-    "avxvnni": ["avx2", "avx_vnni"],
-    "avx512vnni": ["avx2", "avx512_vnni"],
-    "amx": ["avx512_vnni", "amx_tile", "amx_int8"],
-    "neon": ["asimd"],
-    "dotprod": ["asimddp"],
-    "i8mm": ["asimddp", "i8mm"],
-}
-
-
-LEVELS = X86_LEVELS if platform.machine() in ("x86_64", "AMD64") else ARM_LEVELS
+ARCHITECTURE = "x86" if platform.machine() in ("x86_64", "AMD64") else "arm"
+HERE = [level for level in levels() if level.architecture in ("any", ARCHITECTURE)]
+LEVELS = [level.name for level in HERE]
+FEATURES = {level.name: sorted(level.features) for level in HERE}
 
 
 def info_with(isa: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +60,7 @@ def test_the_environment_decides_what_will_run(level: str) -> None:
     assert info_with(level).stdout.strip() == level
 
 
-@pytest.mark.parametrize("level", sorted({*X86_LEVELS, *ARM_LEVELS} - {*isa_names()}))
+@pytest.mark.parametrize("level", sorted({level.name for level in levels()} - {*isa_names()}))
 def test_a_level_that_is_not_supported_cannot_be_asked_for(level: str) -> None:
     result = info_with(level)
     assert result.returncode != 0

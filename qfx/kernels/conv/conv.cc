@@ -5,36 +5,13 @@
 #include <tuple>
 #include <utility>
 
+#include "conv/costs.h"
 #include "conv/problem.h"
 #include "conv/select.h"
 
 namespace qfx {
 namespace conv {
 namespace {
-
-// Vectors of 16 columns; what finishing a row of so many costs in dot products of one vector (measured on Zen 4).
-constexpr double kFinishCost[] = {0.0, 6.0, 8.0, 12.5, 12.0};
-
-// The same for a vector and a half, where two rows share the third vector; and what a row's part in filling it adds to
-// a step.
-constexpr double kFinishPairCost = 7.0;
-constexpr double kPairStepCost = 1.6;
-// Of a row of eight columns, where vectors have eight.
-constexpr double kFinishEightCost = 6.0;
-
-// Tiles of 16 pixels by 16 columns, for one pixel, in the same unit. Estimated, never measured: a tile instruction is
-// taken for four dot products of a vector a pixel with the loads of its operands; sums pass through memory to their
-// epilogue, and a block waits for its first loads.
-constexpr int64_t kTileDepth = 4 * kTileSteps;
-constexpr double kTileStepCost = 4.0;
-constexpr double kTileStoreCost = 3.0;
-constexpr double kTileBlockCost = 3.0;
-
-// A single row has a panel's vectors to overlap its dot products with and no more: its share in the cost of a linear
-// layer, of which batch 1 is the usual one, and of a convolution of one tap, few of which are of one pixel (squeeze and
-// excite).
-constexpr double kLinearRowCost = 0.2;
-constexpr double kUnitRowCost = 0.07;
 
 // What the kernels of all panels have in common.
 struct Extent {
@@ -45,37 +22,35 @@ struct Extent {
 };
 
 double vector_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduction) {
+  const VectorCosts& c = costs_of(kernel.isa).vector;
   const auto steps = static_cast<double>((reduction + 3) / 4);
-  if (includes(kernel.isa, Isa::avx512vnni)) {
-    if (width > 16 && width <= 24) return kPairStepCost * steps + kFinishPairCost;
-    const int64_t vectors = std::min<int64_t>((width + 15) / 16, 4);
-    return static_cast<double>(vectors) * steps + kFinishCost[vectors];
-  }
-  // Two loads a cycle, as many as dot products: a row's activations and a column's weights, once a step of a tile.
-  const auto vectors = static_cast<double>((width + 7) / 8);
-  const double loads = 1.0 / kernel.rows + 1.0 / vectors;
+  if (c.pair_step > 0 && width > c.lanes && 2 * width <= 3 * c.lanes) return c.pair_step * steps + c.pair_finish;
+  const int64_t vectors = std::min<int64_t>((width + c.lanes - 1) / c.lanes, 4);
+  const double loads = c.two_loads ? 1.0 / kernel.rows + 1.0 / static_cast<double>(vectors) : 0.0;
   // Words take two products where bytes take one.
-  return vectors * (kernel.bytes * steps * std::max(1.0, loads) + kFinishEightCost);
+  return static_cast<double>(vectors * kernel.bytes) * steps * std::max(1.0, loads) + c.finish[vectors];
 }
 
-double tile_panel_cost(int64_t width, int64_t reduction) {
-  const int64_t vectors = (width + 15) / 16;
-  const double steps = static_cast<double>(reduction) / kTileDepth;
-  return static_cast<double>(vectors) * (kTileStepCost * steps + kTileStoreCost) + kFinishCost[vectors] +
-         kTileBlockCost;
+double tile_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduction) {
+  const VectorCosts& vector = costs_of(kernel.isa).vector;
+  const TileCosts& tile = costs_of(kernel.isa).tile;
+  const int64_t vectors = (width + vector.lanes - 1) / vector.lanes;
+  const double steps = static_cast<double>(reduction) / static_cast<double>(tile.depth);
+  return static_cast<double>(vectors) * (tile.step * steps + tile.store) + vector.finish[vectors] + tile.block;
 }
 
 // Dot products of one vector for one pixel of all output channels. The columns of a kernel that lie past the last
 // panel's width count as far as the narrowest kernel that covers them; short tiles repeat the loads of the weights,
 // which shows where the lines of a window cut tiles shorter still and a panel is larger than L1.
 double gemm_cost(const GemmKernel& kernel, const Extent& e) {
+  const Costs& costs = costs_of(kernel.isa);
   const auto panel_cost = [&](int64_t width) {
-    return kernel.isa == Isa::amx ? tile_panel_cost(width, e.reduction) : vector_panel_cost(kernel, width, e.reduction);
+    return costs.tile.depth > 0 ? tile_panel_cost(kernel, width, e.reduction)
+                                : vector_panel_cost(kernel, width, e.reduction);
   };
   const int64_t last = (e.columns - 1) / kernel.columns;
   const double repeats = e.window && e.reduction > 384 ? 0.5 : 0.2;
-  const double lanes = includes(kernel.isa, Isa::avx512vnni) ? 16.0 : 8.0;
-  const double single = e.single * lanes / static_cast<double>(kernel.columns);
+  const double single = e.single * costs.vector.lanes / static_cast<double>(kernel.columns);
   return (static_cast<double>(last) * panel_cost(kernel.columns) + panel_cost(e.columns - last * kernel.columns)) *
          (1.0 + repeats / kernel.rows + single);
 }
@@ -84,9 +59,11 @@ Extent extent_of(const Problem& problem, const GemmKernel& kernel) {
   const ConvGeometry& g = problem.geometry;
   const int64_t reduction = problem.taps() * problem.group_in();
   const int64_t run = g.groups == 1 && g.dilation[2] == 1 ? g.kernel[2] * g.c_in : problem.group_in();
-  const int64_t filled = (run + kTileDepth - 1) / kTileDepth * kTileDepth;
-  return {problem.group_out(), kernel.isa == Isa::amx ? reduction / run * filled : reduction, !problem.unit_kernel(),
-          g.linear ? kLinearRowCost : (problem.unit_kernel() ? kUnitRowCost : 0.0)};
+  const int64_t depth = costs_of(kernel.isa).tile.depth;
+  const int64_t filled = depth > 0 ? (run + depth - 1) / depth * depth : run;
+  const RowCosts& row = costs_of(kernel.isa).row;
+  return {problem.group_out(), reduction / run * filled, !problem.unit_kernel(),
+          g.linear ? row.linear : (problem.unit_kernel() ? row.unit : 0.0)};
 }
 
 // Levels between which the cost decides; else the higher one has it.

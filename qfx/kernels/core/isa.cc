@@ -1,7 +1,9 @@
 #include "core/isa.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -19,29 +21,63 @@
 namespace qfx {
 namespace {
 
+enum class Architecture { any, x86, arm };
+
+enum class Index {
+#define QFX_X86_FEATURE(name, leaf, subleaf, reg, bit, states) name,
+#define QFX_ARM_FEATURE(name, type, bit) name,
+#include "core/isa.inc"
+};
+
+// The mask of each feature.
+namespace feature {
+#define QFX_MASK(name) [[maybe_unused]] constexpr uint64_t name = uint64_t{1} << static_cast<int>(Index::name);
+#define QFX_X86_FEATURE(name, leaf, subleaf, reg, bit, states) QFX_MASK(name)
+#define QFX_ARM_FEATURE(name, type, bit) QFX_MASK(name)
+#include "core/isa.inc"
+#undef QFX_MASK
+
+// What a level adds to its parent.
+#define QFX_ISA(name, architecture, parent, features, flags, model) constexpr uint64_t of_##name = features;
+#include "core/isa.inc"
+}  // namespace feature
+
 struct Level {
   Isa isa;
   const char* name;
+  Architecture architecture;
   Isa base;  // the level it extends; scalar extends itself
+  uint64_t adds;
+  Isa model;
 };
 
 constexpr Level kAllLevels[] = {
-    {Isa::scalar, "scalar", Isa::scalar}, {Isa::avx2, "avx2", Isa::scalar},
-    {Isa::avxvnni, "avxvnni", Isa::avx2}, {Isa::avx512vnni, "avx512vnni", Isa::avx2},
-    {Isa::amx, "amx", Isa::avx512vnni},   {Isa::neon, "neon", Isa::scalar},
-    {Isa::dotprod, "dotprod", Isa::neon}, {Isa::i8mm, "i8mm", Isa::dotprod},
+#define QFX_ISA(name, architecture, parent, features, flags, model) \
+  {Isa::name, #name, Architecture::architecture, Isa::parent, feature::of_##name, Isa::model},
+#include "core/isa.inc"
+};
+
+constexpr Isa kEvery[] = {
+#define QFX_ISA(name, architecture, parent, features, flags, model) Isa::name,
+#include "core/isa.inc"
 };
 
 constexpr const Level& level_of(Isa isa) noexcept {
   return kAllLevels[static_cast<int>(isa)];
 }
 
+// All that a level needs.
+uint64_t needs(Isa isa) noexcept {
+  const Level& level = level_of(isa);
+  return level.base == isa ? level.adds : level.adds | needs(level.base);
+}
+
 enum class Presence { found, cpu_lacks_it, state_not_saved };
 
 #if defined(__x86_64__)
 
+constexpr Architecture kBuiltFor = Architecture::x86;
 constexpr const char* kArchitecture = "x86-64";
-constexpr Isa kLevels[] = {Isa::scalar, Isa::avx2, Isa::avxvnni, Isa::avx512vnni, Isa::amx};
 
 struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -72,28 +108,16 @@ enum Register { eax, ebx, ecx, edx };
 
 struct Feature {
   const char* name;
+  uint64_t mask;
   unsigned leaf, subleaf;
   Register reg;
   int bit;
   unsigned states;  // XCR0 bits it is useless without
-  Isa level;        // that requires it, as do those that extend it
 };
 
 constexpr Feature kFeatures[] = {
-    {"fma", 1, 0, ecx, 12, kYmmStates, Isa::avx2},
-    {"f16c", 1, 0, ecx, 29, kYmmStates, Isa::avx2},
-    {"avx", 1, 0, ecx, 28, kYmmStates, Isa::avx2},
-    {"bmi1", 7, 0, ebx, 3, 0, Isa::avx2},
-    {"avx2", 7, 0, ebx, 5, kYmmStates, Isa::avx2},
-    {"bmi2", 7, 0, ebx, 8, 0, Isa::avx2},
-    {"avx512f", 7, 0, ebx, 16, kZmmStates, Isa::avx512vnni},
-    {"avx512dq", 7, 0, ebx, 17, kZmmStates, Isa::avx512vnni},
-    {"avx512bw", 7, 0, ebx, 30, kZmmStates, Isa::avx512vnni},
-    {"avx512vl", 7, 0, ebx, 31, kZmmStates, Isa::avx512vnni},
-    {"avx512_vnni", 7, 0, ecx, 11, kZmmStates, Isa::avx512vnni},
-    {"avx_vnni", 7, 1, eax, 4, kYmmStates, Isa::avxvnni},
-    {"amx_tile", 7, 0, edx, 24, kTileStates, Isa::amx},
-    {"amx_int8", 7, 0, edx, 25, kTileStates, Isa::amx},
+#define QFX_X86_FEATURE(name, leaf, subleaf, reg, bit, states) {#name, feature::name, leaf, subleaf, reg, bit, states},
+#include "core/isa.inc"
 };
 
 Presence presence(const Feature& f) noexcept {
@@ -108,7 +132,7 @@ Presence presence(const Feature& f) noexcept {
 int refusal([[maybe_unused]] Isa level) noexcept {
 #if defined(__linux__)
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  if (!includes(level, Isa::amx)) return 0;
+  if ((needs(level) & feature::amx_tile) == 0) return 0;
   static const int error = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
   return error;
 #else
@@ -138,26 +162,27 @@ std::string brand() {
 
 #elif defined(__aarch64__)
 
+constexpr Architecture kBuiltFor = Architecture::arm;
 constexpr const char* kArchitecture = "AArch64";
-constexpr Isa kLevels[] = {Isa::scalar, Isa::neon, Isa::dotprod, Isa::i8mm};
+constexpr unsigned long kHwcap = 16, kHwcap2 = 26;  // AT_HWCAP, AT_HWCAP2
 
 struct Feature {
   const char* name;
-  unsigned long type, bit;  // of getauxval
-  Isa level;                // that requires it, as do those that extend it
+  uint64_t mask;
+  unsigned long type;  // of getauxval
+  int bit;
 };
 
 constexpr Feature kFeatures[] = {
-    {"asimd", 16, 1ul << 1, Isa::neon},        // AT_HWCAP, HWCAP_ASIMD
-    {"asimddp", 16, 1ul << 20, Isa::dotprod},  // AT_HWCAP, HWCAP_ASIMDDP
-    {"i8mm", 26, 1ul << 13, Isa::i8mm},        // AT_HWCAP2, HWCAP2_I8MM
+#define QFX_ARM_FEATURE(name, type, bit) {#name, feature::name, type, bit},
+#include "core/isa.inc"
 };
 
 Presence presence(const Feature& f) noexcept {
 #if defined(__linux__)
-  const bool found = (getauxval(f.type) & f.bit) != 0;
+  const bool found = (getauxval(f.type) >> f.bit & 1) != 0;
 #else
-  const bool found = f.level == Isa::neon;  // every AArch64 CPU has it
+  const bool found = f.mask == feature::asimd;  // every AArch64 CPU has it
 #endif
   return found ? Presence::found : Presence::cpu_lacks_it;
 }
@@ -168,12 +193,12 @@ int refusal(Isa) noexcept {
 
 #else
 
+constexpr Architecture kBuiltFor = Architecture::any;
 constexpr const char* kArchitecture = "an architecture with portable kernels only";
-constexpr Isa kLevels[] = {Isa::scalar};
 
 struct Feature {
   const char* name;
-  Isa level;
+  uint64_t mask;
 };
 
 constexpr std::span<const Feature> kFeatures;
@@ -187,6 +212,21 @@ int refusal(Isa) noexcept {
 }
 
 #endif
+
+constexpr bool built(Architecture architecture) noexcept {
+  return architecture == Architecture::any || architecture == kBuiltFor;
+}
+
+constexpr int kBuiltCount = static_cast<int>(std::count_if(
+    std::begin(kAllLevels), std::end(kAllLevels), [](const Level& level) { return built(level.architecture); }));
+
+constexpr auto kLevels = [] {
+  std::array<Isa, kBuiltCount> levels{};
+  size_t count = 0;
+  for (const Level& level : kAllLevels)
+    if (built(level.architecture)) levels[count++] = level.isa;
+  return levels;
+}();
 
 std::string names(std::span<const Isa> levels) {
   std::string text;
@@ -202,14 +242,14 @@ std::string supported_names() {
 }
 
 bool built(Isa level) noexcept {
-  return std::find(std::begin(kLevels), std::end(kLevels), level) != std::end(kLevels);
+  return built(level_of(level).architecture);
 }
 
 // The features of `level` of which that is true.
 std::string feature_names(Isa level, Presence wanted) {
   std::string text;
   for (const Feature& f : kFeatures) {
-    if (includes(level, f.level) && presence(f) == wanted) text += (text.empty() ? "" : ", ") + std::string(f.name);
+    if ((needs(level) & f.mask) != 0 && presence(f) == wanted) text += (text.empty() ? "" : ", ") + std::string(f.name);
   }
   return text;
 }
@@ -218,6 +258,14 @@ std::string feature_names(Isa level, Presence wanted) {
 
 const char* isa_name(Isa isa) noexcept {
   return level_of(isa).name;
+}
+
+std::span<const Isa> every_isa() noexcept {
+  return kEvery;
+}
+
+Isa isa_of_model(Isa isa) noexcept {
+  return level_of(isa).model;
 }
 
 std::span<const Isa> isa_levels() noexcept {
@@ -230,7 +278,7 @@ bool includes(Isa level, Isa isa) noexcept {
 }
 
 bool supported(Isa level) noexcept {
-  const auto found = [&](const Feature& f) { return !includes(level, f.level) || presence(f) == Presence::found; };
+  const auto found = [&](const Feature& f) { return (needs(level) & f.mask) == 0 || presence(f) == Presence::found; };
   return built(level) && std::all_of(std::begin(kFeatures), std::end(kFeatures), found) && refusal(level) == 0;
 }
 

@@ -4,11 +4,20 @@
 
 namespace qfx {
 
-// Instruction set levels, those of one architecture from the weakest up. Not each one holds all that stand before it:
-// see includes().
-enum class Isa : int { scalar, avx2, avxvnni, avx512vnni, amx, neon, dotprod, i8mm };
+// Instruction set levels: the lines of isa.inc, those of one architecture from the weakest up. Not each one holds all
+// that stand before it: see includes().
+enum class Isa : int {
+#define QFX_ISA(name, architecture, parent, features, flags, model) name,
+#include "core/isa.inc"
+};
 
 const char* isa_name(Isa isa) noexcept;
+
+// Every level, those of other architectures too.
+std::span<const Isa> every_isa() noexcept;
+
+// The level on whose CPUs the tests run the kernels of `isa` as models; scalar: none.
+Isa isa_of_model(Isa isa) noexcept;
 
 // The levels of the architecture this was built for, the portable reference first.
 std::span<const Isa> isa_levels() noexcept;
