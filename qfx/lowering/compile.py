@@ -16,7 +16,7 @@ from qfx.lowering.emitters import EMITTERS
 from qfx.lowering.int8 import is_dim
 from qfx.lowering.partition import partition
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at, op_of
 from qfx.runtime import Executable, Program
 
 _log = logging.getLogger(__name__)
@@ -107,8 +107,7 @@ def _emit(emission: Emission, node: fx.Node) -> None:
     if is_dim(node):
         emission.dims[node] = _dim(emission, node)
         return
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     emission.values[node] = EMITTERS[op.name].emit(emission, node)
 
 

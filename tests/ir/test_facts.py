@@ -17,6 +17,7 @@ from qfx import pipeline
 from qfx.ir import facts
 from qfx.ir.facts import GRAPH, NODE, OF_TORCH, Fact
 from qfx.observed import capture_normal
+from qfx.ops.table import op_at
 
 ROOT = Path(qfx.__file__).parent
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "facts.py"]
@@ -191,3 +192,10 @@ def test_a_node_is_called_by_the_path_of_its_module_or_else_by_its_name():
     assert (facts.where(node), facts.source(node)) == ("x", None)
     node.meta.update(module_path="layer.0", source="net.py:7")
     assert (facts.where(node), facts.source(node)) == ("layer.0", "net.py:7")
+
+
+def test_that_a_node_calls_an_op_is_asserted_in_one_place():
+    asserted = [str(p.relative_to(ROOT)) for p in FILES if "assert op is not None" in p.read_text(encoding="utf-8")]
+    assert asserted == ["ops/table.py"]
+    with pytest.raises(AssertionError, match="calls no table op"):
+        op_at(fx.Graph().placeholder("x"))

@@ -9,14 +9,13 @@ from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identit
 from qfx.lowering.emitters.compute import before_table, clamp_codes, clamped_f32
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at
 from qfx.runtime import steps
 
 
 @emits("add", "sub", "mul")
 def binary(emission: Emission, node: fx.Node) -> Physical:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     a, b = _aligned(emission, node, given["x"], given["y"])
     out = before_table(node)

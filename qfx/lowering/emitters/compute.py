@@ -13,7 +13,7 @@ from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of,
 from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
-from qfx.ops.table import Op, lookup_table, lookup_values, op_of
+from qfx.ops.table import Op, lookup_table, lookup_values, op_at, op_of
 from qfx.runtime import steps
 
 
@@ -73,8 +73,7 @@ def _affine_f32(emission: Emission, node: fx.Node, x: Physical) -> Physical:
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     return arguments(op, node)
 
 
@@ -275,8 +274,7 @@ def pointwise_table(op: Op, node: fx.Node) -> Tensor:
 
 def pointwise(emission: Emission, node: fx.Node) -> Physical:
     """A table between codes; the function itself on floats."""
-    op, source = op_of(node), operand(node)
-    assert op is not None
+    op, source = op_at(node), operand(node)
     x = emission.value(source)
     if node.meta["value_type"].kind == "code":
         return emission.lookup(node, x, pointwise_table(op, node))

@@ -9,21 +9,19 @@ from torch import fx
 from qfx.lowering.emit import Emission, Physical, channels_last, emits, identity
 from qfx.lowering.emitters.compute import pointwise
 from qfx.ops.calls import arguments
-from qfx.ops.table import TABLE, op_of
+from qfx.ops.table import TABLE, op_at
 from qfx.runtime import steps
 
 
 def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     return given, emission.value(given["x"])
 
 
 @emits("softmax", "log_softmax", coded=False)
 def softmax(emission: Emission, node: fx.Node) -> Physical:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given, x = _given(emission, node)
     make = steps.softmax if op.name == "softmax" else steps.log_softmax
     return emission.step(node, make(x.id, axis=x.order.index(given["dim"] % x.rank)), x.order)

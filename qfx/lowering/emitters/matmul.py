@@ -12,7 +12,7 @@ from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identit
 from qfx.lowering.emitters.compute import before_table, clamp_epilogue, clamped_f32, numbers
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
-from qfx.ops.table import is_op, op_of
+from qfx.ops.table import is_op, op_at, op_of
 from qfx.runtime import steps
 
 
@@ -75,8 +75,7 @@ def _coded(emission: Emission, node: fx.Node, a: Physical, b: Physical) -> Physi
 
 
 def _given(node: fx.Node) -> dict[str, Any]:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     return arguments(op, node)
 
 

@@ -10,13 +10,12 @@ from torch import fx
 from qfx.lowering.emit import _END, Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at
 from qfx.runtime import steps
 
 
 def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     return given, emission.value(given["x"])
 
@@ -127,8 +126,7 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
 
 @emits("cat", "stack")
 def cat(emission: Emission, node: fx.Node) -> Physical:
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     values = [emission.value(n) for n in given["tensors"]]
     if op.name == "stack":

@@ -10,7 +10,7 @@ from torch import fx
 
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_of
+from qfx.ops.table import op_at
 from qfx.runtime import steps
 from qfx.runtime.writing import Step
 
@@ -23,8 +23,7 @@ def _image(emission: Emission, node: fx.Node, window: str | None = None) -> tupl
         node: The op.
         window: The argument with one entry a spatial dim; None where the operand always has a batch.
     """
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     value = emission.value(given["x"])
     if window is not None:
@@ -122,8 +121,7 @@ def _output_size(given: dict[str, Any]) -> list[int]:
 @emits("mean", "sum")
 def mean(emission: Emission, node: fx.Node) -> Physical:
     """A sum is a mean in other units: annotation sees to it that its count is the same for all inputs."""
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     if not _is_coded(node):
         return _reduction(emission, node, steps.mean_f32 if op.name == "mean" else steps.sum_f32)
     given = arguments(op, node)
@@ -157,8 +155,7 @@ def amax(emission: Emission, node: fx.Node) -> Physical:
 
 def _reduction(emission: Emission, node: fx.Node, make: Callable[[int], Step]) -> Physical:
     """Over rows ``[outer, reduced, inner]``: ``make`` on floats, the largest of codes."""
-    op = op_of(node)
-    assert op is not None
+    op = op_at(node)
     given = arguments(op, node)
     x = emission.value(given["x"])
     dims = _reduced(given, x)
