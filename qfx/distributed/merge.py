@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from qfx.errors import CalibrationError, UnsupportedError
-from qfx.quantization.observer import (
-    ChannelMean,
-    FixedQParamsObserver,
-    HistogramObserver,
-    MinMaxObserver,
-    MovingAverageMinMaxObserver,
-    MovingAveragePerChannelMinMaxObserver,
-    NoopObserver,
-    PlaceholderObserver,
-    QuantileHistogramObserver,
-    RecordingObserver,
-    WindowMoments,
-)
-from qfx.quantization.observer.union import State, extremes, histograms, quantile_histograms
+from qfx.quantization.observer.base import State
 
 
 def merged(observer: nn.Module, states: Sequence[State]) -> State:
@@ -30,8 +15,8 @@ def merged(observer: nn.Module, states: Sequence[State]) -> State:
 
     Minimum and maximum, per tensor or per channel, and histograms are those of one process that saw all the data, bit
     for bit. Sums of input statistics are added in order of rank. Moving averages depend on the order of batches, of
-    which nothing is left: theirs is the mean over the ranks that saw data. An observer of another class answers
-    itself, with a method ``merged_state(states)``.
+    which nothing is left: theirs is the mean over the ranks that saw data. An observer answers itself, with a method
+    ``merged_state(states)``.
 
     Args:
         observer: Of the class that all states are of; it is not changed.
@@ -41,7 +26,9 @@ def merged(observer: nn.Module, states: Sequence[State]) -> State:
         CalibrationError: Ranks met different numbers of channels.
         UnsupportedError: Nothing says how states of this class are merged.
     """
-    rule = getattr(observer, "merged_state", None) or _rule(observer)
+    rule = getattr(observer, "merged_state", None)
+    if rule is None:
+        raise _unmergeable(observer)
     seen = [s for s in states if _has_seen(s)]
     if not seen or (len(states) == 1):
         return states[0]
@@ -65,45 +52,11 @@ def _has_seen(state: State) -> bool:
     return "total" not in state or state["total"].numel() > 0
 
 
-def _rule(observer: nn.Module) -> Callable[[Sequence[State]], State]:
-    for kind in type(observer).__mro__:
-        if kind in _RULES:
-            return _RULES[kind]
-    raise UnsupportedError(
+def _unmergeable(observer: nn.Module) -> UnsupportedError:
+    return UnsupportedError(
         f"Nothing says how the states of {type(observer).__name__} on several ranks become one.",
         where=getattr(observer, "label", None),
         source=getattr(observer, "source", None),
         remedy="Give the class a method merged_state(states) that takes the ranks' buffers by name, as a list of "
         "dicts, and returns the buffers of the whole.",
     )
-
-
-def _mean(states: Sequence[State]) -> State:
-    return {name: torch.stack([s[name].double() for s in states]).mean(0).float() for name in ("min_val", "max_val")}
-
-
-def _sums(states: Sequence[State]) -> State:
-    result = {name: value.clone() for name, value in states[0].items()}
-    for state in states[1:]:
-        for name, value in state.items():
-            result[name] += value
-    return result
-
-
-def _first(states: Sequence[State]) -> State:
-    return states[0]
-
-
-_RULES: Mapping[Any, Callable[[Sequence[State]], State]] = {
-    MinMaxObserver: extremes,
-    MovingAverageMinMaxObserver: _mean,
-    MovingAveragePerChannelMinMaxObserver: _mean,
-    HistogramObserver: histograms,
-    QuantileHistogramObserver: quantile_histograms,
-    ChannelMean: _sums,
-    WindowMoments: _sums,
-    FixedQParamsObserver: _first,
-    PlaceholderObserver: _first,
-    NoopObserver: _first,
-    RecordingObserver: _first,
-}

@@ -14,8 +14,7 @@ from qfx.distributed.merge import merged
 from qfx.errors import CalibrationError, InputError, QfxError
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer import ChannelMean, Observer
-from qfx.quantization.observer.base import resize_buffer
-from qfx.quantization.observer.union import State
+from qfx.quantization.observer.base import State, resize_buffer
 
 Group = Any
 """A ``torch.distributed.ProcessGroup``; None for all ranks."""

@@ -20,7 +20,7 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, given["x"], given["y"])
     out = before_table(node)
     if out is None:
-        made = emission.step(node, _FLOATS[op.name](a.id, b.id), a.order)
+        made = emission.step(node, getattr(steps, f"{op.name}_f32")(a.id, b.id), a.order)
         return clamped_f32(emission, node, made, given["activation"])
     (s_a, z_a, _, _), (s_b, z_b, _, _) = (code_of(given[k].meta["value_type"].qparams) for k in ("x", "y"))
     t_a, t_b, t_y = (torch.tensor(s, dtype=torch.float32) for s in (s_a, s_b, out.scale))
@@ -39,9 +39,6 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
         a_multiplier=r_a, b_multiplier=r_b, lut=lut,
     )  # fmt: skip
     return emission.step(node, step, a.order)
-
-
-_FLOATS = {"add": steps.add_f32, "sub": steps.sub_f32, "mul": steps.mul_f32}
 
 
 @emits("div", coded=False)

@@ -130,10 +130,16 @@ def resize_buffer(module: nn.Module, name: str, shape: Sequence[int]) -> Tensor:
     return buffer
 
 
+State = Mapping[str, Tensor]
+"""An observer's buffers by name."""
+
+
 class Observer(WithArgs, nn.Module, ABC):
     """Abstract base of every observer: ``forward`` watches and returns its input, ``calculate_qparams`` answers.
 
-    A subclass that defines both works in a QConfig. ``label`` and ``source`` say which value is observed (module
+    A subclass that defines both works in a QConfig. Where it can say so, a static method ``merged_state(states)`` gives
+    the buffers for the data of several processes, and ``united_state(states)``, of the class itself, those for the data
+    of several values that come to share their parameters. ``label`` and ``source`` say which value is observed (module
     path or node name, and the user's source line); whoever inserts the observer sets them, errors show them.
 
     Args:

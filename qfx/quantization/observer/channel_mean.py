@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from qfx.arguments import checked
 from qfx.errors import CalibrationError
 from qfx.ir.stored import Role, require_entries
-from qfx.quantization.observer.base import as_observable, resize_buffer
+from qfx.quantization.observer.base import State, as_observable, resize_buffer
+
+
+def _sums(states: Sequence[State]) -> State:
+    result = {name: value.clone() for name, value in states[0].items()}
+    for state in states[1:]:
+        for name, value in state.items():
+            result[name] += value
+    return result
 
 
 class ChannelMean(nn.Module):
@@ -32,6 +40,7 @@ class ChannelMean(nn.Module):
     label: str | None = None
     source: str | None = None
     enabled: bool = True
+    merged_state = staticmethod(_sums)
 
     @checked
     def __init__(self, ch_axis: int = 1) -> None:

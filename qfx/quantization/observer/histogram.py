@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,10 +11,19 @@ from torch import Tensor
 from qfx.arguments import checked
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
+from qfx.quantization.observer.base import FLOAT32_EPS, State, as_observable
 from qfx.quantization.observer.bins import bin_grid, coarsen, count
-from qfx.quantization.observer.minmax import MinMaxObserver, storage_order
+from qfx.quantization.observer.minmax import MinMaxObserver, extremes, storage_order
 from qfx.quantization.observer.range_search import Density, best_range
+
+
+def histograms(states: Sequence[State]) -> State:
+    """Exactly what one observer of all the data has."""
+    bins = states[0]["histogram"].numel()
+    whole = extremes(states)
+    grid = bin_grid(float(whole["min_val"]), float(whole["max_val"]), bins)
+    parts = [coarsen(s["histogram"], bin_grid(float(s["min_val"]), float(s["max_val"]), bins), grid) for s in states]
+    return {**whole, "histogram": torch.stack(parts).sum(0)}
 
 
 class HistogramObserver(MinMaxObserver):
@@ -39,6 +49,8 @@ class HistogramObserver(MinMaxObserver):
 
     histogram: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val", "histogram")
+    merged_state = staticmethod(histograms)
+    united_state = staticmethod(histograms)
 
     @checked
     def __init__(

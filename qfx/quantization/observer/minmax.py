@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from qfx.arguments import checked
 from qfx.errors import CalibrationError, QConfigError
 from qfx.ir.types import QDType, QScheme
 from qfx.memory import is_watched, unwatched
-from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, as_observable, resize_buffer
+from qfx.quantization.observer.base import FLOAT32_EPS, ObserverBase, State, as_observable, resize_buffer
 
 
 def storage_order(x: Tensor) -> Tensor:
@@ -32,6 +33,19 @@ def averaged(before: Tensor, new: Tensor, c: float) -> Tensor:
     return torch.where(moved.isfinite(), moved, (before.double() + c * (new.double() - before.double())).float())
 
 
+def extremes(states: Sequence[State]) -> State:
+    """The least minimum and the greatest maximum."""
+    return {
+        "min_val": torch.stack([s["min_val"] for s in states]).amin(0),
+        "max_val": torch.stack([s["max_val"] for s in states]).amax(0),
+    }
+
+
+def mean_extremes(states: Sequence[State]) -> State:
+    """The mean of the minima and of the maxima."""
+    return {name: torch.stack([s[name].double() for s in states]).mean(0).float() for name in ("min_val", "max_val")}
+
+
 class MinMaxObserver(ObserverBase):
     """Running minimum and maximum over all data.
 
@@ -44,6 +58,8 @@ class MinMaxObserver(ObserverBase):
     min_val: Tensor
     max_val: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val")
+    merged_state = staticmethod(extremes)
+    united_state = staticmethod(extremes)
 
     @checked
     def __init__(
@@ -122,6 +138,9 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
     Args:
         averaging_constant: ``c`` above; 1 remembers the last batch only.
     """
+
+    merged_state = staticmethod(mean_extremes)
+    united_state = staticmethod(extremes)
 
     @checked
     def __init__(
@@ -204,6 +223,8 @@ class MovingAveragePerChannelMinMaxObserver(PerChannelMinMaxObserver):
         averaging_constant: ``c`` above.
         ch_axis: The channel dimension.
     """
+
+    merged_state = staticmethod(mean_extremes)
 
     @checked
     def __init__(

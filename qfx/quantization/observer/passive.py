@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -15,10 +16,15 @@ from qfx.quantization.observer.base import (
     APART,
     FLOAT32_EPS,
     Observer,
+    State,
     as_observable,
     quantized_range,
     range_width,
 )
+
+
+def _first(states: Sequence[State]) -> State:
+    return states[0]
 
 
 class FixedQParamsObserver(Observer):
@@ -37,6 +43,7 @@ class FixedQParamsObserver(Observer):
 
     scale: Tensor
     zero_point: Tensor
+    merged_state = staticmethod(_first)
 
     @checked
     def __init__(
@@ -126,6 +133,8 @@ class FixedOrObserved(FixedQParamsObserver):
 
 class _WithoutQParams(Observer):
     """An observer that passes configuration on, or records, and has no range."""
+
+    merged_state = staticmethod(_first)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` itself."""

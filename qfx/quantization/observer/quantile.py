@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,12 +13,42 @@ from torch import Tensor
 from qfx.arguments import checked
 from qfx.errors import QConfigError
 from qfx.ir.types import QDType, QScheme
-from qfx.quantization.observer.base import FLOAT32_EPS, as_observable
-from qfx.quantization.observer.minmax import MinMaxObserver
+from qfx.quantization.observer.base import FLOAT32_EPS, State, as_observable
+from qfx.quantization.observer.minmax import MinMaxObserver, extremes
 
 _STEP = 1e-5
 _UPSAMPLING = 16
 _LARGEST = torch.finfo(torch.float32).max
+
+
+def _in_range(low: float, high: float) -> float:
+    """A power of two by which a range is multiplied, exactly, so that its width times its bins is a float32."""
+    return 2.0**-24 if high - low > _LARGEST * 2.0**-24 else 1.0
+
+
+def moved(histogram: Tensor, old: tuple[float, float], new: tuple[float, float]) -> Tensor:
+    """``histogram`` over the range ``old`` redistributed over the wider range ``new``: float32 ``[bins]``."""
+    if old == new:
+        return histogram
+    factor, bins = _in_range(*new), histogram.numel()
+    old, new = ((low * factor, high * factor) for low, high in (old, new))
+    if old[0] == old[1]:
+        return torch.histc(torch.tensor(old[0]), bins, *new).to(histogram.device) * histogram.sum()
+    fine = histogram.repeat_interleave(_UPSAMPLING) / _UPSAMPLING
+    low, high = torch.tensor(old)
+    step = (high - low) / fine.numel()
+    middles = torch.linspace(old[0], old[1], fine.numel() + 1)[:-1] + 0.5 * step
+    target = torch.bucketize(middles, torch.linspace(new[0], new[1], bins + 1), right=True) - 1
+    target = target.clamp(0, bins - 1).to(histogram.device)
+    return torch.bincount(target, weights=fine, minlength=bins)
+
+
+def redistributed(states: Sequence[State]) -> State:
+    """Histograms moved to the whole range, as one observer does when its range grows."""
+    whole = extremes(states)
+    span = float(whole["min_val"]), float(whole["max_val"])
+    parts = [moved(s["histogram"], (float(s["min_val"]), float(s["max_val"])), span) for s in states]
+    return {**whole, "histogram": torch.stack(parts).sum(0)}
 
 
 class QuantileHistogramObserver(MinMaxObserver):
@@ -40,6 +71,8 @@ class QuantileHistogramObserver(MinMaxObserver):
 
     histogram: Tensor
     _resizable: ClassVar[tuple[str, ...]] = ("min_val", "max_val", "histogram")
+    merged_state = staticmethod(redistributed)
+    united_state = staticmethod(redistributed)
 
     @checked
     def __init__(
@@ -91,28 +124,6 @@ class QuantileHistogramObserver(MinMaxObserver):
         if factor < 1.0:
             low, high = low / factor, torch.minimum(high, end) / factor
         return self.affine(low.reshape(1), high.reshape(1))
-
-
-def _in_range(low: float, high: float) -> float:
-    """A power of two by which a range is multiplied, exactly, so that its width times its bins is a float32."""
-    return 2.0**-24 if high - low > _LARGEST * 2.0**-24 else 1.0
-
-
-def moved(histogram: Tensor, old: tuple[float, float], new: tuple[float, float]) -> Tensor:
-    """``histogram`` over the range ``old`` redistributed over the wider range ``new``: float32 ``[bins]``."""
-    if old == new:
-        return histogram
-    factor, bins = _in_range(*new), histogram.numel()
-    old, new = ((low * factor, high * factor) for low, high in (old, new))
-    if old[0] == old[1]:
-        return torch.histc(torch.tensor(old[0]), bins, *new).to(histogram.device) * histogram.sum()
-    fine = histogram.repeat_interleave(_UPSAMPLING) / _UPSAMPLING
-    low, high = torch.tensor(old)
-    step = (high - low) / fine.numel()
-    middles = torch.linspace(old[0], old[1], fine.numel() + 1)[:-1] + 0.5 * step
-    target = torch.bucketize(middles, torch.linspace(new[0], new[1], bins + 1), right=True) - 1
-    target = target.clamp(0, bins - 1).to(histogram.device)
-    return torch.bincount(target, weights=fine, minlength=bins)
 
 
 def clipped_bins(histogram: Tensor, span: float, steps: int) -> tuple[int, int]:
