@@ -531,6 +531,20 @@ TEST(conv_selection_takes_tiles_where_they_win) {
 #endif
 }
 
+TEST(conv_selection_pairs_steps_of_all_but_short_reductions) {
+#if defined(__x86_64__)
+  Rng rng(20);
+  for (const auto& [c_in, packing] : {std::pair(16, conv::Packing::steps), std::pair(32, conv::Packing::steps),
+                                      std::pair(96, conv::Packing::paired), std::pair(576, conv::Packing::paired)}) {
+    Sample s = linear(9, c_in, 96);
+    complete(s);
+    const Operands o = make_operands(s, rng);
+    const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
+    CHECK(conv::select_gemm(conv::gemm_kernels(), problem, Isa::avx2)->packing == packing);
+  }
+#endif
+}
+
 TEST(conv_costs_cover_every_kernel) {
   for (const auto& kernel : conv::gemm_kernels()) {
     const conv::Costs& costs = conv::costs_of(kernel.isa);

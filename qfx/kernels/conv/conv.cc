@@ -27,8 +27,9 @@ double vector_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduct
   if (c.pair_step > 0 && width > c.lanes && 2 * width <= 3 * c.lanes) return c.pair_step * steps + c.pair_finish;
   const int64_t vectors = std::min<int64_t>((width + c.lanes - 1) / c.lanes, 4);
   const double loads = c.two_loads ? 1.0 / kernel.rows + 1.0 / static_cast<double>(vectors) : 0.0;
-  // Words take two products where bytes take one.
-  return static_cast<double>(vectors * kernel.bytes) * steps * std::max(1.0, loads) + c.finish[vectors];
+  const double step = kernel.bytes == 1 ? 1.0 : c.words_step;
+  const double alone = kernel.packing == Packing::paired ? c.paired_finish : 0.0;
+  return static_cast<double>(vectors) * (step * steps * std::max(1.0, loads) + alone) + c.finish[vectors];
 }
 
 double tile_panel_cost(const GemmKernel& kernel, int64_t width, int64_t reduction) {

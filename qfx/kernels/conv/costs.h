@@ -7,11 +7,13 @@ namespace qfx::conv {
 
 // What a level's kernels cost, in dot products of one of their vectors.
 struct VectorCosts {
-  int lanes;           // columns of a vector
-  double finish[5];    // a row of so many vectors
-  double pair_step;    // a vector and a half, where two rows share the third vector: a step,
-  double pair_finish;  // and a row; 0: there are no such kernels
-  bool two_loads;      // a cycle, and as many dot products: activations of a row, weights of a column of a tile
+  int lanes;             // columns of a vector
+  double finish[5];      // a row of so many vectors
+  double pair_step;      // a vector and a half, where two rows share the third vector: a step,
+  double pair_finish;    // and a row; 0: there are no such kernels
+  double words_step;     // a step of words, where those of bytes take 1
+  double paired_finish;  // a vector of a row, of what steps cost that find no partner (pairing.h)
+  bool two_loads;        // a cycle, and as many dot products: activations of a row, weights of a column of a tile
 };
 
 // Tiles of 16 pixels by 16 columns, for one pixel, in the same unit.
@@ -42,11 +44,16 @@ struct Costs {
 };
 
 constexpr const char* kSelectionRun = "python -m benchmarks.bench --parts selection";
-constexpr VectorCosts kZmm{16, {0.0, 6.0, 8.0, 12.5, 12.0}, 1.6, 7.0, false};
+constexpr VectorCosts kZmm{16, {0.0, 6.0, 8.0, 12.5, 12.0}, 1.6, 7.0, 0.0, 0.0, false};
 constexpr RowCosts kRow{0.2, 0.07};
 
 constexpr Costs kCosts[] = {
-    {Isa::scalar, "Zen 4, QFX_ISA=avx2", kSelectionRun, {8, {0.0, 6.0, 12.0, 18.0, 24.0}, 0.0, 0.0, true}, {}, kRow},
+    {Isa::scalar,
+     "Zen 4, QFX_ISA=avx2",
+     kSelectionRun,
+     {8, {0.0, 6.0, 12.0, 18.0, 24.0}, 0.0, 0.0, 1.25, 3.0, true},
+     {},
+     kRow},
     {Isa::avx512vnni, "Zen 4", kSelectionRun, kZmm, {}, kRow},
     {Isa::amx, "estimated: nobody has measured one", "", kZmm, {4 * kTileSteps, 4.0, 3.0, 3.0}, kRow},
 };
