@@ -133,6 +133,8 @@ def _opened(path: Path, where: str) -> Iterator[Any]:
             raise InputError(f"{where} can't be read.", why=f"It is a {kind}, not a file.", remedy="Check the path.")
         with path.open("rb") as file:
             yield file
+    except QfxError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{where} can't be read.", why=f"{reason}.", remedy="Check the path.") from error
@@ -212,19 +214,16 @@ def from_memory(
     if PROGRAM not in sections:
         return _read_graph(sections, where, isa, compiled=True)
     read = _again(sections) if again is None else lambda: _sections(again(), where)
-    with _sense(where):
-        try:
+    try:
+        with _sense(where):
             unread = read_call(
-                bytes(sections[CALL]),
-                sections[PROGRAM],
-                isa,
-                lambda: _read_graph(read(), where, isa, compiled=False),
+                bytes(sections[CALL]), sections[PROGRAM], isa, lambda: _read_graph(read(), where, isa, compiled=False)
             )
-        except OtherProgramError as error:
-            if GRAPH not in sections:
-                raise
-            _log.warning("%s holds a program that this qfx does not read (%s); its graph is compiled", where, error)
-            return _read_graph(sections, where, isa, compiled=True)
+    except OtherProgramError as error:
+        if GRAPH not in sections:
+            raise _senseless(where, error) from error
+        _log.warning("%s holds a program that this qfx does not read (%s); its graph is compiled", where, error)
+        return _read_graph(sections, where, isa, compiled=True)
     return QuantizedModel.of_file(unread, isa)
 
 
@@ -257,10 +256,10 @@ def _read_graph(sections: Mapping[str, memoryview], where: str, isa: str | None,
 
 @contextmanager
 def _sense(where: str) -> Iterator[None]:
-    """Tell whatever a part of a file raises as an error of the file."""
+    """Tell whatever a part of a file raises as an error of the file, but for what callers look at."""
     try:
         yield
-    except RuntimeLoadError:
+    except (RuntimeLoadError, OtherProgramError):
         raise
     except Exception as error:
         raise _senseless(where, error) from error

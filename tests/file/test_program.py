@@ -377,6 +377,19 @@ def test_what_a_sealed_call_says_is_refused_or_runs(file: bytes) -> None:
     assert 0 < ran < 300
 
 
+def test_what_is_wrong_with_a_file_is_said_once(tmp_path: Path, file: bytes) -> None:
+    parts = parts_of(file)
+    del parts[TENSORS]
+    sealed = pack([Section(name, part) for name, part in parts.items()])
+    (tmp_path / "model.qfx").write_bytes(sealed)
+    said = []
+    for source in (tmp_path / "model.qfx", io.BytesIO(sealed)):
+        with pytest.raises(qfx.InputError, match="is damaged") as error:
+            qfx.load(source)
+        said.append(str(error.value).replace(repr(str(tmp_path / "model.qfx")), "The file"))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("left_out", KNOWN)
 def test_half_of_a_pair_of_sections_is_refused(file: bytes, left_out: str) -> None:
     parts = parts_of(file)

@@ -125,7 +125,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
   check_constants(geometry, constants);
   Problem problem{geometry,
                   quant,
-                  {constants.weight.begin(), constants.weight.end()},
+                  constants.weight,
                   {constants.weight_zero_point.begin(), constants.weight_zero_point.end()},
                   {constants.bias.begin(), constants.bias.end()},
                   {constants.multiplier.begin(), constants.multiplier.end()},

@@ -1,17 +1,19 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "conv/conv.h"
 
 namespace qfx::conv {
 
-// A validated convolution that owns its constants in canonical layout.
+// A validated convolution that owns its constants in canonical layout, but for the weights: those are the caller's, and
+// are read while they are packed.
 struct Problem {
   ConvGeometry geometry;
   ConvQuant quant;
-  std::vector<int8_t> weight;              // [c_out][taps][c_in / groups]
+  std::span<const int8_t> weight;          // [c_out][taps][c_in / groups]
   std::vector<int32_t> weight_zero_point;  // [c_out] or empty
   std::vector<int32_t> bias;               // [c_out]
   std::vector<float> multiplier;           // [c_out]

@@ -97,7 +97,10 @@ class ScalarWork final : public Work {
 
 class ScalarConv final : public PackedConv {
  public:
-  explicit ScalarConv(Problem problem) : problem_(std::move(problem)) {}
+  explicit ScalarConv(Problem problem)
+      : problem_(std::move(problem)), weight_(problem_.weight.begin(), problem_.weight.end()) {
+    problem_.weight = weight_;
+  }
 
   std::unique_ptr<Work> plan(const ConvShape& shape) const override {
     check_shape(problem_.geometry, shape);
@@ -111,6 +114,7 @@ class ScalarConv final : public PackedConv {
 
  private:
   Problem problem_;
+  std::vector<int8_t> weight_;
 };
 
 }  // namespace
