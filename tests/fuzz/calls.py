@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +22,7 @@ from qfx import quantization as Q
 from qfx.nn import quantized as nnq
 from qfx.nn.quantized import dynamic as nnqd
 from qfx.nn.quantized import functional as F
-from qfx.runtime import Executable, peaks
+from qfx.runtime import Executable, Session, peaks
 from tests.fuzz.subjects import (
     SHAPE,
     Kept,
@@ -38,7 +39,9 @@ from tests.fuzz.subjects import (
     one_layer,
     prepared,
     quantized,
+    session,
     static_qconfigs,
+    summing,
     trained,
     weights,
     with_torch,
@@ -261,8 +264,21 @@ def _runtime() -> Iterable[Call]:
     yield Call("Executable.output_shapes", lambda shape: executable().output_shapes(shape), lambda: {"shape": SHAPE})
     yield Call("Executable.profile", _profile_executable, _profiled)
     yield Call("Executable()", Executable, lambda: {"program": executable().program, "isa": None})
+    yield Call("Session", Session, _session)
+    yield Call("Session.set", lambda v: session().set(state=v), lambda: {"v": np.zeros((1, 2), np.float32)})
+    yield Call("Session()", _run_session, lambda: {"x": np.ones((1, 2), np.float32)})
     yield Call("set_num_threads", qfx.set_num_threads, lambda: {"threads": 1})
     yield Call("peaks", peaks, lambda: {"isa": None, "threads": 1, "read_bytes": 1024})
+
+
+def _session() -> dict[str, Any]:
+    return {"executable": summing(), "states": {"state": "next"}}
+
+
+def _run_session(x: Any) -> Any:
+    made = session()
+    made.set(state=np.zeros((1, 2), np.float32))
+    return made(x)
 
 
 def _profile_executable(x: Any, repeats: Any) -> Any:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import qfx
 from qfx import quantization as Q
-from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime import Executable, ProgramBuilder, Session, steps
+from qfx.runtime.writing import write
 
 SHAPE = (4, 3, 6, 6)
 
@@ -81,6 +82,20 @@ def executable() -> Executable:
     x, y = builder.value("x", "f32", [-1] * 4), builder.value("y", "u8", [-1] * 4)
     builder.step("quantize", "q", [x], y, ints={"perm": [0, 1, 2, 3], "zero_point": 0}, floats={"scale": 0.1})
     return Executable(builder.build([x], [y]))
+
+
+@functools.cache
+def summing() -> Executable:
+    """A running sum."""
+    builder = ProgramBuilder()
+    x, state = (builder.value(name, "f32", [-1, -1]) for name in ("x", "state"))
+    (total,) = write(builder, "next", steps.add_f32(x, state), [-1, -1])
+    (y,) = write(builder, "y", steps.add_f32(total, total), [-1, -1])
+    return Executable(builder.build([x, state], [y, total]))
+
+
+def session() -> Session:
+    return Session(summing(), {"state": "next"})
 
 
 def codes() -> Any:

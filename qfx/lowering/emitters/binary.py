@@ -12,6 +12,8 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_at
 from qfx.runtime import steps
 
+_ON_FLOATS = (steps.add_f32, steps.sub_f32, steps.mul_f32)
+
 
 @emits("add", "sub", "mul")
 def binary(emission: Emission, node: fx.Node) -> Physical:
@@ -20,7 +22,8 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     a, b = _aligned(emission, node, given["x"], given["y"])
     out = before_table(node)
     if out is None:
-        made = emission.step(node, getattr(steps, f"{op.name}_f32")(a.id, b.id), a.order)
+        on_floats = next(step for step in _ON_FLOATS if step.__name__ == f"{op.name}_f32")
+        made = emission.step(node, on_floats(a.id, b.id), a.order)
         return clamped_f32(emission, node, made, given["activation"])
     (s_a, z_a, _, _), (s_b, z_b, _, _) = (code_of(given[k].meta["value_type"].qparams) for k in ("x", "y"))
     t_a, t_b, t_y = (torch.tensor(s, dtype=torch.float32) for s in (s_a, s_b, out.scale))
