@@ -281,10 +281,10 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 }
 
 // X(stream, vector)
-#define QFX_STREAMS(X)                                                                                            \
-  X(0, 0)                                                                                                         \
-  X(0, 1) X(0, 2) X(0, 3) X(1, 0) X(1, 1) X(1, 2) X(1, 3) X(2, 0) X(2, 1) X(2, 2) X(2, 3) X(3, 0) X(3, 1) X(3, 2) \
-      X(3, 3)
+#define QFX_STREAMS(X) \
+  X(0, 0)              \
+  X(0, 1)              \
+  X(0, 2) X(0, 3) X(1, 0) X(1, 1) X(1, 2) X(1, 3) X(2, 0) X(2, 1) X(2, 2) X(2, 3) X(3, 0) X(3, 1) X(3, 2) X(3, 3)
 
 template <int V>
 void streams(const GemmTile* t) noexcept {

@@ -246,8 +246,7 @@ std::vector<StepSchema> window_schemas() {
 
 std::vector<StepSchema> reduction_schemas() {
   const std::vector<Attribute> resample = {
-      flag("linear", "0: nearest"), flag("align_corners").otherwise({0}),
-      expr("size").entries(kSpatial).optional(),
+      flag("linear", "0: nearest"), flag("align_corners").otherwise({0}), expr("size").entries(kSpatial).optional(),
       number("scale_factor", "where there is no size").entries(kSpatial).within(DBL_TRUE_MIN, DBL_MAX).optional()};
   return {
       pool_schema("mean", "Over some dims.", kU8,
