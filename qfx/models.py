@@ -116,7 +116,13 @@ class Unread:
         return self.read().compiled
 
 
+class _UnreadError(InputError, AttributeError):
+    """A model's file can't be read, or has no graph, where somebody asks whether the model has some attribute."""
+
+
 _MEMBERS = ("_parameters", "_buffers", "_modules")
+_ALWAYS = frozenset({*_MEMBERS, "_graph", "info", "level"})
+"""Attributes that a quantized model has, whatever is in its file."""
 _OF_CALLS = frozenset({"_compiled", "_sources", "_state", "isa", "training"})
 """Attributes of a quantized model that it has before the rest of its file is read."""
 
@@ -168,7 +174,13 @@ class QuantizedModel(GraphCarrier):
         with unread.lock:
             if unread.is_being_read:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            self._read()
+            try:
+                self._read()
+            except InputError as error:
+                if name in _ALWAYS:
+                    raise
+                details = {"where": error.where, "why": error.why, "remedy": error.remedy}
+                raise _UnreadError(error.what, **details) from error
         return getattr(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

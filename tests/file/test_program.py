@@ -292,6 +292,10 @@ def test_a_model_is_stored_as_its_program_alone(model: Any, file: bytes) -> None
     for asked in ("graph", "report", "state_dict"):
         with pytest.raises(qfx.InputError, match=r"the program of a model alone[\s\S]*graph=False[\s\S]*qfx\.save"):
             ASKING[asked](loaded)
+    assert not hasattr(loaded, "fc")
+    assert getattr(loaded, "nothing_like_this", None) is None
+    with pytest.raises(qfx.InputError, match="the program of a model alone"):
+        loaded.fc  # noqa: B018
     assert torch.equal(loaded(X), model(X))
 
 
