@@ -2,7 +2,7 @@
 
 ``rows``: latency of qfx beside its peers for every network, batch size and number of threads, our time over the best
     peer's, and at one thread the share of the CPU's peak (for the perceptron: of its read bandwidth).
-``threads``: two threads over one.   ``avx2``: the AVX2 level against torch's float kernels.
+``threads``: two threads over one.   ``avx2``: the AVX2 level against torch's float kernels and OpenVINO at AVX2.
 ``neighbours``: qfx right after a parallel operation of torch's in the same process, and the other way round.
 ``selection``: the picked kernel against the fastest one, over the layer shapes of the networks.
 
@@ -183,21 +183,24 @@ def two_threads(options: argparse.Namespace) -> tuple[list[Verdict], list[dict[s
 
 
 def avx2(options: argparse.Namespace) -> tuple[list[Verdict], list[dict[str, Any]]]:
-    """torch's own switch holds back its own kernels only: its convolutions are oneDNN's, which has another."""
-    limited = {"ATEN_CPU_CAPABILITY": "avx2"}
-    everything = {**limited, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    """torch's own switch holds back its own kernels only: its convolutions are oneDNN's, which has another, and
+    OpenVINO's are too."""
+    limited, onednn = {"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     verdicts, records = [], []
     for network in _chosen(options, targets.AVX2):
         for threads in options.threads:
             ours, as_asked, throughout = "qfx avx2", "torch fp32, ATen at AVX2", "torch fp32, ATen and oneDNN at AVX2"
+            openvino = "openvino int8, oneDNN at AVX2"
             entrants = {
                 ours: Entrant(OURS, {"QFX_ISA": "avx2"}),
                 as_asked: Entrant("torch fp32", limited),
-                throughout: Entrant("torch fp32", everything),
+                throughout: Entrant("torch fp32", {**limited, **onednn}),
+                openvino: Entrant("openvino int8", onednn),
             }
             cell, record = _pair(options, network, threads, entrants)
             records.append(record)
-            for label, bound in ((as_asked, targets.AVX2[network]), (throughout, None)):
+            bounds = {as_asked: targets.AVX2[network], throughout: None, openvino: targets.OPENVINO_AT_AVX2[network]}
+            for label, bound in bounds.items():
                 pair = {name: sample for name, sample in cell.samples.items() if name in (ours, label)}
                 what = f"{network}, batch 1, threads {threads}: {ours} over {label}"
                 verdicts.append(targets.against_best(what, pair, ours, bound))

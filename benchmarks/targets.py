@@ -15,6 +15,7 @@ SHARE_OF_PEAK = {"resnet50": 0.85, "mobilenet_v2": 0.60, "efficientnet_lite0": 0
 SHARE_OF_BANDWIDTH = 0.80
 TWO_THREADS = {"resnet50": 1.85, "mobilenet_v2": 1.70}
 AVX2 = {"resnet50": 0.55, "mobilenet_v2": 0.55}
+OPENVINO_AT_AVX2 = {"resnet50": 1.00, "mobilenet_v2": 0.85}
 NEIGHBOURS = 1.10
 SELECTION = 1.05
 
@@ -64,7 +65,7 @@ def best_peer(samples: Mapping[str, Sample], ours: str) -> str | None:
     return min(rivals, key=lambda label: samples[label].median, default=None)
 
 
-def against_best(what: str, samples: Mapping[str, Sample], ours: str, bound: float) -> Verdict:
+def against_best(what: str, samples: Mapping[str, Sample], ours: str, bound: float | None) -> Verdict:
     """Our time over the best peer's, in one cell."""
     best = best_peer(samples, ours)
     if best is None or ours not in samples:
