@@ -8,9 +8,8 @@ import torch
 from torch import fx, nn
 
 from qfx.errors import RuntimeLoadError
+from qfx.file.known import require_known
 from qfx.file.malformed import MalformedError
-from qfx.guards import GUARDS, Guard, require
-from qfx.inputs import example
 from qfx.ir.attributes import attribute, is_tensor, read_qparams
 from qfx.ir.levels import LEVELS, violations
 from qfx.ir.nodes import path
@@ -46,8 +45,7 @@ def require_sound(model: QuantizedModel) -> None:
             except MalformedError as error:
                 raise MalformedError(str(error), node=node.name) from error
     require_graph(model, model.graph)
-    _require_examples(model)
-    _require_guards(model)
+    require_known(model.info, model.graph)
 
 
 def _is_module(model: nn.Module, at: str) -> bool:
@@ -76,28 +74,6 @@ def _require_qparams(model: QuantizedModel, node: fx.Node) -> None:
         qparams = read_qparams(model, node)
         if not qparams.dtype.qmin <= qparams.qmin < qparams.qmax <= qparams.dtype.qmax:
             raise MalformedError(f"{node.name} quantizes to {qparams.qmin}..{qparams.qmax}.")
-
-
-def _require_examples(model: QuantizedModel) -> None:
-    described = model.info.get("example_inputs")
-    if described is None:
-        return
-    inputs = model.graph.find_nodes(op="placeholder")
-    if not isinstance(described, tuple) or len(described) != len(inputs):
-        raise MalformedError(f"It describes {described!r} as its inputs.")
-    for each in described:
-        if not isinstance(each, tuple) or each[:1] not in (("tensor",), ("value",)):
-            raise MalformedError(f"It describes {each!r} as an input.")
-
-
-def _require_guards(model: QuantizedModel) -> None:
-    """Raise unless what is known of the inputs is so of those that the model describes."""
-    guards, described = model.info.get(GUARDS, ()), model.info.get("example_inputs")
-    if not isinstance(guards, tuple) or not all(isinstance(guard, Guard) for guard in guards):
-        raise MalformedError(f"It takes {guards!r} for granted.")
-    if guards and described is not None:
-        names = [str(node.target) for node in model.graph.find_nodes(op="placeholder")]
-        require(guards, dict(zip(names, map(example, described), strict=True)))
 
 
 def require_programs(model: QuantizedModel) -> None:

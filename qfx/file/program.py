@@ -13,10 +13,11 @@ import torch
 from torch import fx, nn
 
 from qfx.errors import ConversionError, RuntimeLoadError
+from qfx.file.known import require_known
 from qfx.file.malformed import MalformedError, OtherProgramError, no_constant
 from qfx.file.tensors import TensorWriter
 from qfx.file.values import PLAIN, Reader, Writer, text
-from qfx.guards import GUARDS, Guard, about_shapes
+from qfx.guards import GUARDS, about_shapes
 from qfx.ir.module import ARGUMENTS
 from qfx.ir.nodes import DEFAULT
 from qfx.ir.types import QParams, ValueType
@@ -169,15 +170,7 @@ def _require_fit(program: Program, inputs: tuple[fx.Node, ...], outputs: tuple[f
 
 
 def _checked_info(info: Any, graph: fx.Graph) -> dict[str, Any]:
-    if not isinstance(info, dict) or not set(info) <= set(_INFO):
+    if not isinstance(info, dict) or not set(info) <= set(_INFO) or info.get("example_inputs") is None:
         raise MalformedError("What is known of the model is malformed.")
-    guards, arguments = info.get(GUARDS, ()), info.get(ARGUMENTS, ())
-    if not isinstance(guards, tuple) or not all(isinstance(guard, Guard) for guard in guards):
-        raise MalformedError(f"It takes {guards!r} for granted.")
-    triples = isinstance(arguments, tuple) and all(isinstance(a, tuple) and len(a) == 3 for a in arguments)
-    if not triples or not all(isinstance(name, str) and isinstance(state, str) for name, state, _ in arguments):
-        raise MalformedError(f"Its arguments are {arguments!r}.")
-    described, placeholders = info.get("example_inputs"), graph.find_nodes(op="placeholder")
-    if not isinstance(described, tuple) or len(described) != len(placeholders):
-        raise MalformedError(f"It describes {described!r} as its inputs.")
+    require_known(info, graph)
     return info

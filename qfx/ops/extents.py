@@ -112,9 +112,15 @@ def _lengths_by_rank(
 # ---------------------------------------------------------------- ranks
 
 
-def rank_of(value: Any) -> int | None:
-    """The rank of a tensor node, or None when the graph alone does not determine it."""
-    return _rank(value, {})
+def rank_of(value: Any, memo: _Memo | None = None) -> int | None:
+    """The rank of a tensor node, or None when the graph alone does not determine it.
+
+    Args:
+        value: The node.
+        memo: What earlier calls found, and this one adds to, as long as nothing changes in the graph: what is not known
+            is otherwise looked for each time, through all that the node is computed from.
+    """
+    return _rank(value, {} if memo is None else memo)
 
 
 def _rank(value: Any, memo: _Memo) -> int | None:
@@ -128,11 +134,22 @@ def _rank(value: Any, memo: _Memo) -> int | None:
     if known is not None:
         return known
     if value not in memo:
-        memo[value] = _find_rank(value, memo)
+        for node in reversed(_unknown_chain(value, memo)):  # operands first: a graph may be deeper than Python's stack
+            memo[node] = _find_rank(node, memo)
     rank: int | None = memo[value]
     if rank is not None:
         _KNOWN[value] = rank
     return rank
+
+
+def _unknown_chain(value: fx.Node, memo: _Memo) -> list[fx.Node]:
+    """``value``, its first operand, that one's, and so on, as long as nothing is known of their ranks."""
+    chain: list[fx.Node] = []
+    node: Any = value
+    while isinstance(node, fx.Node) and not (node in memo or node in _KNOWN or {"shape", "rank"} & node.meta.keys()):
+        chain.append(node)
+        node = node.args[0] if node.args else None
+    return chain
 
 
 _KNOWN: WeakKeyDictionary[fx.Node, int] = WeakKeyDictionary()
@@ -148,39 +165,64 @@ def _find_rank(value: fx.Node, memo: _Memo) -> int | None:
     op = op_of(value)
     if op is None:
         return None
-    fitting = list(_lengths_by_rank(op, value, memo, _any))
-    ranks = {len(lengths) for _, lengths in fitting}
+    if op.shape is same_shape:
+        return _rank(value.args[0], memo)
+    fitting = _fitting_ranks(op, value, memo)
+    ranks = set(fitting)
     if len(ranks) == 1:
         return ranks.pop()
     return max(ranks) if _with_or_without_batch(fitting) else None
 
 
-def _with_or_without_batch(fitting: list[tuple[int | None, _Partial]]) -> bool:
+def _fitting_ranks(op: Op, value: fx.Node, memo: _Memo) -> list[int]:
+    """Ranks of a call's result, one for each that fits its first operand."""
+    args, kwargs, found = _FITTING.get(value, (None, None, []))
+    x = value.args[0] if value.args else None
+    is_open = isinstance(x, fx.Node) and _rank(x, memo) is None
+    if is_open and args is value.args and kwargs is value.kwargs:
+        return found
+    found = [len(lengths) for _, lengths in _lengths_by_rank(op, value, memo, _any)]
+    if is_open and all(_rank(other, memo) is not None for other in value.all_input_nodes if other is not x):
+        _FITTING[value] = value.args, value.kwargs, found
+    return found
+
+
+_FITTING: WeakKeyDictionary[fx.Node, tuple[Any, Any, list[int]]] = WeakKeyDictionary()
+"""What fits calls of which all but the first operand's rank is known, with the arguments that they had."""
+
+
+def _with_or_without_batch(fitting: list[int]) -> bool:
     """Whether a call takes one value or a batch of them, and nothing else; it is taken to get a batch."""
     return len(fitting) == 2
 
 
-def assumed_rank(value: fx.Node) -> int | None:
-    """The rank of the operand of a convolution or a pool where nothing but the op itself says it: a batch."""
+def assumed_rank(value: fx.Node, memo: _Memo | None = None) -> int | None:
+    """The rank of the operand of a convolution or a pool where nothing but the op itself says it: a batch.
+
+    ``memo`` is as in :func:`rank_of`.
+    """
     op = op_of(value)
-    ranks = [] if op is None else _operand_ranks(op, value)
+    ranks = [] if op is None else _operand_ranks(op, value, {} if memo is None else memo)
     return max(ranks) if len(ranks) == 2 else None
 
 
-def operand_rank(value: fx.Node, rank: int) -> int | None:
-    """The rank of a call's first operand where that of its result is ``rank``; None where several fit."""
-    op = op_of(value)
-    ranks = [] if op is None else [r for r in _RANKS if _result_rank(op, value, r) == rank]
+def operand_rank(value: fx.Node, rank: int, memo: _Memo | None = None) -> int | None:
+    """The rank of a call's first operand where that of its result is ``rank``; None where several fit.
+
+    ``memo`` is as in :func:`rank_of`.
+    """
+    op, memo = op_of(value), {} if memo is None else memo
+    ranks = [] if op is None else [r for r in _RANKS if _result_rank(op, value, r, memo) == rank]
     return ranks[0] if len(ranks) == 1 else None
 
 
-def _operand_ranks(op: Op, value: fx.Node) -> list[int]:
-    return [rank for rank in _RANKS if _result_rank(op, value, rank) is not None]
+def _operand_ranks(op: Op, value: fx.Node, memo: _Memo) -> list[int]:
+    return [rank for rank in _RANKS if _result_rank(op, value, rank, memo) is not None]
 
 
-def _result_rank(op: Op, value: fx.Node, rank: int) -> int | None:
+def _result_rank(op: Op, value: fx.Node, rank: int, memo: _Memo) -> int | None:
     def of(node: fx.Node) -> Lengths | None:
-        known = rank if node is value.args[0] else rank_of(node)
+        known = rank if node is value.args[0] else _rank(node, memo)
         return None if known is None else (ANY,) * known
 
     found = result_lengths(op, value, of)

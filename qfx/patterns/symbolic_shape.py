@@ -20,10 +20,11 @@ def infer_extents(graph_module: fx.GraphModule) -> fx.GraphModule:
     A dim that no shape function derives is named after its node (``"relu_1.2"``); two dims with one expression are
     equal.
     """
-    ranks = input_ranks(graph_module.graph)
+    memo: dict[Any, Any] = {}
+    ranks = input_ranks(graph_module.graph, memo)
     lengths: dict[fx.Node, Lengths] = {}
     for node in graph_module.graph.nodes:
-        found = _infer(node, ranks, lengths)
+        found = _infer(node, ranks, lengths, memo)
         if found is not None:
             lengths[node] = found
             node.meta["extents"] = tuple(length if isinstance(length, int) else str(length) for length in found)
@@ -47,22 +48,28 @@ def same_shape(first: fx.Node, second: Any) -> bool:
     return all(length != 1 or one == two for length, one, two in zip(seen, known, other, strict=True))
 
 
-def input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:
-    """Ranks of inputs that a convolution or a pool reads, directly or through ops that keep them."""
+def input_ranks(graph: fx.Graph, memo: dict[Any, Any] | None = None) -> dict[fx.Node, int]:
+    """Ranks of inputs that a convolution or a pool reads, directly or through ops that keep them.
+
+    ``memo`` is as in :func:`qfx.ops.extents.rank_of`.
+    """
     ranks: dict[fx.Node, int] = {}
+    memo = {} if memo is None else memo
     for node in reversed(graph.nodes):
         operand = node.args[0] if node.args else None
         if op_of(node) is None or not isinstance(operand, fx.Node):
             continue
-        rank = assumed_rank(node)
+        rank = assumed_rank(node, memo)
         if rank is None and node in ranks:
-            rank = operand_rank(node, ranks[node])
+            rank = operand_rank(node, ranks[node], memo)
         if rank is not None:
             ranks.setdefault(operand, rank)
     return ranks
 
 
-def _infer(node: fx.Node, ranks: dict[fx.Node, int], lengths: dict[fx.Node, Lengths]) -> Lengths | None:
+def _infer(
+    node: fx.Node, ranks: dict[fx.Node, int], lengths: dict[fx.Node, Lengths], memo: dict[Any, Any]
+) -> Lengths | None:
     if node.op == "get_attr":
         return tuple(node.meta["shape"]) if "shape" in node.meta else None
     row = op_of(node)
@@ -74,7 +81,7 @@ def _infer(node: fx.Node, ranks: dict[fx.Node, int], lengths: dict[fx.Node, Leng
         return None
     found = result_lengths(row, node, lengths.get)
     if found is None:
-        rank = rank_of(node)
+        rank = rank_of(node, memo)
         return None if rank is None else _named(node, rank)
     return tuple(unknown((node.name, dim)) if length is None else length for dim, length in enumerate(found))
 

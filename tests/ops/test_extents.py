@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.frontends import capture, normalize
-from qfx.ops import is_op
+from qfx.ops import TABLE, is_op
 from qfx.ops.extents import extent_of, operand_rank, origin_of, rank_of
 
 
@@ -78,3 +78,13 @@ def test_a_slice_from_a_length_of_a_value_of_unknown_rank() -> None:
     (half,) = (node for node in normal.graph.nodes if is_op(node, "slice"))
     assert (rank_of(half), extent_of(half, 1), operand_rank(half, 2), operand_rank(half, 1)) == (None, None, 2, None)
     assert origin_of(half, 0) == (half, 0)
+
+
+def test_a_graph_deeper_than_pythons_stack_is_looked_through() -> None:
+    graph = fx.Graph()
+    node = graph.placeholder("x")
+    for _ in range(3000):
+        node = graph.call_function(TABLE["transpose"].fn, (node,), {"dim0": 1, "dim1": 2})
+    assert rank_of(node) is None
+    graph.find_nodes(op="placeholder")[0].meta["rank"] = 4
+    assert rank_of(node) == 4
