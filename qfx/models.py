@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
 from operator import is_
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -19,11 +17,12 @@ from qfx.inputs import as_float32, checked, describe, example, require_no_foreig
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
 from qfx.ir.user_names import reserve, token_path
-from qfx.lowering.compiled import Compiled, CompiledSegment
+from qfx.lowering.compiled import Compiled
 from qfx.lowering.direct import Run
 from qfx.lowering.recorded_state import RecordedState
 from qfx.lowering.sources import Sources
 from qfx.lowering.torch_operator import is_differentiated, unwatched
+from qfx.lowering.unread import ReadLater
 from qfx.memory import Layout, layout_of
 from qfx.runtime.limits import TOO_LONG
 
@@ -78,56 +77,7 @@ class PreparedModel(GraphCarrier):
         return nullcontext()
 
 
-class Unread:
-    """A model of a file of which only the program is read: what calls need, and how to read the rest.
-
-    Args:
-        graph: Its inputs and results.
-        info: Facts about the inputs, those of ``GraphCarrier.info`` that calls need.
-        training: The mode that it was saved in.
-        read: Reads the whole model, checked.
-
-    Attributes:
-        compiled: Its program.
-        mode: The mode that it was put in since, None for none.
-    """
-
-    compiled: Compiled
-
-    def __init__(
-        self, graph: fx.Graph, info: dict[str, Any], training: bool, read: Callable[[], QuantizedModel]
-    ) -> None:
-        self.graph, self.info, self.training, self._read = graph, info, training, read
-        self.lock, self.is_being_read = RLock(), False
-        self.mode: bool | None = None
-
-    def read(self) -> QuantizedModel:
-        """The model whole, whoever watches torch."""
-        with unwatched(), torch.inference_mode(False):
-            return self._read()
-
-    def whole(self) -> CompiledSegment:
-        """The program with its nodes, compiled from the graph."""
-        with self.lock:
-            return self._whole.segments[0]
-
-    @cached_property
-    def _whole(self) -> Compiled:
-        return self.read().compiled
-
-
-class _UnreadError(InputError, AttributeError):
-    """A model's file can't be read, or has no graph, where somebody asks whether the model has some attribute."""
-
-
-_MEMBERS = ("_parameters", "_buffers", "_modules")
-_ALWAYS = frozenset({*_MEMBERS, "_graph", "info", "level"})
-"""Attributes that a quantized model has, whatever is in its file."""
-_OF_CALLS = frozenset({"_compiled", "_sources", "_state", "isa", "training"})
-"""Attributes of a quantized model that it has before the rest of its file is read."""
-
-
-class QuantizedModel(GraphCarrier):
+class QuantizedModel(ReadLater):
     """An int8 model. ``forward`` is one call of the runtime for every part that torch is not needed for.
 
     ``state_dict`` holds plain tensors under the float model's paths: int8 ``weight`` with ``weight_scale`` and
@@ -135,12 +85,6 @@ class QuantizedModel(GraphCarrier):
     They are buffers; ``parameters()`` has those of the parts that torch runs, or one float32 parameter without
     elements, so that ``next(model.parameters())`` tells dtype and device.
     """
-
-    isa: str | None
-    _compiled: Compiled | None
-    _sources: Sources | None
-    _state: RecordedState
-    _unread: Unread
 
     def __init__(self, gm: fx.GraphModule, preserved: Mapping[str, Any], isa: str | None = None) -> None:
         super().__init__(gm, "qdq")
@@ -150,92 +94,6 @@ class QuantizedModel(GraphCarrier):
         self.requires_grad_(False)
         self.eval()
         _preserve(self, preserved)
-
-    # ------------------------------------------------------------ a model in a file
-
-    @classmethod
-    def of_file(cls, unread: Unread, isa: str | None) -> QuantizedModel:
-        """A model that runs the program of its file, and reads the rest when somebody asks for it."""
-        model = cls.__new__(cls)
-        nn.Module.__init__(model)
-        members = vars(model)
-        for name in _MEMBERS:
-            del members[name]  # so that whoever asks for them comes to __getattr__
-        nothing = Sources(nn.Module(), fx.Graph())
-        members.update(_unread=unread, _compiled=unread.compiled, _sources=nothing, isa=isa)
-        members["training"] = unread.training
-        members["_state"] = RecordedState(model._call)
-        return model
-
-    def __getattr__(self, name: str) -> Any:
-        unread = vars(self).get("_unread")
-        if unread is None:
-            return super().__getattr__(name)
-        with unread.lock:
-            if unread.is_being_read:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            try:
-                self._read()
-            except InputError as error:
-                if name in _ALWAYS:
-                    raise
-                details = {"where": error.where, "why": error.why, "remedy": error.remedy}
-                raise _UnreadError(error.what, **details) from error
-        return getattr(self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _OF_CALLS:
-            self._read()
-        super().__setattr__(name, value)
-
-    def register_buffer(self, *args: Any, **kwargs: Any) -> None:
-        """As ``nn.Module.register_buffer``."""
-        self._read()
-        super().register_buffer(*args, **kwargs)
-
-    def register_parameter(self, *args: Any, **kwargs: Any) -> None:
-        """As ``nn.Module.register_parameter``."""
-        self._read()
-        super().register_parameter(*args, **kwargs)
-
-    def add_module(self, *args: Any, **kwargs: Any) -> None:
-        """As ``nn.Module.add_module``."""
-        self._read()
-        super().add_module(*args, **kwargs)
-
-    def _read(self) -> None:
-        """Read what is not read yet. Calls go on with the program of the file: its tensors are those read now."""
-        unread = vars(self).get("_unread")
-        if unread is None:
-            return
-        with unread.lock:
-            if "_unread" not in vars(self):
-                return
-            unread.is_being_read = True
-            try:
-                found = unread.read()
-                ours = {*_OF_CALLS, *vars(nn.Module())} - {*_MEMBERS, "_non_persistent_buffers_set"}
-                vars(self).update({name: value for name, value in vars(found).items() if name not in ours})
-            finally:
-                unread.is_being_read = False
-            del vars(self)["_unread"]
-            self._sources = Sources(self, self._graph)
-        if unread.mode is not None:
-            self.train(unread.mode)
-
-    def train(self, mode: bool = True) -> QuantizedModel:
-        """As ``nn.Module.train``."""
-        unread = vars(self).get("_unread")
-        if unread is None or not isinstance(mode, bool):
-            return super().train(mode)
-        self.training = unread.mode = mode
-        return self
-
-    def _called(self) -> tuple[fx.Graph, Mapping[str, Any]]:
-        unread = vars(self).get("_unread")
-        return super()._called() if unread is None else (unread.graph, unread.info)
-
-    # ------------------------------------------------------------ what is known of it
 
     @property
     def report(self) -> Report:
@@ -445,14 +303,6 @@ class QuantizedModel(GraphCarrier):
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_compiled", "_sources", "_state")
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._read()
-        return super().__getstate__()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GraphCarrier:
-        self._read()
-        return super().__deepcopy__(memo)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -15,6 +15,7 @@ from qfx.file.functions import ATTRIBUTES
 from qfx.file.malformed import MalformedError
 from qfx.file.targets import function_name, function_named, is_method
 from qfx.file.values import Reader, Writer, text
+from qfx.ir.facts import source, where
 from qfx.ir.names import stands_in_code
 from qfx.ir.nodes import Decision
 from qfx.ir.types import QParams
@@ -37,10 +38,8 @@ def write_graph(writer: Writer, graph: fx.Graph) -> list[Any]:
         try:
             records.append(_write_node(writer, node))
         except ConversionError as error:
-            where, source = node.meta.get("module_path") or node.name, node.meta.get("source")
-            raise ConversionError(
-                error.what, where=error.where or where, source=source, why=error.why, remedy=error.remedy
-            ) from error
+            place = {"where": error.where or where(node), "source": source(node)}
+            raise ConversionError(error.what, **place, why=error.why, remedy=error.remedy) from error
         writer.nodes[node] = len(records) - 1
     return records
 

@@ -6,7 +6,7 @@ With these two sections a model runs; what reads graphs, ops or layers is not ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -22,7 +22,8 @@ from qfx.ir.module import ARGUMENTS
 from qfx.ir.nodes import DEFAULT
 from qfx.ir.types import QParams, ValueType
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment
-from qfx.models import QuantizedModel, Unread
+from qfx.lowering.unread import Unread
+from qfx.models import QuantizedModel
 from qfx.runtime import Executable, Program
 
 _META = ("shape", "dtype", "batch_dim", "arrives_as", DEFAULT)
@@ -32,19 +33,18 @@ _INFO = (ARGUMENTS, GUARDS, "example_inputs")
 _DTYPES = {"code": "u8", "float": "f32"}
 
 
-def write_call(model: QuantizedModel, graph: fx.Graph, segment: Segment, places: Mapping[str, Any]) -> bytes | None:
+def write_call(model: QuantizedModel, graph: fx.Graph, part: CompiledSegment) -> bytes | None:
     """How a model that is one program is called, as JSON; None where its result is not the program's alone.
 
     Args:
         model: Of which all is known but its programs.
         graph: The Int8 graph.
-        segment: All of its nodes that compute.
-        places: The module path and source line of each step.
+        part: All of its nodes that compute.
 
     Raises:
         ConversionError: The model knows of its inputs what no file holds.
     """
-    placeholders, result = graph.find_nodes(op="placeholder"), graph.output_node()
+    placeholders, result, segment = graph.find_nodes(op="placeholder"), graph.output_node(), part.segment
     if not {*placeholders, *segment.outputs}.issuperset(result.all_input_nodes):
         return None
     writer = Writer(TensorWriter(), PLAIN)
@@ -57,7 +57,7 @@ def write_call(model: QuantizedModel, graph: fx.Graph, segment: Segment, places:
         "result": writer.encode(result.args[0]),
         "info": writer.encode({key: model.info[key] for key in _INFO if key in model.info}),
         "training": model.training,
-        "places": {name: list(place) for name, place in places.items()},
+        "places": {name: list(place) for name, place in part.places.items()},
     }
     if writer.tensors.index:
         raise ConversionError(f"{writer.what} holds tensors.", remedy="Pass them as inputs.")

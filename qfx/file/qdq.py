@@ -19,6 +19,7 @@ from qfx.file.program import read_call, write_call
 from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
 from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
+from qfx.ir.facts import source, where
 from qfx.lowering.compile import emit_whole
 from qfx.models import QuantizedModel
 
@@ -51,7 +52,7 @@ def program_sections(model: QuantizedModel) -> tuple[list[Section], Constants]:
         return [], Constants()
     with model.lowered() as int8:
         made = emit_whole(int8)
-        call = write_call(model, int8.graph, made.segment, made.places) if made is not None else None
+        call = write_call(model, int8.graph, made.part) if made is not None else None
     if made is None or call is None:
         return [], Constants()
     content = made.program.to_bytes()
@@ -95,13 +96,11 @@ def _unreadable(model: QuantizedModel, error: Exception) -> ConversionError:
     """A model whose file would be refused, told of the node or module that it would be refused for."""
     named = error.node if isinstance(error, MalformedError) else None
     node = next((n for n in model.graph.nodes if n.name == named), None)
-    where = error.path if isinstance(error, MalformedError) and error.path else getattr(error, "where", None)
-    if node is not None:
-        where = node.meta.get("module_path") or node.name
+    place = error.path if isinstance(error, MalformedError) and error.path else getattr(error, "where", None)
     return ConversionError(
         "The model can't be stored in a .qfx file: loading it would be refused.",
-        where=where or None,
-        source=node.meta.get("source") if node is not None else None,
+        where=(place if node is None else where(node)) or None,
+        source=None if node is None else source(node),
         why=reason(error),
         remedy="Write what is named in other functions of torch, and quantize again; or torch.save(model, path) the "
         "whole model, and load that only where you trust the file.",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qfx.errors import ConversionError
 from qfx.file.container import ALIGNMENT, aligned
 from qfx.file.malformed import MalformedError
+from qfx.runtime.dtypes import DTYPES
 
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -52,19 +53,20 @@ class Constants:
     arrays: Sequence[tuple[str, tuple[int, ...], np.ndarray]] = ()
 
     @cached_property
-    def places(self) -> list[tuple[str, tuple[int, ...], bytes, int]]:
-        """Dtype, shape, bytes and offset of each."""
-        found, end = [], 0
+    def places(self) -> dict[tuple[str, tuple[int, ...]], dict[bytes, int]]:
+        """By dtype and shape, where each content begins."""
+        found: dict[tuple[str, tuple[int, ...]], dict[bytes, int]] = {}
+        end = 0
         for dtype, shape, array in self.arrays:
             content = array.tobytes()
             start = self.program.index(content, end)
             end = start + len(content)
-            found.append((dtype, shape, content, start))
+            found.setdefault((dtype, shape), {}).setdefault(content, start)
         return found
 
 
 _NONE = Constants()
-_IN_PROGRAMS = {torch.uint8: "u8", torch.int8: "s8", torch.int32: "s32", torch.float32: "f32"}
+_IN_PROGRAMS = {getattr(torch, kind.torch): kind.name for kind in DTYPES.values() if kind.torch}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -149,13 +151,12 @@ def _shared(tensor: Tensor, constants: Constants) -> list[Any] | None:
     if kind is None or tensor.nbytes < _SMALLEST_SHARED or rank > _MOST_SHARED_DIMS:
         return None
     values = tensor.detach()
-    for dtype, shape, content, start in constants.places:
-        if dtype != kind or sorted(shape) != sorted(values.shape):
-            continue
-        for order in itertools.permutations(range(rank)):
-            moved = values.permute(order)
-            if tuple(moved.shape) == shape and _content(moved) == content:
-                return [start, list(order)]
+    for order in itertools.permutations(range(rank)):
+        moved = values.permute(order)
+        contents = constants.places.get((kind, tuple(moved.shape)))
+        start = contents.get(_content(moved)) if contents else None
+        if start is not None:
+            return [start, list(order)]
     return None
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import fx
 
-from qfx.guards import GUARDS, Guard, about_shapes
+from qfx.guards import GUARDS, about_shapes
+from qfx.ir.facts import source, where
 from qfx.ir.types import code_shift
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment, Tap
 from qfx.lowering.emit import Emission, Physical, identity
@@ -24,19 +25,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program as it is written, for any CPU; the attributes are those of :class:`CompiledSegment`."""
+    """A program as it is written, for any CPU, and the segment that it is, not loaded."""
 
-    segment: Segment
     program: Program
-    taps: dict[str, Tap]
-    float_taps: dict[str, Tap]
-    steps: dict[str, fx.Node]
-    guards: tuple[Guard, ...]
-
-    @property
-    def places(self) -> dict[str, tuple[str, str | None]]:
-        """The module path and the user's source line of each step."""
-        return {n: (node.meta.get("module_path") or n, node.meta.get("source")) for n, node in self.steps.items()}
+    part: CompiledSegment
 
 
 def compile_int8(gm: fx.GraphModule, isa: str | None = None) -> Compiled:
@@ -79,22 +71,16 @@ def emit_program(gm: fx.GraphModule, segment: Segment) -> Emitted:
     taps, float_taps = _taps(emission, segment), _float_taps(emission, segment)
     given = {str(node.target) for node in segment.inputs if node.op == "placeholder"}
     guards = about_shapes(gm.meta.get(GUARDS, ()), given)
-    return Emitted(segment, program, taps, float_taps, dict(emission.nodes), guards)
+    steps = dict(emission.nodes)
+    places = {name: (where(node), source(node)) for name, node in steps.items()}
+    return Emitted(program, CompiledSegment(segment, None, taps, float_taps, steps, guards, places))
 
 
 def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledSegment:
     if segment.in_torch:
         return CompiledSegment(segment, None)
     made = emit_program(gm, segment)
-    return CompiledSegment(
-        made.segment,
-        Executable(made.program, isa, release=True),
-        made.taps,
-        made.float_taps,
-        made.steps,
-        made.guards,
-        made.places,
-    )
+    return replace(made.part, executable=Executable(made.program, isa, release=True))
 
 
 def _leave(emission: Emission, node: fx.Node) -> Physical:

@@ -76,7 +76,7 @@ void for_each_group(const Run& run, Visit&& visit) {
 std::pair<int32_t, int32_t> range(const Product& p, int64_t lane) {
   int32_t low = 0, high = 0;
   for (int64_t i = 2 * lane; i < 2 * lane + 2; ++i) {  // monotone in x
-    const auto [least, greatest] = std::minmax(product(p, i, 0), product(p, i, 255));
+    const auto [least, greatest] = std::minmax({product(p, i, 0), product(p, i, 255)});
     low += least, high += greatest;
   }
   return {low, high};

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import qfx
-from tests.fuzz.hostile import resealed
+from tests.fuzz.hostile import places_of, resealed
 from tests.nets import small_net
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -47,8 +46,8 @@ def file(model: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def change_file(file: bytes) -> Any:
-    """``resealed`` of the file; hypothesis would print the file itself with an example that fails."""
-    return functools.partial(resealed, file)
+    """``resealed`` of the file, without the file in its repr, which hypothesis prints with an example that fails."""
+    return lambda change: resealed(file, change)
 
 
 def load(content: bytes) -> Any:
@@ -101,16 +100,11 @@ _VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    return [place for key, item in inner for place in ((*path, key), *_places(item, (*path, key)))]
-
-
 @settings(max_examples=150, deadline=None)
 @given(number=st.integers(0, 10**6), value=st.sampled_from(_VALUES))
 def test_what_a_sealed_file_says_is_refused_or_runs(change_file: Any, number: int, value: Any) -> None:
     def change(content: Any, _: bytearray) -> None:
-        places = _places(content)
+        places = places_of(content)
         *path, last = places[number % len(places)]
         for key in path:
             content = content[key]

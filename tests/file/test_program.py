@@ -24,6 +24,7 @@ from qfx.file import container
 from qfx.file.container import Section, pack, unpack
 from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
 from qfx.file.tensors import TensorWriter
+from tests.fuzz.hostile import places_of
 from tests.nets import small_net
 
 DEFAULT = {"": qfx.get_default_qconfig()}
@@ -331,11 +332,6 @@ def test_a_file_of_the_first_version_is_read(monkeypatch: pytest.MonkeyPatch, mo
 # ---------------------------------------------------------------- made to harm
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, item in items for place in _places(item, (*path, key)))]
-
-
 def _changed(call: Any, place: tuple[Any, ...], value: Any) -> Any:
     if not place:
         return value
@@ -370,7 +366,7 @@ def test_what_a_sealed_call_says_is_refused_or_runs(file: bytes) -> None:
     ran = 0
     for _ in range(300):
         call = json.loads(parts[CALL])
-        call = _changed(call, draw.choice(_places(call)), copy.deepcopy(draw.choice(VALUES)))
+        call = _changed(call, draw.choice([(), *places_of(call)]), copy.deepcopy(draw.choice(VALUES)))
         sealed = pack([Section(n, json.dumps(call).encode() if n == CALL else part) for n, part in parts.items()])
         try:
             loaded = qfx.load(io.BytesIO(sealed))

@@ -60,6 +60,12 @@ def resealed(file: bytes, change: Callable[[Any, bytearray], Any]) -> bytes:
     return pack([Section("model", text), Section("tensors", bytes(tensors))])
 
 
+def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The keys that lead to each item of JSON."""
+    inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    return [place for key, item in inner for place in ((*path, key), *places_of(item, (*path, key)))]
+
+
 def saved(model: Any) -> bytes:
     """The ``.qfx`` file of a model, with its graph and without its program, so that loading reads the graph."""
     return pack(graph_sections(model, Constants()))

@@ -97,16 +97,7 @@ void eight_lanes(const DepthwiseLine& line, int64_t lane) noexcept {
 template <int L>
 void all_lanes(const DepthwiseLine& line) noexcept {
   for (int64_t lane = 0; lane < line.out[0].columns; lane += 8) {
-    switch (ending_of(line.out[0], lane, 8)) {
-      case Ending::plain:
-        eight_lanes<L, Ending::plain>(line, lane);
-        break;
-      case Ending::residual:
-        eight_lanes<L, Ending::residual>(line, lane);
-        break;
-      case Ending::general:
-        eight_lanes<L, Ending::general>(line, lane);
-    }
+    by_ending(line.out[0], lane, 8, [&](auto ending) { eight_lanes<L, decltype(ending)::value>(line, lane); });
   }
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 // Epilogues of four vectors at once, for *__avxvnni.cc files only. Internal linkage, as in finish__avx2.h.
+#include <type_traits>
+
 #include "conv/finish__avx2.h"
 #include "core/requant_avx2.h"
 
@@ -15,6 +17,19 @@ inline Ending ending_of(const Output& out, int64_t first, int64_t width) noexcep
     return Ending::general;
   }
   return out.residual == nullptr ? Ending::plain : Ending::residual;
+}
+
+// run(the ending of those columns, as a constant).
+template <class Run>
+void by_ending(const Output& out, int64_t first, int64_t width, Run&& run) noexcept {
+  switch (ending_of(out, first, width)) {
+    case Ending::plain:
+      return run(std::integral_constant<Ending, Ending::plain>());
+    case Ending::residual:
+      return run(std::integral_constant<Ending, Ending::residual>());
+    case Ending::general:
+      return run(std::integral_constant<Ending, Ending::general>());
+  }
 }
 
 // N rows by V vectors of eight columns, from row `row` and column `first` on. `acc` is row by row.

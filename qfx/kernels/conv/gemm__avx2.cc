@@ -64,21 +64,11 @@ void tile(const GemmTile& t, int64_t first) noexcept {
   finish_rows<R, V, kEnding>(t.out, first, 0, acc);
 }
 
-template <int R, int V, Ending kEnding>
-void all_rows(const GemmTile& t, int64_t rows) noexcept {
-  in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, kEnding>(t, first); });
-}
-
 template <int R, int V>
 void gemm(const GemmTile& t, int64_t rows) noexcept {
-  switch (ending_of(t.out, 0, 8 * V)) {
-    case Ending::plain:
-      return all_rows<R, V, Ending::plain>(t, rows);
-    case Ending::residual:
-      return all_rows<R, V, Ending::residual>(t, rows);
-    case Ending::general:
-      return all_rows<R, V, Ending::general>(t, rows);
-  }
+  by_ending(t.out, 0, 8 * V, [&](auto ending) {
+    in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, decltype(ending)::value>(t, first); });
+  });
 }
 
 }  // namespace

@@ -10,13 +10,13 @@ struct Affine {
   int32_t zero_point;
 };
 
-// As qfx.ops.arithmetic.affine_qparams for a range that includes zero and codes 0..qmax.
-inline Affine affine_of(double lowest, double highest, int32_t qmax) noexcept {
-  float scale = static_cast<float>((highest - lowest) / qmax);
+// As qfx.ops.arithmetic.affine_qparams for a range that includes zero and codes 0..255.
+inline Affine affine_of(double lowest, double highest) noexcept {
+  float scale = static_cast<float>((highest - lowest) / 255);
   if (scale == 0.0f) scale = 1.0f;
   if (!std::isfinite(scale)) return {scale, 0};
   const double zero_point = std::nearbyint(-lowest / static_cast<double>(scale));
-  return {scale, static_cast<int32_t>(std::clamp(zero_point, 0.0, static_cast<double>(qmax)))};
+  return {scale, static_cast<int32_t>(std::clamp(zero_point, 0.0, 255.0))};
 }
 
 }  // namespace qfx

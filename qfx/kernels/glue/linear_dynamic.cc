@@ -26,7 +26,7 @@ class LinearDynamicWork final : public Work {
  public:
   LinearDynamicWork(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
                     std::span<const float> weight_scale, std::span<const int32_t> weight_zero_point,
-                    std::span<const float> bias, bool reduce_range, Isa isa)
+                    std::span<const float> bias, Isa isa)
       : rows_(rows),
         k_(k),
         n_(n),
@@ -35,7 +35,6 @@ class LinearDynamicWork final : public Work {
         weight_scale_(weight_scale),
         weight_zero_point_(weight_zero_point),
         bias_(bias),
-        qmax_(reduce_range ? 127 : 255),
         dot_(glue::select<Dot>(isa)),
         extent_(recurrent::select<recurrent::Extent>(isa)),
         isa_(isa) {
@@ -52,7 +51,7 @@ class LinearDynamicWork final : public Work {
     if (part.begin == part.end) return;
     float low = 0.0f, high = 0.0f;
     extent_.run(x, rows_ * k_, &low, &high);
-    const Affine affine = affine_of(low, high, qmax_);
+    const Affine affine = affine_of(low, high);
     if (!std::isfinite(affine.scale)) return fill_nan(y, part);
     for (int64_t r = 0; r < rows_; r += kRows) {
       const int64_t rows = std::min(kRows, rows_ - r);
@@ -70,8 +69,6 @@ class LinearDynamicWork final : public Work {
   void quantize(const float* x, uint8_t* codes, int64_t n, const Affine& a) const noexcept {
     const QuantizeParams params = QuantizeParams::of(a.scale, a.zero_point);
     elementwise::select<Quantize>(params.isa(isa_)).run(x, codes, n, params);
-    if (qmax_ == 255) return;
-    for (int64_t i = 0; i < n; ++i) codes[i] = std::min<uint8_t>(codes[i], 127);
   }
 
   void run_block(const uint8_t* codes, float* y, int64_t rows, Range outputs, const Affine& a) const noexcept {
@@ -109,7 +106,6 @@ class LinearDynamicWork final : public Work {
   std::span<const float> weight_scale_;
   std::span<const int32_t> weight_zero_point_;
   std::span<const float> bias_;
-  int32_t qmax_;
   Kernel<Dot> dot_;
   Kernel<recurrent::Extent> extent_;
   Isa isa_;
@@ -118,15 +114,14 @@ class LinearDynamicWork final : public Work {
 }  // namespace
 
 std::unique_ptr<Work> plan_linear_dynamic(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
-                                          std::span<const float> weight_scale, std::span<const float> bias,
-                                          bool reduce_range, Isa isa, std::span<const int32_t> weight_zero_point) {
+                                          std::span<const float> weight_scale, std::span<const float> bias, Isa isa,
+                                          std::span<const int32_t> weight_zero_point) {
   if (rows < 0 || k < 0 || n < 0) throw std::invalid_argument("a negative dimension");
   if (static_cast<int64_t>(weight.size()) != n * k || static_cast<int64_t>(weight_scale.size()) != n ||
       !(bias.empty() || static_cast<int64_t>(bias.size()) == n) ||
       !(weight_zero_point.empty() || static_cast<int64_t>(weight_zero_point.size()) == n))
     throw std::invalid_argument("constants of a dynamic linear layer of another size than its shape");
-  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, weight_zero_point, bias, reduce_range,
-                                             isa);
+  return std::make_unique<LinearDynamicWork>(rows, k, n, weight, weight_scale, weight_zero_point, bias, isa);
 }
 
 }  // namespace qfx

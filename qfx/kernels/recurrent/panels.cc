@@ -113,7 +113,7 @@ Codes PanelMatrix::affine(const Rows& x, int64_t n) const noexcept {
   } else {
     for (int64_t r = 0; r < n; ++r) extent_.run(x[r], features_, &low, &high);
   }
-  const Affine affine = affine_of(low, high, 255);
+  const Affine affine = affine_of(low, high);
   const bool finite = std::isfinite(affine.scale);
   codes.scale = finite ? affine.scale : std::numeric_limits<float>::quiet_NaN();
   codes.zero_point = affine.zero_point;

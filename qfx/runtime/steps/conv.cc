@@ -172,8 +172,7 @@ class LinearDynamicStep : public StepKernel {
 
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t rows = element_count({y.data(), y.size() - 1});
-    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, false, isa_, p_.zero_point), 0,
-            nullptr};
+    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, isa_, p_.zero_point), 0, nullptr};
   }
 
  private:
