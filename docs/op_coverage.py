@@ -112,11 +112,11 @@ def isas(op: Op) -> str:
 
 def kernels(op: Op) -> Iterator[tuple[str, str]]:
     """Name and instruction set of every microkernel of a row's step."""
-    folder, _, kinds = op.kernels.partition(": ")
-    text = (ROOT / "qfx" / "kernels" / folder / "kernels.inc").read_text() if folder else ""
-    for kind in kinds.split():
-        start = rf"{kind}\(" if kind.startswith("QFX_") else rf"QFX_KERNEL\({kind}, "
-        yield from re.findall(rf"^{start}(\w+), (\w+)", text, re.MULTILINE)
+    for folder, _, kinds in (family.partition(": ") for family in op.kernels.split(", ") if family):
+        text = (ROOT / "qfx" / "kernels" / folder / "kernels.inc").read_text()
+        for kind in kinds.split():
+            start = rf"{kind}\(" if kind.startswith("QFX_") else rf"QFX_KERNEL\({kind}, "
+            yield from re.findall(rf"^{start}(\w+), (\w+)", text, re.MULTILINE)
 
 
 if __name__ == "__main__":

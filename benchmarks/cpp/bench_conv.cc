@@ -18,7 +18,7 @@
 
 #include "conv/conv.h"
 #include "conv/depthwise.h"
-#include "conv/gemm.h"
+#include "conv/implicit_gemm.h"
 #include "conv/problem.h"
 
 namespace {
@@ -197,8 +197,8 @@ void report(const Shape& s, const Case& c, const PackedConv& packed) {
 
 void report_all(const Shape& s, const Case& c, const ConvConstants& constants) {
   const auto problem = [&] { return conv::make_problem(c.geometry, c.quant, constants); };
-  for (const auto& kernel : conv::gemm_kernels()) {
-    if (includes(selected_isa(), kernel.isa)) report(s, c, *conv::pack_gemm(kernel, problem()));
+  for (const auto& kernel : gemm::kernels()) {
+    if (includes(selected_isa(), kernel.isa)) report(s, c, *conv::pack_implicit_gemm(kernel, problem()));
   }
   for (const auto& kernel : conv::depthwise_kernels()) {
     if (includes(selected_isa(), kernel.isa) && conv::applies(kernel, problem()))
@@ -226,8 +226,8 @@ std::vector<Candidate> candidates(const Case& c, const ConvConstants& constants)
     auto work = packed->plan(c.shape);
     all.push_back({kernel_name(*work), std::move(packed), std::move(work)});
   };
-  for (const auto& kernel : conv::gemm_kernels()) {
-    if (includes(selected_isa(), kernel.isa)) add(conv::pack_gemm(kernel, problem()));
+  for (const auto& kernel : gemm::kernels()) {
+    if (includes(selected_isa(), kernel.isa)) add(conv::pack_implicit_gemm(kernel, problem()));
   }
   for (const auto& kernel : conv::depthwise_kernels()) {
     if (includes(selected_isa(), kernel.isa) && conv::applies(kernel, problem())) {

@@ -30,8 +30,8 @@ _CLAMP: frozenset[Epilogue] = frozenset({"clamp", "table"})
 _RESIDUAL: frozenset[Epilogue] = _CLAMP | {"residual"}
 
 _Fn = Callable[..., Any]
-_GEMM = "conv: QFX_CONV_GEMM QFX_CONV_GEMM_S8 QFX_CONV_GEMM_STREAMS"
-_CONV = f"{_GEMM} QFX_CONV_GEMM_PAIRED QFX_CONV_DEPTHWISE QFX_CONV_SLIDE QFX_CONV_AFFINE"
+_GEMM = "gemm: QFX_GEMM QFX_GEMM_S8 QFX_GEMM_STREAMS"
+_CONV = f"{_GEMM} QFX_GEMM_PAIRED, conv: QFX_CONV_DEPTHWISE QFX_CONV_SLIDE QFX_CONV_AFFINE"
 _MAXIMUM, _AVERAGE = "pool: MaxWindow", "pool: AverageWindow"
 _NORM = "glue: NormalizeRow"
 

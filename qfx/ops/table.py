@@ -88,7 +88,8 @@ class Op:
         by_lengths: Whether its program depends on lengths, not on ranks alone.
         follows_layout: Whether a result called for alone lies in memory as its operands do.
         functional: What takes the result's parameters in ``qfx.nn.quantized.functional``, for messages.
-        kernels: The microkernels behind its step, for the docs: their folder, and their kinds in its ``kernels.inc``.
+        kernels: The microkernels behind its step, for the docs: their folder, and their kinds in its ``kernels.inc``;
+            several folders with commas.
             None: it copies memory, or is a loop that the compiler vectorizes for every machine.
         samples: Calls for the table's tests.
         bad_samples: Calls that must fail, each with its error.

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <set>
 
-#include "conv_models.h"
+#include "kernel_models.h"
 
 namespace qfx::test {
 namespace {
@@ -17,7 +17,7 @@ struct Line {
 
 #define QFX_EVERY_ARCHITECTURE
 #define QFX_KERNEL(kind, name, isa) {#name, Isa::isa},
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) {#name, Isa::isa},
 #define QFX_CONV_SLIDE(name, isa, window, channels) {#name, Isa::isa},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},
@@ -25,6 +25,7 @@ constexpr Line kLines[] = {
 #include "conv/kernels.inc"
 #include "elementwise/kernels.inc"
 #include "fake_quant/kernels.inc"
+#include "gemm/kernels.inc"
 #include "glue/kernels.inc"
 #include "move/kernels.inc"
 #include "pool/kernels.inc"

@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "conv/conv.h"
-#include "conv/costs.h"
 #include "conv/depthwise.h"
-#include "conv/gemm.h"
+#include "conv/implicit_gemm.h"
 #include "conv/problem.h"
-#include "conv/select.h"
-#include "conv_models.h"
+#include "gemm/costs.h"
 #include "harness.h"
+#include "kernel_models.h"
 #include "tile_model.h"
 
 using namespace qfx;
@@ -156,7 +155,7 @@ std::unique_ptr<PackedConv> pack_selected(const Sample& s, const Operands& o, Is
     return conv::pack_depthwise(*kernel, std::move(problem));
   }
   const auto kernels = test::runnable_gemm_kernels();
-  return conv::pack_gemm(*conv::select_gemm(kernels, problem, isa), std::move(problem), kernels);
+  return conv::pack_implicit_gemm(*gemm::select(kernels, conv::demand_of(problem), isa), std::move(problem), kernels);
 }
 
 // Every kernel that applies and that this CPU has, or runs a model of.
@@ -169,7 +168,7 @@ std::vector<Candidate> candidates(const Sample& s, const Operands& o) {
   };
   for (const auto& kernel : test::runnable_gemm_kernels()) {
     if (test::runs_on(kernel.isa) == RunsOn::nowhere) continue;
-    add(kernel.name, kernel.isa, conv::pack_gemm(kernel, problem(), test::runnable_gemm_kernels()));
+    add(kernel.name, kernel.isa, conv::pack_implicit_gemm(kernel, problem(), test::runnable_gemm_kernels()));
   }
   for (const auto& kernel : test::runnable_depthwise_kernels()) {
     if (test::runs_on(kernel.isa) == RunsOn::nowhere || !conv::applies(kernel, problem())) continue;
@@ -410,9 +409,9 @@ TEST(conv_tables_where_bytes_cannot_be_permuted) {
       return p;
     };
     const auto expected = result(s, o, *conv::pack_scalar(problem()), 1);
-    for (const auto& kernel : conv::gemm_kernels()) {
+    for (const auto& kernel : gemm::kernels()) {
       if (!supported(kernel.isa)) continue;
-      check_same(s, expected, result(s, o, *conv::pack_gemm(kernel, problem()), 2), kernel.name);
+      check_same(s, expected, result(s, o, *conv::pack_implicit_gemm(kernel, problem()), 2), kernel.name);
     }
     for (const auto& kernel : conv::depthwise_kernels()) {
       if (!supported(kernel.isa) || !conv::applies(kernel, problem())) continue;
@@ -515,7 +514,7 @@ TEST(conv_selection_takes_tiles_where_they_win) {
     complete(s);
     const Operands o = make_operands(s, rng);
     const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
-    const auto* kernel = conv::select_gemm(conv::gemm_kernels(), problem, isa);
+    const auto* kernel = gemm::select(gemm::kernels(), conv::demand_of(problem), isa);
     return kernel == nullptr ? Isa::scalar : kernel->isa;
   };
   CHECK_EQ(selected(linear(9, 64, 64), Isa::scalar), Isa::scalar);
@@ -534,20 +533,20 @@ TEST(conv_selection_takes_tiles_where_they_win) {
 TEST(conv_selection_pairs_steps_of_all_but_short_reductions) {
 #if defined(__x86_64__)
   Rng rng(20);
-  for (const auto& [c_in, packing] : {std::pair(16, conv::Packing::steps), std::pair(32, conv::Packing::steps),
-                                      std::pair(96, conv::Packing::paired), std::pair(576, conv::Packing::paired)}) {
+  for (const auto& [c_in, packing] : {std::pair(16, gemm::Packing::steps), std::pair(32, gemm::Packing::steps),
+                                      std::pair(96, gemm::Packing::paired), std::pair(576, gemm::Packing::paired)}) {
     Sample s = linear(9, c_in, 96);
     complete(s);
     const Operands o = make_operands(s, rng);
     const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
-    CHECK(conv::select_gemm(conv::gemm_kernels(), problem, Isa::avx2)->packing == packing);
+    CHECK(gemm::select(gemm::kernels(), conv::demand_of(problem), Isa::avx2)->packing == packing);
   }
 #endif
 }
 
 TEST(conv_costs_cover_every_kernel) {
-  for (const auto& kernel : conv::gemm_kernels()) {
-    const conv::Costs& costs = conv::costs_of(kernel.isa);
+  for (const auto& kernel : gemm::kernels()) {
+    const gemm::Costs& costs = gemm::costs_of(kernel.isa);
     CHECK(includes(kernel.isa, costs.level));
     const auto vectors = (kernel.columns + costs.vector.lanes - 1) / costs.vector.lanes;
     CHECK(vectors < static_cast<int>(std::size(costs.vector.finish)) && costs.vector.finish[vectors] > 0);
@@ -564,7 +563,7 @@ TEST(conv_selection_fits_panels_to_the_columns) {
     complete(s);
     const Operands o = make_operands(s, rng);
     const auto problem = conv::make_problem(s.geometry, s.quant, o.constants());
-    CHECK_EQ(conv::select_gemm(conv::gemm_kernels(), problem, Isa::avxvnni)->columns, width);
+    CHECK_EQ(gemm::select(gemm::kernels(), conv::demand_of(problem), Isa::avxvnni)->columns, width);
   }
 #endif
 }

@@ -2,7 +2,7 @@
 #include <string>
 
 #include "conv/depthwise.h"
-#include "conv/gemm.h"
+#include "gemm/tile.h"
 #include "harness.h"
 #include "ledger.h"
 
@@ -32,7 +32,7 @@ struct Idle final : Work {
 
 TEST(ledger_has_every_conv_kernel_that_is_built) {
   const auto lines = test::ledger();
-  for (const auto& kernel : conv::gemm_kernels()) CHECK(find(lines, kernel.name) != nullptr);
+  for (const auto& kernel : gemm::kernels()) CHECK(find(lines, kernel.name) != nullptr);
   for (const auto& kernel : conv::depthwise_kernels()) CHECK(find(lines, kernel.name) != nullptr);
 }
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "conv/matmul.h"
-#include "conv_models.h"
+#include "gemm/matmul.h"
 #include "harness.h"
+#include "kernel_models.h"
 #include "tile_model.h"
 
 using namespace qfx;
@@ -146,8 +146,8 @@ void check_sample(const Sample& s, Rng& rng) {
   const auto want = expected(s, o);
   for (const auto& kernel : test::runnable_gemm_kernels()) {
     const RunsOn where = test::runs_on(kernel.isa);
-    if (where == RunsOn::nowhere || kernel.packing == conv::Packing::paired) continue;
-    const auto work = conv::plan_matmul_gemm(kernel, s.quant, o.shape, test::runnable_gemm_kernels());
+    if (where == RunsOn::nowhere || kernel.packing == gemm::Packing::paired) continue;
+    const auto work = gemm::plan_matmul_gemm(kernel, s.quant, o.shape, test::runnable_gemm_kernels());
     for (int threads : where == RunsOn::model ? std::vector{2} : std::vector{1, 2, 5})
       check(s, o, want, *work, threads);
   }

@@ -1,4 +1,4 @@
-#include "conv/pairing.h"
+#include "gemm/pairing.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include "harness.h"
 
 using namespace qfx;
-using conv::Pairing;
+using gemm::Pairing;
 using test::Rng;
 
 namespace {
@@ -35,7 +35,7 @@ struct Run {
 
   Run(std::vector<int8_t> packed, int64_t step_count, int64_t column_count)
       : steps(step_count), columns(column_count), plain(std::move(packed)), bias(static_cast<size_t>(columns)) {
-    conv::pair_run(plain.data(), steps, columns, order, weights, bias.data());
+    gemm::pair_run(plain.data(), steps, columns, order, weights, bias.data());
   }
 };
 
@@ -57,7 +57,7 @@ void for_each_group(const Run& run, Visit&& visit) {
   const int64_t size = run.columns * 4;
   const auto* weights = reinterpret_cast<const uint8_t*>(run.weights.data());
   auto order = run.order.begin();
-  for (int kind = 0; kind < conv::kPairings; ++kind) {
+  for (int kind = 0; kind < gemm::kPairings; ++kind) {
     const auto pairing = static_cast<Pairing>(kind);
     const bool both = pairing == Pairing::both_turned, pair = both || pairing == Pairing::turned_and_plain;
     for (int32_t left = *order++; left > 0; --left) {
@@ -140,7 +140,7 @@ TEST(pairing_is_exact_however_the_weights_are_spread) {
       for_each_group(run, [&](Pairing kind, const std::vector<Product>&) { seen.insert(kind); });
     }
   }
-  CHECK_EQ(static_cast<int>(seen.size()), conv::kPairings);
+  CHECK_EQ(static_cast<int>(seen.size()), gemm::kPairings);
 }
 
 TEST(pairing_is_exact_at_the_ends_of_the_range) {

@@ -5,11 +5,12 @@
 #include <cstring>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "conv/aligned.h"
 #include "conv/depthwise_slide.h"
+#include "core/aligned.h"
 #include "core/split.h"
 
 namespace qfx::conv {
@@ -33,10 +34,6 @@ constexpr int64_t kFewestColumns = 24;       // that a block is cut to for that
 constexpr int64_t kMostPeriod = 2048;        // lanes after which the channels of a wide pixel repeat
 constexpr int64_t kAffineColumns = 64;
 constexpr int64_t kAffineBlockBytes = 16 * 1024;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // One line of x under the window of a group of output lines.
 struct Slot {
@@ -130,11 +127,13 @@ class PackedDepthwise final : public PackedConv {
         by_pixel(pack_lanes(this->problem, lines, this->problem.geometry.c_in)) {
     if (period > 0) by_period = pack_lanes(this->problem, lines, period);
     this->problem.weight = {};
-    epilogue = make_epilogue(this->problem);
+    epilogue = epilogue_of(this->problem);
   }
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
   int64_t y_bytes() const noexcept { return epilogue.f32_output ? 4 : 1; }
-  size_t packed_bytes() const noexcept override { return by_pixel.bytes() + by_period.bytes() + problem.lut.size(); }
+  size_t packed_bytes() const noexcept override {
+    return by_pixel.bytes() + by_period.bytes() + problem.lut.entries.size();
+  }
 
   const DepthwiseKernel kernel;
   Problem problem;  // without its weights
@@ -404,10 +403,10 @@ class PackedAffine final : public PackedConv {
       std::memcpy(vectors.weights.data() + lane * 4, &w, sizeof w);
     }
     this->problem.weight = {};
-    epilogue = make_epilogue(this->problem);
+    epilogue = epilogue_of(this->problem);
   }
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
-  size_t packed_bytes() const noexcept override { return vectors.bytes() + problem.lut.size(); }
+  size_t packed_bytes() const noexcept override { return vectors.bytes() + problem.lut.entries.size(); }
 
   const DepthwiseKernel kernel;
   Problem problem;
@@ -507,6 +506,20 @@ bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
   // Few channels at stride 1 would leave a sliding kernel lanes without work.
   if (kernel.slide != nullptr && (!slides(kernel, problem) || lane_period(g) != 0)) return false;
   return fits_s8(problem);
+}
+
+const DepthwiseKernel* select_depthwise(std::span<const DepthwiseKernel> kernels, const Problem& problem,
+                                        Isa isa) noexcept {
+  const DepthwiseKernel* best = nullptr;
+  const auto better = [](const DepthwiseKernel& a, const DepthwiseKernel& b) {
+    return std::tuple(a.affine != nullptr, a.isa, a.slide != nullptr) >
+           std::tuple(b.affine != nullptr, b.isa, b.slide != nullptr);
+  };
+  for (const DepthwiseKernel& kernel : kernels) {
+    if (!includes(isa, kernel.isa) || !applies(kernel, problem)) continue;
+    if (best == nullptr || better(kernel, *best)) best = &kernel;
+  }
+  return best;
 }
 
 std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Problem problem) {

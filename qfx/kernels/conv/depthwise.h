@@ -3,11 +3,14 @@
 #include <memory>
 #include <span>
 
-#include "conv/epilogue.h"
 #include "conv/problem.h"
 #include "core/isa.h"
+#include "gemm/epilogue.h"
 
 namespace qfx::conv {
+
+using gemm::Epilogue;
+using gemm::Output;
 
 // Depthwise kernels see 32 lanes at a time. A lane is a channel; or, for few channels at stride 1, a channel of one
 // of several neighbouring pixels, which lie in memory as the channels of one wide pixel would.
@@ -85,6 +88,11 @@ struct DepthwiseKernel {
 std::span<const DepthwiseKernel> depthwise_kernels() noexcept;
 
 bool applies(const DepthwiseKernel& kernel, const Problem& problem) noexcept;
+
+// The kernel to use among those that run on level `isa` and apply: an affine kernel before a depthwise one, a higher
+// level before a lower one. Null: none does.
+const DepthwiseKernel* select_depthwise(std::span<const DepthwiseKernel> kernels, const Problem& problem,
+                                        Isa isa) noexcept;
 
 // `kernel` must apply.
 std::unique_ptr<PackedConv> pack_depthwise(const DepthwiseKernel& kernel, Problem problem);

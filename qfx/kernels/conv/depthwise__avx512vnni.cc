@@ -1,9 +1,11 @@
 #include "conv/depthwise.h"
-#include "conv/finish__avx512vnni.h"
 #include "core/only.h"
+#include "gemm/finish__avx512vnni.h"
 
 namespace qfx::conv {
 namespace {
+
+using namespace gemm;
 
 inline __m512i two_lines(const uint8_t* a, const uint8_t* b) noexcept {
   const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));

@@ -1,10 +1,12 @@
 #include "conv/depthwise.h"
-#include "conv/finish__avxvnni.h"
 #include "core/dot__avxvnni.h"
 #include "core/only.h"
+#include "gemm/finish__avxvnni.h"
 
 namespace qfx::conv {
 namespace {
+
+using namespace gemm;
 
 inline __m256i load(const void* p) noexcept {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));

@@ -4,6 +4,8 @@
 namespace qfx::conv {
 namespace {
 
+using namespace gemm;
+
 // Dot products of four s8: activations are read 128 less than they are, and the sums start so much higher.
 struct DotProd {
   struct Data {

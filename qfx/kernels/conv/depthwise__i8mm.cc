@@ -4,6 +4,8 @@
 namespace qfx::conv {
 namespace {
 
+using namespace gemm;
+
 // Dot products of four u8 by four s8.
 struct I8mm {
   struct Data {

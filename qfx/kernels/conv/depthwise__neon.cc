@@ -4,6 +4,8 @@
 namespace qfx::conv {
 namespace {
 
+using namespace gemm;
+
 // Everything widened to s16, a vector a tap.
 struct Neon {
   struct Data {

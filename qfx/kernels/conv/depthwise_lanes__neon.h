@@ -1,10 +1,12 @@
 #pragma once
 // Depthwise lines eight lanes at a time, for the files of the ARM levels only.
 #include "conv/depthwise.h"
-#include "conv/finish__neon.h"
+#include "gemm/finish__neon.h"
 
 namespace qfx::conv {
 namespace {
+
+using namespace gemm;
 
 inline void interleave(const InterleaveLine& line) noexcept {
   const uint8_t *p0 = line.lines[0], *p1 = line.lines[1], *p2 = line.lines[2], *p3 = line.lines[3];

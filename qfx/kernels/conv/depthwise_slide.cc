@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "conv/aligned.h"
+#include "core/aligned.h"
 #include "core/split.h"
 
 namespace qfx::conv {
@@ -14,10 +14,6 @@ namespace {
 constexpr int64_t kBlockColumns = 112;  // of x under a block of outputs
 constexpr int64_t kUnitChunks = 4;      // of channels, for which lines of x are read together
 constexpr int64_t kVectors = 4;
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 struct Tap {
   int64_t row, column;
@@ -37,7 +33,7 @@ class PackedSlide final : public PackedConv {
  public:
   PackedSlide(const DepthwiseKernel& kernel, Problem problem);
   std::unique_ptr<Work> plan(const ConvShape& shape) const override;
-  size_t packed_bytes() const noexcept override { return packed_.size() + problem_.lut.size(); }
+  size_t packed_bytes() const noexcept override { return packed_.size() + problem_.lut.entries.size(); }
 
   const DepthwiseKernel& kernel() const noexcept { return kernel_; }
   const Problem& problem() const noexcept { return problem_; }  // without its weights
@@ -68,7 +64,7 @@ PackedSlide::PackedSlide(const DepthwiseKernel& kernel, Problem problem)
   problem_.weight = {};
   problem_.weight_zero_point = {};
   problem_.folded_bias = {};
-  epilogue_ = make_epilogue(problem_);
+  epilogue_ = epilogue_of(problem_);
 }
 
 void PackedSlide::pack_chunk(int64_t chunk) {
@@ -206,7 +202,7 @@ int64_t lanes_of(const DepthwiseKernel& kernel, int64_t channels) {
 
 bool slides(const DepthwiseKernel& kernel, const Problem& problem) noexcept {
   const ConvGeometry& g = problem.geometry;
-  const bool plain = !problem.quant.residual && !problem.quant.f32_output && make_epilogue(problem).bounded;
+  const bool plain = !problem.quant.residual && !problem.quant.f32_output && gemm::is_bounded(problem.bound);
   // With fewer lanes at work, interleaving through memory costs less.
   const bool filled = 5 * g.c_in >= 3 * lanes_of(kernel, g.c_in);
   return plain && filled && g.kernel[0] == 1 && g.stride[0] == 1 && g.pad_lo[0] == 0 && g.pad_hi[0] == 0 &&

@@ -1,11 +1,13 @@
 #include <utility>
 
 #include "conv/depthwise_slide.h"
-#include "conv/finish__avx512vnni.h"
 #include "core/only.h"
+#include "gemm/finish__avx512vnni.h"
 
 namespace qfx::conv {
 namespace {
+
+using namespace gemm;
 
 template <int N, class F>
 QFX_INLINE void each(F f) noexcept {

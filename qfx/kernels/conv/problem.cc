@@ -98,20 +98,21 @@ void fold(Problem& p) {
 
 }  // namespace
 
-bool has_byte_permutes() noexcept {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512vbmi") != 0;
-#else
-  return false;
-#endif
-}
-
-void set_table(Problem& problem, std::span<const uint8_t> lut) {
-  problem.lut.assign(lut.begin(), lut.end());
-  problem.lut_pairs.clear();
-  for (size_t i = 0; i < problem.lut.size(); ++i) {
-    problem.lut_pairs.push_back(problem.lut[i / 128 * 128 + i % 128 / 2 + i % 2 * 64]);
-  }
+gemm::Epilogue epilogue_of(const Problem& problem) noexcept {
+  const ConvQuant& q = problem.quant;
+  gemm::Epilogue e;
+  e.bounded = gemm::is_bounded(problem.bound);
+  e.zero_point = q.zero_point;
+  e.lo = q.lo;
+  e.hi = q.hi;
+  e.f32_output = q.f32_output;
+  e.f32_lo = q.f32_lo;
+  e.f32_hi = q.f32_hi;
+  e.residual_zero_point = q.residual_zero_point;
+  e.residual_multiplier = q.residual_multiplier;
+  e.byte_permutes = problem.byte_permutes;
+  problem.lut.attach(e);
+  return e;
 }
 
 bool Problem::padded() const noexcept {
@@ -129,15 +130,13 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   {constants.weight_zero_point.begin(), constants.weight_zero_point.end()},
                   {constants.bias.begin(), constants.bias.end()},
                   {constants.multiplier.begin(), constants.multiplier.end()},
+                  gemm::LookupTable(constants.lut),
                   {},
-                  {},
-                  {},
-                  has_byte_permutes(),
+                  gemm::has_byte_permutes(),
                   0.0};
   auto& zero_points = problem.weight_zero_point;
   if (std::all_of(zero_points.begin(), zero_points.end(), [](int32_t z) { return z == 0; })) zero_points.clear();
   fold(problem);
-  set_table(problem, constants.lut);
   return problem;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "conv/conv.h"
+#include "gemm/epilogue.h"
 
 namespace qfx::conv {
 
@@ -17,11 +18,10 @@ struct Problem {
   std::vector<int32_t> weight_zero_point;  // [c_out] or empty
   std::vector<int32_t> bias;               // [c_out]
   std::vector<float> multiplier;           // [c_out]
-  std::vector<uint8_t> lut;                // 256 or empty
-  std::vector<uint8_t> lut_pairs;          // see Epilogue
-  std::vector<int32_t> folded_bias;        // bias - x_zero_point * sum(w - weight_zero_point), modulo 2^32
-  bool byte_permutes = false;              // this CPU has them (AVX512-VBMI), for the level that may lack them
-  double bound = 0;                        // of |v| over every possible input
+  gemm::LookupTable lut;
+  std::vector<int32_t> folded_bias;  // bias - x_zero_point * sum(w - weight_zero_point), modulo 2^32
+  bool byte_permutes = false;        // see gemm::Epilogue
+  double bound = 0;                  // of |v| over every possible input
 
   int64_t group_in() const noexcept { return geometry.c_in / geometry.groups; }
   int64_t group_out() const noexcept { return geometry.c_out / geometry.groups; }
@@ -39,10 +39,8 @@ struct Problem {
 // Throws std::invalid_argument, naming the field, for anything that the kernels could not compute exactly.
 Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const ConvConstants& constants);
 
-// Gives the problem its lookup table, 256 entries or none.
-void set_table(Problem& problem, std::span<const uint8_t> lut);
-
-bool has_byte_permutes() noexcept;
+// It refers to the table of the problem.
+gemm::Epilogue epilogue_of(const Problem& problem) noexcept;
 
 // Throws std::invalid_argument unless `shape` is what `geometry` makes of its input.
 void check_shape(const ConvGeometry& geometry, const ConvShape& shape);

@@ -88,7 +88,7 @@ class ScalarWork final : public Work {
       return;
     }
     const uint8_t code = requantize(v, q.zero_point, q.lo, q.hi);
-    static_cast<uint8_t*>(y)[at] = problem_.lut.empty() ? code : problem_.lut[code];
+    static_cast<uint8_t*>(y)[at] = problem_.lut.entries.empty() ? code : problem_.lut.entries[code];
   }
 
   const Problem& problem_;
@@ -109,7 +109,7 @@ class ScalarConv final : public PackedConv {
 
   size_t packed_bytes() const noexcept override {
     return problem_.weight.size() + sizeof(int32_t) * (problem_.weight_zero_point.size() + problem_.bias.size()) +
-           sizeof(float) * problem_.multiplier.size() + problem_.lut.size();
+           sizeof(float) * problem_.multiplier.size() + problem_.lut.entries.size();
   }
 
  private:

@@ -3,6 +3,10 @@
 
 namespace qfx {
 
+constexpr int64_t ceil_div(int64_t a, int64_t b) noexcept {
+  return (a + b - 1) / b;
+}
+
 struct Range {
   int64_t begin;
   int64_t end;

@@ -6,10 +6,6 @@
 namespace qfx::pool {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 void check_sizes(const PoolGeometry& g) {
   if (g.n < 0 || g.channels < 0) throw std::invalid_argument("a negative dimension");
   for (int d = 0; d < 3; ++d) {

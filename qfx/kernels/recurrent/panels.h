@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "conv/aligned.h"
+#include "core/aligned.h"
 #include "elementwise/kernels.h"
 #include "recurrent/kernels.h"
 #include "recurrent/recurrent.h"
@@ -69,7 +69,7 @@ class PanelMatrix {
   int vectors_;
   bool half_, centered_ = true;
   Isa isa_;
-  conv::AlignedVector<std::byte> weight_;
+  AlignedVector<std::byte> weight_;
   std::vector<float> scale_, bias_;
   std::vector<int32_t> sum_, zero_point_;
   Kernel<Product> product_;

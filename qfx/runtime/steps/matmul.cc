@@ -1,4 +1,4 @@
-#include "conv/matmul.h"
+#include "gemm/matmul.h"
 
 #include <algorithm>
 #include <stdexcept>

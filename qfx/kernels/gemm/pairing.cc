@@ -1,4 +1,4 @@
-#include "conv/pairing.h"
+#include "gemm/pairing.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include <tuple>
 #include <utility>
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 constexpr size_t kLanes = 2 * kPairedColumns;  // sums of two neighbours
@@ -180,4 +180,4 @@ void pair_run(const int8_t* packed, int64_t steps, int64_t columns, std::vector<
   }
 }
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

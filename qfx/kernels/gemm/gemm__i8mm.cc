@@ -1,9 +1,9 @@
-#include "conv/gemm_tiles__neon.h"
 #include "core/only.h"
+#include "gemm/row_tiles__neon.h"
 
 // usmmla multiplies two rows of eight u8 by two columns of eight s8: an accumulator holds row 0 and then row 1.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline uint8x16_t two_rows(const std::byte* p, const std::byte* q) noexcept {
@@ -19,12 +19,12 @@ inline int32x4_t high_halves(int32x4_t a, int32x4_t b) noexcept {
 
 struct I8mm {
   template <int R>
-  static void tile(const GemmTile& t, int64_t first) noexcept {
+  static void tile(const Tile& t, int64_t first) noexcept {
     constexpr int kPairs = (R + 1) / 2;
     int32x4_t c[kPairs][4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
-      const int32x2_t two = vld1_s32(t.bias + 2 * v);
+      const int32x2_t two = vld1_s32(t.start + 2 * v);
 #pragma GCC unroll 4
       for (int i = 0; i < kPairs; ++i) c[i][v] = vcombine_s32(two, two);
     }
@@ -58,8 +58,8 @@ struct I8mm {
 
 #undef QFX_IF_i8mm
 #define QFX_IF_i8mm(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<I8mm, rows>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<I8mm, rows>(t, count); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

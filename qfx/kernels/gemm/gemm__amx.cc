@@ -1,12 +1,12 @@
 #include <type_traits>
 #include <utility>
 
-#include "conv/finish__avx512vnni.h"
-#include "conv/gemm.h"
 #include "core/only.h"
 #include "core/tile__amx.h"
+#include "gemm/finish__avx512vnni.h"
+#include "gemm/tile.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 constexpr int kRows = 16;     // of a tile
@@ -40,9 +40,9 @@ QFX_INLINE void unrolled(Fn&& fn) noexcept {
 
 // From the bias, which every row of the accumulators starts with, to [16 M][16 V] sums.
 template <int M, int V>
-void accumulate(const GemmTile& t, const std::byte* a, int32_t* acc) noexcept {
+void accumulate(const Tile& t, const std::byte* a, int32_t* acc) noexcept {
   const int64_t s = t.a_row;
-  unrolled<M * V>([&](auto i) QFX_INLINE_LAMBDA { tile::load<i>(t.bias + i % V * kColumns, 0); });
+  unrolled<M * V>([&](auto i) QFX_INLINE_LAMBDA { tile::load<i>(t.start + i % V * kColumns, 0); });
   const std::byte* b = t.b;
   for (int64_t tap = 0; tap < t.tap_count; ++tap) {
     const std::byte* p = a + t.taps[tap];
@@ -85,7 +85,7 @@ void finish(const Output& out, const Finish<V>& f, int64_t first, int64_t rows, 
 
 // `count` blocks from row `first` on.
 template <int M, int V, Ending kEnding>
-void blocks(const GemmTile& t, int64_t first, int64_t count, int64_t last_rows) noexcept {
+void blocks(const Tile& t, int64_t first, int64_t count, int64_t last_rows) noexcept {
   const Finish<V> f(t.out);
   const int64_t rows = (M - 1) * kRows + last_rows;
   alignas(64) int32_t acc[M * kRows * V * kColumns];
@@ -98,13 +98,13 @@ void blocks(const GemmTile& t, int64_t first, int64_t count, int64_t last_rows) 
 
 // One block of as many tiles as `rows` need.
 template <int M, int V, Ending kEnding>
-void last_block(const GemmTile& t, int64_t first, int64_t rows) noexcept {
+void last_block(const Tile& t, int64_t first, int64_t rows) noexcept {
   if (rows > (M - 1) * kRows) return blocks<M, V, kEnding>(t, first, 1, rows - (M - 1) * kRows);
   if constexpr (M > 1) last_block<M - 1, V, kEnding>(t, first, rows);
 }
 
 template <int M, int V, Ending kEnding>
-void all_rows(const GemmTile& t, int64_t rows) noexcept {
+void all_rows(const Tile& t, int64_t rows) noexcept {
   const int64_t whole = rows / (M * kRows) * (M * kRows);
   if (whole > 0) blocks<M, V, kEnding>(t, 0, whole / (M * kRows), kRows);
   if (whole < rows) last_block<M, V, kEnding>(t, whole, rows - whole);
@@ -112,7 +112,7 @@ void all_rows(const GemmTile& t, int64_t rows) noexcept {
 }
 
 template <int M, int V>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return all_rows<M, V, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return all_rows<M, V, Ending::residual>(t, rows);
@@ -120,12 +120,12 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm
 
-QFX_KERNELS(conv) {
+QFX_KERNELS(gemm) {
 #undef QFX_IF_amx
 #define QFX_IF_amx(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows / 16, columns / 16>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<rows / 16, columns / 16>(t, count); })
+#include "gemm/kernels.inc"
 }

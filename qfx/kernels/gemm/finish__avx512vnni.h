@@ -10,9 +10,9 @@
 
 #include <cstdint>
 
-#include "conv/epilogue.h"
+#include "gemm/epilogue.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 // Not under a sanitizer: what it adds to code that is all in one function takes the compiler many minutes.
@@ -227,4 +227,4 @@ __attribute__((noinline)) void finish_general(const Output& out, int64_t row, co
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

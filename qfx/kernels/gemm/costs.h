@@ -1,9 +1,9 @@
 #pragma once
 #include <cstdint>
 
-#include "conv/gemm.h"
+#include "gemm/tile.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 
 // What a level's kernels cost, in dot products of one of their vectors.
 struct VectorCosts {
@@ -24,12 +24,12 @@ struct TileCosts {
   double block;   // which waits for its first loads
 };
 
-// A single row has a panel's vectors to overlap its dot products with and no more: its share in the cost of a linear
-// layer, of which batch 1 is the usual one, and of a convolution of one tap, few of which are of one pixel (squeeze and
-// excite).
+// A single row has a panel's vectors to overlap its dot products with and no more: its share in the cost where it is
+// seldom (convolutions of one tap, few of which are of one pixel: squeeze and excite) and where it is often (linear
+// layers, of which batch 1 is the usual one).
 struct RowCosts {
-  double linear;
-  double unit;
+  double seldom;
+  double often;
 };
 
 // A row for the kernels of a level, and of those that extend it and have none. `run` tells how far the choice that they
@@ -45,7 +45,7 @@ struct Costs {
 
 constexpr const char* kSelectionRun = "python -m benchmarks.bench --parts selection";
 constexpr VectorCosts kZmm{16, {0.0, 6.0, 8.0, 12.5, 12.0}, 1.6, 7.0, 0.0, 0.0, false};
-constexpr RowCosts kRow{0.2, 0.07};
+constexpr RowCosts kRow{0.07, 0.2};
 
 constexpr Costs kCosts[] = {
     {Isa::scalar,
@@ -65,4 +65,4 @@ inline const Costs& costs_of(Isa isa) noexcept {
   return *found;
 }
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

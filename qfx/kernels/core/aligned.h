@@ -8,7 +8,12 @@
 #include <sys/mman.h>
 #endif
 
-namespace qfx::conv {
+namespace qfx {
+
+// In whole cache lines.
+constexpr int64_t in_lines(int64_t bytes) noexcept {
+  return (bytes + 63) / 64 * 64;
+}
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
@@ -64,4 +69,4 @@ struct CacheLineAllocator {
 template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
-}  // namespace qfx::conv
+}  // namespace qfx

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 template <int R, class Tile>
@@ -25,4 +25,4 @@ void in_tiles(int64_t rows, Tile&& tile) noexcept {
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,21 +1,21 @@
 #pragma once
 // Tiles of up to eight rows by eight columns, for the gemm files of the ARM levels only.
-#include "conv/finish__neon.h"
-#include "conv/gemm.h"
+#include "gemm/finish__neon.h"
+#include "gemm/tile.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 // Level::tile<R>(t, first): R rows from row `first` on.
 template <class Level, int R>
-void tile_of(const GemmTile& t, int64_t size, int64_t first) noexcept {
+void tile_of(const Tile& t, int64_t size, int64_t first) noexcept {
   if (size == R) return Level::template tile<R>(t, first);
   if constexpr (R > 1) tile_of<Level, R - 1>(t, size, first);
 }
 
 // `rows` in the fewest tiles, whose sizes differ by one at most.
 template <class Level, int R>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   const int64_t count = (rows + R - 1) / R;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t first = rows * i / count;
@@ -24,4 +24,4 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

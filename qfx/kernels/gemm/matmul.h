@@ -4,9 +4,9 @@
 #include <span>
 #include <vector>
 
-#include "conv/gemm.h"
 #include "core/isa.h"
 #include "core/work.h"
+#include "gemm/tile.h"
 
 namespace qfx {
 
@@ -41,28 +41,14 @@ struct MatmulShape {
 // last element. Throws std::invalid_argument for what could not be computed exactly.
 std::unique_ptr<Work> plan_matmul(const MatmulQuant& quant, const MatmulShape& shape, Isa isa);
 
-namespace conv {
+namespace gemm {
 
 // The same with that kernel: x is its activations, and y is packed as its weights while it runs.
-std::unique_ptr<Work> plan_matmul_gemm(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
-                                       std::span<const GemmKernel> kernels = gemm_kernels());
+std::unique_ptr<Work> plan_matmul_gemm(const TileKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+                                       std::span<const TileKernel> kernels = gemm::kernels());
 
 // The simple loops that define the result.
 std::unique_ptr<Work> plan_matmul_scalar(const MatmulQuant& quant, const MatmulShape& shape);
 
-// A matrix of u8 values to be packed as weights.
-struct MatmulColumns {
-  const uint8_t* y;  // of the first column
-  int64_t k;
-  int64_t row;  // elements between neighbours along k
-  int64_t col;  // between columns
-  int64_t columns;
-};
-
-// Packs columns for `kernel` into `steps` steps: y - 128 as s8, or y - zero_point as s16. sums[i]: of column i as
-// packed. Columns and steps that are left over are zero.
-void pack_columns(const GemmKernel& kernel, const MatmulColumns& from, int64_t steps, int32_t zero_point, std::byte* to,
-                  int32_t* sums) noexcept;
-
-}  // namespace conv
+}  // namespace gemm
 }  // namespace qfx

@@ -1,13 +1,13 @@
-#include "conv/finish__avxvnni.h"
-#include "conv/gemm.h"
-#include "conv/pairing.h"
-#include "conv/row_tiles.h"
 #include "core/only.h"
+#include "gemm/finish__avxvnni.h"
+#include "gemm/pairing.h"
+#include "gemm/row_tiles.h"
+#include "gemm/tile.h"
 
 // u8 activations and s8 weights by vpmaddubsw: see pairing.h. Accumulators are named, not an array: gcc 12 spills the
 // array.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 #define QFX_INLINE __attribute__((always_inline)) inline
@@ -78,9 +78,9 @@ struct Weights {
 
 // R rows by V vectors of eight columns, from row `first` on.
 template <int R, int V, Ending kEnding>
-void tile(const GemmTile& t, int64_t first) noexcept {
+void tile(const Tile& t, int64_t first) noexcept {
   static_assert(R * V <= 8 && 8 * V <= kPairedColumns);
-  const __m256i i0 = load(t.bias), i1 = V > 1 ? load(t.bias + 8) : i0;
+  const __m256i i0 = load(t.start), i1 = V > 1 ? load(t.start + 8) : i0;
 #define QFX_DECLARE(r, p, q, k) [[maybe_unused]] __m256i c##r##_0 = i0, c##r##_1 = i1;
   QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
@@ -120,7 +120,7 @@ void tile(const GemmTile& t, int64_t first) noexcept {
 }
 
 template <int R, int V>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   by_ending(t.out, 0, 8 * V, [&](auto ending) {
     in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, decltype(ending)::value>(t, first); });
   });
@@ -130,9 +130,9 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 #undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes)
-#define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes)
+#define QFX_GEMM_PAIRED(name, isa, rows, columns) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

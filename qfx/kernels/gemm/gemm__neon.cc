@@ -1,9 +1,9 @@
-#include "conv/gemm_tiles__neon.h"
 #include "core/only.h"
+#include "gemm/row_tiles__neon.h"
 
 // Activations and weights are s16, products s32: exact for every value.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 const int16_t* words(const std::byte* p) noexcept {
@@ -23,10 +23,10 @@ inline void multiply(Eight (&c)[R], const int16x4_t (&a)[R], const int16_t* b) n
 
 struct Neon {
   template <int R>
-  static void tile(const GemmTile& t, int64_t first) noexcept {
+  static void tile(const Tile& t, int64_t first) noexcept {
     Eight c[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) c[r] = load_eight(t.bias);
+    for (int r = 0; r < R; ++r) c[r] = load_eight(t.start);
     const int64_t row = t.a_row / 2;
     const int16_t* b = words(t.b);
     for (int64_t tap = 0; tap < t.tap_count; ++tap) {
@@ -56,8 +56,8 @@ struct Neon {
 
 #undef QFX_IF_neon
 #define QFX_IF_neon(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<Neon, rows>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<Neon, rows>(t, count); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

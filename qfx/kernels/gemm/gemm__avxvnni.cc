@@ -1,12 +1,12 @@
-#include "conv/finish__avxvnni.h"
-#include "conv/gemm.h"
-#include "conv/row_tiles.h"
 #include "core/dot__avxvnni.h"
 #include "core/only.h"
+#include "gemm/finish__avxvnni.h"
+#include "gemm/row_tiles.h"
+#include "gemm/tile.h"
 
 // Accumulators are named, not an array: gcc 12 spills the array.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline __m256i broadcast(const std::byte* p) noexcept {
@@ -29,9 +29,9 @@ inline __m256i load(const void* p) noexcept {
 
 // R rows by V vectors of eight columns, from row `first` on.
 template <int R, int V, Ending kEnding>
-void tile(const GemmTile& t, int64_t first) noexcept {
+void tile(const Tile& t, int64_t first) noexcept {
   static_assert(R <= 12 && V <= 3 && R * V + V + 1 <= 16);
-  const auto initial = [&](int v) { return v < V ? load(t.bias + 8 * v) : _mm256_setzero_si256(); };
+  const auto initial = [&](int v) { return v < V ? load(t.start + 8 * v) : _mm256_setzero_si256(); };
   const __m256i i0 = initial(0), i1 = initial(1), i2 = initial(2);
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m256i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2;
   QFX_ROWS(QFX_DECLARE)
@@ -72,19 +72,19 @@ void tile(const GemmTile& t, int64_t first) noexcept {
 }
 
 template <int R, int V>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   by_ending(t.out, 0, 8 * V, [&](auto ending) {
     in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, decltype(ending)::value>(t, first); });
   });
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm
 
-QFX_KERNELS(conv) {
+QFX_KERNELS(gemm) {
 #undef QFX_IF_avxvnni
 #define QFX_IF_avxvnni(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
+#include "gemm/kernels.inc"
 }

@@ -2,10 +2,10 @@
 // Epilogues of four vectors at once, for *__avxvnni.cc files only. Internal linkage, as in finish__avx2.h.
 #include <type_traits>
 
-#include "conv/finish__avx2.h"
 #include "core/requant_avx2.h"
+#include "gemm/finish__avx2.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 enum class Ending { plain, residual, general };
@@ -71,4 +71,4 @@ inline void finish_rows(const Output& out, int64_t row, int64_t first, const __m
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,9 +1,9 @@
-#include "conv/gemm_tiles__neon.h"
 #include "core/only.h"
+#include "gemm/row_tiles__neon.h"
 
-// Dot products of four s8: activations are read 128 less than they are, see QFX_CONV_GEMM_S8.
+// Dot products of four s8: activations are read 128 less than they are, see QFX_GEMM_S8.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline int8x16_t shifted(uint8x16_t codes) noexcept {
@@ -27,10 +27,10 @@ inline void multiply(Eight (&c)[R], const int8x16_t (&a)[R], const int8_t* b) no
 
 struct DotProd {
   template <int R>
-  static void tile(const GemmTile& t, int64_t first) noexcept {
+  static void tile(const Tile& t, int64_t first) noexcept {
     Eight c[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) c[r] = load_eight(t.bias);
+    for (int r = 0; r < R; ++r) c[r] = load_eight(t.start);
     const auto* b = reinterpret_cast<const int8_t*>(t.b);
     for (int64_t tap = 0; tap < t.tap_count; ++tap) {
       const uint8_t* p = bytes(t.a + first * t.a_row + t.taps[tap]);
@@ -63,8 +63,8 @@ struct DotProd {
 
 #undef QFX_IF_dotprod
 #define QFX_IF_dotprod(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<DotProd, rows>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<DotProd, rows>(t, count); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,12 +1,12 @@
-#include "conv/finish__avxvnni.h"
-#include "conv/gemm.h"
-#include "conv/row_tiles.h"
 #include "core/only.h"
+#include "gemm/finish__avxvnni.h"
+#include "gemm/row_tiles.h"
+#include "gemm/tile.h"
 
 // Activations and weights are s16: vpmaddubsw would saturate. Accumulators are named, not an array: gcc 12 spills
 // the array.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline __m256i broadcast(const std::byte* p) noexcept {
@@ -27,10 +27,10 @@ inline void dot(__m256i& acc, __m256i a, __m256i b) noexcept {
 
 // R rows from row `first` on.
 template <int R, int V, Ending kEnding>
-void tile(const GemmTile& t, int64_t first) noexcept {
+void tile(const Tile& t, int64_t first) noexcept {
   static_assert(R <= 6 && V <= 2);
-  const __m256i i0 = load(reinterpret_cast<const std::byte*>(t.bias));
-  const __m256i i1 = V > 1 ? load(reinterpret_cast<const std::byte*>(t.bias + 8)) : i0;
+  const __m256i i0 = load(reinterpret_cast<const std::byte*>(t.start));
+  const __m256i i1 = V > 1 ? load(reinterpret_cast<const std::byte*>(t.start + 8)) : i0;
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m256i c##r##_0 = i0, c##r##_1 = i1;
   QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
@@ -65,7 +65,7 @@ void tile(const GemmTile& t, int64_t first) noexcept {
 }
 
 template <int R, int V>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   by_ending(t.out, 0, 8 * V, [&](auto ending) {
     in_tiles<R>(rows, [&](auto size, int64_t first) { tile<size, V, decltype(ending)::value>(t, first); });
   });
@@ -75,9 +75,9 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
 
 #undef QFX_IF_avx2
 #define QFX_IF_avx2(...) __VA_ARGS__
-#define QFX_CONV_GEMM_PAIRED(name, isa, rows, columns)
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
-#include "conv/kernels.inc"
+#define QFX_GEMM_PAIRED(name, isa, rows, columns)
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<rows, columns / 8>(t, count); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,13 +1,19 @@
-#include "conv_models.h"
+#include "kernel_models.h"
 
 #include <cstring>
 #include <map>
 
 #include "core/only.h"
 
+namespace qfx::gemm::model {
+
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(TileFn name;)
+#include "gemm/kernels.inc"
+
+}  // namespace qfx::gemm::model
+
 namespace qfx::conv::model {
 
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(GemmFn name;)
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   QFX_IF_MODELED_##isa(DepthwiseFn name; InterleaveFn name##_interleave;)
 #include "conv/kernels.inc"
@@ -18,13 +24,13 @@ namespace qfx::test {
 namespace {
 
 // Replaces what the kernels of one name call.
-void use_models(std::vector<conv::GemmKernel>& kernels) {
-  [[maybe_unused]] const auto use = [&](const char* name, conv::GemmFn* run) {
-    for (conv::GemmKernel& k : kernels)
+void use_models(std::vector<gemm::TileKernel>& kernels) {
+  [[maybe_unused]] const auto use = [&](const char* name, gemm::TileFn* run) {
+    for (gemm::TileKernel& k : kernels)
       if (std::strcmp(k.name, name) == 0 && runs_on(k.isa) == RunsOn::model) k.run = run;
   };
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(use(#name, conv::model::name);)
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) QFX_IF_MODELED_##isa(use(#name, gemm::model::name);)
+#include "gemm/kernels.inc"
 }
 
 void use_models(std::vector<conv::DepthwiseKernel>& kernels) {
@@ -62,8 +68,8 @@ RunsOn runs_on(Isa isa) noexcept {
   return at == levels.end() ? RunsOn::nowhere : at->second;
 }
 
-std::span<const conv::GemmKernel> runnable_gemm_kernels() {
-  static const auto kernels = with_models(conv::gemm_kernels());
+std::span<const gemm::TileKernel> runnable_gemm_kernels() {
+  static const auto kernels = with_models(gemm::kernels());
   return kernels;
 }
 
@@ -74,7 +80,7 @@ std::span<const conv::DepthwiseKernel> runnable_depthwise_kernels() {
 
 std::vector<std::string> model_kernels() {
   std::vector<std::string> names;
-  for (const auto& kernel : conv::gemm_kernels())
+  for (const auto& kernel : gemm::kernels())
     if (runs_on(kernel.isa) == RunsOn::model) names.push_back(kernel.name);
   for (const auto& kernel : conv::depthwise_kernels())
     if (runs_on(kernel.isa) == RunsOn::model) names.push_back(kernel.name);

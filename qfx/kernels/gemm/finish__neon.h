@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "conv/epilogue.h"
+#include "gemm/epilogue.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 // Eight neighbouring accumulators of one row.
@@ -90,4 +90,4 @@ inline void finish_eight(const Output& out, int64_t row, int64_t first, const Ei
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,9 +1,8 @@
+#include "gemm/columns.h"
+
 #include <algorithm>
-#include <cstring>
 
-#include "conv/matmul.h"
-
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 // One step of `count` columns, of which k has `depth` elements left at least: columns side by side in memory.
@@ -37,7 +36,7 @@ void step_of_columns(const uint8_t* y, int64_t col, int64_t count, int32_t zero_
 }
 
 template <class T, int D>
-void pack(int64_t kernel_columns, const MatmulColumns& from, int64_t steps, int32_t zero_point, T* to,
+void pack(int64_t kernel_columns, const CodeColumns& from, int64_t steps, int32_t zero_point, T* to,
           int32_t* sums) noexcept {
   const int64_t width = kernel_columns * D, whole = from.k / D;
   std::fill_n(sums, kernel_columns, 0);
@@ -66,7 +65,7 @@ void pack(int64_t kernel_columns, const MatmulColumns& from, int64_t steps, int3
 
 }  // namespace
 
-void pack_columns(const GemmKernel& kernel, const MatmulColumns& from, int64_t steps, int32_t zero_point, std::byte* to,
+void pack_columns(const TileKernel& kernel, const CodeColumns& from, int64_t steps, int32_t zero_point, std::byte* to,
                   int32_t* sums) noexcept {
   if (kernel.bytes == 1) {
     auto* bytes = reinterpret_cast<int8_t*>(to);
@@ -78,4 +77,4 @@ void pack_columns(const GemmKernel& kernel, const MatmulColumns& from, int64_t s
   pack<int16_t, 1>(kernel.columns, from, steps, zero_point, words, sums);
 }
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

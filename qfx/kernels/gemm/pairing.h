@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace qfx::conv {
+namespace qfx::gemm {
 
 // Products of u8 activations and s8 weights in 16 bits, exactly, whatever the activations: vpmaddubsw adds the products
 // of two neighbours and saturates, so what may be added in 16 bits depends on the weights.
@@ -24,4 +24,4 @@ constexpr int64_t kPairedColumns = 16;  // of a panel at most
 void pair_run(const int8_t* packed, int64_t steps, int64_t columns, std::vector<int32_t>& order,
               std::vector<std::byte>& weights, int32_t* bias);
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -1,13 +1,13 @@
-#include "conv/finish__avx512vnni.h"
+#include "gemm/finish__avx512vnni.h"
 
 #include <cstring>
 
-#include "conv/gemm.h"
 #include "core/only.h"
+#include "gemm/tile.h"
 
 // Accumulators are named, not an array: gcc 12 spills the array.
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline __m512i broadcast(const std::byte* p) noexcept {
@@ -48,9 +48,9 @@ constexpr bool kFetches = R > 2 && V > 1;
 
 // `count` tiles of R rows by V vectors, from row `first` on.
 template <int R, int V, Ending kEnding>
-void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
+void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   static_assert(R <= 14 && V <= 4 && R * V <= 28);
-  const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.bias + 16 * v) : _mm512_setzero_si512(); };
+  const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.start + 16 * v) : _mm512_setzero_si512(); };
   const __m512i i0 = initial(0), i1 = initial(1), i2 = initial(2), i3 = initial(3);
   const Output& out = t.out;
   const Finish<V> f(out);
@@ -134,7 +134,7 @@ void tiles(const GemmTile& t, int64_t first, int64_t count) noexcept {
 }
 
 template <int R, int V, Ending kEnding>
-void tiles_of(const GemmTile& t, int64_t size, int64_t first, int64_t count) noexcept {
+void tiles_of(const Tile& t, int64_t size, int64_t first, int64_t count) noexcept {
   if (size == R) return tiles<R, V, kEnding>(t, first, count);
   if constexpr (R > 1) tiles_of<R - 1, V, kEnding>(t, size, first, count);
 }
@@ -200,9 +200,9 @@ struct FinishPair {
 // `count` tiles of P pairs of rows by 24 columns, from row `first` on. A vector and a half: the halves of two rows
 // share one. One row alone (`both` false) is a pair with itself.
 template <int P, Ending kEnding>
-void pair_tiles(const GemmTile& t, int64_t first, int64_t count, bool both) noexcept {
+void pair_tiles(const Tile& t, int64_t first, int64_t count, bool both) noexcept {
   static_assert(P <= 7);
-  const __m512i i0 = _mm512_loadu_si512(t.bias), ih = twice(t.bias + 16);
+  const __m512i i0 = _mm512_loadu_si512(t.start), ih = twice(t.start + 16);
   const FinishPair<kEnding> finish(t.out);
   const int64_t s = both ? t.a_row : 0;
   const std::byte* a = t.a + first * t.a_row;
@@ -237,13 +237,13 @@ void pair_tiles(const GemmTile& t, int64_t first, int64_t count, bool both) noex
 }
 
 template <int P, Ending kEnding>
-void pair_tiles_of(const GemmTile& t, int64_t size, int64_t first, int64_t count) noexcept {
+void pair_tiles_of(const Tile& t, int64_t size, int64_t first, int64_t count) noexcept {
   if (size == P) return pair_tiles<P, kEnding>(t, first, count, true);
   if constexpr (P > 1) pair_tiles_of<P - 1, kEnding>(t, size, first, count);
 }
 
 template <int P, Ending kEnding>
-void all_pairs(const GemmTile& t, int64_t rows) noexcept {
+void all_pairs(const Tile& t, int64_t rows) noexcept {
   const int64_t pairs = rows / 2;
   if (pairs > 0) {
     const int64_t count = (pairs + P - 1) / P;
@@ -256,7 +256,7 @@ void all_pairs(const GemmTile& t, int64_t rows) noexcept {
 
 // `rows` in the fewest tiles, whose sizes differ by one at most.
 template <int R, int V, Ending kEnding>
-void all_rows(const GemmTile& t, int64_t rows) noexcept {
+void all_rows(const Tile& t, int64_t rows) noexcept {
   const int64_t count = (rows + R - 1) / R;
   const int64_t size = rows / count, larger = rows % count;
   if (larger > 0) tiles_of<R, V, kEnding>(t, size + 1, 0, larger);
@@ -264,7 +264,7 @@ void all_rows(const GemmTile& t, int64_t rows) noexcept {
 }
 
 template <int R, int kColumns, Ending kEnding>
-void gemm_to(const GemmTile& t, int64_t rows) noexcept {
+void gemm_to(const Tile& t, int64_t rows) noexcept {
   if constexpr (kColumns == 24) {
     all_pairs<R / 2, kEnding>(t, rows);
   } else {
@@ -273,7 +273,7 @@ void gemm_to(const GemmTile& t, int64_t rows) noexcept {
 }
 
 template <int R, int kColumns>
-void gemm(const GemmTile& t, int64_t rows) noexcept {
+void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);
@@ -287,10 +287,10 @@ void gemm(const GemmTile& t, int64_t rows) noexcept {
   X(0, 2) X(0, 3) X(1, 0) X(1, 1) X(1, 2) X(1, 3) X(2, 0) X(2, 1) X(2, 2) X(2, 3) X(3, 0) X(3, 1) X(3, 2) X(3, 3)
 
 template <int V>
-void streams(const GemmTile* t) noexcept {
+void streams(const Tile* t) noexcept {
   static_assert(kStreams == 4 && V <= 4);
 #define QFX_DECLARE(s, v) \
-  [[maybe_unused]] __m512i c##s##v = V > v ? _mm512_loadu_si512(t[s].bias + 16 * v) : _mm512_setzero_si512();
+  [[maybe_unused]] __m512i c##s##v = V > v ? _mm512_loadu_si512(t[s].start + 16 * v) : _mm512_setzero_si512();
   QFX_STREAMS(QFX_DECLARE)
 #undef QFX_DECLARE
   const std::byte *b0 = t[0].b, *b1 = t[1].b, *b2 = t[2].b, *b3 = t[3].b;
@@ -317,13 +317,13 @@ void streams(const GemmTile* t) noexcept {
 
 #undef QFX_IF_avx512vnni
 #define QFX_IF_avx512vnni(...) __VA_ARGS__
-#define QFX_CONV_GEMM(name, isa, rows, columns, depth, bytes) \
-  QFX_IF_##isa(void name(const GemmTile& t, int64_t count) noexcept { gemm<rows, columns>(t, count); })
-#define QFX_CONV_GEMM_STREAMS(name, isa, rows, columns)      \
-  QFX_IF_##isa(                                              \
-      void name(const GemmTile& t, int64_t count) noexcept { \
-        gemm<rows, columns>(t, count);                       \
-      } void name##_streams(const GemmTile* tiles) noexcept { streams<columns / 16>(tiles); })
-#include "conv/kernels.inc"
+#define QFX_GEMM(name, isa, rows, columns, depth, bytes) \
+  QFX_IF_##isa(void name(const Tile& t, int64_t count) noexcept { gemm<rows, columns>(t, count); })
+#define QFX_GEMM_STREAMS(name, isa, rows, columns)       \
+  QFX_IF_##isa(                                          \
+      void name(const Tile& t, int64_t count) noexcept { \
+        gemm<rows, columns>(t, count);                   \
+      } void name##_streams(const Tile* tiles) noexcept { streams<columns / 16>(tiles); })
+#include "gemm/kernels.inc"
 
-}  // namespace qfx::conv
+}  // namespace qfx::gemm

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "conv/depthwise.h"
-#include "conv/gemm.h"
+#include "gemm/tile.h"
 
 namespace qfx::test {
 
@@ -14,7 +14,7 @@ RunsOn runs_on(Isa isa) noexcept;
 
 // The conv kernels of this architecture, models in the place of those that the hardware lacks. Those of a level that
 // runs nowhere must not be called.
-std::span<const conv::GemmKernel> runnable_gemm_kernels();
+std::span<const gemm::TileKernel> runnable_gemm_kernels();
 std::span<const conv::DepthwiseKernel> runnable_depthwise_kernels();
 
 // The kernels of kernels.inc that ran as a model here.

@@ -1,4 +1,4 @@
-#include "conv/matmul.h"
+#include "gemm/matmul.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,29 +8,22 @@
 #include <string>
 #include <utility>
 
-#include "conv/problem.h"
-#include "conv/select.h"
+#include "core/aligned.h"
 #include "core/nest.h"
 #include "core/requant.h"
 #include "core/split.h"
+#include "gemm/columns.h"
+#include "gemm/rows.h"
+#include "gemm/select.h"
 
 namespace qfx {
-namespace conv {
+namespace gemm {
 namespace {
 
 constexpr int64_t kSlabColumns = 64;       // of y, packed before x passes over them
 constexpr int64_t kCopyBytes = 32 * 1024;  // of x, widened at a time
-constexpr int64_t kSlack = 64;
 
 enum Operand { kX, kY, kOut };
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
-int64_t align(int64_t bytes) {
-  return ceil_div(bytes, 64) * 64;
-}
 
 std::string shown(const MatmulShape& s, int64_t count) {
   return std::to_string(count) + " x [" + std::to_string(s.m) + ", " + std::to_string(s.k) + "] @ [" +
@@ -134,26 +127,22 @@ class ScalarMatmul final : public MatmulWork {
   }
 };
 
-Problem problem_of(const MatmulQuant& q, const MatmulShape& s) {
-  Problem p;
-  p.geometry.c_in = s.k;
-  p.geometry.c_out = s.n;
-  p.quant.x_zero_point = q.x_zero_point;
-  p.quant.f32_output = q.f32_output;
-  p.quant.zero_point = q.zero_point;
-  p.quant.lo = q.lo;
-  p.quant.hi = q.hi;
-  p.quant.f32_lo = q.f32_lo;
-  p.quant.f32_hi = q.f32_hi;
-  set_table(p, q.lut);
-  p.byte_permutes = has_byte_permutes();
-  p.bound = static_cast<double>(s.k * largest(q.x_zero_point) * largest(q.y_zero_point)) *
-            std::abs(static_cast<double>(q.multiplier));
-  return p;
+Epilogue epilogue_of(const MatmulQuant& q, const MatmulShape& s) {
+  Epilogue e;
+  e.bounded = is_bounded(static_cast<double>(s.k * largest(q.x_zero_point) * largest(q.y_zero_point)) *
+                         std::abs(static_cast<double>(q.multiplier)));
+  e.zero_point = q.zero_point;
+  e.lo = q.lo;
+  e.hi = q.hi;
+  e.f32_output = q.f32_output;
+  e.f32_lo = q.f32_lo;
+  e.f32_hi = q.f32_hi;
+  e.byte_permutes = has_byte_permutes();
+  return e;
 }
 
 struct Panel {
-  const GemmKernel* kernel;
+  const TileKernel* kernel;
   int64_t first;    // column
   int64_t columns;  // of y
   int64_t weights;  // byte offset in the slab
@@ -168,12 +157,14 @@ struct Slab {
 
 class GemmMatmul final : public MatmulWork {
  public:
-  GemmMatmul(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
-             std::span<const GemmKernel> kernels)
-      : MatmulWork(quant, shape), kernel_(kernel), problem_(problem_of(quant_, shape_)) {
-    epilogue_ = make_epilogue(problem_);
-    const int64_t multiple = kernel.isa == Isa::amx ? kTileSteps : 1;
-    steps_ = ceil_div(shape_.k, kernel.depth * multiple) * multiple;
+  GemmMatmul(const TileKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+             std::span<const TileKernel> kernels)
+      : MatmulWork(quant, shape),
+        kernel_(kernel),
+        lut_(quant_.lut),
+        epilogue_(epilogue_of(quant_, shape_)),
+        steps_(kernel.steps(shape_.k)) {
+    lut_.attach(epilogue_);
     lay_out(kernels);
     multiplier_.assign(static_cast<size_t>(kernel.columns), quant_.multiplier);
     // What y - 128 lacks of y - y_zero_point, as words have it: the sum of a row of x, so many times.
@@ -187,7 +178,7 @@ class GemmMatmul final : public MatmulWork {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
 
   size_t scratch_bytes() const noexcept override {
-    return static_cast<size_t>(row_bias_at() + align(row_factor_ != 0 ? shape_.m * 4 : 0) + copy_bytes());
+    return static_cast<size_t>(row_bias_at() + in_lines(row_factor_ != 0 ? shape_.m * 4 : 0) + copy_bytes());
   }
 
   std::string describe() const override {
@@ -208,20 +199,22 @@ class GemmMatmul final : public MatmulWork {
     std::byte* out;
   };
 
-  void lay_out(std::span<const GemmKernel> kernels);
-  int64_t bias_at() const noexcept { return align(slab_bytes_); }
-  int64_t row_bias_at() const noexcept { return bias_at() + align(slab_vectors_ * 4); }
-  int64_t copy_at() const noexcept { return row_bias_at() + align(row_factor_ != 0 ? shape_.m * 4 : 0); }
-  int64_t copy_bytes() const noexcept { return copy_rows_ == 0 ? 0 : copy_rows_ * shape_.k * kernel_.bytes + kSlack; }
+  void lay_out(std::span<const TileKernel> kernels);
+  int64_t bias_at() const noexcept { return in_lines(slab_bytes_); }
+  int64_t row_bias_at() const noexcept { return bias_at() + in_lines(slab_vectors_ * 4); }
+  int64_t copy_at() const noexcept { return row_bias_at() + in_lines(row_factor_ != 0 ? shape_.m * 4 : 0); }
+  int64_t copy_bytes() const noexcept {
+    return copy_rows_ == 0 ? 0 : copy_rows_ * shape_.k * kernel_.bytes + kReadSlack;
+  }
   Range rows_of(int64_t work_begin, int64_t work_end, int64_t start, int64_t columns) const noexcept;
   void pack(const Slab& slab, const uint8_t* y, std::byte* scratch) const noexcept;
   void sum_rows(const uint8_t* x, int32_t* to) const noexcept;
   void multiply(const Slab& slab, const Place& at, Range rows, std::byte* scratch) const noexcept;
 
-  GemmKernel kernel_;
-  Problem problem_;
+  TileKernel kernel_;
+  LookupTable lut_;
   Epilogue epilogue_;
-  int64_t steps_ = 0;
+  int64_t steps_;
   std::vector<Panel> panels_;
   std::vector<Slab> slabs_;
   std::vector<float> multiplier_;
@@ -230,7 +223,7 @@ class GemmMatmul final : public MatmulWork {
   int64_t copy_rows_ = 0;
 };
 
-void GemmMatmul::lay_out(std::span<const GemmKernel> kernels) {
+void GemmMatmul::lay_out(std::span<const TileKernel> kernels) {
   const int64_t width = std::max<int64_t>(1, kSlabColumns / kernel_.columns) * kernel_.columns;
   for (int64_t first = 0; first < shape_.n; first += width) {
     const int64_t columns = std::min(width, shape_.n - first);
@@ -238,9 +231,9 @@ void GemmMatmul::lay_out(std::span<const GemmKernel> kernels) {
     int64_t weights = 0, vectors = 0;
     for (int64_t done = 0; done < columns; done += kernel_.columns) {
       const int64_t some = std::min<int64_t>(kernel_.columns, columns - done);
-      const GemmKernel& kernel = kernel_for(kernel_, kernels, some);
+      const TileKernel& kernel = kernel_for(kernel_, kernels, some);
       panels_.push_back({&kernel, first + done, some, weights, vectors});
-      weights += align(steps_ * kernel.columns * kernel.depth * kernel.bytes);
+      weights += in_lines(steps_ * kernel.step_bytes());
       vectors += kernel.columns;
     }
     slabs_.push_back({begin, static_cast<int64_t>(panels_.size()), first, columns});
@@ -299,31 +292,8 @@ void GemmMatmul::pack(const Slab& slab, const uint8_t* y, std::byte* scratch) co
   }
 }
 
-// Eight bytes at a time, as four sums of 16 bits that are emptied before they are full.
-int32_t sum_of(const uint8_t* x, int64_t n) noexcept {
-  constexpr uint64_t kLow = 0x00ff00ff00ff00ff;
-  uint32_t total = 0;
-  int64_t i = 0;
-  while (i + 8 <= n) {
-    uint64_t sums = 0;
-    for (int64_t end = std::min(n - 7, i + 8 * 128); i < end; i += 8) {
-      uint64_t eight;
-      std::memcpy(&eight, x + i, sizeof eight);
-      sums += (eight & kLow) + (eight >> 8 & kLow);
-    }
-    for (; sums != 0; sums >>= 16) total += static_cast<uint32_t>(sums & 0xffff);
-  }
-  for (; i < n; ++i) total += x[i];
-  return static_cast<int32_t>(total);
-}
-
 void GemmMatmul::sum_rows(const uint8_t* x, int32_t* to) const noexcept {
   for (int64_t i = 0; i < shape_.m; ++i) to[i] = row_factor_ * sum_of(x + i * shape_.x_row, shape_.k);
-}
-
-void widen(const uint8_t* x, int64_t row, int64_t rows, int64_t k, int16_t* to) noexcept {
-  for (int64_t i = 0; i < rows; ++i, x += row, to += k)
-    for (int64_t c = 0; c < k; ++c) to[c] = x[c];
 }
 
 void GemmMatmul::multiply(const Slab& slab, const Place& at, Range rows, std::byte* scratch) const noexcept {
@@ -334,12 +304,13 @@ void GemmMatmul::multiply(const Slab& slab, const Place& at, Range rows, std::by
   for (int64_t first = rows.begin; first < rows.end; first += block) {
     const int64_t count = std::min(block, rows.end - first);
     const uint8_t* x = at.x + first * shape_.x_row;
-    GemmTile tile;
+    Tile tile;
     tile.a = reinterpret_cast<const std::byte*>(x);
     tile.a_row = shape_.x_row;
     if (copy_rows_ > 0) {
       std::byte* copy = scratch + copy_at();
-      widen(x, shape_.x_row, count, shape_.k, reinterpret_cast<int16_t*>(copy));
+      for (int64_t i = 0; i < count; ++i)
+        widen(x + i * shape_.x_row, shape_.k, reinterpret_cast<int16_t*>(copy) + i * shape_.k);
       tile.a = copy;
       tile.a_row = shape_.k * kernel_.bytes;
     }
@@ -349,7 +320,7 @@ void GemmMatmul::multiply(const Slab& slab, const Place& at, Range rows, std::by
     for (int64_t p = slab.begin; p < slab.end; ++p) {
       const Panel& panel = panels_[static_cast<size_t>(p)];
       tile.b = scratch + panel.weights;
-      tile.bias = biases + panel.vectors;
+      tile.start = biases + panel.vectors;
       tile.out.y = at.out + (first * shape_.out_row + panel.first) * static_cast<int64_t>(element());
       tile.out.y_row = shape_.out_row;
       tile.out.row_bias = row_factor_ != 0 ? row_bias + first : nullptr;
@@ -363,8 +334,8 @@ void GemmMatmul::multiply(const Slab& slab, const Place& at, Range rows, std::by
 
 }  // namespace
 
-std::unique_ptr<Work> plan_matmul_gemm(const GemmKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
-                                       std::span<const GemmKernel> kernels) {
+std::unique_ptr<Work> plan_matmul_gemm(const TileKernel& kernel, const MatmulQuant& quant, const MatmulShape& shape,
+                                       std::span<const TileKernel> kernels) {
   if (shape.k == 0) return plan_matmul_scalar(quant, shape);
   return std::make_unique<GemmMatmul>(kernel, quant, shape, kernels);
 }
@@ -373,14 +344,13 @@ std::unique_ptr<Work> plan_matmul_scalar(const MatmulQuant& quant, const MatmulS
   return std::make_unique<ScalarMatmul>(quant, shape);
 }
 
-}  // namespace conv
+}  // namespace gemm
 
 std::unique_ptr<Work> plan_matmul(const MatmulQuant& quant, const MatmulShape& shape, Isa isa) {
-  if (shape.k == 0 || shape.n == 0) return conv::plan_matmul_scalar(quant, shape);
-  conv::check(quant, shape);
-  const conv::Problem problem = conv::problem_of(quant, shape);
-  const auto* kernel = conv::select_gemm(conv::gemm_kernels(), problem, isa);
-  return kernel == nullptr ? conv::plan_matmul_scalar(quant, shape) : conv::plan_matmul_gemm(*kernel, quant, shape);
+  if (shape.k == 0 || shape.n == 0 || isa == Isa::scalar) return gemm::plan_matmul_scalar(quant, shape);
+  gemm::check(quant, shape);
+  const gemm::Demand demand{shape.n, shape.k, shape.k, false, gemm::SingleRows::seldom, false};
+  return gemm::plan_matmul_gemm(*gemm::select(gemm::kernels(), demand, isa), quant, shape);
 }
 
 }  // namespace qfx

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "conv/epilogue.h"
+#include "gemm/epilogue.h"
 
-namespace qfx::conv {
+namespace qfx::gemm {
 namespace {
 
 inline __m256i first_dwords(int64_t n) noexcept {
@@ -69,4 +69,4 @@ inline void finish_eight(const Output& out, int64_t row, int64_t first, __m256i 
 }
 
 }  // namespace
-}  // namespace qfx::conv
+}  // namespace qfx::gemm
