@@ -191,7 +191,7 @@ _LEVELS = (
         "dequantize", qdq.dequantize, ("q",), "none", family="dequantize", any_rank=True,
         kernels="elementwise: Dequantize",
     ),
-    Op("requantize_dynamic", dynamic.requantize_dynamic, ("x",), "none", family="linear_dynamic", kernels="glue: Dot"),
+    Op("requantize_dynamic", dynamic.requantize_dynamic, ("x",), "none", family="linear_dynamic", kernels=_GEMM + " QFX_GEMM_PAIRED"),
 )  # fmt: skip
 
 

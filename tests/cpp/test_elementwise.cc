@@ -1,9 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
 #include "core/requant.h"
-#include "elementwise/elementwise.h"
+#include "elementwise/kernels.h"
 #include "kernel_check.h"
 
 using namespace qfx;
@@ -344,4 +345,30 @@ TEST(dequantize_any_layout) {
   }
   CHECK_THROWS(std::invalid_argument, plan_dequantize({2, 3}, {0, 0}, 1.0f, 0, Isa::scalar));
   CHECK_THROWS(std::invalid_argument, plan_dequantize({2, 3}, {0, 2}, 1.0f, 0, Isa::scalar));
+}
+
+TEST(elementwise_extent_finds_the_range_and_what_is_not_finite) {
+  Rng rng(97);
+  for (const Isa isa : isas()) {
+    const auto extent = elementwise::select<elementwise::Extent>(isa);
+    for (const int64_t n : {0, 1, 7, 16, 31, 32, 33, 75}) {
+      std::vector<float> x = random_floats(rng, n, -2, 3);
+      float low = -0.5f, high = 0.5f;
+      extent.run(x.data(), n, &low, &high);
+      x.push_back(-0.5f);
+      CHECK_EQ(low, *std::min_element(x.begin(), x.end()));
+      x.back() = 0.5f;
+      CHECK_EQ(high, *std::max_element(x.begin(), x.end()));
+      for (const float value : {NAN, INFINITY, -INFINITY})
+        for (int64_t at = 0; at < n; ++at) {
+          std::vector<float> other = x;
+          other[static_cast<size_t>(at)] = value;
+          low = high = 0.0f;
+          extent.run(other.data(), n, &low, &high);
+          CHECK(std::isnan(low) && std::isnan(high));
+          extent.run(x.data(), n, &low, &high);  // a later finite row does not heal it
+          CHECK(std::isnan(low) && std::isnan(high));
+        }
+    }
+  }
 }

@@ -11,12 +11,6 @@ using namespace qfx::test;
 
 namespace {
 
-std::vector<float> random_floats(Rng& rng, int64_t n, double lo, double hi) {
-  std::vector<float> x(static_cast<size_t>(n));
-  for (float& value : x) value = static_cast<float>(rng.real(lo, hi));
-  return x;
-}
-
 // Equal, or neighbours: a float64 evaluation that is off by a few of its own ulps can only round to a neighbour.
 // `absolute` allows for a difference of larger float64 values.
 bool nearly(float a, float b, double absolute) {
@@ -272,70 +266,4 @@ TEST(glue_matmul_f32_in_the_order_of_k) {
     check_on_every_isa([&](Isa) { return plan_matmul_f32(batch, m, k, n); }, {bytes_of(a), bytes_of(b)}, y,
                        "matmul " + shown_dims(s));
   }
-}
-
-namespace {
-
-std::vector<float> reference_linear_dynamic(const std::vector<float>& x, const std::vector<int8_t>& w,
-                                            const std::vector<float>& scale, const std::vector<float>& bias,
-                                            int64_t rows, int64_t k, int64_t n) {
-  constexpr int qmax = 255;
-  double low = 0, high = 0;
-  for (float value : x) {
-    low = std::min<double>(low, value);
-    high = std::max<double>(high, value);
-  }
-  float s = static_cast<float>((high - low) / qmax);
-  if (s == 0.0f) s = 1.0f;
-  const double z = std::min(std::max(std::nearbyint(-low / static_cast<double>(s)), 0.0), static_cast<double>(qmax));
-  std::vector<float> y;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t o = 0; o < n; ++o) {
-      int64_t sum = 0;
-      for (int64_t i = 0; i < k; ++i) {
-        const double q =
-            std::nearbyint(static_cast<double>(x[static_cast<size_t>(r * k + i)]) / static_cast<double>(s)) + z;
-        sum += static_cast<int64_t>(std::min(std::max(q, 0.0), static_cast<double>(qmax)) - z) *
-               w[static_cast<size_t>(o * k + i)];
-      }
-      volatile float product = static_cast<float>(sum) * (s * scale[static_cast<size_t>(o)]);
-      y.push_back(bias.empty() ? product : product + bias[static_cast<size_t>(o)]);
-    }
-  return y;
-}
-
-}  // namespace
-
-TEST(glue_linear_dynamic) {
-  Rng rng(66);
-  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 64, 33}, Dims{2, 31, 130}, Dims{0, 4, 5}, Dims{2, 0, 3},
-                        Dims{1, 140000, 3}, Dims{67, 100, 21}})
-    for (double high : {0.0, 1.0, 30.0}) {
-      const auto x = random_floats(rng, s[0] * s[1], high == 0.0 ? 0.0 : -2.0, high);
-      const Bytes codes = random_bytes(rng, s[1] * s[2]);
-      const std::vector<int8_t> w(codes.begin(), codes.end());
-      const auto scale = random_floats(rng, s[2], 0.001, 0.1);
-      const auto bias = rng.integer(0, 1) != 0 ? random_floats(rng, s[2], -1, 1) : std::vector<float>{};
-      check_on_every_isa([&](Isa isa) { return plan_linear_dynamic(s[0], s[1], s[2], w, scale, bias, isa); },
-                         {bytes_of(x)}, reference_linear_dynamic(x, w, scale, bias, s[0], s[1], s[2]),
-                         "linear_dynamic " + shown_dims(s));
-    }
-  CHECK_THROWS(std::invalid_argument, plan_linear_dynamic(1, 2, 3, {}, {}, {}));
-}
-
-TEST(glue_linear_dynamic_of_an_input_that_is_not_finite_is_nan) {
-  constexpr int64_t rows = 3, k = 45, n = 19;  // whole vectors, and what is left of them
-  const std::vector<int8_t> w(static_cast<size_t>(n * k), 1);
-  const std::vector<float> scale(static_cast<size_t>(n), 1.0f), nan(static_cast<size_t>(rows * n), NAN);
-  for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
-    for (size_t at = 0; at < static_cast<size_t>(rows * k); ++at) {
-      std::vector<float> x(static_cast<size_t>(rows * k), 1.0f);
-      x[at] = value;
-      const auto plan = [&](Isa isa) { return plan_linear_dynamic(rows, k, n, w, scale, {}, isa); };
-      for (Isa isa : isas()) {
-        std::vector<float> y(nan.size(), 0.0f);
-        run(*plan(isa), {x.data()}, {y.data()}, 2);
-        for (const float result : y) CHECK(std::isnan(result));
-      }
-    }
 }

@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <thread>
 
+#include "core/half.h"
 #include "kernel_check.h"
 #include "recurrent/cell.h"
-#include "recurrent/half.h"
 #include "recurrent/recurrent.h"
 
 using namespace qfx;
@@ -16,12 +16,6 @@ namespace cells = qfx::recurrent;
 namespace {
 
 using Floats = std::vector<float>;
-
-Floats random_floats(Rng& rng, int64_t n, double lo, double hi) {
-  Floats x(static_cast<size_t>(n));
-  for (float& value : x) value = static_cast<float>(rng.real(lo, hi));
-  return x;
-}
 
 // The constants of a matrix of weights, kept alive.
 struct Matrix {
@@ -71,7 +65,7 @@ float times(const Matrix& m, int64_t o, const float* x, const Affine8& a) {
   for (int64_t i = 0; i < m.features; ++i) {
     const auto at = static_cast<size_t>(o * m.features + i);
     if (!m.halves.empty()) {
-      volatile float product = x[i] * cells::float_of_half(m.halves[at]);
+      volatile float product = x[i] * float_of_half(m.halves[at]);
       half_sum += product;
       continue;
     }
@@ -336,13 +330,13 @@ TEST(recurrent_tanh_and_sigmoid_are_as_close_as_they_say) {
 }
 
 TEST(recurrent_float16_is_what_its_bits_say) {
-  CHECK_EQ(cells::float_of_half(0x3c00), 1.0f);
-  CHECK_EQ(cells::float_of_half(0xc000), -2.0f);
-  CHECK_EQ(cells::float_of_half(0x7bff), 65504.0f);
-  CHECK_EQ(cells::float_of_half(0x0001), 0x1p-24f);
-  CHECK_EQ(cells::float_of_half(0x83ff), -1023 * 0x1p-24f);
-  CHECK(std::signbit(cells::float_of_half(0x8000)));
-  CHECK(std::isinf(cells::float_of_half(0xfc00)) && std::isnan(cells::float_of_half(0x7e00)));
+  CHECK_EQ(float_of_half(0x3c00), 1.0f);
+  CHECK_EQ(float_of_half(0xc000), -2.0f);
+  CHECK_EQ(float_of_half(0x7bff), 65504.0f);
+  CHECK_EQ(float_of_half(0x0001), 0x1p-24f);
+  CHECK_EQ(float_of_half(0x83ff), -1023 * 0x1p-24f);
+  CHECK(std::signbit(float_of_half(0x8000)));
+  CHECK(std::isinf(float_of_half(0xfc00)) && std::isnan(float_of_half(0x7e00)));
 }
 
 TEST(recurrent_layers_of_every_cell_and_tail) {
@@ -399,32 +393,6 @@ TEST(recurrent_extreme_codes_are_exact) {
   check(n, call, "extreme codes");
 }
 
-TEST(recurrent_extent_finds_the_range_and_what_is_not_finite) {
-  Rng rng(97);
-  for (const Isa isa : isas()) {
-    const auto extent = cells::select<cells::Extent>(isa);
-    for (const int64_t n : {0, 1, 7, 16, 31, 32, 33, 75}) {
-      Floats x = random_floats(rng, n, -2, 3);
-      float low = -0.5f, high = 0.5f;
-      extent.run(x.data(), n, &low, &high);
-      x.push_back(-0.5f);
-      CHECK_EQ(low, *std::min_element(x.begin(), x.end()));
-      x.back() = 0.5f;
-      CHECK_EQ(high, *std::max_element(x.begin(), x.end()));
-      for (const float value : {NAN, INFINITY, -INFINITY})
-        for (int64_t at = 0; at < n; ++at) {
-          Floats other = x;
-          other[static_cast<size_t>(at)] = value;
-          low = high = 0.0f;
-          extent.run(other.data(), n, &low, &high);
-          CHECK(std::isnan(low) && std::isnan(high));
-          extent.run(x.data(), n, &low, &high);  // a later finite row does not heal it
-          CHECK(std::isnan(low) && std::isnan(high));
-        }
-    }
-  }
-}
-
 TEST(recurrent_scratch_is_bounded_whatever_the_batch_and_the_layer) {
   Rng rng(98);
   for (const int64_t hidden : {64, 2048})
@@ -473,27 +441,4 @@ TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
   RecurrentLayer wrong = n.layer();
   wrong.hidden = 7;
   CHECK_THROWS(std::invalid_argument, pack_recurrent(wrong, Isa::scalar));
-}
-
-TEST(recurrent_linear_with_float16_weights) {
-  Rng rng(96);
-  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 7, 64}, Dims{67, 33, 130}, Dims{0, 4, 5}})
-    for (const bool with_bias : {false, true}) {
-      const Matrix m(rng, s[2], s[1], true, true);
-      const auto x = random_floats(rng, s[0] * s[1], -2, 2), bias = random_floats(rng, with_bias ? s[2] : 0, -1, 1);
-      Floats y;
-      for (int64_t r = 0; r < s[0]; ++r)
-        for (int64_t o = 0; o < s[2]; ++o) {
-          const float sum = times(m, o, x.data() + r * s[1], {});
-          y.push_back(sum + (with_bias ? bias[static_cast<size_t>(o)] : 0.0f));
-        }
-      std::vector<std::unique_ptr<PackedLinear>> kept;
-      check_on_every_isa(
-          [&](Isa isa) {
-            kept.push_back(pack_linear_half(s[2], s[1], m.halves, bias, isa));
-            return kept.back()->plan(s[0]);
-          },
-          {bytes_of(x)}, y, "linear_half " + shown_dims(s));
-    }
-  CHECK_THROWS(std::invalid_argument, pack_linear_half(2, 3, std::vector<uint16_t>(5), {}, Isa::scalar));
 }

@@ -46,6 +46,10 @@ struct QuantizePlanar3 {
 struct Dequantize {
   using Fn = void(const uint8_t* x, float* y, int64_t n, float scale, int32_t zero_point) noexcept;
 };
+// low = min(low, x), high = max(high, x); both NaN, and then for good, where one of x is an infinity or NaN.
+struct Extent {
+  using Fn = void(const float* x, int64_t n, float* low, float* high) noexcept;
+};
 
 #define QFX_KERNEL_LIST "elementwise/kernels.inc"
 #include "core/family.h"

@@ -40,6 +40,21 @@ struct LookupTable {
   void attach(Epilogue& epilogue) const noexcept;
 };
 
+// What sums are made of where the rows of activations were quantized as they came:
+//   s = sum - zero_point[row] * column_sum[column] - column_zero_point[column] * row_sum[row]      modulo 2^32
+//   v = float(s) * (scale[row] * multiplier[column]) + bias[column] (+ addend)                    each rounded
+// with f32 output.
+struct Dynamic {
+  const float* scale = nullptr;  // of each row; null: rows are not
+  const int32_t* zero_point = nullptr;
+  const int32_t* row_sum = nullptr;            // of its codes, where columns have zero points
+  const int32_t* column_sum = nullptr;         // of its weights less their zero point
+  const int32_t* column_zero_point = nullptr;  // or null: all 0
+  const float* bias = nullptr;
+  const float* addend = nullptr;  // row 0; or null
+  int64_t addend_row = 0;         // elements between rows
+};
+
 // Where the sums of one tile or line go: rows of up to `columns` neighbours.
 struct Output {
   void* y = nullptr;                  // row 0, u8 or f32
@@ -50,6 +65,7 @@ struct Output {
   const float* multiplier = nullptr;
   int64_t columns = 0;
   const Epilogue* epilogue = nullptr;
+  Dynamic dynamic;
 };
 
 }  // namespace qfx::gemm

@@ -29,8 +29,26 @@ inline void store_bytes(uint8_t* to, __m128i bytes, int64_t n) noexcept {
   std::memcpy(to, &eight, static_cast<size_t>(n));
 }
 
+// The value of eight lanes of a row that was quantized as it came, `first` onwards.
+inline __m256 dynamic_value(const Output& out, int64_t row, int64_t first, __m256i acc) noexcept {
+  const Dynamic& d = out.dynamic;
+  const auto load = [&](const int32_t* of_columns) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(of_columns + first));
+  };
+  acc = _mm256_sub_epi32(acc, _mm256_mullo_epi32(load(d.column_sum), _mm256_set1_epi32(d.zero_point[row])));
+  if (d.column_zero_point != nullptr) {
+    acc = _mm256_sub_epi32(acc, _mm256_mullo_epi32(load(d.column_zero_point), _mm256_set1_epi32(d.row_sum[row])));
+  }
+  const __m256 m = _mm256_mul_ps(_mm256_set1_ps(d.scale[row]), _mm256_loadu_ps(out.multiplier + first));
+  const __m256 v = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), m), _mm256_loadu_ps(d.bias + first));
+  if (d.addend == nullptr) return v;
+  const float* addend = d.addend + row * d.addend_row + first;
+  return _mm256_add_ps(v, _mm256_maskload_ps(addend, first_dwords(out.columns - first)));
+}
+
 // The value before rounding of eight lanes, `first` onwards.
 inline __m256 value(const Output& out, int64_t row, int64_t first, __m256i acc) noexcept {
+  if (out.dynamic.scale != nullptr) return dynamic_value(out, row, first, acc);
   const Epilogue& e = *out.epilogue;
   if (out.row_bias != nullptr) acc = _mm256_add_epi32(acc, _mm256_set1_epi32(out.row_bias[row]));
   const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(out.multiplier + first));

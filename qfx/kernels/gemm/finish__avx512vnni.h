@@ -199,8 +199,36 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
                V > 3 ? code(3, c3, f.m3) : c3));
 }
 
-// Any epilogue, from accumulators in memory, row by row.
+// Rows that were quantized as they came, from accumulators in memory, `width` a row.
+__attribute__((noinline)) void finish_dynamic(const Output& out, int64_t row, int64_t rows, const int32_t* acc,
+                                              int64_t width) noexcept {
+  const Dynamic& d = out.dynamic;
+  const __m512 lo = _mm512_set1_ps(out.epilogue->f32_lo), hi = _mm512_set1_ps(out.epilogue->f32_hi);
+  for (int64_t first = 0; first < out.columns; first += 16) {
+    const __mmask16 mask = first_floats(out.columns - first);
+    const __m512i sums = _mm512_loadu_si512(d.column_sum + first);
+    const __m512 m = _mm512_loadu_ps(out.multiplier + first), bias = _mm512_loadu_ps(d.bias + first);
+    for (int64_t r = row; r < row + rows; ++r) {
+      __m512i s = _mm512_loadu_si512(acc + (r - row) * width + first);
+      s = _mm512_sub_epi32(s, _mm512_mullo_epi32(sums, _mm512_set1_epi32(d.zero_point[r])));
+      if (d.column_zero_point != nullptr) {
+        const __m512i z = _mm512_loadu_si512(d.column_zero_point + first);
+        s = _mm512_sub_epi32(s, _mm512_mullo_epi32(z, _mm512_set1_epi32(d.row_sum[r])));
+      }
+      __m512 v = _mm512_add_ps(scaled(s, _mm512_mul_ps(_mm512_set1_ps(d.scale[r]), m)), bias);
+      if (d.addend != nullptr) {
+        v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, d.addend + r * d.addend_row + first));
+      }
+      // In this order max and min treat a zero of either sign as std::max and std::min do, and keep NaN.
+      v = _mm512_min_ps(hi, _mm512_max_ps(lo, v));
+      _mm512_mask_storeu_ps(static_cast<float*>(out.y) + r * out.y_row + first, mask, v);
+    }
+  }
+}
+
+// Any epilogue of one row, from accumulators in memory.
 __attribute__((noinline)) void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
+  if (out.dynamic.scale != nullptr) return finish_dynamic(out, row, 1, acc, 0);
   const Epilogue& e = *out.epilogue;
   const Residual share(e);
   const __m512i row_bias = _mm512_set1_epi32(out.row_bias != nullptr ? out.row_bias[row] : 0);

@@ -48,6 +48,19 @@ inline float32x4_t plus_residual(const Epilogue& e, float32x4_t v, int32x4_t res
   return vaddq_f32(v, vmulq_n_f32(vcvtq_f32_s32(residual), e.residual_multiplier));
 }
 
+// The value of four of `left` lanes of a row that was quantized as it came, `first` onwards.
+inline float32x4_t dynamic_value(const Output& out, int64_t row, int64_t first, int64_t left, int32x4_t acc) noexcept {
+  const Dynamic& d = out.dynamic;
+  acc = vmlsq_n_s32(acc, vld1q_s32(d.column_sum + first), d.zero_point[row]);
+  if (d.column_zero_point != nullptr) acc = vmlsq_n_s32(acc, vld1q_s32(d.column_zero_point + first), d.row_sum[row]);
+  const float32x4_t m = vmulq_n_f32(vld1q_f32(out.multiplier + first), d.scale[row]);
+  const float32x4_t v = vaddq_f32(vmulq_f32(vcvtq_f32_s32(acc), m), vld1q_f32(d.bias + first));
+  if (d.addend == nullptr || left <= 0) return v;
+  float four[4] = {};
+  std::memcpy(four, d.addend + row * d.addend_row + first, static_cast<size_t>(left < 4 ? left : 4) * sizeof(float));
+  return vaddq_f32(v, vld1q_f32(four));
+}
+
 // Comparisons, not fmin and fmax: a zero of either sign stays as std::max and std::min leave it.
 inline float32x4_t clamped(const Epilogue& e, float32x4_t v) noexcept {
   const float32x4_t lo = vdupq_n_f32(e.f32_lo), hi = vdupq_n_f32(e.f32_hi);
@@ -67,6 +80,12 @@ inline void finish_eight(const Output& out, int64_t row, int64_t first, const Ei
   const Epilogue& e = *out.epilogue;
   const int64_t left = out.columns - first;
   if (left <= 0) return;
+  if (out.dynamic.scale != nullptr) {
+    float* y = static_cast<float*>(out.y) + row * out.y_row + first;
+    store_floats(y, clamped(e, dynamic_value(out, row, first, left, acc.low)), left);
+    store_floats(y + 4, clamped(e, dynamic_value(out, row, first + 4, left - 4, acc.high)), left - 4);
+    return;
+  }
   const int32x4_t row_bias = vdupq_n_s32(out.row_bias != nullptr ? out.row_bias[row] : 0);
   float32x4_t low = value(vaddq_s32(acc.low, row_bias), out.multiplier + first);
   float32x4_t high = value(vaddq_s32(acc.high, row_bias), out.multiplier + first + 4);

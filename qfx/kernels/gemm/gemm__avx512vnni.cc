@@ -26,7 +26,7 @@ inline __m512i broadcast(const std::byte* p) noexcept {
   X(4, p3, 1)       \
   X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
 
-enum class Ending { plain, residual, general };
+enum class Ending { plain, residual, dynamic, general };
 
 // One step of one row. The products take their weights from memory: with fewer instructions for as many bytes, more
 // loads are in flight, and such a tile waits for little else.
@@ -117,6 +117,18 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   }
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
+    } else if constexpr (kEnding == Ending::dynamic) {
+      alignas(64) int32_t acc[R][16 * V];
+#define QFX_FINISH(r, p, k)                                         \
+  if constexpr (R > r) {                                            \
+    _mm512_store_si512(acc[r], c##r##_0);                           \
+    if constexpr (V > 1) _mm512_store_si512(acc[r] + 16, c##r##_1); \
+    if constexpr (V > 2) _mm512_store_si512(acc[r] + 32, c##r##_2); \
+    if constexpr (V > 3) _mm512_store_si512(acc[r] + 48, c##r##_3); \
+  }
+      QFX_ROWS(QFX_FINISH)
+#undef QFX_FINISH
+      finish_dynamic(out, first, R, acc[0], 16 * V);
     } else {
       alignas(64) int32_t acc[16 * V];
 #define QFX_FINISH(r, p, k)                                      \
@@ -275,6 +287,9 @@ void gemm_to(const Tile& t, int64_t rows) noexcept {
 template <int R, int kColumns>
 void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
+  if constexpr (kColumns != 24) {
+    if (t.out.dynamic.scale != nullptr) return gemm_to<R, kColumns, Ending::dynamic>(t, rows);
+  }
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);
   gemm_to<R, kColumns, Ending::plain>(t, rows);

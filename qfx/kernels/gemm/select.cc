@@ -54,7 +54,7 @@ Extent extent_of(const Demand& demand, const TileKernel& kernel) {
   const Costs& costs = costs_of(kernel.isa);
   const int64_t depth = costs.tile.depth;
   const int64_t filled = depth > 0 ? (demand.run + depth - 1) / depth * depth : demand.run;
-  const double single[] = {0.0, costs.row.seldom, costs.row.often};
+  const double single[] = {0.0, costs.row.seldom, costs.row.often, costs.row.often};
   return {demand.columns, demand.reduction / demand.run * filled, demand.window,
           single[static_cast<int>(demand.single_rows)]};
 }
@@ -71,6 +71,8 @@ const TileKernel* select(std::span<const TileKernel> kernels, const Demand& dema
   const auto cost = [&](const TileKernel& k) { return kernel_cost(k, extent_of(demand, k)); };
   for (const TileKernel& kernel : kernels) {
     if (kernel.packing == Packing::paired && !demand.constant_weights) continue;
+    const bool in_tiles = costs_of(kernel.isa).tile.depth > 0;
+    if (demand.single_rows == SingleRows::always && in_tiles) continue;  // they compute 16 rows
     if (!includes(isa, kernel.isa) || (best != nullptr && rank(kernel) < rank(*best))) continue;
     if (best == nullptr || rank(kernel) > rank(*best) || cost(kernel) < cost(*best)) best = &kernel;
   }

@@ -7,7 +7,7 @@
 namespace qfx::gemm {
 
 // How often a product has a single row, of which a panel's vectors are all that there is to overlap.
-enum class SingleRows { never, seldom, often };
+enum class SingleRows { never, seldom, often, always };
 
 // What the choice among kernels depends on.
 struct Demand {

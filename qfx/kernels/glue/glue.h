@@ -39,13 +39,4 @@ std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<cons
 // [batch][m][k] x [batch][k][n] -> [batch][m][n]; float32, accumulated in float32 in the order of k.
 std::unique_ptr<Work> plan_matmul_f32(int64_t batch, int64_t m, int64_t k, int64_t n);
 
-// Dynamic quantization of a linear layer's input: over all of x [rows][k], min and max with zero
-// included give scale and zero point (of codes up to 255) in float32 as
-// qfx.ops.arithmetic.affine_qparams defines; then exact s8 x u8 products and
-// y = float(acc) * (x_scale * weight_scale[o]) + bias[o], acc over weights less their zero points (empty: all 0). An
-// input with an infinity or NaN gives NaN everywhere. The constants are not copied: they must outlive the Work.
-std::unique_ptr<Work> plan_linear_dynamic(int64_t rows, int64_t k, int64_t n, std::span<const int8_t> weight,
-                                          std::span<const float> weight_scale, std::span<const float> bias,
-                                          Isa isa = Isa::scalar, std::span<const int32_t> weight_zero_point = {});
-
 }  // namespace qfx

@@ -1,6 +1,5 @@
 #include <arm_neon.h>
 
-#include "glue/dot_tile__neon.h"
 #include "glue/kernels.h"
 
 namespace qfx::glue {
@@ -45,16 +44,6 @@ double sum_of_squares(const float* x, int64_t n, double mean) noexcept {
   return lanes.sum(x + i, n - i, mean, true);
 }
 
-// Codes and weights widened to s16: exact for every value.
-struct Neon {
-  static constexpr int64_t kDepth = 8;
-  static int16x8_t codes(const uint8_t* x) noexcept { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(x))); }
-  static int16x8_t weights(const int8_t* w) noexcept { return vmovl_s8(vld1_s8(w)); }
-  static int32x4_t add(int32x4_t acc, int16x8_t u, int16x8_t v) noexcept {
-    return vmlal_high_s16(vmlal_s16(acc, vget_low_s16(u), vget_low_s16(v)), u, v);
-  }
-};
-
 }  // namespace
 
 void normalize_row_f32__neon(const float* x, float* y, int64_t n, double eps, const double* weight,
@@ -68,10 +57,6 @@ void normalize_row_f32__neon(const float* x, float* y, int64_t n, double eps, co
     vst1_f32(y + i, vcvt_f32_f64(vaddq_f64(vmulq_f64(v, vld1q_f64(weight + i)), vld1q_f64(bias + i))));
   }
   for (; i < n; ++i) y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
-}
-
-void dot_u8s8s32_2x4c8__neon(const DotBlock& block) noexcept {
-  dot<Neon>(block);
 }
 
 }  // namespace qfx::glue

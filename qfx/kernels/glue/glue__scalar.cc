@@ -34,15 +34,4 @@ void normalize_row_f32__scalar(const float* x, float* y, int64_t n, double eps, 
     y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
 }
 
-void dot_u8s8s32__scalar(const DotBlock& b) noexcept {
-  for (int64_t r = 0; r < b.rows; ++r)
-    for (int64_t o = 0; o < b.outputs; ++o) {
-      const uint8_t* x = b.x + r * b.x_stride;
-      const int8_t* w = b.w + o * b.w_stride;
-      int32_t sum = 0;
-      for (int64_t i = 0; i < b.k; ++i) sum += x[i] * w[i];
-      b.acc[r * b.acc_stride + o] = sum;
-    }
-}
-
 }  // namespace qfx::glue

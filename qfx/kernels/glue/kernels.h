@@ -14,21 +14,6 @@ struct NormalizeRow {
   using Fn = void(const float* x, float* y, int64_t n, double eps, const double* weight, const double* bias) noexcept;
 };
 
-// acc[r * acc_stride + o] = sum over i < k of x[r * x_stride + i] * w[o * w_stride + i], exact in s32: k <= kDotMax.
-constexpr int64_t kDotMax = 65535;
-struct DotBlock {
-  const uint8_t* x;
-  int64_t x_stride, rows;
-  const int8_t* w;
-  int64_t w_stride, outputs;
-  int64_t k;
-  int32_t* acc;
-  int64_t acc_stride;
-};
-struct Dot {
-  using Fn = void(const DotBlock& block) noexcept;
-};
-
 #define QFX_KERNEL_LIST "glue/kernels.inc"
 #include "core/family.h"
 

@@ -1,55 +1,10 @@
 #pragma once
-// What the levels' kernels of cells are made of, for a vector of floats of any width or one float: the same operations
-// on every lane, each rounded on its own, so that every level computes the same bits. Everything has internal linkage.
-#include <cstring>
-
+// What the levels' kernels of cells are made of, on lanes of any width (core/lanes.h).
+#include "core/lanes.h"
 #include "recurrent/kernels.h"
 
 namespace qfx::recurrent {
 namespace {
-
-template <class V>
-inline V load(const float* from) noexcept {
-  V v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-template <class V>
-inline void store(float* to, V v) noexcept {
-  std::memcpy(to, &v, sizeof v);
-}
-template <class V>
-inline V all(float value) noexcept {
-  return V{} + value;
-}
-template <class V>
-inline constexpr int64_t kWidth = static_cast<int64_t>(sizeof(V) / sizeof(float));
-
-// Where one is NaN, and of two zeros, the second: as the instructions of x86, for which its levels specialize them.
-template <class V>
-inline V least(V a, V b) noexcept {
-  return a < b ? a : b;
-}
-template <class V>
-inline V most(V a, V b) noexcept {
-  return a > b ? a : b;
-}
-
-inline void meet_one(float v, float& low, float& high) noexcept {
-  low = least(v, low);
-  high = most(v, high);
-}
-
-// The s32 whose bits are given, as float.
-template <class V, class I>
-inline V signed_to_float(I bits) noexcept {
-  if constexpr (std::is_same_v<V, float>) {
-    return static_cast<float>(static_cast<int32_t>(bits));
-  } else {
-    typedef int32_t Signed __attribute__((vector_size(sizeof(I))));
-    return __builtin_convertvector((Signed)bits, V);
-  }
-}
 
 template <class V>
 struct Fraction {
@@ -143,65 +98,6 @@ inline void rnn_relu(const CellBlock& block) noexcept {
     const V v = load<V>(x) + load<V>(h);
     store(y, v < all<V>(0.0f) ? all<V>(0.0f) : v);
   });
-}
-
-// `zeros` gathers v - v, which is 0 or, of an infinity or a NaN, NaN: least and most pass over NaNs.
-template <class V>
-inline void extent(const float* x, int64_t n, float* low, float* high) noexcept {
-  V lo[2] = {all<V>(*low), all<V>(*low)}, hi[2] = {all<V>(*high), all<V>(*high)}, zeros[2] = {V{}, V{}};
-  const auto meet = [](V& l, V& h, V v) {
-    l = least(v, l);
-    h = most(v, h);
-  };
-  int64_t i = 0;
-  for (; i + 2 * kWidth<V> <= n; i += 2 * kWidth<V>)
-    for (int half = 0; half < 2; ++half) {
-      const V v = load<V>(x + i + half * kWidth<V>);
-      meet(lo[half], hi[half], v);
-      zeros[half] += v - v;
-    }
-  meet(lo[0], hi[0], lo[1]);
-  meet(lo[0], hi[0], hi[1]);
-  zeros[0] += zeros[1];
-  constexpr int64_t lanes = kWidth<V>;
-  float lows[lanes], highs[lanes], sums[lanes];
-  std::memcpy(lows, &lo[0], sizeof(V));
-  std::memcpy(highs, &hi[0], sizeof(V));
-  std::memcpy(sums, &zeros[0], sizeof(V));
-  float l = *low, h = *high, zero = l - l;
-  for (int64_t k = 0; k < lanes; ++k) {
-    meet_one(lows[k], l, h);
-    meet_one(highs[k], l, h);
-    zero += sums[k];
-  }
-  for (; i < n; ++i) {
-    meet_one(x[i], l, h);
-    zero += x[i] - x[i];
-  }
-  *low = zero == 0.0f ? l : zero;
-  *high = zero == 0.0f ? h : zero;
-}
-
-// The end of a product: from `rows` accumulators each [rows][vectors * kLanes].
-template <class V, class I>
-inline void finish(const Panel& panel, const Codes& codes, int64_t rows, const int32_t* acc, float* y,
-                   int64_t y_stride) noexcept {
-  const auto load_ints = [](const int32_t* from) {
-    I v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-  };
-  const int64_t columns = panel.vectors * kLanes;
-  const auto x_zero_point = static_cast<uint32_t>(codes.zero_point);
-  for (int64_t o = 0; o < columns; o += kWidth<V>) {
-    const I offset = load_ints(panel.sum + o) * x_zero_point;
-    const V m = load<V>(panel.scale + o) * codes.scale, bias = load<V>(panel.bias + o);
-    for (int64_t r = 0; r < rows; ++r) {
-      I sum = load_ints(acc + r * columns + o) - offset;
-      if (panel.zero_point != nullptr) sum -= load_ints(panel.zero_point + o) * static_cast<uint32_t>(codes.sum[r]);
-      store(y + r * y_stride + o, signed_to_float<V>(sum) * m + bias);
-    }
-  }
 }
 
 }  // namespace

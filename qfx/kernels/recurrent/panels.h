@@ -1,11 +1,12 @@
 #pragma once
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/aligned.h"
-#include "elementwise/kernels.h"
+#include "core/affine.h"
+#include "gemm/dynamic.h"
+#include "gemm/half.h"
 #include "recurrent/kernels.h"
 #include "recurrent/recurrent.h"
 
@@ -27,14 +28,14 @@ struct Rows {
 
 // What a product takes: quantized rows, or floats where the weights are float16.
 struct Operand {
-  Codes codes;
+  gemm::DynamicRows codes;
   const float* x = nullptr;
   int64_t stride = 0;
 
   Operand from(int64_t row) const noexcept;
 };
 
-// A matrix of weights in panels, with the kernels that multiply with it.
+// A matrix of weights in panels of hidden units, each with all of its gates.
 class PanelMatrix {
  public:
   // Panel and column to the row of the weights, or -1: none, the result is 0.
@@ -42,39 +43,32 @@ class PanelMatrix {
 
   // `biases` are added up, in float32, where they are not empty. Throws std::invalid_argument for sizes that do not
   // fit.
-  PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int vectors,
-              const RowOf& row_of, std::vector<std::function<float(int64_t row)>> biases, Isa isa);
+  PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int64_t columns,
+              const RowOf& row_of, const std::vector<std::function<float(int64_t row)>>& biases, Isa isa);
 
   int64_t panels() const noexcept { return panels_; }
-  int64_t columns() const noexcept { return vectors_ * kLanes; }
-  bool half() const noexcept { return half_; }
+  int64_t columns() const noexcept { return columns_; }
+  bool half() const noexcept { return half_.has_value(); }
 
-  // y[row * y_stride + column], for the operand's rows.
-  void multiply(int64_t panel, const Operand& operand, int64_t rows, float* y, int64_t y_stride) const noexcept;
+  // y[row * y_stride + column], for the operand's rows and the columns of some panels, one panel after the other.
+  void multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride) const noexcept;
 
   // Scale and zero point for n rows, from their extent. Not finite: NaN.
-  Codes affine(const Rows& x, int64_t n) const noexcept;
+  Affine affine(const Rows& x, int64_t n) const noexcept;
   // The rows as multiply() takes them, in `room` (operand_bytes()); `affine` is ignored for float16.
-  Operand operand(const Rows& x, int64_t n, const Codes& affine, std::byte* room) const noexcept;
+  Operand operand(const Rows& x, int64_t n, const Affine& affine, std::byte* room) const noexcept;
   size_t operand_bytes(int64_t n) const noexcept;
 
   size_t packed_bytes() const noexcept;
   std::string describe() const;
 
  private:
-  void pack(const RowWeights& weights, const RowOf& row_of);
   Operand floats(const Rows& x, int64_t n, std::byte* room) const noexcept;
 
-  int64_t features_, panels_, steps_;
-  int vectors_;
-  bool half_, centered_ = true;
-  Isa isa_;
-  AlignedVector<std::byte> weight_;
-  std::vector<float> scale_, bias_;
-  std::vector<int32_t> sum_, zero_point_;
-  Kernel<Product> product_;
-  Kernel<HalfProduct> half_product_;
-  Kernel<Extent> extent_;
+  int64_t features_, panels_, columns_;
+  Kernel<elementwise::Extent> extent_;
+  std::optional<gemm::DynamicWeights> codes_;
+  std::optional<gemm::HalfWeights> half_;
 };
 
 }  // namespace qfx::recurrent

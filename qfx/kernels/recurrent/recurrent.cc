@@ -17,6 +17,7 @@ constexpr int64_t kChunkRows = 32;   // rows whose input is projected at a time,
 constexpr int64_t kStepRows = 128;   // at most, where a time step has more
 constexpr int64_t kGates = 1 << 18;  // floats in which a thread keeps projected gates; a row of all gates fits
 constexpr int64_t kBlockRows = 32;   // rows that share one pass over a panel of recurrent weights
+constexpr int64_t kSingleRowPanels = gemm::kStreams;       // that one row is multiplied with at once
 constexpr int64_t kRoom = kBlockRows * kVectors * kLanes;  // floats for a block of a panel
 constexpr int64_t kMeetingCost = 4;  // a meeting pays if each thread has this many times the least work of a barrier
 
@@ -115,8 +116,8 @@ class Packed final : public PackedRecurrent {
   }
 
   Direction pack(const RecurrentLayer& l, int64_t d, Isa isa) const {
-    const int64_t gates = gates_of(cell), rows = gates * hidden, panels = (hidden + units - 1) / units;
-    const int vectors = static_cast<int>(gates * units / kLanes);
+    const int64_t gates = gates_of(cell), rows = gates * hidden, panels = ceil_div(hidden, units);
+    const int64_t columns = gates * units;
     const auto row_of = [this](int64_t panel, int64_t column) {
       const int64_t unit = panel * units + column % units;
       return unit < hidden ? column / units * hidden + unit : -1;
@@ -127,18 +128,17 @@ class Packed final : public PackedRecurrent {
     // gru multiplies the hidden state's share of its last gate, bias included.
     const auto apart = [this](int64_t row) { return cell == Cell::gru && row >= 2 * hidden; };
     const auto own = part(l.input_bias, rows, d), other = part(l.recurrent_bias, rows, d);
-    PanelMatrix input(part(l.input, rows, inputs, d), rows, inputs, panels, vectors, row_of,
+    PanelMatrix input(part(l.input, rows, inputs, d), rows, inputs, panels, columns, row_of,
                       {[=](int64_t row) { return bias_of(own, true, row); },
                        [=](int64_t row) { return bias_of(other, !apart(row), row); }},
                       isa);
-    PanelMatrix recurrent(part(l.recurrent, rows, state, d), rows, state, panels, vectors, row_of,
+    PanelMatrix recurrent(part(l.recurrent, rows, state, d), rows, state, panels, columns, row_of,
                           {[=](int64_t row) { return bias_of(other, apart(row), row); }}, isa);
     std::unique_ptr<PanelMatrix> projection;
     if (projected > 0) {
       const int64_t width = std::min(kVectors, (projected + kLanes - 1) / kLanes) * kLanes;
       projection = std::make_unique<PanelMatrix>(
-          part(l.projection, projected, hidden, d), projected, hidden, (projected + width - 1) / width,
-          static_cast<int>(width / kLanes),
+          part(l.projection, projected, hidden, d), projected, hidden, ceil_div(projected, width), width,
           [this, width](int64_t panel, int64_t column) {
             const int64_t row = panel * width + column;
             return row < projected ? row : -1;
@@ -149,10 +149,6 @@ class Packed final : public PackedRecurrent {
   }
 };
 
-size_t aligned(size_t bytes) noexcept {
-  return (bytes + 63) / 64 * 64;
-}
-
 class Thread;
 
 class RecurrentWork final : public Work {
@@ -160,7 +156,7 @@ class RecurrentWork final : public Work {
   RecurrentWork(const Packed& packed, const RecurrentShape& shape)
       : packed_(packed), shape_(shape), most_rows_(std::clamp(shape.batch, kChunkRows, kStepRows)) {
     const Direction& d = packed.directions[0];
-    offsets_bytes_ = aligned(static_cast<size_t>(shape.steps + 1) * sizeof(int64_t));
+    offsets_bytes_ = static_cast<size_t>(in_lines((shape.steps + 1) * static_cast<int64_t>(sizeof(int64_t))));
     operand_bytes_ = std::max(d.input.operand_bytes(most_rows_), d.recurrent.operand_bytes(most_rows_));
     if (d.projection != nullptr) operand_bytes_ = std::max(operand_bytes_, d.projection->operand_bytes(most_rows_));
     const int64_t row = directions() * packed.panels() * d.input.columns();
@@ -326,7 +322,8 @@ class Thread {
     const Rows x{x_ + row * w_.inputs, w_.inputs, rows};
     const Operand operand = input.operand(x, rows, x_affine_, room_);
     const Range own = panels(d);
-    for (int64_t p = own.begin; p < own.end; ++p) input.multiply(p, operand, rows, gates(d, p, 0), input.columns());
+    for (int64_t p = own.begin; p < own.end; ++p)
+      input.multiply({p, p + 1}, operand, rows, gates(d, p, 0), input.columns());
   }
   // A row's gates, as project_rows() left them.
   float* gates(int64_t d, int64_t panel, int64_t row) const noexcept {
@@ -339,7 +336,7 @@ class Thread {
     if (own.begin == own.end) return;
     const int64_t t = time(d, step), n = size(t);
     const Rows h = before(d, step);
-    const Codes affine = w_.directions[static_cast<size_t>(d)].recurrent.affine(h, n);
+    const Affine affine = w_.directions[static_cast<size_t>(d)].recurrent.affine(h, n);
     if (n <= chunk_) {
       if (step >= chunk_end_[d]) project_steps(d, step);
       return advance_rows(d, step, 0, n, h, affine);
@@ -352,24 +349,29 @@ class Thread {
   }
 
   // Sequences [first, first + n) by one time step; their gates are projected.
-  void advance_rows(int64_t d, int64_t step, int64_t first, int64_t n, const Rows& h, const Codes& affine) noexcept {
+  void advance_rows(int64_t d, int64_t step, int64_t first, int64_t n, const Rows& h, const Affine& affine) noexcept {
     const Range own = panels(d);
     const int64_t t = time(d, step);
     const PanelMatrix& recurrent = w_.directions[static_cast<size_t>(d)].recurrent;
     const Operand operand = recurrent.operand(h.from(first), n, affine, room_);
     // There and back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
-    for (int64_t i = own.begin; i < own.end; ++i) {
-      const int64_t p = back ? own.begin + own.end - 1 - i : i;
+    const int64_t count = n == 1 ? kSingleRowPanels : 1, columns = count * recurrent.columns();
+    const int64_t blocks = ceil_div(own.end - own.begin, count);
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t begin = own.begin + (back ? blocks - 1 - i : i) * count;
+      const Range some{begin, std::min(begin + count, own.end)};
       for (int64_t r = 0; r < n; r += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, n - r);
-        recurrent.multiply(p, operand.from(r), rows, recurrent_, recurrent.columns());
-        run_cell(d, p, t, first + r, rows, h);
+        recurrent.multiply(some, operand.from(r), rows, recurrent_, columns);
+        for (int64_t p = some.begin; p < some.end; ++p) run_cell(d, p, t, first + r, rows, h, p - some.begin, columns);
       }
     }
   }
 
-  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h) noexcept {
+  // `index`: of the panel among those that were multiplied with, `stride` floats a row.
+  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h, int64_t index,
+                int64_t stride) noexcept {
     const int64_t unit = panel * w_.units, columns = w_.directions[0].recurrent.columns();
     const int64_t n = std::min(w_.units, w_.hidden - unit);
     const bool whole = n == w_.units, lstm = w_.cell == Cell::lstm;
@@ -378,8 +380,8 @@ class Thread {
     float* state = lstm ? cell_state(d, r) + unit : nullptr;
     CellBlock block{gates(d, panel, offsets_[t] + r - chunk_row_[d]),
                     columns,
-                    recurrent_,
-                    columns,
+                    recurrent_ + index * columns,
+                    stride,
                     state_,
                     w_.units,
                     hidden_,
@@ -406,13 +408,13 @@ class Thread {
     const int64_t t = time(d, step), n = size(t);
     const PanelMatrix& projection = *w_.directions[static_cast<size_t>(d)].projection;
     const Rows h{raw(d, 0), w_.hidden, n};
-    const Codes affine = projection.affine(h, n);
+    const Affine affine = projection.affine(h, n);
     for (int64_t first = 0; first < n; first += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, n - first);
       const Operand operand = projection.operand(h.from(first), rows, affine, room_);
       for (int64_t p = own.begin; p < own.end; ++p) {
         const int64_t feature = p * projection.columns();
-        projection.multiply(p, operand, rows, recurrent_, projection.columns());
+        projection.multiply({p, p + 1}, operand, rows, recurrent_, projection.columns());
         copy(recurrent_, projection.columns(), y(d, offsets_[t] + first) + feature, y_stride_, rows,
              std::min(projection.columns(), w_.projected - feature));
       }
@@ -451,7 +453,7 @@ class Thread {
   std::byte* room_;
   float *gates_, *recurrent_, *state_, *hidden_;
   Range own_, own_projection_;
-  Codes x_affine_;
+  Affine x_affine_;
   int64_t chunk_end_[2] = {0, 0}, chunk_row_[2] = {0, 0};
 };
 

@@ -32,20 +32,6 @@ struct RecurrentLayer {
   bool has_cell_state() const noexcept { return cell == Cell::lstm; }
 };
 
-// y = x W^T + bias with float16 weights: f32 [rows][features] to [rows][outputs], sums as PackedRecurrent's.
-class PackedLinear {
- public:
-  virtual ~PackedLinear() = default;
-  // The packed weights must outlive the Work.
-  virtual std::unique_ptr<Work> plan(int64_t rows) const = 0;
-  virtual size_t packed_bytes() const noexcept = 0;
-};
-
-// weights: [outputs][features]; bias: [outputs] or empty. Copies them. Throws std::invalid_argument for sizes that do
-// not fit together.
-std::unique_ptr<PackedLinear> pack_linear_half(int64_t outputs, int64_t features, std::span<const uint16_t> weights,
-                                               std::span<const float> bias, Isa isa);
-
 // What one call computes on. Sequences lie one time step after the other, the longest first, as torch packs them.
 struct RecurrentShape {
   int64_t rows = 0;              // time steps of all sequences together

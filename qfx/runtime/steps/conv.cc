@@ -4,7 +4,6 @@
 #include <limits>
 #include <stdexcept>
 
-#include "glue/glue.h"
 #include "runtime/shapes.h"
 #include "runtime/steps/step.h"
 
@@ -136,54 +135,10 @@ class ConvStep : public StepKernel {
   std::unique_ptr<PackedConv> packed_;
 };
 
-struct DynamicParams {
-  int64_t k = 0, n = 0;
-  std::span<const int8_t> weight;
-  std::span<const float> scale, bias;
-  std::span<const int32_t> zero_point;
-
-  explicit DynamicParams(const StepView& s) {
-    const Constant* w = s.constant("weight");
-    s.require(w->shape.size() == 2 && element_count(w->shape) > 0, "'weight' is not a matrix");
-    n = w->shape[0];
-    k = w->shape[1];
-    weight = w->as<int8_t>();
-    scale = s.data<float>("weight_scale", n);
-    zero_point = s.data<int32_t>("weight_zero_point", n);
-    bias = s.data<float>("bias", n);
-    s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
-  }
-};
-
-class LinearDynamicStep : public StepKernel {
- public:
-  using Params = DynamicParams;
-  LinearDynamicStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
-
-  Dims shape(const StepShapes& in) const override {
-    Dims y = in.inputs[0];
-    if (y.back() != p_.k) {
-      throw std::invalid_argument("the input has " + std::to_string(y.back()) + " features, not " +
-                                  std::to_string(p_.k));
-    }
-    y.back() = p_.n;
-    return y;
-  }
-
-  Planned plan(const StepShapes&, const Dims& y) const override {
-    const int64_t rows = element_count({y.data(), y.size() - 1});
-    return {plan_linear_dynamic(rows, p_.k, p_.n, p_.weight, p_.scale, p_.bias, isa_, p_.zero_point), 0, nullptr};
-  }
-
- private:
-  Params p_;
-  Isa isa_;
-};
-
 }  // namespace
 
 std::vector<KernelRow> conv_rows() {
-  return {kernel_row<ConvStep>("conv"), kernel_row<LinearDynamicStep>("linear_dynamic")};
+  return {kernel_row<ConvStep>("conv")};
 }
 
 }  // namespace qfx

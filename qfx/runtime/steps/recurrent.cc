@@ -133,48 +133,10 @@ class RecurrentStep : public StepKernel {
   std::unique_ptr<PackedRecurrent> packed_;
 };
 
-struct HalfParams {
-  int64_t outputs = 0, features = 0;
-  std::span<const uint16_t> weights;
-  std::span<const float> bias;
-
-  explicit HalfParams(const StepView& s) {
-    const Matrix matrix(s, "weight");
-    outputs = matrix.rows;
-    features = matrix.features;
-    weights = matrix.weights.halves;
-    bias = s.data<float>("bias", outputs);
-    s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
-  }
-};
-
-class LinearHalfStep : public StepKernel {
- public:
-  using Params = HalfParams;
-  static constexpr bool copies_constants = true;
-  LinearHalfStep(Params params, Isa isa)
-      : p_(params), packed_(pack_linear_half(p_.outputs, p_.features, p_.weights, p_.bias, isa)) {}
-
-  size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
-  Dims shape(const StepShapes& in) const override {
-    Dims y = in.inputs[0];
-    RecurrentParams::check(y.back(), p_.features, "the input", "features");
-    y.back() = p_.outputs;
-    return y;
-  }
-  Planned plan(const StepShapes&, const Dims& y) const override {
-    return {packed_->plan(element_count({y.data(), y.size() - 1})), 0, nullptr};
-  }
-
- private:
-  Params p_;
-  std::unique_ptr<PackedLinear> packed_;
-};
-
 }  // namespace
 
 std::vector<KernelRow> recurrent_rows() {
-  std::vector<KernelRow> rows = {kernel_row<LinearHalfStep>("linear_half")};
+  std::vector<KernelRow> rows;
   for (const CellName& cell : kCells) rows.push_back(kernel_row<RecurrentStep>(cell.op));
   return rows;
 }

@@ -162,6 +162,7 @@ void check_schema(const StepSchema& schema, const StepView& step);
 // The kernels of each family.
 std::vector<KernelRow> quantize_rows();
 std::vector<KernelRow> conv_rows();
+std::vector<KernelRow> linear_rows();
 std::vector<KernelRow> matmul_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();

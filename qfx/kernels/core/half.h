@@ -2,7 +2,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace qfx::recurrent {
+namespace qfx {
 
 // IEEE binary16 to float32, exact; infinities and NaNs included.
 inline float float_of_half(uint16_t half) noexcept {
@@ -13,4 +13,4 @@ inline float float_of_half(uint16_t half) noexcept {
   return sign != 0 ? -value : value;
 }
 
-}  // namespace qfx::recurrent
+}  // namespace qfx

@@ -1,0 +1,146 @@
+#include "gemm/dynamic.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "gemm/rows.h"
+
+namespace qfx::gemm {
+namespace {
+
+constexpr int64_t kSetBytes = 1024;  // rows that lie a multiple of it apart meet in few sets of a cache
+
+Matrix matrix_of(const DynamicColumns& from) {
+  Matrix matrix{{}, from.segment, 1, from.features, from.features};
+  for (const int64_t row : from.row) {
+    matrix.columns.push_back({row < 0 ? nullptr : from.weights.data() + row * from.features, 0, 0});
+  }
+  return matrix;
+}
+
+// Of each column's weights less their zero point.
+std::vector<int32_t> sums_of(const DynamicColumns& from) {
+  std::vector<int32_t> sums;
+  for (size_t c = 0; c < from.row.size(); ++c) {
+    int32_t sum = 0;
+    if (from.row[c] >= 0) {
+      const int8_t* w = from.weights.data() + from.row[c] * from.features;
+      for (int64_t i = 0; i < from.features; ++i) sum += w[i];
+      if (!from.zero_point.empty()) sum -= static_cast<int32_t>(from.features) * from.zero_point[c];
+    }
+    sums.push_back(sum);
+  }
+  return sums;
+}
+
+}  // namespace
+
+const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_rows, Isa isa) {
+  Demand demand;
+  demand.columns = columns.segment;
+  demand.reduction = demand.run = columns.features;
+  demand.single_rows = single_rows;
+  return *select(kernels(), demand, isa);
+}
+
+DynamicRows DynamicRows::from(int64_t row) const noexcept {
+  return {codes + row * stride, stride, scale + row, zero_point + row, sum + row, narrow};
+}
+
+DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& kernel, Isa isa,
+                               std::span<const TileKernel> kernels)
+    : features_(from.features),
+      stride_(in_lines(kernel.steps(from.features) * kernel.depth * kernel.bytes)),
+      centered_(std::all_of(from.zero_point.begin(), from.zero_point.end(), [](int32_t z) { return z == 0; })),
+      isa_(isa),
+      weights_(kernel, matrix_of(from), kernels),
+      starts_(weights_.starts({})),
+      sum_(weights_.laid_out<int32_t>(sums_of(from))),
+      scale_(weights_.laid_out<float>(from.scale)),
+      bias_(weights_.laid_out<float>(from.bias)) {
+  if (!centered_) zero_point_ = weights_.laid_out<int32_t>(from.zero_point);
+  if (stride_ % kSetBytes == 0) stride_ += 64;
+}
+
+size_t DynamicWeights::bytes() const noexcept {
+  return weights_.bytes() + (starts_.size() + sum_.size() + zero_point_.size()) * sizeof(int32_t) +
+         (scale_.size() + bias_.size()) * sizeof(float);
+}
+
+std::string DynamicWeights::describe() const {
+  return weights_.describe() + " " + elementwise::select<elementwise::Quantize>(isa_).name;
+}
+
+size_t DynamicWeights::room_bytes(int64_t rows) const noexcept {
+  const int64_t narrow = weights_.kernel().bytes == 1 ? 0 : in_lines(features_);
+  return static_cast<size_t>(in_lines(rows * stride_ + kReadSlack) + 3 * in_lines(rows * 4) + narrow);
+}
+
+DynamicRows DynamicWeights::rows_in(std::byte* room, int64_t rows) const noexcept {
+  DynamicRows r;
+  r.codes = room;
+  r.stride = stride_;
+  room += in_lines(rows * stride_ + kReadSlack);
+  const auto next = [&] {
+    std::byte* at = room;
+    room += in_lines(rows * 4);
+    return at;
+  };
+  r.scale = reinterpret_cast<float*>(next());
+  r.zero_point = reinterpret_cast<int32_t*>(next());
+  r.sum = reinterpret_cast<int32_t*>(next());
+  r.narrow = reinterpret_cast<uint8_t*>(room);
+  return r;
+}
+
+void DynamicWeights::quantize(const float* x, const Affine& affine, const DynamicRows& rows,
+                              int64_t row) const noexcept {
+  const bool finite = std::isfinite(affine.scale), wide = weights_.kernel().bytes != 1;
+  const auto params = elementwise::QuantizeParams::of(finite ? affine.scale : 1.0f, affine.zero_point);
+  std::byte* to = rows.codes + row * rows.stride;
+  auto* codes = wide ? rows.narrow : reinterpret_cast<uint8_t*>(to);
+  elementwise::select<elementwise::Quantize>(params.isa(isa_)).run(x, codes, features_, params);
+  if (wide) widen(codes, features_, reinterpret_cast<int16_t*>(to));
+  rows.scale[row] = finite ? affine.scale : std::numeric_limits<float>::quiet_NaN();
+  rows.zero_point[row] = affine.zero_point;
+  if (!centered_) rows.sum[row] = sum_of(codes, features_);
+}
+
+void DynamicWeights::multiply(Range panels, const DynamicRows& x, int64_t rows,
+                              const DynamicOutput& out) const noexcept {
+  const int64_t taps[1] = {0};
+  Epilogue epilogue;
+  epilogue.f32_output = true;
+  epilogue.f32_lo = out.lo;
+  epilogue.f32_hi = out.hi;
+  Tile common;
+  common.a = x.codes;
+  common.a_row = x.stride;
+  common.taps = taps;
+  common.tap_count = 1;
+  common.steps = weights_.steps();
+  common.out.y_row = out.y_row;
+  common.out.epilogue = &epilogue;
+  common.out.dynamic.scale = x.scale;
+  common.out.dynamic.zero_point = x.zero_point;
+  common.out.dynamic.row_sum = x.sum;
+  common.out.dynamic.addend_row = out.addend_row;
+  const auto place = [&](Tile& tile, const Panel& panel) {
+    const int64_t at = panel.first - out.column;
+    tile.start = starts_.data() + panel.vectors;
+    tile.out.y = out.y + at;
+    tile.out.multiplier = scale_.data() + panel.vectors;
+    tile.out.dynamic.column_sum = sum_.data() + panel.vectors;
+    tile.out.dynamic.column_zero_point = centered_ ? nullptr : zero_point_.data() + panel.vectors;
+    tile.out.dynamic.bias = bias_.data() + panel.vectors;
+    tile.out.dynamic.addend = out.addend == nullptr ? nullptr : out.addend + at;
+  };
+  if (rows == 1) panels.begin = weights_.in_streams(panels, common, place);
+  weights_.for_each_panel(panels, common, rows, [&](Tile tile, const Panel& panel, int64_t) {
+    place(tile, panel);
+    panel.kernel->run(tile, rows);
+  });
+}
+
+}  // namespace qfx::gemm

@@ -1,0 +1,88 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/affine.h"
+#include "core/kernel.h"
+#include "core/split.h"
+#include "elementwise/kernels.h"
+#include "gemm/select.h"
+#include "gemm/weights.h"
+
+namespace qfx::gemm {
+
+constexpr int64_t kDynamicFeatures = 1 << 15;  // at most: sums of 255 * 255 stay below 2^31
+
+// int8 weights [rows][features] with a scale (and a zero point) a row, as columns of a product. They are read while
+// they are packed, and not kept.
+struct DynamicColumns {
+  std::span<const int8_t> weights;
+  int64_t features = 0;
+  std::vector<int64_t> row;         // of each column; -1: none, whose sums are 0
+  std::vector<float> scale;         // of each column
+  std::vector<int32_t> zero_point;  // of each column; or empty: all 0
+  std::vector<float> bias;          // of each column
+  int64_t segment = 0;              // columns: panels end at its multiples
+};
+
+// The kernel for them on a level. single_rows: see Demand.
+const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_rows, Isa isa);
+
+// Rows of codes with what they were quantized by, in room of the caller's.
+struct DynamicRows {
+  std::byte* codes = nullptr;
+  int64_t stride = 0;  // bytes between rows
+  float* scale = nullptr;
+  int32_t* zero_point = nullptr;
+  int32_t* sum = nullptr;
+  uint8_t* narrow = nullptr;  // room for the codes of one row, where kernels read words
+
+  DynamicRows from(int64_t row) const noexcept;
+};
+
+// Where a product of rows goes, and what else is added.
+struct DynamicOutput {
+  float* y = nullptr;  // of the first row and of column `column`
+  int64_t y_row = 0;   // elements between rows
+  int64_t column = 0;
+  const float* addend = nullptr;  // placed as y is; or null
+  int64_t addend_row = 0;
+  float lo = -__builtin_inff();
+  float hi = __builtin_inff();
+};
+
+// Weights that multiply rows which are quantized as they come:
+//   y = float(sum (q - zero_point) * (w - weight_zero_point)) * (scale * weight_scale) + bias (+ addend), in [lo, hi]
+// with exact sums and each float operation rounded on its own (see Dynamic).
+class DynamicWeights {
+ public:
+  // For up to kDynamicFeatures features. The kernels must outlive it; floats are read on level `isa`.
+  DynamicWeights(const DynamicColumns& columns, const TileKernel& kernel, Isa isa,
+                 std::span<const TileKernel> kernels = gemm::kernels());
+
+  const Weights& weights() const noexcept { return weights_; }
+  int64_t features() const noexcept { return features_; }
+  size_t bytes() const noexcept;
+  std::string describe() const;
+
+  int64_t row_bytes() const noexcept { return stride_; }
+  size_t room_bytes(int64_t rows) const noexcept;  // of rows that are quantized
+  DynamicRows rows_in(std::byte* room, int64_t rows) const noexcept;
+
+  // Quantizes a row; a scale that is not finite makes its products NaN.
+  void quantize(const float* x, const Affine& affine, const DynamicRows& rows, int64_t row) const noexcept;
+
+  void multiply(Range panels, const DynamicRows& x, int64_t rows, const DynamicOutput& out) const noexcept;
+
+ private:
+  int64_t features_, stride_;
+  bool centered_;
+  Isa isa_;
+  Weights weights_;
+  AlignedVector<int32_t> starts_, sum_, zero_point_;
+  AlignedVector<float> scale_, bias_;
+};
+
+}  // namespace qfx::gemm

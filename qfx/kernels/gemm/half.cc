@@ -1,0 +1,46 @@
+#include "gemm/half.h"
+
+#include <cstring>
+
+namespace qfx::gemm {
+namespace {
+
+constexpr HalfKernel kKernels[] = {
+#define QFX_GEMM_HALF(name, isa) {#name, Isa::isa, name},
+#include "gemm/kernels.inc"
+};
+
+}  // namespace
+
+const HalfKernel& half_kernel(Isa isa) noexcept {
+  const HalfKernel* kernel = kKernels;
+  while (!includes(isa, kernel->isa)) ++kernel;  // the last one is scalar
+  return *kernel;
+}
+
+HalfWeights::HalfWeights(std::span<const uint16_t> weights, int64_t features, std::span<const int64_t> column_row,
+                         std::span<const float> column_bias, int64_t panel, Isa isa)
+    : features_(features), vectors_(static_cast<int>(panel / kHalfLanes)), kernel_(half_kernel(isa)) {
+  const auto columns = static_cast<int64_t>(column_row.size());
+  const int64_t panels = (columns + panel - 1) / panel;
+  weights_.resize(static_cast<size_t>(panels * panel * features) * sizeof(uint16_t));
+  bias_.resize(static_cast<size_t>(panels * panel));
+  for (int64_t i = 0; i < columns; ++i) {
+    bias_[static_cast<size_t>(i)] = column_bias[static_cast<size_t>(i)];
+    const int64_t row = column_row[static_cast<size_t>(i)];
+    if (row < 0) continue;
+    const uint16_t* from = weights.data() + row * features;
+    std::byte* to = weights_.data() + (i / panel * panel * features + i % panel) * 2;
+    for (int64_t k = 0; k < features; ++k) std::memcpy(to + k * panel * 2, from + k, sizeof(uint16_t));
+  }
+}
+
+void HalfWeights::multiply(int64_t panel, const float* x, int64_t x_row, int64_t rows, float* y,
+                           int64_t y_row) const noexcept {
+  const int64_t columns = panel_columns();
+  const HalfPanel p{weights_.data() + panel * columns * features_ * 2, features_, vectors_,
+                    bias_.data() + panel * columns};
+  kernel_.run(p, x, x_row, rows, y, y_row);
+}
+
+}  // namespace qfx::gemm

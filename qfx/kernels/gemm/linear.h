@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "core/isa.h"
+#include "core/work.h"
+#include "gemm/tile.h"
+
+namespace qfx {
+
+// A linear layer on floats, with packed weights: f32 [rows][features] to [rows][outputs].
+class PackedLinear {
+ public:
+  virtual ~PackedLinear() = default;
+  // The packed weights must outlive the Work.
+  virtual std::unique_ptr<Work> plan(int64_t rows) const = 0;
+  virtual size_t packed_bytes() const noexcept = 0;
+};
+
+// y = x W^T + bias with float16 weights [outputs][features], summed in float32 in the order of the features; bias:
+// [outputs] or empty. Copies them. Throws std::invalid_argument for sizes that do not fit together.
+std::unique_ptr<PackedLinear> pack_linear_half(int64_t outputs, int64_t features, std::span<const uint16_t> weights,
+                                               std::span<const float> bias, Isa isa);
+
+// int8 weights [outputs][features].
+struct DynamicLinear {
+  int64_t outputs = 0, features = 0;
+  std::span<const int8_t> weights;
+  std::span<const float> scale;         // [outputs]
+  std::span<const int32_t> zero_point;  // [outputs], or empty: all 0
+  std::span<const float> bias;          // [outputs], or empty
+};
+
+// Dynamic quantization of a linear layer's input: over all of x, min and max with zero included give scale and zero
+// point (of codes up to 255) in float32 as qfx.ops.arithmetic.affine_qparams defines; then exact s8 x u8 products and
+// y = float(acc) * (x_scale * weight_scale[o]) + bias[o], acc over weights less their zero points. An input with an
+// infinity or NaN gives NaN everywhere. Copies the constants. Throws std::invalid_argument for sizes that do not fit
+// together.
+std::unique_ptr<PackedLinear> pack_linear_dynamic(const DynamicLinear& layer, Isa isa);
+
+namespace gemm {
+
+// The simple loops that define the result, for any number of features.
+std::unique_ptr<PackedLinear> pack_linear_dynamic_scalar(const DynamicLinear& layer);
+
+// With that kernel, and narrower ones of `kernels`, which must all outlive the result; floats are read on level `isa`.
+std::unique_ptr<PackedLinear> pack_linear_dynamic_gemm(const TileKernel& kernel, const DynamicLinear& layer, Isa isa,
+                                                       std::span<const TileKernel> kernels = gemm::kernels());
+
+}  // namespace gemm
+}  // namespace qfx

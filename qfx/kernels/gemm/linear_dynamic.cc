@@ -1,0 +1,199 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "gemm/dynamic.h"
+#include "gemm/linear.h"
+#include "gemm/select.h"
+
+namespace qfx {
+namespace gemm {
+namespace {
+
+constexpr int64_t kBlockBytes = 192 * 1024;  // of codes in flight while the panels pass over them
+
+void check(const DynamicLinear& l) {
+  const auto size = [](const auto& span) { return static_cast<int64_t>(span.size()); };
+  if (l.outputs < 1 || l.features < 1) throw std::invalid_argument("a layer without an output or a feature");
+  if (size(l.weights) != l.outputs * l.features || size(l.scale) != l.outputs ||
+      !(l.bias.empty() || size(l.bias) == l.outputs) || !(l.zero_point.empty() || size(l.zero_point) == l.outputs))
+    throw std::invalid_argument("constants of a dynamic linear layer of another size than its shape");
+  for (const int32_t z : l.zero_point)
+    if (z < -128 || z > 127) throw std::invalid_argument("a weight's zero point that is not an int8");
+}
+
+// What is added where there is no bias: it leaves zeros of either sign as they are.
+constexpr float kNoBias = -0.0f;
+
+Affine affine_of_all(const float* x, int64_t n, Isa isa) noexcept {
+  float low = 0.0f, high = 0.0f;
+  elementwise::select<elementwise::Extent>(isa).run(x, n, &low, &high);
+  return affine_of(low, high);
+}
+
+class LoopsWork final : public Work {
+ public:
+  LoopsWork(const DynamicLinear& layer, int64_t rows) : l_(layer), rows_(rows) {}
+
+  void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
+    const auto* x = static_cast<const float*>(in[0]);
+    auto* y = static_cast<float*>(out[0]);
+    auto* codes = reinterpret_cast<uint8_t*>(scratch);
+    const Affine affine = affine_of_all(x, rows_ * l_.features, Isa::scalar);
+    const bool finite = std::isfinite(affine.scale);
+    const auto params = elementwise::QuantizeParams::of(finite ? affine.scale : 1.0f, affine.zero_point);
+    const Range outputs = split(l_.outputs, tid, threads);
+    for (int64_t r = 0; r < rows_; ++r) {
+      elementwise::select<elementwise::Quantize>(Isa::scalar).run(x + r * l_.features, codes, l_.features, params);
+      for (int64_t o = outputs.begin; o < outputs.end; ++o) {
+        const float value = finite ? product(codes, o, affine) : std::numeric_limits<float>::quiet_NaN();
+        y[r * l_.outputs + o] = value + (l_.bias.empty() ? kNoBias : l_.bias[static_cast<size_t>(o)]);
+      }
+    }
+  }
+
+  size_t scratch_bytes() const noexcept override { return static_cast<size_t>(l_.features); }
+  int64_t cost() const noexcept override { return rows_ * l_.features * l_.outputs; }
+  std::string describe() const override { return "linear_dynamic: the reference"; }
+
+ private:
+  float product(const uint8_t* codes, int64_t o, const Affine& affine) const noexcept {
+    const auto at = static_cast<size_t>(o);
+    const int32_t zero_point = l_.zero_point.empty() ? 0 : l_.zero_point[at];
+    int64_t sum = 0;
+    for (int64_t i = 0; i < l_.features; ++i) {
+      sum += (codes[i] - affine.zero_point) * (l_.weights[static_cast<size_t>(o * l_.features + i)] - zero_point);
+    }
+    return static_cast<float>(sum) * (affine.scale * l_.scale[at]);
+  }
+
+  const DynamicLinear& l_;
+  int64_t rows_;
+};
+
+class Loops final : public PackedLinear {
+ public:
+  explicit Loops(const DynamicLinear& layer)
+      : layer_(layer),
+        weights_(layer.weights.begin(), layer.weights.end()),
+        scale_(layer.scale.begin(), layer.scale.end()),
+        zero_point_(layer.zero_point.begin(), layer.zero_point.end()),
+        bias_(layer.bias.begin(), layer.bias.end()) {
+    check(layer);
+    layer_.weights = weights_;
+    layer_.scale = scale_;
+    layer_.zero_point = zero_point_;
+    layer_.bias = bias_;
+  }
+
+  std::unique_ptr<Work> plan(int64_t rows) const override { return std::make_unique<LoopsWork>(layer_, rows); }
+  size_t packed_bytes() const noexcept override {
+    return weights_.size() + (scale_.size() + bias_.size()) * sizeof(float) + zero_point_.size() * sizeof(int32_t);
+  }
+
+ private:
+  DynamicLinear layer_;
+  std::vector<int8_t> weights_;
+  std::vector<float> scale_;
+  std::vector<int32_t> zero_point_;
+  std::vector<float> bias_;
+};
+
+class DynamicWork final : public Work {
+ public:
+  DynamicWork(const DynamicWeights& weights, int64_t outputs, int64_t rows, Isa isa)
+      : w_(weights), outputs_(outputs), rows_(rows), isa_(isa) {
+    const int64_t tile = weights.weights().kernel().rows;
+    block_ = std::clamp<int64_t>(kBlockBytes / weights.row_bytes() / tile * tile, tile, std::max(tile, rows));
+  }
+
+  // Parts are rows, or panels where there are too few rows: then each part quantizes them all.
+  void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
+    const auto* x = static_cast<const float*>(in[0]);
+    auto* y = static_cast<float*>(out[0]);
+    const int64_t tile = w_.weights().kernel().rows, panels = w_.weights().panel_count();
+    Range rows{0, rows_}, own{0, panels};
+    if (slowest_share(panels, threads) < kClearlyLess * slowest_share(ceil_div(rows_, tile), threads)) {
+      own = split(panels, tid, threads);
+    } else {
+      rows = split(rows_, tid, threads, tile);
+    }
+    if (rows.begin == rows.end || own.begin == own.end) return;
+    const Affine affine = affine_of_all(x, rows_ * w_.features(), isa_);
+    const DynamicRows codes = w_.rows_in(scratch, block_);
+    for (int64_t r = rows.begin; r < rows.end; r += block_) {
+      const int64_t n = std::min(block_, rows.end - r);
+      for (int64_t i = 0; i < n; ++i) w_.quantize(x + (r + i) * w_.features(), affine, codes, i);
+      DynamicOutput to;
+      to.y = y + r * outputs_;
+      to.y_row = outputs_;
+      w_.multiply(own, codes, n, to);
+    }
+  }
+
+  size_t scratch_bytes() const noexcept override { return w_.room_bytes(block_); }
+  int64_t cost() const noexcept override { return rows_ * w_.features() * outputs_; }
+  std::string describe() const override {
+    return "linear_dynamic " + w_.describe() + " " + elementwise::select<elementwise::Extent>(isa_).name;
+  }
+
+ private:
+  const DynamicWeights& w_;
+  int64_t outputs_, rows_, block_;
+  Isa isa_;
+};
+
+DynamicColumns columns_of(const DynamicLinear& l) {
+  DynamicColumns c;
+  c.weights = l.weights;
+  c.features = l.features;
+  for (int64_t o = 0; o < l.outputs; ++o) c.row.push_back(o);
+  c.scale.assign(l.scale.begin(), l.scale.end());
+  c.zero_point.assign(l.zero_point.begin(), l.zero_point.end());
+  c.bias.assign(l.bias.begin(), l.bias.end());
+  c.bias.resize(static_cast<size_t>(l.outputs), kNoBias);
+  c.segment = l.outputs;
+  return c;
+}
+
+class Packed final : public PackedLinear {
+ public:
+  Packed(const DynamicColumns& columns, const TileKernel& kernel, Isa isa, std::span<const TileKernel> kernels)
+      : outputs_(columns.segment), isa_(isa), weights_(columns, kernel, isa, kernels) {}
+
+  std::unique_ptr<Work> plan(int64_t rows) const override {
+    return std::make_unique<DynamicWork>(weights_, outputs_, rows, isa_);
+  }
+  size_t packed_bytes() const noexcept override { return weights_.bytes(); }
+
+ private:
+  int64_t outputs_;
+  Isa isa_;
+  DynamicWeights weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<PackedLinear> pack_linear_dynamic_gemm(const TileKernel& kernel, const DynamicLinear& layer, Isa isa,
+                                                       std::span<const TileKernel> kernels) {
+  check(layer);
+  return std::make_unique<Packed>(columns_of(layer), kernel, isa, kernels);
+}
+
+std::unique_ptr<PackedLinear> pack_linear_dynamic_scalar(const DynamicLinear& layer) {
+  return std::make_unique<Loops>(layer);
+}
+
+}  // namespace gemm
+
+std::unique_ptr<PackedLinear> pack_linear_dynamic(const DynamicLinear& layer, Isa isa) {
+  gemm::check(layer);
+  if (layer.features > gemm::kDynamicFeatures) return gemm::pack_linear_dynamic_scalar(layer);
+  const gemm::DynamicColumns columns = gemm::columns_of(layer);
+  const gemm::TileKernel& kernel = gemm::kernel_for(columns, gemm::SingleRows::often, isa);
+  return std::make_unique<gemm::Packed>(columns, kernel, isa, gemm::kernels());
+}
+
+}  // namespace qfx

@@ -1,0 +1,84 @@
+#include "gemm/linear.h"
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "runtime/shapes.h"
+#include "runtime/steps/step.h"
+
+namespace qfx {
+namespace {
+
+// Sizes of a layer on floats, over the last dim.
+struct LinearSizes {
+  int64_t outputs = 0, features = 0;
+
+  explicit LinearSizes(const StepView& s) {
+    const Constant* w = s.constant("weight");
+    s.require(w->shape.size() == 2 && element_count(w->shape) > 0, "'weight' is not a matrix");
+    outputs = w->shape[0];
+    features = w->shape[1];
+    s.require(s.input(0).rank() >= 1 && s.output().rank() == s.input(0).rank(), "the output's rank is not the input's");
+  }
+};
+
+struct DynamicParams : LinearSizes {
+  DynamicLinear layer;
+
+  explicit DynamicParams(const StepView& s) : LinearSizes(s) {
+    layer = {outputs,
+             features,
+             s.constant("weight")->as<int8_t>(),
+             s.data<float>("weight_scale", outputs),
+             s.data<int32_t>("weight_zero_point", outputs),
+             s.data<float>("bias", outputs)};
+  }
+
+  std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_dynamic(layer, isa); }
+};
+
+struct HalfParams : LinearSizes {
+  std::span<const uint16_t> weights;
+  std::span<const float> bias;
+
+  explicit HalfParams(const StepView& s)
+      : LinearSizes(s), weights(s.constant("weight")->as<uint16_t>()), bias(s.data<float>("bias", outputs)) {}
+
+  std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_half(outputs, features, weights, bias, isa); }
+};
+
+template <class Layer>
+class LinearStep : public StepKernel {
+ public:
+  using Params = Layer;
+  static constexpr bool copies_constants = true;
+  LinearStep(Params params, Isa isa)
+      : outputs_(params.outputs), features_(params.features), packed_(params.pack(isa)) {}
+
+  size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    if (y.back() != features_) {
+      throw std::invalid_argument("the input has " + std::to_string(y.back()) + " features, not " +
+                                  std::to_string(features_));
+    }
+    y.back() = outputs_;
+    return y;
+  }
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    return {packed_->plan(element_count({y.data(), y.size() - 1})), 0, nullptr};
+  }
+
+ private:
+  int64_t outputs_, features_;
+  std::unique_ptr<PackedLinear> packed_;
+};
+
+}  // namespace
+
+std::vector<KernelRow> linear_rows() {
+  return {kernel_row<LinearStep<DynamicParams>>("linear_dynamic"), kernel_row<LinearStep<HalfParams>>("linear_half")};
+}
+
+}  // namespace qfx

@@ -1,0 +1,242 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "core/half.h"
+#include "gemm/dynamic.h"
+#include "gemm/linear.h"
+#include "kernel_check.h"
+#include "kernel_models.h"
+#include "tile_model.h"
+
+using namespace qfx;
+using namespace qfx::test;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+// ---------------------------------------------------------------- int8 weights
+
+struct Layer {
+  int64_t rows, features, outputs;
+  std::vector<int8_t> weights;
+  Floats scale, bias, x;
+  std::vector<int32_t> zero_point;
+
+  Layer(Rng& rng, const Dims& s, double low, double high) : rows(s[0]), features(s[1]), outputs(s[2]) {
+    for (int64_t i = 0; i < outputs * features; ++i) {
+      weights.push_back(static_cast<int8_t>(rng.pick<int64_t>({-128, 127, rng.integer(-128, 127)})));
+    }
+    scale = random_floats(rng, outputs, 0.001, 0.1);
+    if (rng.integer(0, 1) != 0) bias = random_floats(rng, outputs, -1, 1);
+    for (int64_t o = 0; rng.integer(0, 1) != 0 && o < outputs; ++o) {
+      zero_point.resize(static_cast<size_t>(outputs));
+      zero_point[static_cast<size_t>(o)] = static_cast<int32_t>(rng.pick<int64_t>({-128, 127, rng.integer(-9, 9)}));
+    }
+    x = random_floats(rng, rows * features, low, high);
+  }
+
+  DynamicLinear linear() const { return {outputs, features, weights, scale, zero_point, bias}; }
+};
+
+// The formula, in exact and in double arithmetic where it says so.
+Floats reference(const Layer& l) {
+  double low = 0, high = 0;
+  for (float value : l.x) low = std::min<double>(low, value), high = std::max<double>(high, value);
+  float s = static_cast<float>((high - low) / 255);
+  if (s == 0.0f) s = 1.0f;
+  const double z = std::min(std::max(std::nearbyint(-low / static_cast<double>(s)), 0.0), 255.0);
+  Floats y;
+  for (int64_t r = 0; r < l.rows; ++r)
+    for (int64_t o = 0; o < l.outputs; ++o) {
+      const auto at = static_cast<size_t>(o);
+      const int64_t zero_point = l.zero_point.empty() ? 0 : l.zero_point[at];
+      int64_t sum = 0;
+      for (int64_t i = 0; i < l.features; ++i) {
+        const auto value = static_cast<double>(l.x[static_cast<size_t>(r * l.features + i)]);
+        const double q = std::nearbyint(value / static_cast<double>(s)) + z;
+        sum += static_cast<int64_t>(std::min(std::max(q, 0.0), 255.0) - z) *
+               (l.weights[static_cast<size_t>(o * l.features + i)] - zero_point);
+      }
+      volatile float product = static_cast<float>(sum) * (s * l.scale[at]);
+      y.push_back(l.bias.empty() ? product : product + l.bias[at]);
+    }
+  return y;
+}
+
+// Every kernel that this CPU has or runs a model of, and what is chosen for each level.
+void check_layer(const Layer& l, const std::string& what) {
+  const std::vector<Floats> want{reference(l)};
+  const auto check = [&](const PackedLinear& packed, const std::vector<int>& threads) {
+    CHECK(packed.packed_bytes() >= l.weights.size());
+    const auto work = packed.plan(l.rows);
+    for (const int n : threads) check_work(*work, {bytes_of(l.x)}, want, n, what);
+    if (tile::model().configured()) throw Failure("tiles left configured: " + work->describe());
+  };
+  check(*gemm::pack_linear_dynamic_scalar(l.linear()), {1, 3});
+  for (const auto& kernel : runnable_gemm_kernels()) {
+    const RunsOn where = runs_on(kernel.isa);
+    if (where == RunsOn::nowhere || l.features > gemm::kDynamicFeatures) continue;
+    const Isa floats = where == RunsOn::model ? Isa::scalar : kernel.isa;
+    check(*gemm::pack_linear_dynamic_gemm(kernel, l.linear(), floats, runnable_gemm_kernels()),
+          where == RunsOn::model ? std::vector{2} : std::vector{1, 2, 5});
+  }
+  for (const Isa isa : isas()) check(*pack_linear_dynamic(l.linear(), isa), {1, 2, 5});
+}
+
+}  // namespace
+
+TEST(linear_dynamic_of_every_tail) {
+  Rng rng(66);
+  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 64, 33}, Dims{2, 31, 130}, Dims{0, 4, 5},
+                        Dims{67, 100, 21}, Dims{29, 66, 259}, Dims{1, 130, 1029}, Dims{1, 64, 300}, Dims{2, 1024, 40}})
+    for (double high : {0.0, 1.0, 30.0}) {
+      check_layer(Layer(rng, s, high == 0.0 ? 0.0 : -2.0, high), "linear_dynamic " + shown_dims(s));
+    }
+}
+
+TEST(linear_dynamic_in_blocks_of_rows) {
+  Rng rng(67);
+  check_layer(Layer(rng, {130, 3000, 20}, -1.0, 2.0), "linear_dynamic in blocks");
+}
+
+TEST(linear_dynamic_of_sums_at_the_ends_of_s32) {
+  Rng rng(68);
+  for (const int64_t features : {gemm::kDynamicFeatures, gemm::kDynamicFeatures + 1, int64_t{140000}}) {
+    Layer l(rng, {1, features, 3}, 0.0, 1.0);
+    std::fill(l.x.begin(), l.x.end(), 1.0f);
+    std::fill(l.weights.begin(), l.weights.begin() + features, int8_t{127});
+    l.zero_point = {-128, 127, 0};
+    std::fill(l.weights.begin() + features, l.weights.begin() + 2 * features, int8_t{-128});
+    check_layer(l, "linear_dynamic of " + std::to_string(features) + " features");
+  }
+}
+
+TEST(linear_dynamic_keeps_the_sign_of_zeros_without_a_bias) {
+  Rng rng(69);
+  Layer l(rng, {2, 4, 20}, 0.0, 0.0);
+  l.bias.clear();
+  l.zero_point.clear();
+  for (size_t o = 0; o < l.scale.size(); o += 2) l.scale[o] = -l.scale[o];  // 0 * a negative scale
+  const Floats y = reference(l);
+  CHECK(std::signbit(y[0]) && !std::signbit(y[1]));
+  check_layer(l, "linear_dynamic of zeros");
+}
+
+TEST(linear_dynamic_of_an_input_that_is_not_finite_is_nan) {
+  constexpr int64_t rows = 3, k = 45, n = 19;  // whole vectors, and what is left of them
+  Rng rng(70);
+  Layer l(rng, {rows, k, n}, 0.0, 1.0);
+  std::vector<std::unique_ptr<PackedLinear>> packed;
+  packed.push_back(gemm::pack_linear_dynamic_scalar(l.linear()));
+  for (const Isa isa : isas()) packed.push_back(pack_linear_dynamic(l.linear(), isa));
+  for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
+    for (size_t at = 0; at < static_cast<size_t>(rows * k); ++at) {
+      std::fill(l.x.begin(), l.x.end(), 1.0f);
+      l.x[at] = value;
+      for (const auto& layer : packed) {
+        Floats y(static_cast<size_t>(rows * n), 0.0f);
+        run(*layer->plan(rows), {l.x.data()}, {y.data()}, 2);
+        for (const float result : y) CHECK(std::isnan(result));
+      }
+    }
+}
+
+TEST(linear_dynamic_refuses_what_does_not_fit) {
+  Rng rng(71);
+  const Layer l(rng, {1, 2, 3}, 0.0, 1.0);
+  const std::vector<int32_t> wide{0, 128, 0};
+  DynamicLinear wrong = l.linear();
+  wrong.zero_point = wide;
+  CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
+  wrong = l.linear();
+  wrong.features = 1;
+  CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
+  wrong.features = wrong.outputs = 0;
+  CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
+}
+
+// What is added beside the bias, and the range that is kept, by the family's own interface.
+TEST(linear_dynamic_rows_have_scales_of_their_own_an_addend_and_a_range) {
+  Rng rng(72);
+  constexpr int64_t rows = 9, k = 70, n = 83;
+  const Layer l(rng, {rows, k, n}, -1.0, 1.0);
+  const Floats addend = random_floats(rng, rows * n, -3, 3);
+  gemm::DynamicColumns columns;
+  columns.weights = l.weights;
+  columns.features = k;
+  for (int64_t o = 0; o < n; ++o) columns.row.push_back(o);
+  columns.scale = l.scale;
+  columns.zero_point = l.zero_point;
+  columns.bias = l.bias;
+  columns.bias.resize(n, -0.0f);
+  columns.segment = n;
+  Floats want;
+  for (int64_t r = 0; r < rows; ++r) {
+    Layer row = l;
+    row.rows = 1;
+    row.x.assign(l.x.begin() + r * k, l.x.begin() + (r + 1) * k);
+    const Floats y = reference(row);
+    for (int64_t o = 0; o < n; ++o) {
+      const float v = y[static_cast<size_t>(o)] + addend[static_cast<size_t>(r * n + o)];
+      want.push_back(std::min(std::max(v, -1.0f), 2.0f));
+    }
+  }
+  for (const auto& kernel : runnable_gemm_kernels()) {
+    if (runs_on(kernel.isa) == RunsOn::nowhere) continue;
+    const gemm::DynamicWeights weights(columns, kernel, Isa::scalar, runnable_gemm_kernels());
+    AlignedVector<std::byte> room(weights.room_bytes(rows));
+    const gemm::DynamicRows codes = weights.rows_in(room.data(), rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* x = l.x.data() + r * k;
+      const double low = std::min(0.0f, *std::min_element(x, x + k)),
+                   high = std::max(0.0f, *std::max_element(x, x + k));
+      weights.quantize(x, affine_of(low, high), codes, r);
+    }
+    GuardedBuffer y(want.size() * sizeof(float));
+    gemm::DynamicOutput out;
+    out.y = y.data<float>();
+    out.y_row = n;
+    out.addend = addend.data();
+    out.addend_row = n;
+    out.lo = -1.0f;
+    out.hi = 2.0f;
+    weights.multiply({0, weights.weights().panel_count()}, codes, rows, out);
+    check_result(y, want, std::string("rows of their own, ") + kernel.name);
+  }
+}
+
+// ---------------------------------------------------------------- float16 weights
+
+TEST(linear_half_sums_in_the_order_of_the_features) {
+  Rng rng(96);
+  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 7, 64}, Dims{67, 33, 130}, Dims{0, 4, 5}})
+    for (const bool with_bias : {false, true}) {
+      std::vector<uint16_t> weights;
+      for (int64_t i = 0; i < s[1] * s[2]; ++i) {
+        weights.push_back(static_cast<uint16_t>(rng.integer(0, 1) << 15 | rng.integer(0x2c00, 0x3bff)));
+      }
+      const Floats x = random_floats(rng, s[0] * s[1], -2, 2), bias = random_floats(rng, with_bias ? s[2] : 0, -1, 1);
+      Floats y;
+      for (int64_t r = 0; r < s[0]; ++r)
+        for (int64_t o = 0; o < s[2]; ++o) {
+          float sum = 0.0f;
+          for (int64_t i = 0; i < s[1]; ++i) {
+            volatile float product =
+                x[static_cast<size_t>(r * s[1] + i)] * float_of_half(weights[static_cast<size_t>(o * s[1] + i)]);
+            sum += product;
+          }
+          y.push_back(sum + (with_bias ? bias[static_cast<size_t>(o)] : 0.0f));
+        }
+      std::vector<std::unique_ptr<PackedLinear>> kept;
+      check_on_every_isa(
+          [&](Isa isa) {
+            kept.push_back(pack_linear_half(s[2], s[1], weights, bias, isa));
+            return kept.back()->plan(s[0]);
+          },
+          {bytes_of(x)}, y, "linear_half " + shown_dims(s));
+    }
+  CHECK_THROWS(std::invalid_argument, pack_linear_half(2, 3, std::vector<uint16_t>(5), {}, Isa::scalar));
+}
