@@ -193,7 +193,7 @@ TEST(linear_dynamic_rows_have_scales_of_their_own_an_addend_and_a_range) {
       const float* x = l.x.data() + r * k;
       const double low = std::min(0.0f, *std::min_element(x, x + k)),
                    high = std::max(0.0f, *std::max_element(x, x + k));
-      weights.quantize(x, affine_of(low, high), codes, r);
+      weights.quantize(x, weights.quantizer(affine_of(low, high)), codes, r);
     }
     GuardedBuffer y(want.size() * sizeof(float));
     gemm::DynamicOutput out;

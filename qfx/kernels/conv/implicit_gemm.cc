@@ -298,14 +298,14 @@ void ImplicitGemmWork::set_line(Tile& tile, const Operands& to, const Block& blo
 void ImplicitGemmWork::run_block(const Operands& to, Range panels, const Block& block) const noexcept {
   const int64_t rows = tile_start(block.end) - tile_start(block.begin);
   if (copies_) fill_copy(to, block);
-  const Tile common = tile_of_block();
+  Tile common = tile_of_block();
   if (rows == 1 && block.last - block.first == 1 && packed_.problem().geometry.groups == 1) {
     panels.begin = packed_.weights().in_streams(panels, common, [&](Tile& tile, const Panel& panel) {
       set_columns(tile, panel);
       set_line(tile, to, block, panel, block.first);
     });
   }
-  packed_.weights().for_each_panel(panels, common, rows, [&](Tile tile, const Panel& panel, int64_t fetched) {
+  packed_.weights().for_each_panel(panels, common, rows, [&](Tile& tile, const Panel& panel, int64_t fetched) {
     set_columns(tile, panel);
     for (int64_t line = block.first; line < block.last; ++line) {
       set_line(tile, to, block, panel, line);

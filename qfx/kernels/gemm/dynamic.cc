@@ -44,6 +44,11 @@ const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_ro
   return *select(kernels(), demand, isa);
 }
 
+RowQuantizer::RowQuantizer(const Affine& affine, Isa isa) noexcept
+    : scale_(std::isfinite(affine.scale) ? affine.scale : std::numeric_limits<float>::quiet_NaN()),
+      params_(elementwise::QuantizeParams::of(std::isfinite(affine.scale) ? affine.scale : 1.0f, affine.zero_point)),
+      kernel_(elementwise::select<elementwise::Quantize>(params_.isa(isa))) {}
+
 DynamicRows DynamicRows::from(int64_t row) const noexcept {
   return {codes + row * stride, stride, scale + row, zero_point + row, sum + row, narrow};
 }
@@ -94,16 +99,15 @@ DynamicRows DynamicWeights::rows_in(std::byte* room, int64_t rows) const noexcep
   return r;
 }
 
-void DynamicWeights::quantize(const float* x, const Affine& affine, const DynamicRows& rows,
+void DynamicWeights::quantize(const float* x, const RowQuantizer& quantizer, const DynamicRows& rows,
                               int64_t row) const noexcept {
-  const bool finite = std::isfinite(affine.scale), wide = weights_.kernel().bytes != 1;
-  const auto params = elementwise::QuantizeParams::of(finite ? affine.scale : 1.0f, affine.zero_point);
+  const bool wide = weights_.kernel().bytes != 1;
   std::byte* to = rows.codes + row * rows.stride;
   auto* codes = wide ? rows.narrow : reinterpret_cast<uint8_t*>(to);
-  elementwise::select<elementwise::Quantize>(params.isa(isa_)).run(x, codes, features_, params);
+  quantizer.run(x, codes, features_);
   if (wide) widen(codes, features_, reinterpret_cast<int16_t*>(to));
-  rows.scale[row] = finite ? affine.scale : std::numeric_limits<float>::quiet_NaN();
-  rows.zero_point[row] = affine.zero_point;
+  rows.scale[row] = quantizer.scale();
+  rows.zero_point[row] = quantizer.zero_point();
   if (!centered_) rows.sum[row] = sum_of(codes, features_);
 }
 
@@ -136,11 +140,14 @@ void DynamicWeights::multiply(Range panels, const DynamicRows& x, int64_t rows,
     tile.out.dynamic.bias = bias_.data() + panel.vectors;
     tile.out.dynamic.addend = out.addend == nullptr ? nullptr : out.addend + at;
   };
-  if (rows == 1) panels.begin = weights_.in_streams(panels, common, place);
-  weights_.for_each_panel(panels, common, rows, [&](Tile tile, const Panel& panel, int64_t) {
-    place(tile, panel);
-    panel.kernel->run(tile, rows);
-  });
+  if (rows == 1 && !out.resident) panels.begin = weights_.in_streams(panels, common, place);
+  weights_.for_each_panel(
+      panels, common, rows,
+      [&](Tile& tile, const Panel& panel, int64_t) {
+        place(tile, panel);
+        panel.kernel->run(tile, rows);
+      },
+      out.backwards);
 }
 
 }  // namespace qfx::gemm

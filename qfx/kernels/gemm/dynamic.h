@@ -30,6 +30,21 @@ struct DynamicColumns {
 // The kernel for them on a level. single_rows: see Demand.
 const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_rows, Isa isa);
 
+// What a row is quantized by. A scale that is not finite makes its products NaN.
+class RowQuantizer {
+ public:
+  RowQuantizer(const Affine& affine, Isa isa) noexcept;
+
+  float scale() const noexcept { return scale_; }
+  int32_t zero_point() const noexcept { return params_.zero_point; }
+  void run(const float* x, uint8_t* codes, int64_t n) const noexcept { kernel_.run(x, codes, n, params_); }
+
+ private:
+  float scale_;
+  elementwise::QuantizeParams params_;
+  Kernel<elementwise::Quantize> kernel_;
+};
+
 // Rows of codes with what they were quantized by, in room of the caller's.
 struct DynamicRows {
   std::byte* codes = nullptr;
@@ -49,6 +64,8 @@ struct DynamicOutput {
   int64_t column = 0;
   const float* addend = nullptr;  // placed as y is; or null
   int64_t addend_row = 0;
+  bool resident = false;   // the weights are in a near cache already, where a single row needs one stream of them
+  bool backwards = false;  // from the last panel to the first
   float lo = -__builtin_inff();
   float hi = __builtin_inff();
 };
@@ -71,8 +88,8 @@ class DynamicWeights {
   size_t room_bytes(int64_t rows) const noexcept;  // of rows that are quantized
   DynamicRows rows_in(std::byte* room, int64_t rows) const noexcept;
 
-  // Quantizes a row; a scale that is not finite makes its products NaN.
-  void quantize(const float* x, const Affine& affine, const DynamicRows& rows, int64_t row) const noexcept;
+  RowQuantizer quantizer(const Affine& affine) const noexcept { return {affine, isa_}; }
+  void quantize(const float* x, const RowQuantizer& quantizer, const DynamicRows& rows, int64_t row) const noexcept;
 
   void multiply(Range panels, const DynamicRows& x, int64_t rows, const DynamicOutput& out) const noexcept;
 

@@ -199,36 +199,80 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
                V > 3 ? code(3, c3, f.m3) : c3));
 }
 
-// Rows that were quantized as they came, from accumulators in memory, `width` a row.
-__attribute__((noinline)) void finish_dynamic(const Output& out, int64_t row, int64_t rows, const int32_t* acc,
-                                              int64_t width) noexcept {
+// Whether all there is to the ending of rows that were quantized as they came is values of V whole vectors.
+template <int V>
+bool is_plain_dynamic(const Output& out) noexcept {
+  const bool clamps = out.epilogue->f32_lo != -__builtin_inff() || out.epilogue->f32_hi != __builtin_inff();
+  return out.columns == 16 * V && out.dynamic.column_zero_point == nullptr && out.dynamic.addend == nullptr && !clamps;
+}
+
+// The ending of those, with all that it reads in variables of its own: else stores of vectors, which may alias
+// anything, have it read again.
+template <int V>
+struct FinishPlainDynamic {
+  explicit FinishPlainDynamic(const Output& out) noexcept
+      : y(static_cast<float*>(out.y)),
+        y_row(out.y_row),
+        scale(out.dynamic.scale),
+        zero_point(out.dynamic.zero_point),
+        sums(out.dynamic.column_sum),
+        scales(out.multiplier),
+        bias(out.dynamic.bias) {}
+
+  QFX_INLINE void operator()(int64_t row, __m512i c0, __m512i c1, __m512i c2, __m512i c3) const noexcept {
+    const __m512i z = _mm512_set1_epi32(zero_point[row]);
+    const __m512 s = _mm512_set1_ps(scale[row]);
+    float* to = y + row * y_row;
+    const auto store = [&](int v, __m512i acc) QFX_INLINE_LAMBDA {
+      const __m512i centered = _mm512_sub_epi32(acc, _mm512_mullo_epi32(_mm512_loadu_si512(sums + 16 * v), z));
+      const __m512 m = _mm512_mul_ps(s, _mm512_loadu_ps(scales + 16 * v));
+      _mm512_storeu_ps(to + 16 * v, _mm512_add_ps(scaled(centered, m), _mm512_loadu_ps(bias + 16 * v)));
+    };
+    store(0, c0);
+    if constexpr (V > 1) store(1, c1);
+    if constexpr (V > 2) store(2, c2);
+    if constexpr (V > 3) store(3, c3);
+  }
+
+  float* y;
+  int64_t y_row;
+  const float* scale;
+  const int32_t* zero_point;
+  const int32_t* sums;
+  const float* scales;
+  const float* bias;
+};
+
+// One row that was quantized as it came, from accumulators in memory.
+__attribute__((noinline)) void finish_dynamic(const Output& out, int64_t row, const int32_t* acc) noexcept {
   const Dynamic& d = out.dynamic;
+  const __m512i zero_point = _mm512_set1_epi32(d.zero_point[row]);
+  const __m512 scale = _mm512_set1_ps(d.scale[row]);
   const __m512 lo = _mm512_set1_ps(out.epilogue->f32_lo), hi = _mm512_set1_ps(out.epilogue->f32_hi);
   for (int64_t first = 0; first < out.columns; first += 16) {
     const __mmask16 mask = first_floats(out.columns - first);
-    const __m512i sums = _mm512_loadu_si512(d.column_sum + first);
-    const __m512 m = _mm512_loadu_ps(out.multiplier + first), bias = _mm512_loadu_ps(d.bias + first);
-    for (int64_t r = row; r < row + rows; ++r) {
-      __m512i s = _mm512_loadu_si512(acc + (r - row) * width + first);
-      s = _mm512_sub_epi32(s, _mm512_mullo_epi32(sums, _mm512_set1_epi32(d.zero_point[r])));
-      if (d.column_zero_point != nullptr) {
-        const __m512i z = _mm512_loadu_si512(d.column_zero_point + first);
-        s = _mm512_sub_epi32(s, _mm512_mullo_epi32(z, _mm512_set1_epi32(d.row_sum[r])));
-      }
-      __m512 v = _mm512_add_ps(scaled(s, _mm512_mul_ps(_mm512_set1_ps(d.scale[r]), m)), bias);
-      if (d.addend != nullptr) {
-        v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, d.addend + r * d.addend_row + first));
-      }
-      // In this order max and min treat a zero of either sign as std::max and std::min do, and keep NaN.
-      v = _mm512_min_ps(hi, _mm512_max_ps(lo, v));
-      _mm512_mask_storeu_ps(static_cast<float*>(out.y) + r * out.y_row + first, mask, v);
+    __m512i s = _mm512_loadu_si512(acc + first);
+    if (d.column_zero_point != nullptr) {
+      const __m512i z = _mm512_loadu_si512(d.column_zero_point + first);
+      s = _mm512_sub_epi32(s, _mm512_mullo_epi32(z, _mm512_set1_epi32(d.row_sum[row])));
     }
+    s = _mm512_sub_epi32(s, _mm512_mullo_epi32(_mm512_loadu_si512(d.column_sum + first), zero_point));
+    const __m512 m = _mm512_mul_ps(scale, _mm512_loadu_ps(out.multiplier + first));
+    __m512 v = _mm512_add_ps(scaled(s, m), _mm512_loadu_ps(d.bias + first));
+    if (d.addend != nullptr) {
+      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, d.addend + row * d.addend_row + first));
+    }
+    // In this order max and min treat a zero of either sign as std::max and std::min do, and keep NaN.
+    v = _mm512_min_ps(hi, _mm512_max_ps(lo, v));
+    float* y = static_cast<float*>(out.y) + row * out.y_row + first;
+    // What a mask stores can't be read again before it is in the cache.
+    out.columns - first >= 16 ? _mm512_storeu_ps(y, v) : _mm512_mask_storeu_ps(y, mask, v);
   }
 }
 
 // Any epilogue of one row, from accumulators in memory.
 __attribute__((noinline)) void finish_general(const Output& out, int64_t row, const int32_t* acc) noexcept {
-  if (out.dynamic.scale != nullptr) return finish_dynamic(out, row, 1, acc, 0);
+  if (out.dynamic.scale != nullptr) return finish_dynamic(out, row, acc);
   const Epilogue& e = *out.epilogue;
   const Residual share(e);
   const __m512i row_bias = _mm512_set1_epi32(out.row_bias != nullptr ? out.row_bias[row] : 0);
@@ -242,7 +286,8 @@ __attribute__((noinline)) void finish_general(const Output& out, int64_t row, co
     if (e.f32_output) {
       // In this order max and min treat a zero of either sign as std::max and std::min do.
       v = _mm512_min_ps(_mm512_set1_ps(e.f32_hi), _mm512_max_ps(_mm512_set1_ps(e.f32_lo), v));
-      _mm512_mask_storeu_ps(static_cast<float*>(out.y) + row * out.y_row + first, mask, v);
+      float* y = static_cast<float*>(out.y) + row * out.y_row + first;
+      out.columns - first >= 16 ? _mm512_storeu_ps(y, v) : _mm512_mask_storeu_ps(y, mask, v);
       continue;
     }
     const __m512i q = _mm512_add_epi32(clamped(v), _mm512_set1_epi32(e.zero_point));

@@ -51,9 +51,13 @@ template <int R, int V, Ending kEnding>
 void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   static_assert(R <= 14 && V <= 4 && R * V <= 28);
   const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.start + 16 * v) : _mm512_setzero_si512(); };
-  const __m512i i0 = initial(0), i1 = initial(1), i2 = initial(2), i3 = initial(3);
+  // Where sums pass through memory to their ending, what they start from is read again: it would crowd the registers.
+  constexpr bool kReads = kEnding == Ending::dynamic || kEnding == Ending::general;
+  const auto kept = [&](int v) { return kReads ? _mm512_setzero_si512() : initial(v); };
+  const __m512i k0 = kept(0), k1 = kept(1), k2 = kept(2), k3 = kept(3);
   const Output& out = t.out;
   const Finish<V> f(out);
+  const FinishPlainDynamic<V> plain_dynamic(out);
   const Residual share(*out.epilogue);
   const int64_t s = t.a_row, y_row = out.y_row, residual_row = out.residual_row;
   const std::byte* a = t.a + first * s;
@@ -61,9 +65,14 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   const uint8_t* residual = kEnding == Ending::residual ? out.residual + first * residual_row : nullptr;
   const int64_t ahead_of_tile = t.tap_count * t.steps * kAheadBytes;
   for (int64_t end = first + count * R; first < end; first += R, a += R * s) {
+    if constexpr (kReads) __asm__ volatile("" ::: "memory");
+    const __m512i i0 = kReads ? initial(0) : k0, i1 = kReads ? initial(1) : k1;
+    const __m512i i2 = kReads ? initial(2) : k2, i3 = kReads ? initial(3) : k3;
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
     QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
+    // A single row has two sums for each: chains of additions are slower than the weights come.
+    [[maybe_unused]] __m512i e0 = _mm512_setzero_si512(), e1 = e0, e2 = e0, e3 = e0;
     const std::byte* b = t.b;
     const int64_t fetched = first / R * ahead_of_tile;
     const bool fetches = fetched < t.ahead_bytes;
@@ -73,10 +82,12 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
       const std::byte* p0 = a + t.taps[tap];
       [[maybe_unused]] const std::byte *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;
       if constexpr (R == 1) {
-#pragma GCC unroll 4
-        for (int64_t step = t.steps; step > 0; --step, b += 64 * V, p0 += 4) {
+        int64_t step = t.steps;
+        for (; step > 1; step -= 2, b += 128 * V, p0 += 8) {
           row_step<V>(p0, b, c0_0, c0_1, c0_2, c0_3);
+          row_step<V>(p0 + 4, b + 64 * V, e0, e1, e2, e3);
         }
+        if (step > 0) row_step<V>(p0, b, c0_0, c0_1, c0_2, c0_3), b += 64 * V;
         continue;
       }
       for (int64_t step = t.steps; step > 0; --step) {
@@ -100,6 +111,10 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
         p0 += 4, p3 += 4, p6 += 4, p9 += 4, p12 += 4;
       }
     }
+    if constexpr (R == 1) {
+      c0_0 = _mm512_add_epi32(c0_0, e0), c0_1 = _mm512_add_epi32(c0_1, e1);
+      c0_2 = _mm512_add_epi32(c0_2, e2), c0_3 = _mm512_add_epi32(c0_3, e3);
+    }
     if constexpr (kEnding == Ending::plain) {
 #define QFX_FINISH(r, p, k) \
   if constexpr (R > r) finish_row(f, y, c##r##_0, c##r##_1, c##r##_2, c##r##_3), y += y_row;
@@ -118,17 +133,10 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
     } else if constexpr (kEnding == Ending::dynamic) {
-      alignas(64) int32_t acc[R][16 * V];
-#define QFX_FINISH(r, p, k)                                         \
-  if constexpr (R > r) {                                            \
-    _mm512_store_si512(acc[r], c##r##_0);                           \
-    if constexpr (V > 1) _mm512_store_si512(acc[r] + 16, c##r##_1); \
-    if constexpr (V > 2) _mm512_store_si512(acc[r] + 32, c##r##_2); \
-    if constexpr (V > 3) _mm512_store_si512(acc[r] + 48, c##r##_3); \
-  }
+#define QFX_FINISH(r, p, k) \
+  if constexpr (R > r) plain_dynamic(first + r, c##r##_0, c##r##_1, c##r##_2, c##r##_3);
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
-      finish_dynamic(out, first, R, acc[0], 16 * V);
     } else {
       alignas(64) int32_t acc[16 * V];
 #define QFX_FINISH(r, p, k)                                      \
@@ -288,7 +296,8 @@ template <int R, int kColumns>
 void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
   if constexpr (kColumns != 24) {
-    if (t.out.dynamic.scale != nullptr) return gemm_to<R, kColumns, Ending::dynamic>(t, rows);
+    const bool dynamic = t.out.dynamic.scale != nullptr && is_plain_dynamic<kColumns / 16>(t.out);
+    if (dynamic) return gemm_to<R, kColumns, Ending::dynamic>(t, rows);
   }
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -41,14 +39,12 @@ class LoopsWork final : public Work {
     const auto* x = static_cast<const float*>(in[0]);
     auto* y = static_cast<float*>(out[0]);
     auto* codes = reinterpret_cast<uint8_t*>(scratch);
-    const Affine affine = affine_of_all(x, rows_ * l_.features, Isa::scalar);
-    const bool finite = std::isfinite(affine.scale);
-    const auto params = elementwise::QuantizeParams::of(finite ? affine.scale : 1.0f, affine.zero_point);
+    const RowQuantizer quantizer(affine_of_all(x, rows_ * l_.features, Isa::scalar), Isa::scalar);
     const Range outputs = split(l_.outputs, tid, threads);
     for (int64_t r = 0; r < rows_; ++r) {
-      elementwise::select<elementwise::Quantize>(Isa::scalar).run(x + r * l_.features, codes, l_.features, params);
+      quantizer.run(x + r * l_.features, codes, l_.features);
       for (int64_t o = outputs.begin; o < outputs.end; ++o) {
-        const float value = finite ? product(codes, o, affine) : std::numeric_limits<float>::quiet_NaN();
+        const float value = product(codes, o, quantizer);
         y[r * l_.outputs + o] = value + (l_.bias.empty() ? kNoBias : l_.bias[static_cast<size_t>(o)]);
       }
     }
@@ -59,14 +55,14 @@ class LoopsWork final : public Work {
   std::string describe() const override { return "linear_dynamic: the reference"; }
 
  private:
-  float product(const uint8_t* codes, int64_t o, const Affine& affine) const noexcept {
+  float product(const uint8_t* codes, int64_t o, const RowQuantizer& x) const noexcept {
     const auto at = static_cast<size_t>(o);
     const int32_t zero_point = l_.zero_point.empty() ? 0 : l_.zero_point[at];
     int64_t sum = 0;
     for (int64_t i = 0; i < l_.features; ++i) {
-      sum += (codes[i] - affine.zero_point) * (l_.weights[static_cast<size_t>(o * l_.features + i)] - zero_point);
+      sum += (codes[i] - x.zero_point()) * (l_.weights[static_cast<size_t>(o * l_.features + i)] - zero_point);
     }
-    return static_cast<float>(sum) * (affine.scale * l_.scale[at]);
+    return static_cast<float>(sum) * (x.scale() * l_.scale[at]);
   }
 
   const DynamicLinear& l_;
@@ -121,11 +117,11 @@ class DynamicWork final : public Work {
       rows = split(rows_, tid, threads, tile);
     }
     if (rows.begin == rows.end || own.begin == own.end) return;
-    const Affine affine = affine_of_all(x, rows_ * w_.features(), isa_);
+    const RowQuantizer quantizer = w_.quantizer(affine_of_all(x, rows_ * w_.features(), isa_));
     const DynamicRows codes = w_.rows_in(scratch, block_);
     for (int64_t r = rows.begin; r < rows.end; r += block_) {
       const int64_t n = std::min(block_, rows.end - r);
-      for (int64_t i = 0; i < n; ++i) w_.quantize(x + (r + i) * w_.features(), affine, codes, i);
+      for (int64_t i = 0; i < n; ++i) w_.quantize(x + (r + i) * w_.features(), quantizer, codes, i);
       DynamicOutput to;
       to.y = y + r * outputs_;
       to.y_row = outputs_;

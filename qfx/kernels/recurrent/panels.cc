@@ -6,6 +6,8 @@
 namespace qfx::recurrent {
 namespace {
 
+constexpr size_t kResidentBytes = 512 * 1024;  // that stay in L2 from one time step to the next
+
 void check(const RowWeights& w, int64_t rows, int64_t features) {
   const auto size = [](const auto& span) { return static_cast<int64_t>(span.size()); };
   if (rows < 1 || features < 1) throw std::invalid_argument("weights without a row or a feature");
@@ -51,8 +53,8 @@ PanelMatrix::PanelMatrix(const RowWeights& weights, int64_t rows, int64_t featur
   }
 }
 
-void PanelMatrix::multiply(Range panels, const Operand& operand, int64_t rows, float* y,
-                           int64_t y_stride) const noexcept {
+void PanelMatrix::multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride,
+                           bool backwards) const noexcept {
   if (half_) {
     for (int64_t p = panels.begin; p < panels.end; ++p) {
       half_->multiply(p, operand.x, operand.stride, rows, y + (p - panels.begin) * columns_, y_stride);
@@ -63,6 +65,8 @@ void PanelMatrix::multiply(Range panels, const Operand& operand, int64_t rows, f
   gemm::DynamicOutput out;
   out.y = y;
   out.y_row = y_stride;
+  out.backwards = backwards;
+  out.resident = codes_->bytes() <= kResidentBytes;
   out.column = panels.begin * columns_;
   codes_->multiply({panels.begin * each, panels.end * each}, operand.codes, rows, out);
 }
@@ -83,7 +87,8 @@ Operand PanelMatrix::operand(const Rows& x, int64_t n, const Affine& affine, std
   if (half_) return floats(x, n, room);
   Operand operand;
   operand.codes = codes_->rows_in(room, n);
-  for (int64_t r = 0; r < n; ++r) codes_->quantize(x[r], affine, operand.codes, r);
+  const gemm::RowQuantizer quantizer = codes_->quantizer(affine);
+  for (int64_t r = 0; r < n; ++r) codes_->quantize(x[r], quantizer, operand.codes, r);
   return operand;
 }
 

@@ -50,8 +50,10 @@ class PanelMatrix {
   int64_t columns() const noexcept { return columns_; }
   bool half() const noexcept { return half_.has_value(); }
 
-  // y[row * y_stride + column], for the operand's rows and the columns of some panels, one panel after the other.
-  void multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride) const noexcept;
+  // y[row * y_stride + column], for the operand's rows and the columns of some panels, one panel after the other, or
+  // from the last to the first.
+  void multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride,
+                bool backwards = false) const noexcept;
 
   // Scale and zero point for n rows, from their extent. Not finite: NaN.
   Affine affine(const Rows& x, int64_t n) const noexcept;

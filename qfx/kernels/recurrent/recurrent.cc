@@ -17,8 +17,8 @@ constexpr int64_t kChunkRows = 32;   // rows whose input is projected at a time,
 constexpr int64_t kStepRows = 128;   // at most, where a time step has more
 constexpr int64_t kGates = 1 << 18;  // floats in which a thread keeps projected gates; a row of all gates fits
 constexpr int64_t kBlockRows = 32;   // rows that share one pass over a panel of recurrent weights
-constexpr int64_t kSingleRowPanels = gemm::kStreams;       // that one row is multiplied with at once
-constexpr int64_t kRoom = kBlockRows * kVectors * kLanes;  // floats for a block of a panel
+constexpr int64_t kApart = 16;       // floats between rows of results, which must not lie a power of two apart
+constexpr int64_t kRoom = kBlockRows * (kVectors * kLanes + kApart);  // floats for a block of a panel
 constexpr int64_t kMeetingCost = 4;  // a meeting pays if each thread has this many times the least work of a barrier
 
 int gates_of(Cell cell) noexcept {
@@ -356,14 +356,17 @@ class Thread {
     const Operand operand = recurrent.operand(h.from(first), n, affine, room_);
     // There and back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
-    const int64_t count = n == 1 ? kSingleRowPanels : 1, columns = count * recurrent.columns();
+    // Few rows go over several panels at once, whose results stay in L1.
+    const int64_t width = recurrent.columns();
+    const int64_t count = std::max<int64_t>(1, kRoom / 4 / (width * std::min(n, kBlockRows))),
+                  columns = count * width + kApart;
     const int64_t blocks = ceil_div(own.end - own.begin, count);
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t begin = own.begin + (back ? blocks - 1 - i : i) * count;
       const Range some{begin, std::min(begin + count, own.end)};
       for (int64_t r = 0; r < n; r += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, n - r);
-        recurrent.multiply(some, operand.from(r), rows, recurrent_, columns);
+        recurrent.multiply(some, operand.from(r), rows, recurrent_, columns, back);
         for (int64_t p = some.begin; p < some.end; ++p) run_cell(d, p, t, first + r, rows, h, p - some.begin, columns);
       }
     }
