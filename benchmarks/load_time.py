@@ -23,7 +23,7 @@ from benchmarks import photos, zoo
 from benchmarks.report import header, row
 from qfx.file import qdq
 from qfx.file.container import pack
-from qfx.file.tensors import Constants
+from qfx.file.tensors import TensorWriter
 from qfx.models import QuantizedModel
 
 _RUN = """
@@ -49,7 +49,7 @@ print(json.dumps([loaded - started, done - started, held() - before]))
 
 def graph_alone(model: QuantizedModel) -> bytes:
     """The file of a model without its program."""
-    return pack(qdq.graph_sections(model, Constants()))
+    return pack(qdq.graph_sections(model, TensorWriter()))
 
 
 def measured(path: Path, x: Path) -> list[float]:

@@ -15,7 +15,7 @@ import qfx
 from qfx.file.container import Section, pack, unpack
 from qfx.file.kinds import KINDS
 from qfx.file.qdq import graph_sections
-from qfx.file.tensors import Constants, TensorWriter, read_tensors
+from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import Writer
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(5))
@@ -68,7 +68,7 @@ def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def saved(model: Any) -> bytes:
     """The ``.qfx`` file of a model, with its graph and without its program, so that loading reads the graph."""
-    return pack(graph_sections(model, Constants()))
+    return pack(graph_sections(model, TensorWriter()))
 
 
 @functools.cache
