@@ -92,10 +92,10 @@ def _read_back(sections: Mapping[str, memoryview], isa: str | None) -> None:
     if model is None:
         return
     again, tensors = program_sections(model)
-    if any(sections.get(section.name) != section.content for section in again):
+    if any(bytes(sections.get(section.name, b"")) != section.content for section in again):
         raise MalformedError("What is read back gives another program.")
     content = tensors.content()
-    if sections[TENSORS][: len(content)] != content:
+    if bytes(sections[TENSORS][: len(content)]) != content:
         raise MalformedError("What is read back gives torch other tensors.")
 
 
