@@ -26,6 +26,7 @@ from qfx.file.container import Section, pack, unpack
 from qfx.file.qdq import graph_sections
 from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
 from qfx.file.tensors import TensorWriter
+from qfx.lowering.interpreter import interpret_integers
 from tests.fuzz.hostile import places_of
 from tests.nets import small_net
 
@@ -426,6 +427,18 @@ def test_a_file_of_the_first_version_is_read(monkeypatch: pytest.MonkeyPatch, mo
     assert torch.equal(loaded(OTHER), model(OTHER))
     monkeypatch.undo()
     assert written(loaded) == written(model)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_file_of_a_version_before_this_one_is_read_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """A convolution and a layer, written when files held whole models' programs only; its graph says what is right."""
+    x = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    with caplog.at_level("WARNING", "qfx"):
+        loaded = qfx.load(Path(__file__).with_name("one_program.qfx"))
+    assert not caplog.records
+    y = loaded(x)
+    assert is_unread(loaded)
+    assert torch.equal(y, interpret_integers(loaded.graph_module(), (x,)).output)
 
 
 # ---------------------------------------------------------------- made to harm
