@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import qfx
 from qfx.file import container
@@ -399,6 +400,56 @@ def test_what_has_no_program_is_not_stored_without_its_graph() -> None:
     assert parts_of(written(model)).keys() == {GRAPH, TENSORS}
     with pytest.raises(qfx.ConversionError, match=r"without its graph[\s\S]*cumsum[\s\S]*torch runs all of it"):
         written(model, graph=False)
+
+
+class Sizes(nn.Module):
+    """A program that reads the sizes of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 12)
+
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.fc(x).reshape(tokens.shape[0], -1)
+
+
+class Keys(nn.Module):
+    """A program without inputs, ready before what torch computes; results of torch's, an input and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.first, self.second = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> dict[str, Any]:
+        rolled = torch.roll(x, 1)
+        out = self.first(rolled) + torch.cumsum(self.second(self.keys), 0)[:1]
+        return {"out": out, "both": (tokens, [rolled]), "keys": self.keys}
+
+
+class Given(nn.Module):
+    """One program, beside whose result a constant and an input are returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.scale = nn.Linear(6, 6), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> tuple[Any, ...]:
+        return self.fc(x), self.scale, tokens
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("made", [Sizes, Keys, Given])
+def test_whatever_goes_in_and_out_is_called_as_in_the_model_that_was_saved(
+    made: Callable[[], nn.Module], graph: bool
+) -> None:
+    torch.manual_seed(6)
+    given = torch.randn(4, 6), torch.arange(4)
+    model = qfx.quantize_fx(made().eval(), DEFAULT, [given], adaptive_rounding=False)
+    loaded = qfx.load(io.BytesIO(written(model, graph=graph)))
+    one, other = (pytree.tree_flatten(each(*given)) for each in (model, loaded))
+    assert is_unread(loaded)
+    assert one[1] == other[1]
+    assert all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
 
 
 def test_float_weights_that_torch_reads_stand_in_a_file_once() -> None:
