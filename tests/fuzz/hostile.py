@@ -15,6 +15,7 @@ import qfx
 from qfx.file.container import Section, pack, unpack
 from qfx.file.kinds import KINDS
 from qfx.file.qdq import graph_sections
+from qfx.file.sections import GRAPH, KNOWN, PARTS, TENSORS
 from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import Writer
 
@@ -51,13 +52,16 @@ def resealed(file: bytes, change: Callable[[Any, bytearray], Any]) -> bytes:
 
     Args:
         file: A ``.qfx`` file.
-        change: Changes the JSON of the model and the bytes of the tensors in place; bytes that it returns are the JSON.
+        change: Changes the JSON of the graph, or of the parts of a model without one, and the bytes of the tensors in
+            place; bytes that it returns are the JSON.
     """
-    parts = unpack(memoryview(file), "it", ("model", "tensors"))
-    content, tensors = json.loads(bytes(parts["model"])), bytearray(parts["tensors"])
+    parts = unpack(memoryview(file), "it", KNOWN, ("tensors",))
+    said = GRAPH if GRAPH in parts else PARTS
+    content, tensors = json.loads(bytes(parts[said])), bytearray(parts[TENSORS])
     changed = change(content, tensors)
     text = changed if isinstance(changed, bytes) else json.dumps(content).encode()
-    return pack([Section("model", text), Section("tensors", bytes(tensors))])
+    made = {**parts, said: text, TENSORS: bytes(tensors)}
+    return pack([Section(name, part) for name, part in made.items()])
 
 
 def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
