@@ -6,9 +6,9 @@ Whatever a file says, loading it and calling what it holds either works or raise
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
-import json
 import resource
 import warnings
 from random import Random
@@ -189,7 +189,8 @@ def exchange(random: Random, file: bytes) -> bytes:
             inner = content
             for key in path:
                 inner = inner[key]
-            inner[last] = random.choice(_EXCHANGED) if random.random() < 0.8 else _other(random, content)
+            other = random.choice(_EXCHANGED) if random.random() < 0.8 else _other(random, content)
+            inner[last] = copy.deepcopy(other)  # the next exchange may be inside it
 
     return resealed(file, change)
 
@@ -199,7 +200,7 @@ def _other(random: Random, content: Any) -> Any:
     found = content
     for key in random.choice(places(content)):
         found = found[key]
-    return json.loads(json.dumps(found))
+    return found
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
