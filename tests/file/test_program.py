@@ -28,6 +28,7 @@ from qfx.file.qdq import graph_sections
 from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
 from qfx.file.tensors import TensorWriter
 from qfx.lowering.interpreter import interpret_integers
+from qfx.runtime import isa_names
 from tests.fuzz.hostile import places_of
 from tests.nets import small_net
 
@@ -288,6 +289,16 @@ def test_a_mode_is_kept_and_put_to_all_parts(model: Any, saved: bool, put: bool 
     assert {module.training for module in made.modules()} == {made.training}
     with pytest.raises(ValueError, match="training mode"):
         made.train("yes")
+
+
+def test_it_loads_for_every_instruction_set(model: Any, file: bytes) -> None:
+    for isa in isa_names():
+        loaded = qfx.load(io.BytesIO(file), isa=isa)
+        assert torch.equal(loaded(OTHER), model(OTHER))
+        assert {part.executable.isa for part in loaded._compiled.segments if part.executable} == {isa}
+        assert is_unread(loaded)
+    with pytest.raises(qfx.RuntimeLoadError, match="sse9"):
+        qfx.load(io.BytesIO(file), isa="sse9")
 
 
 def test_threads_that_run_and_read_at_once(model: Any, file: bytes) -> None:
