@@ -1,7 +1,8 @@
 """From a file to the first result: ``python -m benchmarks.load_time [model ...] [--runs 7]``.
 
-Each run is a process of its own, one thread, torch imported before the clock starts; runs with the file's program and
-with its graph alone, which is compiled, take turns. Memory is what the process holds after the first result beyond what
+Each run is a process of its own, one thread, torch imported before the clock starts; runs with the file's programs and
+with its graph alone, which is compiled, take turns. ``NAME+torch`` is a network of timm's with a node before its head
+that torch runs, so that it is two programs. Memory is what the process holds after the first result beyond what
 it held before ``qfx.load``, over the bytes of the int8 weights.
 """
 
@@ -15,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 import qfx
 from benchmarks import photos, zoo
 from benchmarks.report import header, row
 from qfx.file import qdq
 from qfx.file.container import pack
-from qfx.file.tensors import Constants
+from qfx.file.tensors import TensorWriter
 from qfx.models import QuantizedModel
 
+_TORCH = "+torch"
 _RUN = """
 import gc, json, sys, time
 import torch
@@ -47,9 +51,26 @@ print(json.dumps([loaded - started, done - started, held() - before]))
 """
 
 
+class Interrupted(nn.Module):
+    """A network of timm's with a node before its head that torch runs."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net.forward_head(torch.roll(self.net.forward_features(x), 1, 1))
+
+
+def network(name: str) -> nn.Module:
+    """The network of a name, which may end in ``+torch``."""
+    net = zoo.load(name.removesuffix(_TORCH))
+    return Interrupted(net).eval() if name.endswith(_TORCH) else net
+
+
 def graph_alone(model: QuantizedModel) -> bytes:
     """The file of a model without its program."""
-    return pack(qdq.graph_sections(model, Constants()))
+    return pack(qdq.graph_sections(model, TensorWriter()))
 
 
 def measured(path: Path, x: Path) -> list[float]:
@@ -62,12 +83,12 @@ def measured(path: Path, x: Path) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["resnet50", "efficientnet_lite0"])
+    parser.add_argument("models", nargs="*", default=["resnet50", "efficientnet_lite0", "resnet50+torch"])
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args(arguments)
     header("model", "file", "file MB", "load s", "first result s", "of the graph's", "weights' copies")
     for name in options.models:
-        model = qfx.quantize_fx(zoo.load(name), {"": qfx.get_default_qconfig()}, photos.calibration(16))
+        model = qfx.quantize_fx(network(name), {"": qfx.get_default_qconfig()}, photos.calibration(16))
         weights = sum(t.numel() for t in model.state_dict().values() if t.dtype is torch.int8)
         with tempfile.TemporaryDirectory() as folder:
             files = {"graph": Path(folder) / "graph.qfx", "program": Path(folder) / "program.qfx"}

@@ -28,6 +28,9 @@ when one is built and when one is read, by the same code.
 - **Values** have a name, a type and a shape, in which -1 is a size that is known only when inputs are. A value is an
   input of the program, a constant, or a result of one step; the program's outputs are any of them. Inputs and outputs
   are of types whose elements have bytes of their own.
+- **States** are inputs that live from run to run: each names the output that the next run takes it as, of its type and
+  of a shape that it may have, and may name a constant, as which it begins. States have names of their own, and no two
+  become one output. A call takes and gives them like other inputs and outputs; a session keeps them.
 - **Constants** are dense data in row-major order. A value may hold one, steps name others as attributes.
 - **Expressions** are integers: a number, a dim of a value, or a sum, difference, product, quotient (rounded down) or
   negative of earlier ones.
@@ -40,7 +43,8 @@ Elements of images are channels last. A *code* is an integer from 0 to 255, what
 
 All numbers are little-endian. A head of 64 bytes: `\\x89QFXPRG\\n`, the version (u32), 0 (u32), the bytes of the tables
 (u64) and of the constants (u64), zeros. Then the tables, up to a multiple of 64; then the constants' data, each from a
-multiple of 64 on; then 64 zeros. Lists and texts (UTF-8) begin with their length (u64). The tables are:
+multiple of 64 on; then 64 zeros. Lists and texts (UTF-8) begin with their length (u64). The version is 2 where there
+are states, else 1. The tables are:
 
 | table | fields of an entry |
 |---|---|
@@ -50,6 +54,7 @@ multiple of 64 on; then 64 zeros. Lists and texts (UTF-8) begin with their lengt
 | steps | operation, name, operands (s32s), results (s32s), attributes by name in order: integers (s64s), numbers \
 (f64s), expressions (s32s), constants (s32), texts |
 | inputs, outputs | values (s32) |
+| states, in version 2 only | an input and an output (s32), the constant that it begins as or -1 (s32) |
 
 ## Types
 """

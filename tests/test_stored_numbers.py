@@ -200,7 +200,7 @@ def test_whatever_way_a_number_gets_in_it_does_not_run(kind: str, assign: bool) 
 
 
 def _with_tensor(file: bytes, before: Tensor, after: Tensor) -> bytes:
-    parts = {name: bytes(part) for name, part in unpack(memoryview(file), "it", KNOWN).items()}
+    parts = {name: bytes(part) for name, part in unpack(memoryview(file), "it", KNOWN, ()).items()}
     old, new = before.numpy().tobytes(), after.numpy().tobytes()
     assert parts["tensors"].count(old) == 1
     parts["tensors"] = parts["tensors"].replace(old, new)

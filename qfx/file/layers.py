@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from qfx.file.malformed import MalformedError
-from qfx.nn import quantized
-from qfx.nn.quantized import dynamic
 
 _OF_TORCH = {
     "containers": "Module ModuleDict ModuleList ParameterDict ParameterList Sequential",
@@ -46,12 +44,26 @@ _OF_TORCH = {
 }
 
 
+def class_named(name: str) -> type[nn.Module] | None:
+    """The class of a name in the file; those of qfx are imported for a name of theirs."""
+    return (classes() if name.startswith("qfx.") else _classes_of_torch()).get(name)
+
+
 @functools.cache
-def classes() -> dict[str, type[nn.Module]]:
-    """By name in the file: torch's, and the quantized ones of qfx."""
+def _classes_of_torch() -> dict[str, type[nn.Module]]:
     listed = [name for names in _OF_TORCH.values() for name in names.split()]
     found: dict[str, type[nn.Module]] = {f"torch.nn.{name}": getattr(nn, name) for name in listed}
     found["torch.nn.modules.linear.NonDynamicallyQuantizableLinear"] = NonDynamicallyQuantizableLinear
+    return found
+
+
+@functools.cache
+def classes() -> dict[str, type[nn.Module]]:
+    """By name in the file: torch's, and the quantized ones of qfx."""
+    from qfx.nn import quantized
+    from qfx.nn.quantized import dynamic
+
+    found = dict(_classes_of_torch())
     for space in (quantized, dynamic):
         for name, cls in inspect.getmembers(space, inspect.isclass):
             if issubclass(cls, nn.Module) and cls.__module__.startswith("qfx."):

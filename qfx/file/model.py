@@ -1,6 +1,6 @@
 """``qfx.save`` and ``qfx.load``.
 
-Functions here import what they need of the compiler, so that a model that is a program loads without it.
+Functions here import what they need of the compiler, so that a model of programs loads without it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,21 @@ from qfx.errors import InputError, QfxError, RuntimeLoadError
 from qfx.file.container import MAGIC, unpack
 from qfx.file.malformed import OtherProgramError, reason
 from qfx.file.program import read_call
-from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
+from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
 from qfx.file.whole import whole
 from qfx.models import QuantizedModel
 
 _log = logging.getLogger(__name__)
 
+_NEEDED = (
+    (CALL, (PROGRAM,)),
+    (PARTS, (PROGRAM,)),
+    (PARTS, (TENSORS,)),
+    (PROGRAM, (CALL, PARTS)),
+    (GRAPH, (TENSORS,)),
+    (TENSORS, (GRAPH, PARTS)),
+)
+"""Sections, and what there must be one of beside each."""
 _HEAD = 32
 """Bytes by which files are told apart."""
 
@@ -35,19 +44,19 @@ def save(obj: Any, file: Any, *, graph: bool = True) -> None:
     """Write ``obj`` to a file, from which :func:`load` gives it back.
 
     A :class:`~qfx.models.QuantizedModel` becomes a ``.qfx`` file: versioned, with checksums, without pickle, about as
-    large as its int8 weights. It holds the QDQ graph and, where the model is one program, that program, which loads
-    without compiling anything. Anything else is written by ``torch.save``: QTensors (their integers in their own
+    large as its int8 weights. It holds the QDQ graph and the programs that it was compiled to, which load without
+    compiling anything. Anything else is written by ``torch.save``: QTensors (their integers in their own
     dtype), state_dicts, modules, and containers of them.
 
     Args:
         obj: What to save.
         file: A path, which is replaced in one step or left as it was, or a writable binary file.
-        graph: False stores a quantized model's program alone: the model that is loaded runs, and has no graph, report
-            or state_dict.
+        graph: False stores a quantized model's programs alone, with what torch runs between them: the model that is
+            loaded runs, and has no graph, report or state_dict.
 
     Raises:
         ConversionError: The quantized model holds what a file can't hold safely, such as a module of a user's own
-            class that could not be traced; it is named. Or it is to be stored as its program alone, and is none.
+            class that could not be traced; it is named. Or it is to be stored without its graph, and has no program.
         InputError: The path can't be written.
     """
     write = _writer_of(obj, graph)
@@ -91,9 +100,9 @@ def load(file: Any, *, weights_only: bool = True, isa: str | None = None, mmap: 
     A ``.qfx`` file is recognized by its first bytes, whatever its name. Every byte of it is checked before it is used,
     and it can't make Python run anything but the ops of qfx and functions of torch.
 
-    Of a model that is one program, that is loaded, and nothing is compiled (unless another version of qfx wrote it in a
-    form that this one does not read, which is logged). Its graph, tensors and report are read when
-    something asks for them; the file stays open until then, so that replacing it is no problem.
+    The programs of a model are loaded, and nothing is compiled (unless another version of qfx wrote them in a form that
+    this one does not read, which is logged). Its graph, tensors and report are read when something asks for them; the
+    file stays open until then, so that replacing it is no problem.
 
     Args:
         file: A path or a readable binary file.
@@ -216,9 +225,7 @@ def from_memory(
     read = _again(sections) if again is None else lambda: _sections(again(), where)
     try:
         with _sense(where):
-            unread = read_call(
-                bytes(sections[CALL]), sections[PROGRAM], isa, lambda: _read_graph(read(), where, isa, compiled=False)
-            )
+            unread = read_call(sections, isa, lambda: _read_graph(read(), where, isa, compiled=False))
     except OtherProgramError as error:
         if GRAPH not in sections:
             raise _senseless(where, error) from error
@@ -233,9 +240,12 @@ def _again(sections: Mapping[str, memoryview]) -> Callable[[], Mapping[str, memo
 
 def _sections(file: memoryview, where: str) -> dict[str, memoryview]:
     sections = unpack(file, where, KNOWN, ())
-    for one, other in ((CALL, PROGRAM), (PROGRAM, CALL), (GRAPH, TENSORS), (TENSORS, GRAPH)):
-        if one in sections and other not in sections:
-            raise InputError(f"{where} is damaged.", why=f"It has no section {other!r}.", remedy="Save it again.")
+    for one, others in _NEEDED:
+        if one in sections and not any(other in sections for other in others):
+            missing = " or ".join(map(repr, others))
+            raise InputError(f"{where} is damaged.", why=f"It has no section {missing}.", remedy="Save it again.")
+    if CALL in sections and PARTS in sections:
+        raise InputError(f"{where} is damaged.", why="It says twice how it is called.", remedy="Save it again.")
     if not sections:
         raise InputError(f"{where} holds no model.", remedy="Save it again.")
     return sections

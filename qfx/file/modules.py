@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from qfx.errors import ConversionError
-from qfx.file.graph import is_member
-from qfx.file.layers import classes, require_layer
+from qfx.file.layers import class_named, classes, require_layer
 from qfx.file.malformed import MalformedError
+from qfx.file.nodes import is_member
 from qfx.file.values import Reader, Writer, text
 
 _STORED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
@@ -116,7 +116,7 @@ def read_module(reader: Reader, content: Any) -> Any:
         MalformedError: It is malformed, or of a class that no file may name.
     """
     name, state = content
-    cls = classes().get(text(name))
+    cls = class_named(text(name))
     if cls is None:
         raise MalformedError(f"The file names {name!r}, which is no module that a model may hold.", path=reader.path)
     module: Any = cls.__new__(cls)

@@ -1,4 +1,4 @@
-"""The sections of a ``.qfx`` file: the QDQ graph with its tensors, and the program where a model is one."""
+"""The sections of a ``.qfx`` file: the QDQ graph with its tensors, and the programs that it is."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from qfx.file.graph import read_graph, write_graph
 from qfx.file.kinds import KINDS
 from qfx.file.malformed import MalformedError, no_constant, reason
 from qfx.file.modules import read_state, write_state
-from qfx.file.program import read_call, write_call
-from qfx.file.sections import CALL, GRAPH, KNOWN, PROGRAM, TENSORS
+from qfx.file.program import Part, read_call, write_call
+from qfx.file.sections import GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
 from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
 from qfx.ir.facts import source, where
-from qfx.lowering.compile import emit_whole
+from qfx.lowering.compile import emit_parts
 from qfx.models import QuantizedModel
 
 _NODES = "_nodes"
@@ -35,10 +35,14 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     Raises:
         ConversionError: As :func:`qfx.save`.
     """
-    sections, constants = program_sections(model)
+    sections, tensors = program_sections(model)
     if not graph and not sections:
         raise _no_program(model)
-    content = pack([*sections, *(graph_sections(model, constants) if graph else ())])
+    if graph:
+        sections += graph_sections(model, tensors)
+    elif sections[0].name == PARTS:
+        sections.append(Section(TENSORS, tensors.content()))
+    content = pack(sections)
     try:
         _read_back(unpack(memoryview(bytearray(content)), "The file", KNOWN, ()), model.isa)
     except Exception as error:
@@ -46,39 +50,53 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     return content
 
 
-def program_sections(model: QuantizedModel) -> tuple[list[Section], Constants]:
-    """The program that ``model`` is, where it is one, and its constants."""
+def program_sections(model: QuantizedModel) -> tuple[list[Section], TensorWriter]:
+    """The programs that ``model`` is, where it is any, and the tensors of what torch runs between them."""
     if model.info.get("example_inputs") is None:
-        return [], Constants()
+        return [], TensorWriter()
     with model.lowered() as int8:
-        made = emit_whole(int8)
-        call = write_call(model, int8.graph, made.part) if made is not None else None
-    if made is None or call is None:
-        return [], Constants()
-    content = made.program.to_bytes()
-    return [Section(CALL, call), Section(PROGRAM, content)], Constants(content, made.program.constants)
+        made = emit_parts(int8)
+        programs = [one.program for one in made if one.program is not None]
+        parts = [Part(None if one.program is None else one.program.to_bytes(), one.part) for one in made]
+        content = b"".join(part.program for part in parts if part.program is not None)
+        tensors = TensorWriter(Constants(content, [array for program in programs for array in program.constants]))
+        call = write_call(model, int8, parts, tensors) if programs else None
+    if call is None:
+        return [], TensorWriter()
+    return [call, Section(PROGRAM, content)], tensors
 
 
-def graph_sections(model: QuantizedModel, constants: Constants) -> list[Section]:
-    """The QDQ graph and its tensors, without what they share with a program in the same file."""
-    writer = Writer(TensorWriter(constants), KINDS)
+def graph_sections(model: QuantizedModel, tensors: TensorWriter) -> list[Section]:
+    """The QDQ graph and its tensors, without what programs in the same file hold.
+
+    Args:
+        model: The model.
+        tensors: Has the tensors of what torch runs already.
+    """
+    writer = Writer(tensors, KINDS)
     state = write_state(writer, model, _NOT_STORED)
     writer.what = "The model's info"
     info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
     graph = write_graph(writer, model.graph)
-    content = {"graph": graph, "info": info, "state": state, "tensors": writer.tensors.index}
+    content = {"graph": graph, "info": info, "state": state, "tensors": tensors.index}
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return [Section(GRAPH, text.encode("ascii")), Section(TENSORS, writer.tensors.content())]
+    return [Section(GRAPH, text.encode("ascii")), Section(TENSORS, tensors.content())]
 
 
 def _read_back(sections: Mapping[str, memoryview], isa: str | None) -> None:
-    """Raise unless a file says what it was made to say: its graph reads, and gives the program beside it."""
+    """Raise unless a file says what it was made to say: its graph reads, and gives the programs beside it."""
     model = read_model(sections, isa, compiled=PROGRAM not in sections) if GRAPH in sections else None
     if PROGRAM not in sections:
         return
-    read_call(bytes(sections[CALL]), sections[PROGRAM], isa, lambda: model)
-    if model is not None and program_sections(model)[1].program != sections[PROGRAM]:
+    read_call(sections, isa, lambda: model)
+    if model is None:
+        return
+    again, tensors = program_sections(model)
+    if any(bytes(sections.get(section.name, b"")) != section.content for section in again):
         raise MalformedError("What is read back gives another program.")
+    content = tensors.content()
+    if bytes(sections[TENSORS][: len(content)]) != content:
+        raise MalformedError("What is read back gives torch other tensors.")
 
 
 def _no_program(model: QuantizedModel) -> ConversionError:
@@ -87,7 +105,7 @@ def _no_program(model: QuantizedModel) -> ConversionError:
     return ConversionError(
         "The model can't be stored without its graph.",
         where=", ".join(in_torch[:5]) or None,
-        why="It is not one program: torch runs a part of it, or its input shapes are not known yet.",
+        why="It has no program: torch runs all of it, or its input shapes are not known yet.",
         remedy="Store it with its graph, or call it once and try again.",
     )
 

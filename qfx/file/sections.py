@@ -1,14 +1,17 @@
 """The sections of a ``.qfx`` file of a model.
 
-Either the first two, or the last two, or all four.
+What runs it is the first or the second, and the third; or its graph, which is compiled; or both are there. The last is
+there with the second, and with the graph.
 """
 
 CALL = "call"
 """How a model that is one program is called, as JSON."""
+PARTS = "parts"
+"""How a model of programs and nodes that torch runs is called, as JSON, and those nodes."""
 PROGRAM = "program"
-"""That program, as :meth:`qfx.runtime.Program.to_bytes` makes it."""
+"""The program, as :meth:`qfx.runtime.Program.to_bytes` makes it, or all programs, one after the other."""
 GRAPH = "model"
 """The QDQ graph, as JSON."""
 TENSORS = "tensors"
-"""Its tensors, without those that are constants of the program."""
-KNOWN = (CALL, PROGRAM, GRAPH, TENSORS)
+"""The tensors of what torch runs, then the others of the graph; without those that are constants of programs."""
+KNOWN = (CALL, PARTS, PROGRAM, GRAPH, TENSORS)

@@ -160,13 +160,16 @@ def _shared(tensor: Tensor, constants: Constants) -> list[Any] | None:
     return None
 
 
-def read_tensors(index: Any, content: memoryview, program: memoryview | bytes = b"") -> list[Tensor]:
+def read_tensors(
+    index: Any, content: memoryview, program: memoryview | bytes = b"", *, first: bool = False
+) -> list[Tensor]:
     """The tensors of an index, each over its part of ``content``, or a copy of what lies in the program.
 
     Args:
         index: As :attr:`TensorWriter.index`, read back; not trusted.
         content: Writable memory.
-        program: The bytes of the program in the same file.
+        program: The bytes of the programs in the same file.
+        first: There may be more in ``content``; each tensor is over a copy then.
 
     Raises:
         MalformedError: The index is malformed or does not describe ``content``.
@@ -184,9 +187,10 @@ def read_tensors(index: Any, content: memoryview, program: memoryview | bytes = 
             end = start + size
             if end > len(content):
                 raise MalformedError(f"The tensors take {end} bytes or more where there are {len(content)}.")
-            tensor = _tensor(content[start:end], dtype, shape)
+            part = content[start:end]
+            tensor = _tensor(memoryview(bytearray(part)) if first else part, dtype, shape)
         tensors.append(nn.Parameter(tensor, requires_grad) if is_parameter else tensor.requires_grad_(requires_grad))
-    if end != len(content):
+    if end != len(content) and not first:
         raise MalformedError(f"The tensors take {end} bytes where there are {len(content)}.")
     return tensors
 

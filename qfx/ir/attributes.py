@@ -1,7 +1,8 @@
-"""Tensors of a module tree by dotted path."""
+"""Tensors and modules of a module tree by dotted path."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -60,6 +61,29 @@ def put(tree: nn.Module, path: str, value: Any, *, persistent: bool = True) -> N
         owner.register_parameter(name, value)
     elif name not in owner._buffers:
         owner.register_buffer(name, value, persistent=persistent)
+
+
+def member(root: nn.Module, path: str) -> Any:
+    """What is at a path of names in code, None for nothing."""
+    found: Any = root
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def members(root: nn.Module, nodes: Iterable[fx.Node]) -> dict[str, Any]:
+    """The modules and tensors that nodes name, by path."""
+    paths = dict.fromkeys(str(node.target) for node in nodes if node.op in ("get_attr", "call_module"))
+    return {path: member(root, path) for path in paths}
+
+
+def tree_of(found: Mapping[str, Any]) -> nn.Module:
+    """A module tree with these members at their paths."""
+    tree = nn.Module()
+    for path in sorted(found, key=lambda path: path.count(".")):  # a member may lie in another
+        if member(tree, path) is not found[path]:
+            put(tree, path, found[path])
+    return tree
 
 
 def has_attribute(root: nn.Module, path: str) -> bool:

@@ -60,9 +60,19 @@ def problem(value: Tensor, role: Role) -> str | None:
             return wrong
     elif value.dtype is torch.uint64:
         return f"is {value.dtype}"
+    elif _all_fit(value.dtype, role):
+        return None
     else:
         value = value.to(torch.int64)  # bounds would wrap in a narrower dtype
     return _where(value, (value >= role.low) & (value <= role.high), f"not in {role.low}..{role.high}")
+
+
+def _all_fit(dtype: torch.dtype, role: Role) -> bool:
+    """Whether every integer of a dtype is in the range of a role."""
+    if dtype is torch.bool:
+        return False
+    bounds = torch.iinfo(dtype)
+    return role.low <= bounds.min and bounds.max <= role.high
 
 
 def _fits(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program as it is written, for any CPU, and the segment that it is, not loaded."""
+    """A part of a model, not loaded: its program, for any CPU, None where torch runs it, and the segment that it is."""
 
-    program: Program
+    program: Program | None
     part: CompiledSegment
 
 
@@ -50,10 +50,13 @@ def compile_int8(gm: fx.GraphModule, isa: str | None = None) -> Compiled:
     return compiled
 
 
-def emit_whole(gm: fx.GraphModule) -> Emitted | None:
-    """The one program that an Int8 graph is; None where torch runs a part of it, or nothing is computed."""
-    segments = partition(gm.graph)
-    return None if len(segments) != 1 or segments[0].in_torch else emit_program(gm, segments[0])
+def emit_parts(gm: fx.GraphModule) -> list[Emitted]:
+    """The parts of an Int8 graph, in the order in which they run."""
+    return [_part(gm, segment) for segment in partition(gm.graph)]
+
+
+def _part(gm: fx.GraphModule, segment: Segment) -> Emitted:
+    return Emitted(None, CompiledSegment(segment, None)) if segment.in_torch else emit_program(gm, segment)
 
 
 def emit_program(gm: fx.GraphModule, segment: Segment) -> Emitted:
@@ -77,9 +80,9 @@ def emit_program(gm: fx.GraphModule, segment: Segment) -> Emitted:
 
 
 def _compile(gm: fx.GraphModule, segment: Segment, isa: str | None) -> CompiledSegment:
-    if segment.in_torch:
-        return CompiledSegment(segment, None)
-    made = emit_program(gm, segment)
+    made = _part(gm, segment)
+    if made.program is None:
+        return made.part
     return replace(made.part, executable=Executable(made.program, isa, release=True))
 
 

@@ -5,8 +5,8 @@ Needs neither the op table nor the passes: a model that a file holds as a progra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from qfx.errors import QfxError
 from qfx.guards import Guard, require
+from qfx.ir.attributes import members, tree_of
 from qfx.ir.module import node_failure, plain
 from qfx.lowering.direct import Direct, Run, as_returned
 from qfx.lowering.torch_operator import run_program
@@ -41,6 +42,18 @@ class Segment:
     nodes: tuple[fx.Node, ...]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
+
+    @classmethod
+    def of(cls, in_torch: bool, nodes: Sequence[fx.Node], wanted: Collection[fx.Node]) -> Segment:
+        """The segment of ``nodes``, of whose values some are ``wanted`` outside."""
+        return cls(in_torch, tuple(nodes), read_by(nodes), tuple(n for n in nodes if n in wanted))
+
+
+def read_by(nodes: Sequence[fx.Node]) -> tuple[fx.Node, ...]:
+    """The values from outside that nodes read, without constants."""
+    inside = set(nodes)
+    given = (i for n in nodes for i in n.all_input_nodes if i not in inside and i.op != "get_attr")
+    return tuple(dict.fromkeys(given))
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,8 @@ class Compiled:
 
     Attributes:
         root: Has the parameters and modules of what torch runs.
-        graph: The nodes that the segments are made of: the Int8 graph, or the inputs and results of a program alone.
+        graph: The nodes that the segments are made of: the Int8 graph, or, of a file, what torch runs, and the inputs
+            and results of programs.
         segments: Its parts.
         passed: What runs calls with inputs like those of a call that passed every check; see :meth:`remember`.
     """
@@ -162,6 +176,11 @@ class Compiled:
         if len(self.passed) >= _MOST_PASSED:
             self.passed.clear()
         self.passed[layout] = self.run if self._direct is None else self._direct.prepare(inputs)
+
+    def within(self, owner: nn.Module) -> Compiled:
+        """The same, with members of ``owner`` for what torch runs."""
+        found = members(owner, self.graph.nodes)
+        return replace(self, root=tree_of(found), passed={}) if found else self
 
     @property
     def is_bare(self) -> bool:

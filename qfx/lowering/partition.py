@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from qfx.lowering.compiled import Segment
+from qfx.lowering.compiled import Segment, read_by
 from qfx.lowering.int8 import is_dim
 
 
@@ -25,12 +25,8 @@ def partition(graph: fx.Graph) -> list[Segment]:
             pending = [n for n in pending if n not in done]
             parts.append((in_torch, taken if in_torch else sorted(_with_dims(taken), key=order.__getitem__)))
         in_torch = not in_torch
-    inputs = [_inputs(nodes) for _, nodes in parts]
-    wanted = {n for needed in inputs for n in needed} | set(graph.output_node().all_input_nodes)
-    segments = [
-        Segment(in_torch, tuple(nodes), tuple(needed), tuple(n for n in nodes if n in wanted))
-        for (in_torch, nodes), needed in zip(parts, inputs, strict=True)
-    ]
+    wanted = {n for _, nodes in parts for n in read_by(nodes)} | set(graph.output_node().all_input_nodes)
+    segments = [Segment.of(in_torch, nodes, wanted) for in_torch, nodes in parts]
     return [s for s in segments if s.in_torch or not all(map(is_dim, s.outputs))]
 
 
@@ -42,11 +38,6 @@ def _with_dims(nodes: list[fx.Node]) -> set[fx.Node]:
         found.update(needed)
         queue.extend(needed)
     return found
-
-
-def _inputs(nodes: list[fx.Node]) -> list[fx.Node]:
-    inside = set(nodes)
-    return list(dict.fromkeys(i for n in nodes for i in n.all_input_nodes if i not in inside and i.op != "get_attr"))
 
 
 def _ready(pending: list[fx.Node], done: set[fx.Node], in_torch: bool) -> list[fx.Node]:

@@ -1,4 +1,4 @@
-"""A model of a file of which only the program is read; the rest is read when something asks for it."""
+"""A model of a file of which only the programs are read; the rest is read when something asks for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Unread:
         read: Reads the whole model, checked.
 
     Attributes:
-        compiled: Its program.
+        compiled: Its programs, and what torch runs between them.
         mode: The mode that it was put in since, None for none.
     """
 
@@ -47,10 +47,10 @@ class Unread:
         with unwatched(), torch.inference_mode(False):
             return self._read()
 
-    def whole(self) -> CompiledSegment:
-        """The program with its nodes, compiled from the graph."""
+    def whole(self, number: int) -> CompiledSegment:
+        """The segment of this number with its nodes, compiled from the graph."""
         with self.lock:
-            return self._whole.segments[0]
+            return self._whole.segments[number]
 
     @cached_property
     def _whole(self) -> Compiled:
@@ -71,7 +71,7 @@ _OWN = frozenset({*_OF_CALLS, *vars(nn.Module())} - {*_MEMBERS, "_non_persistent
 
 
 class ReadLater(GraphCarrier):
-    """A module that may begin as the program of a file. Without its members, whoever asks comes to ``__getattr__``.
+    """A module that may begin as the programs of a file. Without its members, whoever asks comes to ``__getattr__``.
 
     Attributes:
         isa: The instruction set to load for, None for the best one here.
@@ -85,7 +85,7 @@ class ReadLater(GraphCarrier):
 
     @classmethod
     def of_file(cls: type[Model], unread: Unread, isa: str | None) -> Model:
-        """A model that runs the program of its file, and reads the rest when something asks for it."""
+        """A model that runs the programs of its file, and reads the rest when something asks for it."""
         model = cls.__new__(cls)
         nn.Module.__init__(model)
         members = vars(model)
@@ -105,7 +105,7 @@ class ReadLater(GraphCarrier):
         raise NotImplementedError
 
     def _read(self) -> None:
-        """Read what is not read yet. Calls go on with the program of the file: its tensors are those read now."""
+        """Read what is not read yet. Calls go on with the programs of the file: their tensors are those read now."""
         unread = vars(self).get("_unread")
         if unread is None:
             return
@@ -115,6 +115,7 @@ class ReadLater(GraphCarrier):
             found = vars(unread.read())
             vars(self).update({name: value for name, value in found.items() if name not in _OWN})
             del vars(self)["_unread"]
+            self._compiled = unread.compiled.within(self)
             self._sources = Sources(self, self._graph)
         if unread.mode is not None:
             self.train(unread.mode)
@@ -156,6 +157,7 @@ class ReadLater(GraphCarrier):
         if unread is None or not isinstance(mode, bool):
             return super().train(mode)
         self.training = unread.mode = mode
+        unread.compiled.root.train(mode)
         return self
 
     def _called(self) -> tuple[fx.Graph, Mapping[str, Any]]:

@@ -340,6 +340,15 @@ std::shared_ptr<Program> program_from(nb::handle given) {
   return std::const_pointer_cast<Program>(program_of(bytes, std::move(owner)));
 }
 
+// Input, output, and the constant that it begins as, or None, of every state.
+nb::tuple states_of(const Program& program) {
+  nb::list found;
+  for (const State& s : program.states()) {
+    found.append(nb::make_tuple(s.input, s.output, s.initial < 0 ? nb::none() : nb::object(nb::int_(s.initial))));
+  }
+  return nb::tuple(found);
+}
+
 // Dtype, shape and bytes of every constant. The arrays are views: the program has to outlive them.
 nb::list constants_of(nb::handle_t<Program> self) {
   nb::list found;
@@ -370,6 +379,7 @@ void bind_program(nb::module_& m) {
                      return bytes;
                    })
       .def_prop_ro("constants", &constants_of)
+      .def_prop_ro("states", &states_of)
       .def("to_bytes",
            [](const Program& p) {
              const std::string bytes = to_bytes(p);
@@ -412,6 +422,12 @@ void bind_builder(nb::module_& m) {
           "kind"_a, "a"_a, "b"_a = -1)
       .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "outputs"_a, nb::kw_only(), "ints"_a = nb::dict(),
            "floats"_a = nb::dict(), "exprs"_a = nb::dict(), "constants"_a = nb::dict(), "text"_a = nb::dict())
+      .def(
+          "state",
+          [](ProgramBuilder& b, int input, int output, std::optional<int> initial) {
+            b.state({input, output, initial.value_or(-1)});
+          },
+          "input"_a, "output"_a, "initial"_a = nb::none())
       .def(
           "build",
           [](ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
@@ -512,15 +528,9 @@ nb::tuple state_of(const Session& session, size_t state) {
                         nb::bytes(static_cast<const char*>(session.data(state)), bytes));
 }
 
-std::shared_ptr<Session> make_session(const std::shared_ptr<Executable>& executable, const nb::list& states) {
-  std::vector<Session::State> pairs;
-  for (const nb::handle s : states) pairs.push_back({nb::cast<int>(s[nb::int_(0)]), nb::cast<int>(s[nb::int_(1)])});
-  return std::make_shared<Session>(executable, std::move(pairs));
-}
-
 void bind_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "Runs of an executable that keep values.")
-      .def(nb::new_(&make_session), "executable"_a, "states"_a)
+      .def(nb::init<std::shared_ptr<Executable>>(), "executable"_a)
       .def(
           "set",
           [](Session& s, size_t state, const nb::tuple& shape, size_t address) {

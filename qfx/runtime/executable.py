@@ -36,6 +36,8 @@ class Executable:
     Attributes:
         program: The program; None if it is released.
         constant_bytes: Of the program; packed, they take about as many.
+        states: Of the program: the place of each among the inputs, and among the outputs. A call takes and gives them
+            like any other; a :class:`qfx.runtime.Session` keeps them.
 
     Raises:
         RuntimeLoadError: The ISA is unknown or not supported here, or a step has constants that no kernel takes.
@@ -64,6 +66,7 @@ class Executable:
         self._input_names = tuple(f"Input '{spec.name}'" for spec in self._input_specs)
         self._output_dtypes = tuple(spec.dtype for spec in self._output_specs)
         self._output_names = tuple(f"Output '{spec.name}'" for spec in self._output_specs)
+        self.states = tuple((program.inputs.index(x), program.outputs.index(y)) for x, y, _ in program.states)
         self._prepared: dict[Any, Prepared] = {}
 
     @property

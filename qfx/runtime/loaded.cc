@@ -9,11 +9,15 @@
 namespace qfx {
 namespace {
 
-// Whether constants are read once the program is loaded: operands, and what kernels have no copy of.
+// Whether constants are read once the program is loaded: operands, what states begin as, and what kernels have no copy
+// of.
 std::vector<char> read_later(const Program& program) {
   std::vector<char> read(program.constants().size(), 0);
   for (const Value& value : program.values()) {
     if (value.constant >= 0) read[value.constant] = 1;
+  }
+  for (const State& state : program.states()) {
+    if (state.initial >= 0) read[state.initial] = 1;
   }
   for (const Step& step : program.steps()) {
     if (find_op(step.op)->copies_constants) continue;

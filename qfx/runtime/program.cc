@@ -1,6 +1,8 @@
 #include "runtime/program.h"
 
+#include <algorithm>
 #include <cstring>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -72,6 +74,44 @@ void check_border(const Value& value) {
                                      ", whose elements share bytes");
 }
 
+// Whether a value of `shape` may become one declared as `declared`, in which -1 is any extent.
+bool may_become(const Dims& shape, const Dims& declared) {
+  return std::ranges::equal(shape, declared, [](int64_t s, int64_t d) { return s == d || s == -1 || d == -1; });
+}
+
+void check_state(const Program& program, const State& state) {
+  const auto count = [](const std::vector<int>& ids, int id) { return std::ranges::count(ids, id); };
+  if (count(program.inputs(), state.input) != 1 || count(program.outputs(), state.output) != 1) {
+    throw ProgramError("states", "a state is an input of the program, and becomes a value that is its output once");
+  }
+  const Value& x = program.values()[state.input];
+  const Value& y = program.values()[state.output];
+  if (x.dtype != y.dtype || !may_become(y.shape, x.shape)) {
+    throw ProgramError(x.name, "what the state becomes, '" + y.name + "', differs in its type or shape");
+  }
+  if (state.initial == -1) return;
+  if (!in_range(state.initial, program.constants().size())) {
+    throw ProgramError(x.name,
+                       "the state begins as constant " + std::to_string(state.initial) + ", which does not exist");
+  }
+  const Constant& c = program.constants()[state.initial];
+  if (c.dtype != x.dtype || !may_become(c.shape, x.shape)) {
+    throw ProgramError(x.name, "the constant that the state begins as has another type or shape");
+  }
+}
+
+void check_states(const Program& program) {
+  std::set<int> outputs;
+  std::set<std::string> names;
+  for (const State& state : program.states()) {
+    check_state(program, state);
+    const std::string& name = program.values()[state.input].name;
+    if (!outputs.insert(state.output).second || !names.insert(name).second) {
+      throw ProgramError(name, "the state shares its input, its output or its name with another");
+    }
+  }
+}
+
 SharedBytes copy_of(const void* data, size_t bytes) {
   const auto copy = std::make_shared<AlignedBuffer>(bytes);
   if (bytes > 0) std::memcpy(copy->data(), data, bytes);
@@ -110,6 +150,7 @@ Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
     if (!definitions.has(v)) throw ProgramError("outputs", "value " + std::to_string(v) + " is never defined");
     check_border(values()[v]);
   }
+  check_states(*this);
 }
 
 Program::Program(const Program& whole, const std::vector<char>& keeps) : parts_(whole.parts_) {
@@ -184,6 +225,10 @@ int ProgramBuilder::expr(ExprKind kind, int64_t a, int64_t b) {
 
 void ProgramBuilder::step(Step step) {
   parts_.steps.push_back(std::move(step));
+}
+
+void ProgramBuilder::state(State state) {
+  parts_.states.push_back(state);
 }
 
 std::shared_ptr<const Program> ProgramBuilder::build(std::vector<int> inputs, std::vector<int> outputs) {

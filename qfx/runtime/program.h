@@ -64,12 +64,19 @@ struct Step {
   int output() const { return outputs.at(0); }
 };
 
+// A value that lives from run to run, by ids of values: what a run gives as `output`, the next takes as `input`.
+struct State {
+  int input = 0, output = 0;
+  int initial = -1;  // the constant that it begins as, or -1
+};
+
 struct ProgramParts {
   std::vector<Value> values;
   std::vector<Constant> constants;
   std::vector<Expr> exprs;
   std::vector<Step> steps;  // in execution order
   std::vector<int> inputs, outputs;
+  std::vector<State> states;
 };
 
 // A quantized network: portable, immutable, and valid by construction.
@@ -89,6 +96,8 @@ class Program {
   const std::vector<Step>& steps() const noexcept { return parts_.steps; }
   const std::vector<int>& inputs() const noexcept { return parts_.inputs; }
   const std::vector<int>& outputs() const noexcept { return parts_.outputs; }
+  // Each an input and an output, with which no other state shares a value or a name.
+  const std::vector<State>& states() const noexcept { return parts_.states; }
 
  private:
   ProgramParts parts_;
@@ -112,6 +121,7 @@ class ProgramBuilder {
   int expr_dim(int64_t value, int64_t axis);
   int expr(ExprKind kind, int64_t a, int64_t b);
   void step(Step step);
+  void state(State state);
   // The builder is empty afterwards.
   std::shared_ptr<const Program> build(std::vector<int> inputs, std::vector<int> outputs);
 

@@ -15,7 +15,8 @@ namespace qfx {
 namespace {
 
 constexpr std::string_view kMagic{"\x89QFXPRG\n", 8};
-constexpr uint32_t kVersion = 1;
+// A program has the first version that says all of it: states came with the second.
+constexpr uint32_t kWithoutStates = 1, kWithStates = 2;
 constexpr size_t kAlignment = AlignedBuffer::kAlignment;
 
 struct Head {
@@ -49,6 +50,7 @@ struct Tables {
   std::vector<Expr> exprs;
   std::vector<Step> steps;
   std::vector<int> inputs, outputs;
+  std::vector<State> states;
 };
 
 // The one description: `archive` takes each field in its order.
@@ -87,13 +89,21 @@ void fields(Archive& archive, Step& s) {
 }
 
 template <class Archive>
-void fields(Archive& archive, Tables& t) {
+void fields(Archive& archive, State& s) {
+  archive(s.input);
+  archive(s.output);
+  archive(s.initial);
+}
+
+template <class Archive>
+void fields(Archive& archive, Tables& t, uint32_t version) {
   archive(t.constants);
   archive(t.values);
   archive(t.exprs);
   archive(t.steps);
   archive(t.inputs);
   archive(t.outputs);
+  if (version >= kWithStates) archive(t.states);
 }
 
 // ---------------------------------------------------------------- archives
@@ -274,6 +284,7 @@ std::shared_ptr<const Program> built(Tables tables, std::span<const std::byte> c
   }
   add_exprs(builder, tables.exprs);
   for (Step& s : tables.steps) builder.step(std::move(s));
+  for (const State& s : tables.states) builder.state(s);
   return builder.build(std::move(tables.inputs), std::move(tables.outputs));
 }
 
@@ -282,9 +293,9 @@ Head read_head(std::span<const std::byte> bytes) {
   if (bytes.size() < sizeof head + AlignedBuffer::kReadSlack) refuse("its bytes end within the head");
   std::memcpy(&head, bytes.data(), sizeof head);
   if (std::string_view(head.magic, sizeof head.magic) != kMagic) refuse("its bytes are no program");
-  if (head.version != kVersion) {
-    refuse("its bytes are of version " + std::to_string(head.version) + " of the format, and this qfx reads version " +
-           std::to_string(kVersion));
+  if (head.version < kWithoutStates || head.version > kWithStates) {
+    refuse("its bytes are of version " + std::to_string(head.version) + " of the format, and this qfx reads versions " +
+           std::to_string(kWithoutStates) + " to " + std::to_string(kWithStates));
   }
   const uint64_t rest = bytes.size() - sizeof head - AlignedBuffer::kReadSlack;
   const bool fits = head.tables <= rest && aligned(head.tables) <= rest;
@@ -300,13 +311,14 @@ void require_little_endian() {
 
 std::string to_bytes(const Program& program) {
   require_little_endian();
-  Tables tables{{}, program.values(), program.exprs(), program.steps(), program.inputs(), program.outputs()};
+  Tables tables{
+      {}, program.values(), program.exprs(), program.steps(), program.inputs(), program.outputs(), program.states()};
   for (const Constant& c : program.constants()) tables.constants.push_back({c.dtype, c.shape});
   Writer writer;
-  writer(tables);
   Head head{};
+  head.version = tables.states.empty() ? kWithoutStates : kWithStates;
+  fields(writer, tables, head.version);
   std::memcpy(head.magic, kMagic.data(), kMagic.size());
-  head.version = kVersion;
   head.tables = writer.bytes().size();
   for (const Constant& c : program.constants()) head.contents += aligned(c.data.size());
   std::string out(reinterpret_cast<const char*>(&head), sizeof head);
@@ -326,8 +338,11 @@ std::shared_ptr<const Program> program_of(std::span<const std::byte> bytes, std:
   const Head head = read_head(bytes);
   Reader reader(bytes.subspan(sizeof head, head.tables));
   Tables tables;
-  reader(tables);
+  fields(reader, tables, head.version);
   if (!reader.is_at_end()) refuse("its tables go on behind their end");
+  if (tables.states.empty() != (head.version == kWithoutStates)) {
+    refuse("its bytes are of a later version of the format than they need");
+  }
   if (reinterpret_cast<uintptr_t>(bytes.data()) % kAlignment != 0) {
     const auto copy = std::make_shared<AlignedBuffer>(bytes.size());
     std::memcpy(copy->data(), bytes.data(), bytes.size());

@@ -9,16 +9,11 @@
 
 namespace qfx {
 
-// Runs of an executable, one after the other, in memory of its own. States are values that live from run to run: what
-// one run gives as an output of the program, the next takes as an input. For one thread at a time.
+// Runs of an executable, one after the other, in memory of its own, which keeps the program's states. For one thread at
+// a time. A state is named by its place in the program's list.
 class Session {
  public:
-  struct State {
-    int input = 0, output = 0;  // of the program
-  };
-
-  // Throws InputError for a state that is no input and output of one type, or shares one with another.
-  Session(std::shared_ptr<Executable> executable, std::vector<State> states);
+  explicit Session(std::shared_ptr<Executable> executable);
 
   // Gives a state a value, which is copied. Throws InputError for a shape that the program does not take.
   void set(size_t state, Dims shape, const void* data);
@@ -42,13 +37,19 @@ class Session {
     AlignedBuffer now, next;
   };
 
+  // Places among the inputs or outputs of the program.
+  struct Places {
+    std::vector<int> of_states;  // one a state
+    std::vector<int> of_others;
+  };
+  static Places places(const std::vector<int>& ids, const std::vector<State>& states, int State::* end);
+
   const Value& value(size_t state) const;  // that the program takes it as
   const Held& held(size_t state) const;
 
   std::shared_ptr<Executable> executable_;
-  std::vector<State> states_;
-  std::vector<int> inputs_, outputs_;  // that are no states
-  std::vector<Held> held_;             // one a state
+  Places inputs_, outputs_;
+  std::vector<Held> held_;  // one a state
   std::shared_ptr<const Plan> last_;
   Frame frame_;
 };

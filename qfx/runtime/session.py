@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,31 +14,31 @@ from qfx.runtime.threads import default_threads
 
 
 class Session:
-    """Runs of an executable in memory of its own, which keeps states: what a run gives as an output, the next takes.
+    """Runs of a program in memory of its own, which keeps its states: what a run gives as one, the next takes.
 
-    A state may grow from run to run, like the keys and values of a decoder. Calls from several threads wait for each
-    other; each thread may have a session of the same executable.
+    A state may grow from run to run, like the keys and values of a decoder. It begins as the constant that the program
+    names, if it names one. Calls from several threads wait for each other; each thread may have a session of the same
+    executable.
 
     Args:
-        executable: What runs.
-        states: The name of a program output, by the name of the input that the next run takes it as.
+        program: What runs: an executable, or a program, which is loaded for the best instruction set here.
 
     Raises:
-        InputError: The program has no such input or output, or the two differ in type or number of dimensions.
+        RuntimeLoadError: As :class:`Executable`.
     """
 
-    def __init__(self, executable: Executable, states: Mapping[str, str]) -> None:
-        ins, outs = executable.input_specs, executable.output_specs
-        pairs = [(_index(ins, x, "input"), _index(outs, y, "output")) for x, y in states.items()]
-        self.executable = executable
-        self._core = _C.Session(executable.core, pairs)
+    def __init__(self, program: Executable | _C.Program) -> None:
+        self.executable = executable = program if isinstance(program, Executable) else Executable(program)
+        self._core = _C.Session(executable.core)
         self._lock = threading.Lock()
-        self._states = {ins[x].name: (s, ins[x]) for s, (x, _) in enumerate(pairs)}
-        self._inputs = tuple(spec for i, spec in enumerate(ins) if i not in {x for x, _ in pairs})
-        self._outputs = [o for o in range(len(outs)) if o not in {y for _, y in pairs}]
+        ins, taken = executable.input_specs, {x for x, _ in executable.states}
+        made = {y for _, y in executable.states}
+        self._states = {ins[x].name: (s, ins[x]) for s, (x, _) in enumerate(executable.states)}
+        self._inputs = tuple(spec for i, spec in enumerate(ins) if i not in taken)
+        self._outputs = [o for o in range(len(executable.output_specs)) if o not in made]
 
     def set(self, **values: Any) -> None:
-        """Give states their values, numpy arrays, which are copied; every state needs one before the first run.
+        """Give states their values, numpy arrays, which are copied. A state without a constant needs one first.
 
         Raises:
             InputError: There is no such state, or a value does not fit it.
@@ -93,11 +92,3 @@ class Session:
             known = ", ".join(self._states) or "it has none"
             raise InputError(f"There is no state {shown(name)}.", remedy=f"The session's states: {known}.")
         return self._states[name]
-
-
-def _index(specs: Sequence[tensors.TensorSpec], name: str, what: str) -> int:
-    for i, spec in enumerate(specs):
-        if spec.name == name:
-            return i
-    known = ", ".join(spec.name for spec in specs)
-    raise InputError(f"The program has no {what} {shown(name)}.", remedy=f"Its {what}s: {known}.")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import qfx
-from tests.fuzz.hostile import places_of, resealed
+from tests.fuzz.hostile import places_of, resealed, saved
 from tests.nets import small_net
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -39,9 +39,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def file(model: Any) -> bytes:
-    made = io.BytesIO()
-    qfx.save(model, made)
-    return made.getvalue()
+    return saved(model)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ Whatever a file says, loading it and calling what it holds either works or raise
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
-import json
 import resource
 import warnings
 from random import Random
@@ -89,10 +89,10 @@ def attempt(file: bytes) -> None:
     """Load and call; a QfxError is fine."""
     with contextlib.suppress(qfx.QfxError):
         model = qfx.load(io.BytesIO(file))
-        str(model.report)
         result = model(X)
         if _elements(result) < 10_000:
             repr(result)
+        str(model.report)
 
 
 def _elements(result: Any) -> int:
@@ -156,14 +156,19 @@ _SEQUENCES = (nn.RNNBase, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
 @functools.cache
-def layered(name: str) -> bytes:
-    """The file of a model with a layer that torch runs."""
+def layered(name: str, graph: bool) -> bytes:
+    """The file of a model with a layer that torch runs: its graph, or its programs and that layer."""
     torch.manual_seed(0)
     if name == "LSTMCell":
         net: Any = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Flatten(0, 2), nn.LSTMCell(6, 6))
     else:
         net = _Layered(LAYERS[name]())
-    return saved(qfx.quantize_fx(net.eval(), {"": qfx.get_default_qconfig()}, [X], adaptive_rounding=False))
+    model = qfx.quantize_fx(net.eval(), {"": qfx.get_default_qconfig()}, [X], adaptive_rounding=False)
+    if graph or not any(part.segment.in_torch for part in model.compiled.segments):
+        return saved(model)
+    file = io.BytesIO()
+    qfx.save(model, file, graph=False)
+    return file.getvalue()
 
 
 _EXCHANGED: tuple[Any, ...] = (
@@ -184,7 +189,8 @@ def exchange(random: Random, file: bytes) -> bytes:
             inner = content
             for key in path:
                 inner = inner[key]
-            inner[last] = random.choice(_EXCHANGED) if random.random() < 0.8 else _other(random, content)
+            other = random.choice(_EXCHANGED) if random.random() < 0.8 else _other(random, content)
+            inner[last] = copy.deepcopy(other)  # the next exchange may be inside it
 
     return resealed(file, change)
 
@@ -194,7 +200,7 @@ def _other(random: Random, content: Any) -> Any:
     found = content
     for key in random.choice(places(content)):
         found = found[key]
-    return json.loads(json.dumps(found))
+    return found
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -239,7 +245,8 @@ def case(seed: int) -> None:
         for _ in range(_CALLS):
             call_operator(random, *random.choice(admitted() if random.random() < 0.9 else operators()))
     elif kind < 9:
-        attempt(exchange(random, layered(random.choice(list(LAYERS))) if random.random() < 0.8 else calling()))
+        file = layered(random.choice(list(LAYERS)), random.random() < 0.5) if random.random() < 0.8 else calling()
+        attempt(exchange(random, file))
     else:
         file = damage(random, calling())
         if file != calling():

@@ -15,7 +15,8 @@ import qfx
 from qfx.file.container import Section, pack, unpack
 from qfx.file.kinds import KINDS
 from qfx.file.qdq import graph_sections
-from qfx.file.tensors import Constants, TensorWriter, read_tensors
+from qfx.file.sections import GRAPH, KNOWN, PARTS, TENSORS
+from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import Writer
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(5))
@@ -51,13 +52,16 @@ def resealed(file: bytes, change: Callable[[Any, bytearray], Any]) -> bytes:
 
     Args:
         file: A ``.qfx`` file.
-        change: Changes the JSON of the model and the bytes of the tensors in place; bytes that it returns are the JSON.
+        change: Changes the JSON of the graph, or of the parts of a model without one, and the bytes of the tensors in
+            place; bytes that it returns are the JSON.
     """
-    parts = unpack(memoryview(file), "it", ("model", "tensors"))
-    content, tensors = json.loads(bytes(parts["model"])), bytearray(parts["tensors"])
+    parts = unpack(memoryview(file), "it", KNOWN, ("tensors",))
+    said = GRAPH if GRAPH in parts else PARTS
+    content, tensors = json.loads(bytes(parts[said])), bytearray(parts[TENSORS])
     changed = change(content, tensors)
     text = changed if isinstance(changed, bytes) else json.dumps(content).encode()
-    return pack([Section("model", text), Section("tensors", bytes(tensors))])
+    made = {**parts, said: text, TENSORS: bytes(tensors)}
+    return pack([Section(name, part) for name, part in made.items()])
 
 
 def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -68,7 +72,7 @@ def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def saved(model: Any) -> bytes:
     """The ``.qfx`` file of a model, with its graph and without its program, so that loading reads the graph."""
-    return pack(graph_sections(model, Constants()))
+    return pack(graph_sections(model, TensorWriter()))
 
 
 @functools.cache

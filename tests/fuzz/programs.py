@@ -125,6 +125,8 @@ def hostile(rng: random.Random, program: Recorded) -> Recorded:
     """``program`` with one to three arguments changed."""
     made = Recorded([(name, copy.deepcopy(args), copy.deepcopy(kwargs)) for name, args, kwargs in program.calls])
     steps = [call for call in made.calls if call[0] == "step"]
+    if rng.random() < 0.3:
+        made.calls[-1:-1] = [("state", [rng.randrange(12), rng.randrange(12)], {}) for _ in range(rng.randint(1, 2))]
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
         call = rng.choice(steps) if steps and rng.random() < 0.75 else rng.choice(made.calls)
         (_change_step if call[0] == "step" else _change_call)(rng, made, call)
@@ -181,6 +183,8 @@ def _change_call(rng: random.Random, program: Recorded, call: tuple[str, list[An
         else:
             shape = list(args[2])
             args[2] = rng.choice([shape[:-1], [*shape, -1], [rng.choice(INTS) for _ in shape], [-1] * 9])
+    elif name == "state":
+        args[:] = [rng.choice([0, 1, 2, 5, -1, 10**6]) for _ in range(rng.randint(2, 3))]
     elif name == "expr_const":
         args[0] = rng.choice(INTS)
     elif name in ("expr_dim", "expr"):

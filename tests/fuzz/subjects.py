@@ -91,11 +91,12 @@ def summing() -> Executable:
     x, state = (builder.value(name, "f32", [-1, -1]) for name in ("x", "state"))
     (total,) = write(builder, "next", steps.add_f32(x, state), [-1, -1])
     (y,) = write(builder, "y", steps.add_f32(total, total), [-1, -1])
+    builder.state(state, total)
     return Executable(builder.build([x, state], [y, total]))
 
 
 def session() -> Session:
-    return Session(summing(), {"state": "next"})
+    return Session(summing())
 
 
 def codes() -> Any:

@@ -424,6 +424,50 @@ def test_an_expression_over_a_later_value() -> None:
         b.build([x], [y])
 
 
+STATES: dict[str, Callable[[ProgramBuilder, dict[str, int]], object]] = {
+    "it is fine": lambda b, v: b.state(v["x"], v["y"], b.constant(np.zeros((3, 4), np.uint8))),
+    "what it is does not exist": lambda b, v: b.state(99, v["y"]),
+    "what it becomes does not exist": lambda b, v: b.state(v["x"], -1),
+    "it is no input": lambda b, v: b.state(v["y"], v["y"]),
+    "it becomes no output": lambda b, v: b.state(v["x"], v["h"]),
+    "it becomes an output that is given twice": lambda b, v: b.state(v["x"], v["twice"]),
+    "the types differ": lambda b, v: b.state(v["f"], v["y"]),
+    "the ranks differ": lambda b, v: b.state(v["x"], v["flat"]),
+    "the sizes differ": lambda b, v: b.state(v["x"], v["five"]),
+    "it is there twice": lambda b, v: (b.state(v["x"], v["y"]), b.state(v["x"], v["other"])),
+    "two become one": lambda b, v: (b.state(v["x"], v["y"]), b.state(v["z"], v["y"])),
+    "two have a name": lambda b, v: (b.state(v["x"], v["y"]), b.state(v["namesake"], v["other"])),
+    "no such constant": lambda b, v: b.state(v["x"], v["y"], 99),
+    "a constant before the first": lambda b, v: b.state(v["x"], v["y"], -2),
+    "a constant of another type": lambda b, v: b.state(v["x"], v["y"], b.constant(np.zeros((3, 4), np.int8))),
+    "a constant of another rank": lambda b, v: b.state(v["x"], v["y"], b.constant(np.zeros(4, np.uint8))),
+    "a constant of another size": lambda b, v: b.state(v["x"], v["y"], b.constant(np.zeros((3, 5), np.uint8))),
+}
+
+
+@pytest.mark.parametrize("mistake", STATES)
+def test_states(mistake: str) -> None:
+    """``x``, ``z``, ``namesake`` (named ``x`` too) and ``f`` are inputs, the others but ``h`` outputs."""
+    b = ProgramBuilder()
+    shapes = {"y": (-1, 4), "other": (-1, 4), "twice": (-1, 4), "h": (-1, 4), "flat": (-1,), "five": (-1, 5)}
+    v = {name: b.value(name, "u8", (-1, 4)) for name in ("x", "z")}
+    v |= {"namesake": b.value("x", "u8", (-1, 4)), "f": b.value("f", "f32", (-1, 4))}
+    for name, shape in shapes.items():
+        v[name] = b.value(name, "u8", shape)
+        b.step("reshape", name, [v["x"]], v[name], exprs={"shape": [b.expr_const(max(d, 0)) for d in shape]})
+    inputs, outputs = ("x", "z", "namesake", "f"), ("y", "other", "twice", "twice", "flat", "five")
+    STATES[mistake](b, v)
+    built = [v[name] for name in inputs], [v[name] for name in outputs]
+    if mistake == "it is fine":
+        program = b.build(*built)
+        assert [state[:2] for state in program.states] == [(v["x"], v["y"])]
+        assert Executable(program).states == ((0, 0),)
+        return
+    with pytest.raises(RuntimeLoadError, match=r"\bstate\b") as error:
+        b.build(*built)
+    assert error.value.where in ("states", "x", "z", "f")
+
+
 @pytest.mark.parametrize(
     "call",
     [

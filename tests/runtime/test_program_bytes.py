@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qfx.errors import RuntimeLoadError
-from qfx.runtime import Executable, Program
+from qfx.errors import InputError, RuntimeLoadError
+from qfx.runtime import Executable, Program, Session
 from tests.runtime.step_programs import small_network
+from tests.runtime.test_session import decoder, rows
 from tests.runtime.test_steps import CASES, Case
 
 HEAD = struct.Struct("<8sIIQQ32s")
@@ -32,8 +33,8 @@ def parts(data: bytes) -> tuple[bytes, bytes]:
     return data[64 : 64 + tables], data[start : start + contents]
 
 
-def put_together(tables: bytes, contents: bytes) -> bytes:
-    magic, version, *_ = HEAD.unpack_from(network())
+def put_together(tables: bytes, contents: bytes, version: int = 1) -> bytes:
+    magic, *_ = HEAD.unpack_from(network())
     head = HEAD.pack(magic, version, 0, len(tables), len(contents), b"")
     return head + tables + bytes(-len(tables) % 64) + contents + bytes(SLACK)
 
@@ -101,7 +102,8 @@ def test_every_shorter_and_longer_form_is_refused() -> None:
 def test_heads_of_others() -> None:
     data = network()
     refused(b"PK\x03\x04" + data[4:], "no program")
-    refused(data[:8] + struct.pack("<I", 2) + data[12:], "version 2 .* reads version 1")
+    for version in (0, 3, 2**32 - 1):
+        refused(data[:8] + struct.pack("<I", version) + data[12:], f"version {version} .* reads versions 1 to 2")
     for tables, contents in [(2**64 - 1, 0), (0, 2**64 - 1), (2**63, 2**63), (2**64 - 64, 64)]:
         refused(data[:16] + struct.pack("<QQ", tables, contents) + data[32:], "not as many")
 
@@ -151,6 +153,50 @@ def test_any_byte_may_be_another() -> None:
         taken += 1
         assert program.to_bytes()[64 : 64 + len(tables)] == bytes(changed[64 : 64 + len(tables)])
     assert taken  # names, scales
+
+
+def test_states_come_back() -> None:
+    for program in (decoder(), decoder(rows(7, 3))):
+        data = program.to_bytes()
+        again = Program.from_bytes(data)
+        assert again.states == program.states
+        assert again.to_bytes() == data
+        assert data[8] == 2
+
+
+def test_a_program_has_the_first_version_that_says_all_of_it() -> None:
+    """Readers of the first version read what has no states."""
+    assert network()[8] == 1
+    tables, contents = parts(network())
+    refused(put_together(tables + bytes(8), contents, 2), "later version")
+    tables, contents = parts(decoder().to_bytes())
+    assert put_together(tables, contents, 2) == decoder().to_bytes()
+    refused(put_together(tables, contents, 1), "go on behind their end")
+    refused(put_together(tables[:-20], contents, 2), "end within the tables")
+
+
+STATE = struct.Struct("<3i")
+
+
+@pytest.mark.parametrize("field", range(3))
+@pytest.mark.parametrize("number", [-(2**31), -2, -1, *range(6), 2**31 - 1])
+def test_any_number_may_be_in_the_table_of_states(field: int, number: int) -> None:
+    """What is not refused is the program that it was, or a session of it has a state without a value."""
+    tables, contents = parts(decoder(rows(7, 3)).to_bytes())
+    fields = list(STATE.unpack(tables[-STATE.size :]))
+    before, fields[field] = fields[field], number
+    data = put_together(tables[: -STATE.size] + STATE.pack(*fields), contents, 2)
+    if number == before:
+        assert data == decoder(rows(7, 3)).to_bytes()
+    elif (field, number) == (2, -1):
+        with pytest.raises(InputError, match="no value before the first run"):
+            Session(Program.from_bytes(data))(rows(1))
+    elif (field, number) == (0, 0):  # x, which is an input of that shape too: a session keeps it instead
+        np.testing.assert_array_equal(Session(Program.from_bytes(data)).get("x"), rows(7, 3))
+    elif (field, number) == (1, 3):  # y, an output of that shape too
+        assert Session(Program.from_bytes(data))(rows(1))[0].shape == (4, 4)
+    else:
+        refused(data, "state")
 
 
 def test_what_is_no_buffer() -> None:
