@@ -49,7 +49,7 @@ auto named(const Step& step, const Body& body) {
   try {
     return body();
   } catch (const std::invalid_argument& error) {
-    fail_step(step, error.what());
+    fail_step(step, error);
   }
 }
 

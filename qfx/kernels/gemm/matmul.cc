@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/aligned.h"
+#include "core/errors.h"
 #include "core/nest.h"
 #include "core/requant.h"
 #include "core/split.h"
@@ -48,8 +49,8 @@ void check(const MatmulQuant& q, const MatmulShape& s) {
   require(s.x_batch.size() == rank && s.y_batch.size() == rank && s.out_batch.size() == rank,
           "strides of another rank than the batch");
   require(s.x_row >= (s.m > 1 ? s.k : 0) && s.out_row >= (s.m > 1 ? s.n : 0), "rows that overlap");
-  require(s.k <= std::numeric_limits<int32_t>::max() / (largest(q.x_zero_point) * largest(q.y_zero_point)),
-          "sums of " + std::to_string(s.k) + " products could leave s32");
+  if (s.k > std::numeric_limits<int32_t>::max() / (largest(q.x_zero_point) * largest(q.y_zero_point)))
+    throw SumsError("matmul: sums of " + std::to_string(s.k) + " products could leave s32");
 }
 
 // Matrices of one batch dim that lie below each other and share y are one matrix.
