@@ -161,17 +161,23 @@ nb::tuple to_tuples(const std::vector<Dims>& shapes) {
   return nb::tuple(items);
 }
 
+nb::tuple names(const std::vector<const char*>& kernels) {
+  nb::list items;
+  for (const char* name : kernels) items.append(name);
+  return nb::tuple(items);
+}
+
 // The shape of the first operand of the whole step; empty for a copy.
 nb::tuple operand(const Plan& plan, const PlannedWork& w) {
   if (w.step < 0) return to_tuple({});
   return to_tuple(plan.values[plan.loaded->program->steps()[w.step].inputs.at(0)].shape);
 }
 
-// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
+// One (step, name, op, kernel, kernels, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
 void describe_works_of(const Plan& plan, nb::list& records) {
   for (const PlannedWork& w : plan.works) {
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
-                                  w.max_threads, w.barrier, 1, operand(plan, w)));
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(w.shape),
+                                  w.bytes, w.work->cost(), w.max_threads, w.barrier, 1, operand(plan, w)));
   }
 }
 
@@ -192,8 +198,9 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
       bytes += slices.plans[slice.plan]->works[i].bytes;
       cost += slices.plans[slice.plan]->works[i].work->cost();
     }
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), bytes, cost,
-                                  std::max<int64_t>(count, w.max_threads), false, count, operand(plan, w)));
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(shape),
+                                  bytes, cost, std::max<int64_t>(count, w.max_threads), false, count,
+                                  operand(plan, w)));
   }
 }
 

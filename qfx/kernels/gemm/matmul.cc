@@ -10,6 +10,7 @@
 
 #include "core/aligned.h"
 #include "core/errors.h"
+#include "core/kernel.h"
 #include "core/nest.h"
 #include "core/requant.h"
 #include "core/split.h"
@@ -108,7 +109,7 @@ class ScalarMatmul final : public MatmulWork {
     });
   }
 
-  std::string describe() const override { return "matmul_u8u8_1x1c1__scalar: " + shown(shape_, count_); }
+  std::string details() const override { return "matmul_u8u8_1x1c1__scalar: " + shown(shape_, count_); }
 
  private:
   int32_t sum(const uint8_t* x, const uint8_t* y) const noexcept {
@@ -182,13 +183,9 @@ class GemmMatmul final : public MatmulWork {
     return static_cast<size_t>(row_bias_at() + in_lines(row_factor_ != 0 ? shape_.m * 4 : 0) + copy_bytes());
   }
 
-  std::string describe() const override {
-    std::string text;
-    for (const Panel& panel : panels_) {
-      if (text.find(panel.kernel->name) != std::string::npos) continue;
-      text += (text.empty() ? "" : " + ") + std::string(panel.kernel->name);
-    }
-    text += ": " + shown(shape_, count_) + ", " + std::to_string(panels_.size()) + " panels";
+  std::vector<const char*> kernels() const override { return names_of_kernels(panels_); }
+  std::string details() const override {
+    std::string text = shown(shape_, count_) + ", " + std::to_string(panels_.size()) + " panels";
     if (copy_rows_ > 0) text += ", rows widened (" + std::to_string(copy_bytes()) + " bytes)";
     return text;
   }

@@ -63,7 +63,7 @@ class LinearDynamicWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(std::min(kRows, rows_) * k_); }
   int64_t cost() const noexcept override { return rows_ * k_ * n_; }
-  std::string describe() const override { return std::string("linear_dynamic ") + dot_.name + " " + extent_.name; }
+  std::vector<const char*> kernels() const override { return {dot_.name, extent_.name}; }
 
  private:
   void quantize(const float* x, uint8_t* codes, int64_t n, const Affine& a) const noexcept {

@@ -73,7 +73,7 @@ class LayerNormWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 12 * rows_ * n_; }
-  std::string describe() const override { return std::string("layer_norm ") + kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t rows_, n_;
@@ -102,7 +102,7 @@ class GroupNormWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 12 * n_ * pixels_ * channels_; }
-  std::string describe() const override { return "group_norm"; }
+  std::string details() const override { return "group_norm"; }
 
  private:
   int64_t n_, pixels_, channels_, groups_;

@@ -95,7 +95,7 @@ class PointwiseWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 30 * n_; }
-  std::string describe() const override { return std::string("pointwise_f32 ") + function_.name; }
+  std::string details() const override { return std::string("pointwise_f32 ") + function_.name; }
 
  private:
   const Function& function_;

@@ -65,7 +65,7 @@ class PadWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 2 * rows_ * static_cast<int64_t>(row_.size()) * block_; }
-  std::string describe() const override { return "pad"; }
+  std::string details() const override { return "pad"; }
 
  private:
   // The first byte of x's row for an output row, -1 for one of fill alone.

@@ -104,7 +104,7 @@ class NearestWork final : public InterpolateWork {
                      std::memcpy(y, x + d.low + h.low + w.low, static_cast<size_t>(g_.channels) * sizeof(T));
                    });
   }
-  std::string describe() const override { return sizeof(T) == 1 ? "nearest_u8" : "nearest_f32"; }
+  std::string details() const override { return sizeof(T) == 1 ? "nearest_u8" : "nearest_f32"; }
 };
 
 double lerp(double a, double b, double t) {
@@ -133,7 +133,7 @@ class FloatLinearWork final : public InterpolateWork {
                      }
                    });
   }
-  std::string describe() const override { return "linear_f32"; }
+  std::string details() const override { return "linear_f32"; }
 };
 
 class LinearWork final : public InterpolateWork {
@@ -158,7 +158,7 @@ class LinearWork final : public InterpolateWork {
                      run_(corners, g_.channels, zero_point_, y);
                    });
   }
-  std::string describe() const override { return name_; }
+  std::vector<const char*> kernels() const override { return {name_}; }
 
  private:
   int32_t zero_point_;

@@ -42,7 +42,7 @@ class FloatMaxWork final : public FloatPoolWork {
                       });
                     });
   }
-  std::string describe() const override { return "max_f32"; }
+  std::string details() const override { return "max_f32"; }
 };
 
 enum class Count { padded, inside, divisor };
@@ -62,7 +62,7 @@ class FloatAverageWork final : public FloatPoolWork {
                         average(x + c, window, std::min(channels - c, kChannelBlock), count, y + c);
                     });
   }
-  std::string describe() const override { return "average_f32"; }
+  std::string details() const override { return "average_f32"; }
 
  private:
   static void average(const float* x, const Window& window, int64_t channels, double count, float* y) noexcept {

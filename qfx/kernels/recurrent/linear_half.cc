@@ -64,7 +64,11 @@ class LinearHalfWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return rows_ * p_.features_ * p_.outputs_; }
-  std::string describe() const override { return "linear_half " + p_.matrix_.describe(); }
+  std::vector<const char*> kernels() const override {
+    std::vector<const char*> names;
+    p_.matrix_.add_kernels(names);
+    return names;
+  }
 
  private:
   const Packed& p_;

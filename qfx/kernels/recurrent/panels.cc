@@ -172,9 +172,11 @@ size_t PanelMatrix::packed_bytes() const noexcept {
          (sum_.size() + zero_point_.size()) * sizeof(int32_t);
 }
 
-std::string PanelMatrix::describe() const {
-  if (half_) return half_product_.name;
-  return std::string(product_.name) + " " + elementwise::select<elementwise::Quantize>(isa_).name + " " + extent_.name;
+void PanelMatrix::add_kernels(std::vector<const char*>& names) const {
+  if (half_)
+    names.push_back(half_product_.name);
+  else
+    names.insert(names.end(), {product_.name, elementwise::select<elementwise::Quantize>(isa_).name, extent_.name});
 }
 
 }  // namespace qfx::recurrent

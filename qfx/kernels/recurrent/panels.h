@@ -59,7 +59,8 @@ class PanelMatrix {
   size_t operand_bytes(int64_t n) const noexcept;
 
   size_t packed_bytes() const noexcept;
-  std::string describe() const;
+  // Adds the names of those that multiply() and operand() run.
+  void add_kernels(std::vector<const char*>& names) const;
 
  private:
   void pack(const RowWeights& weights, const RowOf& row_of);

@@ -184,11 +184,12 @@ class RecurrentWork final : public Work {
     return std::max<int64_t>(1, step / kMeetingCost);
   }
 
-  std::string describe() const override {
+  std::vector<const char*> kernels() const override {
     const Direction& d = packed_.directions[0];
-    std::string text = std::string(packed_.kernel.name) + " " + d.recurrent.describe();
-    if (d.input.half() != d.recurrent.half()) text.append(" ").append(d.input.describe());
-    return text;
+    std::vector<const char*> names = {packed_.kernel.name};
+    d.recurrent.add_kernels(names);
+    if (d.input.half() != d.recurrent.half()) d.input.add_kernels(names);
+    return names;
   }
 
  private:
