@@ -52,7 +52,7 @@ class BinaryWork final : public Work {
         has_lut_(!lut.empty()),
         kernel_(select<Binary>(isa)),
         lookup_(select<Lookup>(isa)) {
-    std::copy(lut.begin(), lut.end(), lut_);
+    std::ranges::copy(lut, lut_);
     if (run_.period != 0 && run_.period < kTile)
       tile_ = std::min(run_.width, (kTile + run_.period - 1) / run_.period * run_.period);
   }

@@ -83,7 +83,7 @@ constexpr Function kFunctions[] = {
 class PointwiseWork final : public Work {
  public:
   PointwiseWork(const Function& function, std::span<const double> args, int64_t n) : function_(function), n_(n) {
-    std::copy(args.begin(), args.end(), args_);
+    std::ranges::copy(args, args_);
   }
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {

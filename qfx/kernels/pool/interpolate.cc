@@ -41,7 +41,7 @@ Source nearest_source(const InterpolateGeometry& g, int d, int64_t i) {
 }
 
 Source linear_source(const InterpolateGeometry& g, int d, int64_t i) {
-  const double position = static_cast<double>(i);
+  const auto position = static_cast<double>(i);
   const double s = g.align_corners ? position * g.scale[d] : std::max((position + 0.5) * g.scale[d] - 0.5, 0.0);
   const int64_t last = g.in[d] - 1;
   const int64_t low = s >= static_cast<double>(last) ? last : static_cast<int64_t>(s);
