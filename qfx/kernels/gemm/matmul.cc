@@ -70,7 +70,7 @@ void merge_rows(MatmulShape& s) {
 
 class MatmulWork : public Work {
  public:
-  MatmulWork(const MatmulQuant& quant, MatmulShape shape) : quant_(quant), shape_(std::move(shape)) {
+  MatmulWork(MatmulQuant quant, MatmulShape shape) : quant_(std::move(quant)), shape_(std::move(shape)) {
     check(quant_, shape_);
     merge_rows(shape_);
     batch_ = collapse<3>(shape_.batch, {shape_.x_batch, shape_.y_batch, shape_.out_batch});

@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "core/affine.h"
-#include "core/nest.h"
+#include "core/split.h"
 #include "elementwise/kernels.h"
 #include "glue/glue.h"
 #include "glue/kernels.h"
@@ -16,7 +16,6 @@ namespace {
 using elementwise::Quantize;
 using elementwise::QuantizeParams;
 using glue::Dot;
-using glue::DotBlock;
 using glue::kDotMax;
 
 constexpr int64_t kRows = 64;     // rows quantized at a time
@@ -86,10 +85,10 @@ class LinearDynamicWork final : public Work {
       for (int64_t i = 0; i < rows * k_; ++i) code_sum[i / k_] += codes[i];
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < n; ++j) {
-        const size_t o = static_cast<size_t>(outputs.begin + j);
+        const auto o = static_cast<size_t>(outputs.begin + j);
         int64_t centered = sum[r * kOutputs + j] - a.zero_point * weight_sum_[o];
         if (!weight_zero_point_.empty()) centered -= weight_zero_point_[o] * code_sum[r];
-        const float product = static_cast<float>(centered);
+        const auto product = static_cast<float>(centered);
         const float value = product * (a.scale * weight_scale_[o]);
         y[r * n_ + outputs.begin + j] = bias_.empty() ? value : value + bias_[o];
       }

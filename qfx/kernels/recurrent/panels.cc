@@ -38,7 +38,7 @@ Operand Operand::from(int64_t row) const noexcept {
 }
 
 PanelMatrix::PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int vectors,
-                         const RowOf& row_of, std::vector<std::function<float(int64_t)>> biases, Isa isa)
+                         const RowOf& row_of, const std::vector<std::function<float(int64_t)>>& biases, Isa isa)
     : features_(features),
       panels_(panels),
       vectors_(vectors),

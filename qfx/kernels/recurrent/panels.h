@@ -43,7 +43,7 @@ class PanelMatrix {
   // `biases` are added up, in float32, where they are not empty. Throws std::invalid_argument for sizes that do not
   // fit.
   PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int vectors,
-              const RowOf& row_of, std::vector<std::function<float(int64_t row)>> biases, Isa isa);
+              const RowOf& row_of, const std::vector<std::function<float(int64_t row)>>& biases, Isa isa);
 
   int64_t panels() const noexcept { return panels_; }
   int64_t columns() const noexcept { return vectors_ * kLanes; }

@@ -173,7 +173,7 @@ class RecurrentWork final : public Work {
   bool meets() const noexcept override { return true; }
 
   size_t scratch_bytes() const noexcept override {
-    const size_t floats = static_cast<size_t>(gates_floats_ + 3 * kRoom);
+    const auto floats = static_cast<size_t>(gates_floats_ + 3 * kRoom);
     return offsets_bytes_ + operand_bytes_ + floats * sizeof(float);
   }
 
