@@ -387,6 +387,10 @@ void bind_program(nb::module_& m) {
       .def_static("from_bytes", &program_from, "bytes"_a);
 }
 
+std::shared_ptr<Program> build_program(ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
+  return std::const_pointer_cast<Program>(b.build(std::move(inputs), std::move(outputs)));
+}
+
 void bind_builder(nb::module_& m) {
   nb::class_<ProgramBuilder>(m, "ProgramBuilder", "Collects the parts of a program; ids count from 0.")
       .def(nb::init<>())
@@ -421,12 +425,7 @@ void bind_builder(nb::module_& m) {
           "kind"_a, "a"_a, "b"_a = -1)
       .def("step", &add_step, "op"_a, "name"_a, "inputs"_a, "outputs"_a, nb::kw_only(), "ints"_a = nb::dict(),
            "floats"_a = nb::dict(), "exprs"_a = nb::dict(), "constants"_a = nb::dict(), "text"_a = nb::dict())
-      .def(
-          "build",
-          [](ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
-            return std::const_pointer_cast<Program>(b.build(std::move(inputs), std::move(outputs)));
-          },
-          "inputs"_a, "outputs"_a);
+      .def("build", &build_program, "inputs"_a, "outputs"_a);
 }
 
 void bind_executable(nb::module_& m) {
@@ -594,18 +593,8 @@ void round_to_moments(const FloatArray& target, const FloatArray& moments, CodeA
       &context);
 }
 
-}  // namespace
-}  // namespace qfx
-
-NB_MODULE(_C, m) {
-  using namespace qfx;
-  nb::register_exception_translator(translate);
-  nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
-  bind_program(m);
-  bind_builder(m);
-  bind_executable(m);
-  bind_session(m);
-  bind_fake_quant(m);
+// This machine: its cores, their instructions, how fast they are.
+void bind_machine(nb::module_& m) {
   m.def("set_num_threads", &set_num_threads, "threads"_a);
   m.def("num_threads", &num_threads, "fallback"_a = 0);
   m.def("thread_pool_name", [] {
@@ -620,8 +609,10 @@ NB_MODULE(_C, m) {
   m.def("isa_levels", &isa_levels_found);
   m.def("selected_isa", [] { return isa_name(selected_isa()); });
   m.def("cpu_description", &cpu_description);
-  m.def("arena_layout", &arena_layout, "buffers"_a);
-  m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
+}
+
+// What the program format is made of.
+void bind_tables(nb::module_& m) {
   m.def("dtypes", [] {
     nb::list rows;
     for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
@@ -638,4 +629,22 @@ NB_MODULE(_C, m) {
     for (const OpRow& row : op_table()) names.append(row.op);
     return names;
   });
+}
+
+}  // namespace
+}  // namespace qfx
+
+NB_MODULE(_C, m) {
+  using namespace qfx;
+  nb::register_exception_translator(translate);
+  nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
+  bind_program(m);
+  bind_builder(m);
+  bind_executable(m);
+  bind_session(m);
+  bind_fake_quant(m);
+  bind_machine(m);
+  bind_tables(m);
+  m.def("arena_layout", &arena_layout, "buffers"_a);
+  m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
 }
