@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <functional>
 #include <set>
+#include <string_view>
 
+#include "harness.h"
 #include "kernel_models.h"
 
 namespace qfx::test {
@@ -53,6 +55,9 @@ void note_run(const Work& work) {
 }
 
 void note_kernel(const char* name) {
+  const bool listed =
+      std::ranges::any_of(kLines, [&](const Line& line) { return std::string_view(line.name) == name; });
+  if (!listed) throw Failure(std::string("no kernels.inc has ") + name);
   names().emplace(name);
 }
 

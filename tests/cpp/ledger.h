@@ -15,7 +15,7 @@ struct LedgerLine {
   std::string where;  // "hardware", "emulator", "model" or "nowhere"
 };
 
-// Notes the kernels of `work`.
+// Notes the kernels of `work`; throws Failure for one that no kernels.inc has.
 void note_run(const Work& work);
 
 // Notes a kernel that ran in no Work.

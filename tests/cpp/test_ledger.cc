@@ -56,6 +56,10 @@ TEST(ledger_counts_kernels_and_no_words) {
   CHECK(line != nullptr && line->where == "nowhere");
 }
 
+TEST(ledger_takes_no_kernel_that_is_not_listed) {
+  CHECK_THROWS(test::Failure, test::note_kernel("gemm__nowhere"));
+}
+
 TEST(ledger_counts_no_kernel_that_had_nothing_to_compute) {
   test::run(Idle(), {}, {}, 1);
   const auto lines = test::ledger();
