@@ -57,7 +57,7 @@ $(STAMPS)/test: $(STAMPS)/demo
 
 $(STAMPS)/dev: $(STAMPS)/test
 	@echo "== installing the linters"
-	@$(PIP) ruff import-linter clang-format
+	@$(PIP) ruff import-linter clang-format clang-tidy
 	@touch $@
 
 # timm and the weights' packages name torchvision or torch, and would bring another torch.
@@ -168,7 +168,20 @@ fuzz: $(STAMPS)/qfx $(STAMPS)/test
 	@failed=0; for name in $(FUZZERS); do \
 		$(BIN)/python -m tests.fuzz.$$name --seconds 60 $(ARGS) || failed=1; done; exit $$failed
 
-lint: $(STAMPS)/dev $(STAMPS)/qfx
+# clang-tidy on what every machine compiles: it knows little to say of intrinsics, and nanobind's headers are slow to
+# read. A file is done again when it, a header or a check changes.
+HEADERS := $(filter %.h %.inc,$(NATIVE))
+TIDIED  := $(patsubst %,build/tidy/%.done,$(shell find qfx -name '*.cc' ! -name '*__*' ! -name '*bindings.cc' 2>/dev/null))
+
+build/tidy/compile_commands.json: CMakeLists.txt qfx/kernels/core/isa.inc | $(STAMPS)/tools
+	@cmake -S . -B build/tidy -DQFX_BINDINGS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON --log-level=WARNING >/dev/null
+	@touch $@
+
+$(TIDIED): build/tidy/%.done: % $(HEADERS) .clang-tidy build/tidy/compile_commands.json | $(STAMPS)/dev
+	@$(BIN)/clang-tidy -p build/tidy --quiet $<
+	@mkdir -p $(@D) && touch $@
+
+lint: $(STAMPS)/dev $(STAMPS)/qfx $(TIDIED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -103,6 +103,10 @@ class InputError(QfxError, ValueError):
     """A call's inputs have the wrong number, dtype, rank, shape or device."""
 
 
+class InputSumsError(InputError):
+    """A call's inputs are so large that 32 bits may not hold the sums of an int8 product."""
+
+
 class QuantizationError(QfxError, ValueError):
     """Quantization parameters or quantized tensors are invalid or do not fit together."""
 

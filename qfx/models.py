@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qfx.arguments import explained
-from qfx.errors import ConversionError, InputError, QfxError, UnsupportedError
+from qfx.errors import ConversionError, InputError, InputSumsError, UnsupportedError
 from qfx.inputs import as_float32, checked, describe, example, require_no_foreign_array
 from qfx.ir.module import GraphCarrier
 from qfx.ir.stages import Stage, require_stage, stage_of
@@ -24,7 +24,6 @@ from qfx.lowering.sources import Sources
 from qfx.lowering.torch_operator import is_differentiated, unwatched
 from qfx.lowering.unread import ReadLater
 from qfx.memory import Layout, layout_of
-from qfx.runtime.limits import TOO_LONG
 
 if TYPE_CHECKING:
     from qfx.lowering.explain import ModelExplanation
@@ -360,9 +359,9 @@ def _require_same_scales(own: Iterable[str], given: Iterable[str]) -> None:
         )
 
 
-def _remedy(error: QfxError) -> str:
+def _remedy(error: InputError) -> str:
     """What to do about a step that refuses its shapes: torch refuses them too, but for sums that are too long."""
-    if TOO_LONG in error.what:
+    if isinstance(error, InputSumsError):
         return (
             "Quantize the model with example_inputs of these shapes: a product of so many elements stays float then. "
             'Or give what calls it the qconfig None: by its path in "module_name", or its function in "object_type".'
@@ -373,11 +372,11 @@ def _remedy(error: QfxError) -> str:
     )
 
 
-def _located(error: QfxError, compiled: Compiled) -> InputError:
+def _located(error: InputError, compiled: Compiled) -> InputError:
     """A runtime error with the module path and source line of the step that it happened in, which is its ``where``."""
     for part in compiled.segments:
         path, source = part.places.get(error.where or "", (None, None))
         if path is not None:
-            return InputError(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
+            return type(error)(error.what, where=path, source=source, why=error.why, remedy=_remedy(error))
     remedy = error.remedy or _remedy(error)
-    return InputError(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)
+    return type(error)(error.what, where=error.where, source=error.source, why=error.why, remedy=remedy)

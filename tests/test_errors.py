@@ -27,6 +27,51 @@ def test_errors_are_found() -> None:
     assert sum(1 for path in FILES for _ in raised(path)) > 80
 
 
+TEXTS = {"what", "why", "remedy"}
+SEARCHES = {
+    "startswith",
+    "endswith",
+    "find",
+    "index",
+    "count",
+    "partition",
+    "rpartition",
+    "removeprefix",
+    "removesuffix",
+}
+
+
+def searched(path: Path) -> Iterator[ast.AST]:
+    """Where a file decides by words of an error of the package: those are for readers, its type is for code."""
+
+    def is_text(node: ast.AST) -> bool:
+        return any(isinstance(n, ast.Attribute) and n.attr in TEXTS for n in ast.walk(node))
+
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn, ast.Eq, ast.NotEq)):
+            if is_text(node.left) or any(map(is_text, node.comparators)):
+                yield node
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of_a_text = node.func.attr in SEARCHES and is_text(node.func.value)
+            by_pattern = ast.unparse(node.func.value) == "re" and any(map(is_text, node.args))
+            if of_a_text or by_pattern:
+                yield node
+
+
+@pytest.mark.parametrize(
+    "code", ["'s32' in error.what", "'x' not in (e.why or '')", "e.what.startswith('A')", "re.search('x', e.remedy)"]
+)
+def test_searches_are_found(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "code.py"
+    path.write_text(code)
+    assert list(searched(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCES)))
+def test_no_code_searches_the_text_of_an_error(path: Path) -> None:
+    assert not [f"line {node.lineno}: {ast.unparse(node)}" for node in searched(path)]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCES)))
 def test_every_error_has_a_remedy(path: Path) -> None:
     silent = [call.lineno for call in raised(path) if not any(k.arg in ("remedy", None) for k in call.keywords)]

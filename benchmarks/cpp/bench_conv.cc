@@ -214,8 +214,9 @@ struct Candidate {
 };
 
 std::string kernel_name(const Work& work) {
-  const std::string text = work.describe();
-  return text.substr(0, text.find(':'));
+  std::string text;
+  for (const char* name : work.kernels()) text += (text.empty() ? "" : " + ") + std::string(name);
+  return text;
 }
 
 // Every kernel that applies, each once.

@@ -19,7 +19,7 @@ from qfx.cli.options import add_json
 from qfx.cli.parser import positive
 from qfx.cli.workers import Workers
 from qfx.errors import InputError
-from qfx.file.whole import remove_parts
+from qfx.file.atomic import remove_parts
 
 ATTEMPTS = 2
 """How often a job is given to a process before the death of its process counts as the job's failure."""

@@ -18,8 +18,8 @@ from qfx.cli.images import Preprocessing
 from qfx.cli.model import FloatModel, load_float
 from qfx.cli.outputs import output_deviations
 from qfx.errors import CalibrationError, InputError
+from qfx.file.atomic import replacing, require_writable
 from qfx.file.model import save
-from qfx.file.whole import require_writable, whole
 from qfx.models import QuantizedModel
 from qfx.passes.report import Report
 from qfx.quantization.qconfig import get_default_qconfig
@@ -115,13 +115,13 @@ def _quantized(
 def _write(quantized: QuantizedModel, source: FloatModel, kept: list[Any], asked: Conversion) -> None:
     """Both files or none, as far as two renames go."""
     with contextlib.ExitStack() as files:
-        part = files.enter_context(whole(asked.output))
+        part = files.enter_context(replacing(asked.output))
         with part.open("wb") as file:
             save(quantized, file)
         if asked.report is not None:
             from qfx import write_report
 
-            page = files.enter_context(whole(asked.report))
+            page = files.enter_context(replacing(asked.report))
             write_report(page, quantized, float_model=source.module, data=kept or None)
 
 

@@ -30,11 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Facts:
     """Run the command."""
     from qfx import draw
-    from qfx.file.whole import require_writable, whole
+    from qfx.file.atomic import replacing, require_writable
 
     require_writable(options.output, *FORMATS)
     model = _at_level(options)
-    with whole(options.output) as part:
+    with replacing(options.output) as part:
         draw(model, part, level=options.level)
     count = options.output.stat().st_size
     return Facts(

@@ -14,7 +14,7 @@ from typing import Any
 from qfx.cli.facts import as_json, finite
 from qfx.cli.jobs import Job, file_digest
 from qfx.errors import QfxError
-from qfx.file.whole import write_whole
+from qfx.file.atomic import write_atomically
 
 _FORMAT = 1
 
@@ -101,6 +101,6 @@ def _converted(job: Job, threads: int | None) -> tuple[Mapping[str, Any], str | 
 
 
 def _write_record(job: Job, digest: str, **content: Any) -> None:
-    write_whole(
+    write_atomically(
         record_path(job), f"{as_json({'format': _FORMAT, 'name': job.name, 'job': digest, **content})}\n".encode()
     )

@@ -29,7 +29,7 @@ from qfx.cli.model import load_float
 from qfx.distributed import calibrate
 from qfx.distributed.synchronize import gather, on_every_rank, rank_in, world_size
 from qfx.errors import CalibrationError, InputError
-from qfx.file.whole import require_writable, write_whole
+from qfx.file.atomic import require_writable, write_atomically
 from qfx.models import PreparedModel
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer import Observer
@@ -107,7 +107,7 @@ def _require_equal_weights(prepared: nn.Module) -> None:
 
 def _write(prepared: PreparedModel, path: Path) -> None:
     content = {".pt": _state_dict, ".json": _qparams}[path.suffix](prepared)
-    write_whole(path, content)
+    write_atomically(path, content)
 
 
 def _state_dict(prepared: PreparedModel) -> bytes:

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> Facts:
     from qfx.cli.data import load_batches
     from qfx.cli.model import input_names, load_float, load_quantized
     from qfx.errors import InputError
-    from qfx.file.whole import require_writable, whole
+    from qfx.file.atomic import replacing, require_writable
 
     require_writable(options.output, ".html")
     if options.float is not None and options.data is None:
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> Facts:
         data = list(islice(batches, options.batches))
         if not data:
             raise InputError(f"DATA {options.data!r} is empty.", remedy="Give at least one batch.")
-    with whole(options.output) as part:
+    with replacing(options.output) as part:
         write_report(part, model, float_model=float_model, data=data)
     count = options.output.stat().st_size
     return Facts(f"{options.output}: {size(count)}", {"output": str(options.output), "bytes": count})

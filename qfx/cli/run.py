@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> Facts:
     from qfx.cli.data import load_batches
     from qfx.cli.model import input_names, load_quantized
     from qfx.cli.threads import use_threads
-    from qfx.file.whole import require_writable, whole
+    from qfx.file.atomic import replacing, require_writable
 
     if options.output is not None:
         require_writable(options.output, ".npz")
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> Facts:
     batches = load_batches(options.input, input_names(model), options.batch_size, images)
     arrays, seconds, count = _arrays(model, batches)
     if options.output is not None:
-        with whole(options.output) as part:
+        with replacing(options.output) as part:
             _save(part, arrays)
     return _facts(arrays, seconds, count, options.output)
 

@@ -114,11 +114,7 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
         InputError: An activation is not a QTensor, or there are more operands than the op has.
         QuantizationError: An activation or the result is per channel or qint32.
     """
-    op = _op(name)
-    described: list[tuple[str, Any]] = []
-    activations: list[QTensor] = []
-    layouts: list[Activation] = []
-    constants: dict[str, Tensor] = {}
+    op, found = _op(name), _Operands()
     parameters = _parameters(op.fn)
     if len(operands) > len(parameters):
         raise InputError(
@@ -126,28 +122,44 @@ def bind(name: str, operands: Sequence[Any], out: QParams | None, attributes: Ma
             remedy="Pass what is no operand by keyword.",
         )
     for role, value in zip(parameters, operands, strict=False):
-        if value is None:
-            described.append((role, None))
-        elif role in op.tensors:
-            items = _joined(value) if isinstance(value, (tuple, list)) else [value]
-            checked = tuple(_activation(op, role, item) for item in items)
-            activations += items
-            layouts += checked
-            described.append((role, checked if isinstance(value, (tuple, list)) else checked[0]))
-        elif isinstance(value, Tensor):
-            if not isinstance(value, QTensor):
-                require_regular(value, f"{name}'s {role}")
-            constants[role] = value
-            described.append((role, "constant"))
-        else:
-            described.append((role, Plain(_frozen(value))))
-    if not activations:
+        found.add(op, role, value)
+    if not found.activations:
         raise InputError(f"{name} got no operand.", remedy="Pass at least one QTensor.")
     _require_plain(name, attributes)
     given = tuple(sorted((k, _frozen(v) if isinstance(v, (list, tuple)) else v) for k, v in attributes.items()))
-    written = repr((given, [what for _, what in described if isinstance(what, Plain)]))
-    call = Call(name, tuple(described), given, _result(op, activations, out), written)
-    return Bound(call, tuple(activations), tuple(layouts), constants)
+    written = repr((given, [what for _, what in found.described if isinstance(what, Plain)]))
+    call = Call(name, tuple(found.described), given, _result(op, found.activations, out), written)
+    return Bound(call, tuple(found.activations), tuple(found.layouts), found.constants)
+
+
+class _Operands:
+    """The operands of a call, as :class:`Call` and :class:`Bound` have them."""
+
+    def __init__(self) -> None:
+        self.described: list[tuple[str, Any]] = []
+        self.activations: list[QTensor] = []
+        self.layouts: list[Activation] = []
+        self.constants: dict[str, Tensor] = {}
+
+    def add(self, op: Op, role: str, value: Any) -> None:
+        self.described.append((role, self._sorted(op, role, value)))
+
+    def _sorted(self, op: Op, role: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if role in op.tensors:
+            joined = isinstance(value, (tuple, list))
+            items = _joined(value) if joined else [value]
+            checked = tuple(_activation(op, role, item) for item in items)
+            self.activations += items
+            self.layouts += checked
+            return checked if joined else checked[0]
+        if not isinstance(value, Tensor):
+            return Plain(_frozen(value))
+        if not isinstance(value, QTensor):
+            require_regular(value, f"{op.name}'s {role}")
+        self.constants[role] = value
+        return "constant"
 
 
 def _require_plain(name: str, attributes: Mapping[str, Any]) -> None:

@@ -42,12 +42,12 @@ def compile_call(bound: Bound) -> Compiled:
 
 def _compiled(bound: Bound) -> Compiled:
     call = bound.call
-    writer = _Writer(bound)
+    built = _OneOpGraph(bound)
     parameters = parameters_of(call, bound.constants)
-    operands = [writer.operand(role, what, parameters.get(role)) for role, what in call.operands]
-    node = writer.graph.call_function(call.op.fn, tuple(operands), dict(call.attributes))
-    writer.output(node)
-    gm = fx.GraphModule(writer.root, writer.graph)
+    operands = [built.operand(role, what, parameters.get(role)) for role, what in call.operands]
+    node = built.graph.call_function(call.op.fn, tuple(operands), dict(call.attributes))
+    built.output(node)
+    gm = fx.GraphModule(built.root, built.graph)
     layouts = zip(bound.activations, bound.layouts, strict=True)
     try:
         propagate_shapes(gm, tuple(in_layout(x.codes, what) for x, what in layouts))
@@ -78,8 +78,8 @@ def misfit(bound: Bound, error: QfxError) -> InputError:
     )
 
 
-class _Writer:
-    """A QDQ graph of one op being written."""
+class _OneOpGraph:
+    """The QDQ graph of a call of one op, which grows by its operands and ends with its output."""
 
     def __init__(self, bound: Bound) -> None:
         self.bound, self.call = bound, bound.call

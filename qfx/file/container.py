@@ -48,7 +48,7 @@ class Section:
 def pack(sections: Sequence[Section]) -> bytes:
     """The bytes of a file that holds ``sections``."""
     assert 0 < len(sections) <= MOST_SECTIONS
-    rows, parts, end = [], [], _HEADER.size + len(sections) * _ROW.size
+    rows, parts, end = [], [], _table_end(len(sections))
     for section in sections:
         name = section.name.encode("ascii")
         assert len(name) <= 16
@@ -77,25 +77,7 @@ def unpack(
     Raises:
         InputError: It is no such file, of a later version, damaged, or without a section that is needed.
     """
-    if bytes(file[: len(MAGIC)]) != MAGIC:
-        raise InputError(f"{where} is no .qfx file.", remedy="Give a file that qfx.save wrote from a quantized model.")
-    if len(file) < _HEADER.size:
-        _damaged(where, f"it ends after {len(file)} bytes")
-    _, version, count, size, reserved, checksum = _HEADER.unpack_from(file)
-    if version not in _READABLE:
-        raise InputError(
-            f"{where} is of version {version} of the format.",
-            why=f"This qfx reads versions {_READABLE[0]} to {_READABLE[-1]}.",
-            remedy="Update qfx, or save the model again with this one.",
-        )
-    if size != len(file):
-        _damaged(where, f"it has {len(file)} bytes where its header says {size}")
-    start = _HEADER.size + count * _ROW.size
-    if not 0 < count <= MOST_SECTIONS or start > size:
-        _damaged(where, f"its header names {count} sections")
-    if reserved or checksum != _checksum(version, count, size, bytes(file[_HEADER.size : start])):
-        _damaged(where, "the checksum of its header does not match")
-    found = _sections(file, where, count, start)
+    found = _sections(file, where, _section_count(file, where))
     missing = [name for name in (known if needed is None else needed) if name not in found]
     if missing:
         _damaged(where, f"it has no section {missing[0]!r}")
@@ -109,8 +91,37 @@ def unpack(
     return {name: found[name][0] for name in known if name in found}
 
 
-def _sections(file: memoryview, where: str, count: int, end: int) -> dict[str, tuple[memoryview, bool]]:
+def _section_count(file: memoryview, where: str) -> int:
+    """How many sections the header names, after it and the table behind it are checked."""
+    if bytes(file[: len(MAGIC)]) != MAGIC:
+        raise InputError(f"{where} is no .qfx file.", remedy="Give a file that qfx.save wrote from a quantized model.")
+    if len(file) < _HEADER.size:
+        _damaged(where, f"it ends after {len(file)} bytes")
+    _, version, count, size, reserved, checksum = _HEADER.unpack_from(file)
+    if version not in _READABLE:
+        raise InputError(
+            f"{where} is of version {version} of the format.",
+            why=f"This qfx reads versions {_READABLE[0]} to {_READABLE[-1]}.",
+            remedy="Update qfx, or save the model again with this one.",
+        )
+    if size != len(file):
+        _damaged(where, f"it has {len(file)} bytes where its header says {size}")
+    end = _table_end(count)
+    if not 0 < count <= MOST_SECTIONS or end > size:
+        _damaged(where, f"its header names {count} sections")
+    if reserved or checksum != _checksum(version, count, size, bytes(file[_HEADER.size : end])):
+        _damaged(where, "the checksum of its header does not match")
+    return int(count)
+
+
+def _table_end(count: int) -> int:
+    return _HEADER.size + count * _ROW.size
+
+
+def _sections(file: memoryview, where: str, count: int) -> dict[str, tuple[memoryview, bool]]:
+    """Content by name, and whether a reader may skip it."""
     found: dict[str, tuple[memoryview, bool]] = {}
+    end = _table_end(count)
     for index in range(count):
         raw, offset, size, checksum, flags = _ROW.unpack_from(file, _HEADER.size + index * _ROW.size)
         name = raw.rstrip(b"\0").decode("latin-1")

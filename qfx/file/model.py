@@ -17,11 +17,11 @@ from typing import Any
 
 from qfx.arguments import explained
 from qfx.errors import InputError, QfxError, RuntimeLoadError
+from qfx.file.atomic import replacing
 from qfx.file.container import MAGIC, unpack
 from qfx.file.malformed import OtherProgramError, reason
 from qfx.file.program import read_call
 from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
-from qfx.file.whole import whole
 from qfx.models import QuantizedModel
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def save(obj: Any, file: Any, *, graph: bool = True) -> None:
             raise InputError("The file is closed.", remedy="Give one that is open in binary mode.")
         write(obj, file)
         return
-    with whole(_path(file)) as part, part.open("wb") as opened:
+    with replacing(_path(file)) as part, part.open("wb") as opened:
         write(obj, opened)
 
 

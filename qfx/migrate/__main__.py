@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qfx.errors import InputError
-from qfx.file.whole import write_whole
+from qfx.file.atomic import write_atomically
 from qfx.migrate.files import python_files
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         for file in changed:
             try:
-                write_whole(file.path, file.after.text)
+                write_atomically(file.path, file.after.text)
             except InputError as error:
                 return _fail(f"{file.path}: {error.why or error.what}")
     _summarize(len(files), changed, sum(len(file.after.findings) for file in files), options.write)

@@ -27,7 +27,7 @@ int64_t largest_live(std::span<const Lifetime> buffers) {
     changes.emplace_back(b.first, rounded(b.bytes));
     changes.emplace_back(b.last + 1, -rounded(b.bytes));
   }
-  std::sort(changes.begin(), changes.end());
+  std::ranges::sort(changes);
   int64_t live = 0, most = 0;
   for (const auto& [step, bytes] : changes) {
     live += bytes;
@@ -62,7 +62,7 @@ ArenaLayout place_in_order(std::span<const Lifetime> buffers, const std::vector<
     layout.offsets[i] = best_gap(buffers[i], buffers, by_offset, layout.offsets);
     layout.bytes = std::max(layout.bytes, layout.offsets[i] + rounded(buffers[i].bytes));
     const auto less = [&](int a, int b) { return layout.offsets[a] < layout.offsets[b]; };
-    by_offset.insert(std::upper_bound(by_offset.begin(), by_offset.end(), i, less), i);
+    by_offset.insert(std::ranges::upper_bound(by_offset, i, less), i);
   }
   return layout;
 }
@@ -75,10 +75,10 @@ ArenaLayout place_buffers(std::span<const Lifetime> buffers) {
   const auto span = [&](int i) { return buffers[i].last - buffers[i].first; };
   std::vector<int> by_start(buffers.size());
   std::iota(by_start.begin(), by_start.end(), 0);
-  std::stable_sort(by_start.begin(), by_start.end(), [&](int a, int b) { return buffers[a].first < buffers[b].first; });
+  std::ranges::stable_sort(by_start, [&](int a, int b) { return buffers[a].first < buffers[b].first; });
   std::vector<int> by_size = by_start, by_area = by_start;
-  std::stable_sort(by_size.begin(), by_size.end(), [&](int a, int b) { return size(a) > size(b); });
-  std::stable_sort(by_area.begin(), by_area.end(), [&](int a, int b) {
+  std::ranges::stable_sort(by_size, [&](int a, int b) { return size(a) > size(b); });
+  std::ranges::stable_sort(by_area, [&](int a, int b) {
     return static_cast<double>(size(a)) * (span(a) + 1) > static_cast<double>(size(b)) * (span(b) + 1);
   });
   const int64_t bound = largest_live(buffers);

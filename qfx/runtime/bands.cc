@@ -64,7 +64,7 @@ class Run {
     if (!is_image(x)) return false;
     const RowWindow window = loaded_.kernels[s]->row_window();
     const auto& ids = loaded_.program->inputs();
-    if (std::find(ids.begin(), ids.end(), v) != ids.end()) {
+    if (std::ranges::find(ids, v) != ids.end()) {
       const bool free = value.shape[window.axis] < 0 && window.extent == 1 && window.stride == 1;
       return free && loaded_.rows[s]->strided_input && readers_[v] == 1 && x[window.axis] == y[1];
     }

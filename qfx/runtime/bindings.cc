@@ -161,17 +161,23 @@ nb::tuple to_tuples(const std::vector<Dims>& shapes) {
   return nb::tuple(items);
 }
 
+nb::tuple names(const std::vector<const char*>& kernels) {
+  nb::list items;
+  for (const char* name : kernels) items.append(name);
+  return nb::tuple(items);
+}
+
 // The shape of the first operand of the whole step; empty for a copy.
 nb::tuple operand(const Plan& plan, const PlannedWork& w) {
   if (w.step < 0) return to_tuple({});
   return to_tuple(plan.values[plan.loaded->program->steps()[w.step].inputs.at(0)].shape);
 }
 
-// One (step, name, op, kernel, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
+// One (step, name, op, kernel, kernels, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
 void describe_works_of(const Plan& plan, nb::list& records) {
   for (const PlannedWork& w : plan.works) {
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(w.shape), w.bytes, w.work->cost(),
-                                  w.max_threads, w.barrier, 1, operand(plan, w)));
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(w.shape),
+                                  w.bytes, w.work->cost(), w.max_threads, w.barrier, 1, operand(plan, w)));
   }
 }
 
@@ -192,8 +198,9 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
       bytes += slices.plans[slice.plan]->works[i].bytes;
       cost += slices.plans[slice.plan]->works[i].work->cost();
     }
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), to_tuple(shape), bytes, cost,
-                                  std::max<int64_t>(count, w.max_threads), false, count, operand(plan, w)));
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(shape),
+                                  bytes, cost, std::max<int64_t>(count, w.max_threads), false, count,
+                                  operand(plan, w)));
   }
 }
 
@@ -307,6 +314,8 @@ void translate(const std::exception_ptr& pointer, void*) {
     std::rethrow_exception(pointer);
   } catch (const ProgramError& error) {
     raise_as("RuntimeLoadError", error, "Build the program again; what a file holds, write again with this qfx.");
+  } catch (const InputSumsError& error) {
+    raise_as("InputSumsError", error, "Pass inputs of smaller sizes.");
   } catch (const InputError& error) {
     raise_as("InputError", error, "Pass inputs as the program's input_specs say, of sizes that fit together.");
   }
@@ -388,6 +397,10 @@ void bind_program(nb::module_& m) {
       .def_static("from_bytes", &program_from, "bytes"_a);
 }
 
+std::shared_ptr<Program> build_program(ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
+  return std::const_pointer_cast<Program>(b.build(std::move(inputs), std::move(outputs)));
+}
+
 void bind_builder(nb::module_& m) {
   nb::class_<ProgramBuilder>(m, "ProgramBuilder", "Collects the parts of a program; ids count from 0.")
       .def(nb::init<>())
@@ -428,12 +441,7 @@ void bind_builder(nb::module_& m) {
             b.state({input, output, initial.value_or(-1)});
           },
           "input"_a, "output"_a, "initial"_a = nb::none())
-      .def(
-          "build",
-          [](ProgramBuilder& b, std::vector<int> inputs, std::vector<int> outputs) {
-            return std::const_pointer_cast<Program>(b.build(std::move(inputs), std::move(outputs)));
-          },
-          "inputs"_a, "outputs"_a);
+      .def("build", &build_program, "inputs"_a, "outputs"_a);
 }
 
 void bind_executable(nb::module_& m) {
@@ -595,18 +603,8 @@ void round_to_moments(const FloatArray& target, const FloatArray& moments, CodeA
       &context);
 }
 
-}  // namespace
-}  // namespace qfx
-
-NB_MODULE(_C, m) {
-  using namespace qfx;
-  nb::register_exception_translator(translate);
-  nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
-  bind_program(m);
-  bind_builder(m);
-  bind_executable(m);
-  bind_session(m);
-  bind_fake_quant(m);
+// This machine: its cores, their instructions, how fast they are.
+void bind_machine(nb::module_& m) {
   m.def("set_num_threads", &set_num_threads, "threads"_a);
   m.def("num_threads", &num_threads, "fallback"_a = 0);
   m.def("thread_pool_name", [] {
@@ -621,8 +619,10 @@ NB_MODULE(_C, m) {
   m.def("isa_levels", &isa_levels_found);
   m.def("selected_isa", [] { return isa_name(selected_isa()); });
   m.def("cpu_description", &cpu_description);
-  m.def("arena_layout", &arena_layout, "buffers"_a);
-  m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
+}
+
+// What the program format is made of.
+void bind_tables(nb::module_& m) {
   m.def("dtypes", [] {
     nb::list rows;
     for (const DTypeRow& row : kDTypes) rows.append(nb::make_tuple(row.name, row.bits, row.numpy, row.torch));
@@ -639,4 +639,22 @@ NB_MODULE(_C, m) {
     for (const OpRow& row : op_table()) names.append(row.op);
     return names;
   });
+}
+
+}  // namespace
+}  // namespace qfx
+
+NB_MODULE(_C, m) {
+  using namespace qfx;
+  nb::register_exception_translator(translate);
+  nb::set_leak_warnings(false);  // what a traceback still holds when the interpreter ends is no leak
+  bind_program(m);
+  bind_builder(m);
+  bind_executable(m);
+  bind_session(m);
+  bind_fake_quant(m);
+  bind_machine(m);
+  bind_tables(m);
+  m.def("arena_layout", &arena_layout, "buffers"_a);
+  m.def("round_to_moments", &round_to_moments, "target"_a, "moments"_a, "codes"_a, "lo"_a, "hi"_a, "threads"_a);
 }

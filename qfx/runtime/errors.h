@@ -24,4 +24,10 @@ class InputError : public std::runtime_error {
   std::string where_;
 };
 
+// Such sizes as make a product whose sums s32 may not hold.
+class InputSumsError : public InputError {
+ public:
+  using InputError::InputError;
+};
+
 }  // namespace qfx

@@ -1,6 +1,5 @@
 #include "runtime/executable.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "runtime/errors.h"
@@ -21,13 +20,13 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(std::shared_ptr<const Program> program, Isa isa, bool release)
-    : loaded_(std::make_shared<const LoadedProgram>(std::move(program), isa, release)) {
+Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, bool release)
+    : loaded_(std::make_shared<const LoadedProgram>(program, isa, release)) {
   refresh_thread_pool();
 }
 
 std::shared_ptr<const Plan> Executable::cached(const std::vector<InputLayout>& inputs) {
-  const std::lock_guard<std::mutex> guard(plans_mutex_);
+  const std::scoped_lock guard(plans_mutex_);
   for (auto it = plans_.begin(); it != plans_.end(); ++it) {
     if ((*it)->inputs != inputs) continue;
     plans_.splice(plans_.begin(), plans_, it);
@@ -45,7 +44,7 @@ std::shared_ptr<const Plan> Executable::plan(std::vector<InputLayout> inputs) {
   auto made = std::make_shared<const Plan>(make_plan(loaded_, inputs, PlanOptions{}, &phases_));
   if (auto known = cached(inputs)) return known;  // another thread was faster
   std::shared_ptr<const Plan> oldest;             // which takes a while to be gone
-  const std::lock_guard<std::mutex> guard(plans_mutex_);
+  const std::scoped_lock guard(plans_mutex_);
   plans_.push_front(made);
   if (plans_.size() > kMaxPlans) {
     oldest = std::move(plans_.back());
@@ -55,14 +54,14 @@ std::shared_ptr<const Plan> Executable::plan(std::vector<InputLayout> inputs) {
 }
 
 size_t Executable::cached_plans() const {
-  const std::lock_guard<std::mutex> guard(plans_mutex_);
+  const std::scoped_lock guard(plans_mutex_);
   return plans_.size();
 }
 
 std::unique_ptr<Frame> Executable::acquire(const Plan& plan, int threads) {
   std::unique_ptr<Frame> frame;
   {
-    const std::lock_guard<std::mutex> guard(frames_mutex_);
+    const std::scoped_lock guard(frames_mutex_);
     if (frames_.empty()) {
       frames_.reserve(++frame_count_);  // so that release never allocates
     } else {
@@ -81,7 +80,7 @@ std::unique_ptr<Frame> Executable::acquire(const Plan& plan, int threads) {
 }
 
 void Executable::release(std::unique_ptr<Frame> frame) noexcept {
-  const std::lock_guard<std::mutex> guard(frames_mutex_);
+  const std::scoped_lock guard(frames_mutex_);
   frames_.push_back(std::move(frame));
 }
 

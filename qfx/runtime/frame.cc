@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "core/work.h"
-#include "runtime/loaded.h"
+#include "runtime/loaded.h"  // IWYU pragma: keep
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,8 +1,8 @@
 #include "runtime/inference.h"
 
-#include <stdexcept>
 #include <utility>
 
+#include "core/errors.h"
 #include "runtime/errors.h"
 #include "runtime/frontier.h"
 #include "runtime/shapes.h"
@@ -95,8 +95,10 @@ int64_t ShapeInference::first_byte(size_t s, size_t i) const {
   return in_band(value) ? band_->starts[s][i] * bytes(value) / shapes_[value][1] : 0;
 }
 
-void fail_step(const Step& step, const std::string& why) {
-  throw InputError(step.name, "Step '" + step.name + "' (" + step.op + ") can't take these shapes: " + why + ".");
+void fail_step(const Step& step, const std::invalid_argument& error) {
+  const std::string what = "Step '" + step.name + "' (" + step.op + ") can't take these shapes: " + error.what() + ".";
+  if (dynamic_cast<const SumsError*>(&error) != nullptr) throw InputSumsError(step.name, what);
+  throw InputError(step.name, what);
 }
 
 }  // namespace qfx

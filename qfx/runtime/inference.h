@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,7 @@ class ShapeInference {
 // Throws InputError unless a value may have that shape. where: the value, or the step that it comes from.
 void check_declared(const Value& value, const Dims& shape, const std::string& where);
 
-// The error of a step that can't take its shapes.
-[[noreturn]] void fail_step(const Step& step, const std::string& why);
+// The error of a step that can't take its shapes: an InputError, or the InputSumsError of a SumsError.
+[[noreturn]] void fail_step(const Step& step, const std::invalid_argument& error);
 
 }  // namespace qfx

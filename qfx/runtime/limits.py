@@ -8,6 +8,3 @@ LONGEST_PRODUCT = (2**31 - 1) // 255**2
 
 MOST_FEATURES = 1 << 15
 """Features of a recurrent layer, and of any layer whose weights are float16."""
-
-TOO_LONG = "could leave s32"
-"""What the runtime says of a product whose sums 32 bits may not hold."""

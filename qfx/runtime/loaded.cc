@@ -28,7 +28,7 @@ std::vector<char> read_later(const Program& program) {
 
 }  // namespace
 
-LoadedProgram::LoadedProgram(std::shared_ptr<const Program> given, Isa chosen, bool release)
+LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, bool release)
     : program(release ? std::make_shared<const Program>(*given, read_later(*given)) : given), isa(chosen) {
   for (const Step& step : program->steps()) {
     rows.push_back(find_op(step.op));

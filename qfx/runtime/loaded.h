@@ -13,7 +13,7 @@ namespace qfx {
 struct LoadedProgram {
   // release: the constants that kernels have copies of are not kept, and nothing of `program` is: what else is read of
   // its constants is copied too. Throws ProgramError naming the step whose constants no kernel can take.
-  LoadedProgram(std::shared_ptr<const Program> program, Isa isa, bool release = false);
+  LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, bool release = false);
 
   std::shared_ptr<const Program> program;  // without the released constants
   Isa isa;

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
 #include <memory>
 #include <new>
 
@@ -73,16 +72,16 @@ void dot_scalar(int64_t rounds) noexcept {
 // Reads `bytes`, a multiple of 512, from an address that is one of 64, in vectors of the level.
 using ReadFn = void(const std::byte* p, int64_t bytes) noexcept;
 
-#define QFX_READ(name, attribute, width, constraint)                        \
-  attribute void name(const std::byte* p, int64_t bytes) noexcept {         \
-    typedef uint64_t Vector __attribute__((vector_size(width), may_alias)); \
-    Vector s0 = {}, s1 = {}, s2 = {}, s3 = {};                              \
-    for (const std::byte* end = p + bytes; p < end; p += 4 * width) {       \
-      const Vector* v = reinterpret_cast<const Vector*>(p);                 \
-      s0 ^= v[0], s1 ^= v[1], s2 ^= v[2], s3 ^= v[3];                       \
-    }                                                                       \
-    s0 ^= s1 ^ s2 ^ s3;                                                     \
-    __asm__ volatile("" ::constraint(s0));                                  \
+#define QFX_READ(name, attribute, width, constraint)                           \
+  attribute void name(const std::byte* p, int64_t bytes) noexcept {            \
+    typedef uint64_t Vector __attribute__((vector_size(width), may_alias));    \
+    Vector s0 = {}, s1 = {}, s2 = {}, s3 = {};                                 \
+    for (const std::byte* end = p + bytes; p < end; p += 4 * sizeof(Vector)) { \
+      const Vector* v = reinterpret_cast<const Vector*>(p);                    \
+      s0 ^= v[0], s1 ^= v[1], s2 ^= v[2], s3 ^= v[3];                          \
+    }                                                                          \
+    s0 ^= s1 ^ s2 ^ s3;                                                        \
+    __asm__ volatile("" ::constraint(s0));                                     \
   }
 
 #define QFX_TARGET(level) __attribute__((target(level)))
@@ -192,8 +191,7 @@ double best_rate(int64_t amount, const Body& body) {
 }  // namespace
 
 double dot_product_peak(Isa isa, int threads) {
-  const Probe* probe =
-      std::find_if(std::begin(kProbes), std::end(kProbes), [&](const Probe& p) { return p.isa == isa; });
+  const Probe* probe = std::ranges::find_if(kProbes, [&](const Probe& p) { return p.isa == isa; });
   refresh_thread_pool();
   std::atomic<int> team = 1;
   const double rounds = best_rate(1000, [&](int64_t count) {

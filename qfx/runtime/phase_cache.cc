@@ -1,6 +1,5 @@
 #include "runtime/phase_cache.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace qfx {
@@ -50,7 +49,7 @@ bool fits(const std::vector<int64_t>& wanted, const std::vector<int64_t>& there)
 std::shared_ptr<const Phases> PhaseCache::find(const Draft& draft, const PlanOptions& options) {
   std::vector<int> structure = structure_of(draft);
   const std::vector<int64_t> wanted = bytes_of(draft, 1.0);
-  const std::lock_guard<std::mutex> guard(mutex_);
+  const std::scoped_lock guard(mutex_);
   bool is_new = true;
   for (auto it = known_.begin(); it != known_.end(); ++it) {
     if (it->structure != structure) continue;

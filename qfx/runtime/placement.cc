@@ -49,7 +49,7 @@ auto named(const Step& step, const Body& body) {
   try {
     return body();
   } catch (const std::invalid_argument& error) {
-    fail_step(step, error.what());
+    fail_step(step, error);
   }
 }
 
@@ -155,8 +155,7 @@ void Placement::add_results(size_t s, Planned planned, std::vector<Place> operan
 bool Placement::add_without_work(size_t s, StepShapes& in) {
   const Step& step = program_.steps()[s];
   const DType dtype = value(step.output()).dtype;
-  if (std::all_of(step.outputs.begin(), step.outputs.end(),
-                  [&](int v) { return element_count(shapes_.shape(v)) == 0; })) {
+  if (std::ranges::all_of(step.outputs, [&](int v) { return element_count(shapes_.shape(v)) == 0; })) {
     for (const int v : step.outputs) reserve(v);
     return true;
   }
@@ -171,7 +170,7 @@ bool Placement::add_without_work(size_t s, StepShapes& in) {
     const auto part = joined_.find(v);
     in.placed.push_back(part != joined_.end() && part->second.value == step.output());
   }
-  if (std::find(in.placed.begin(), in.placed.end(), 0) != in.placed.end()) return false;
+  if (std::ranges::find(in.placed, 0) != in.placed.end()) return false;
   draft_.views.push_back(step.name);
   return true;
 }

@@ -121,6 +121,7 @@ Slices plan_images(const std::shared_ptr<const LoadedProgram>& loaded, const std
                    const PlanOptions& options, const SliceChoice& choice) {
   Slices slices;
   std::vector<InputLayout> images;
+  images.reserve(inputs.size());
   for (const InputLayout& input : inputs) images.push_back(first_images(input, choice.images));
   Plan head = plan_head(loaded, {*loaded, images}, options, choice.steps, choice.value);
   const auto& values = loaded->program->values();
@@ -153,8 +154,7 @@ std::optional<Slices> plan_bands(const std::shared_ptr<const LoadedProgram>& loa
   for (int64_t row = 0; row < out[1]; row += choice.rows) {
     auto band = band_of(*loaded, choice, {row, std::min(out[1], row + choice.rows)});
     if (!band) return std::nullopt;
-    const auto same =
-        std::find_if(planned.begin(), planned.end(), [&](const Band& other) { return band->has_plan_of(other); });
+    const auto same = std::ranges::find_if(planned, [&](const Band& other) { return band->has_plan_of(other); });
     slices.parts.push_back(
         {static_cast<int>(same - planned.begin()), {band->values[input].first * input_row}, row * out_row});
     if (same != planned.end()) continue;

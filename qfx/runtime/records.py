@@ -15,6 +15,7 @@ class StepRecord:
         name: The step's name in the program; for copies at the border the value's.
         op: The operation; ``copy_input``, ``copy_output`` and ``prepare`` are the planner's own copies.
         kernel: Kernel, tile and reason, as the kernel describes itself.
+        kernels: The names of the kernels that it runs, as ``kernels.inc`` lists them; empty where it runs none of them.
         shape: Physical output shape.
         bytes: Bytes of the output.
         cost: Bytes touched plus multiply-accumulates.
@@ -33,6 +34,7 @@ class StepRecord:
     name: str
     op: str
     kernel: str
+    kernels: tuple[str, ...]
     shape: tuple[int, ...]
     bytes: int
     cost: int

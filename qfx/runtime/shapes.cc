@@ -22,11 +22,15 @@ int64_t element_count(std::span<const int64_t> dims) {
   return n;
 }
 
+namespace {
+
 // The stride of the next outer dimension; saturates for shapes that element_count refuses or that hold nothing.
-static int64_t outer_step(int64_t step, int64_t extent) noexcept {
+int64_t outer_step(int64_t step, int64_t extent) noexcept {
   int64_t next = 0;
   return __builtin_mul_overflow(step, std::max<int64_t>(extent, 1), &next) ? INT64_MAX : next;
 }
+
+}  // namespace
 
 int64_t byte_size(std::span<const int64_t> dims, DType dtype) {
   return byte_size(element_count(dims), dtype);
@@ -43,7 +47,7 @@ Dims dense_strides(const Dims& shape) {
 }
 
 bool is_dense(const Dims& shape, const Dims& strides) noexcept {
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return true;
+  if (std::ranges::find(shape, 0) != shape.end()) return true;
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     if (shape[i] != 1 && strides[i] != step) return false;
@@ -53,7 +57,7 @@ bool is_dense(const Dims& shape, const Dims& strides) noexcept {
 }
 
 void canonicalize_strides(const Dims& shape, Dims& strides) noexcept {
-  const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
+  const bool empty = std::ranges::find(shape, 0) != shape.end();
   int64_t step = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     if (empty || shape[i] == 1) strides[i] = step;

@@ -62,7 +62,7 @@ class Prefix {
     } catch (const std::invalid_argument&) {
       return false;  // shapes that name the batch
     }
-    return is_batch(step.output()) && std::all_of(step.inputs.begin(), step.inputs.end(), [&](int v) {
+    return is_batch(step.output()) && std::ranges::all_of(step.inputs, [&](int v) {
              return (is_batch(v) && is_aligned(step, v)) ||
                     is_same_for_images(loaded_.program->values()[v], whole_[step.output()]);
            });

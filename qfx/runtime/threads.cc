@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -93,7 +92,7 @@ class Pool {
     pending_.store(workers_, std::memory_order_relaxed);
     generation_.fetch_add(1);
     if (sleepers_.load() > 0) {
-      const std::lock_guard<std::mutex> guard(sleep_);
+      const std::scoped_lock guard(sleep_);
       wake_.notify_all();
     }
     region.body(region.context, 0, threads);
@@ -152,7 +151,7 @@ struct Pools {
 };
 
 Pools& pools() {
-  static Pools* const instance = new Pools();
+  static auto* const instance = new Pools();
   return *instance;
 }
 
@@ -199,7 +198,7 @@ void refresh_thread_pool() noexcept {
   std::call_once(registered, [] { pthread_atfork(nullptr, nullptr, after_fork); });
   Pools& p = pools();
   if (p.use_gomp.load(std::memory_order_acquire) || forked) return;
-  const std::lock_guard<std::mutex> guard(p.mutex);
+  const std::scoped_lock guard(p.mutex);
   if (!p.use_gomp.load() && p.gomp.find()) p.use_gomp.store(true, std::memory_order_release);
 }
 

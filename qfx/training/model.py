@@ -202,9 +202,13 @@ class TrainableModel(PreparedModel):
         self.train(self.training)
 
 
+_ONE_VALUE = "more than 1 value per channel"
+"""What torch says of a batch norm in training whose batch holds one value a channel."""
+
+
 def _explained(error: InputError) -> InputError:
     """``error`` with the remedy for what only happens in training."""
-    if "more than 1 value per channel" not in (error.why or ""):
+    if _ONE_VALUE not in str(error.__cause__):
         return error
     return InputError(
         error.what,

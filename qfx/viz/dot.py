@@ -19,8 +19,6 @@ _MANY = 400
 _LABELLED = 1500
 """Arrows from which on only their tooltips say what they carry."""
 
-Attributes = Mapping[str, str]
-
 
 @dataclass(frozen=True)
 class Style:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qfx.arguments import explained
 from qfx.errors import InputError
-from qfx.file.whole import write_whole
+from qfx.file.atomic import write_atomically
 from qfx.inputs import example
 from qfx.ir.module import GraphCarrier
 from qfx.viz.dot import Style, write_dot
@@ -126,5 +126,5 @@ def _save(source: str, path: Path) -> Path:
             why=f"The suffix of the file is the format, and {form or 'no suffix'!r} is none.",
             remedy=f"Use {', '.join(f'.{name}' for name in FORMATS)} or {' or '.join(_SOURCES)}.",
         )
-    write_whole(path, source.encode() if form in _SOURCES else render(source, form[1:]))
+    write_atomically(path, source.encode() if form in _SOURCES else render(source, form[1:]))
     return path

@@ -56,7 +56,7 @@ class _Drawn:
         box = self.int8.by_name.get(node.name)
         if box is None:
             return
-        notes = (*(r.kernel.partition(":")[0] for r in records[-1:]), *map(_note, records))
+        notes = (*(" + ".join(r.kernels) or r.kernel for r in records[-1:]), *map(_note, records))
         self.boxes.append(replace(box, notes=(*notes, *box.notes), group=(group,), says_notes=bool(notes)))
         self.at[node.name] = node.name
         self._read(node.name)

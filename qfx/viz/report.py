@@ -21,7 +21,7 @@ from qfx.batches import Signature, split_batch
 from qfx.comparison.compare import as_arriving, as_batches
 from qfx.comparison.statistics import channel_ranges, measure
 from qfx.errors import InputError, QfxError
-from qfx.file.whole import require_writable, write_whole
+from qfx.file.atomic import require_writable, write_atomically
 from qfx.inputs import as_float32
 from qfx.ir.module import bind_placeholders
 from qfx.models import QuantizedModel
@@ -93,7 +93,7 @@ def write_report(
     measured = _measure(qmodel, float_model, batches)
     scene = read(qmodel, "int8")
     name = title or (type(float_model).__name__ if float_model is not None else path.stem)
-    write_whole(path, page(name, scene, _content(name, qmodel, scene, measured, list(suggestions))).encode())
+    write_atomically(path, page(name, scene, _content(name, qmodel, scene, measured, list(suggestions))).encode())
     return path
 
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <map>
 
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 
 namespace qfx::gemm::model {
 

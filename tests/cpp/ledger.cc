@@ -1,10 +1,12 @@
 #include "ledger.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
+#include <functional>
 #include <set>
+#include <string_view>
 
+#include "harness.h"
 #include "kernel_models.h"
 
 namespace qfx::test {
@@ -35,14 +37,10 @@ constexpr Line kLines[] = {
 #undef QFX_KERNEL
 #undef QFX_EVERY_ARCHITECTURE
 
-// The words of every description of a Work that ran.
-std::set<std::string>& words() {
-  static std::set<std::string> seen;
+// The names of the kernels of every Work that ran.
+std::set<std::string, std::less<>>& names() {
+  static std::set<std::string, std::less<>> seen;
   return seen;
-}
-
-bool in_name(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
 }
 
 std::string tested_on() {
@@ -54,12 +52,14 @@ std::string tested_on() {
 
 void note_run(const Work& work) {
   if (work.cost() == 0) return;  // nothing to compute
-  const std::string text = work.describe();
-  for (auto at = text.begin(); at != text.end();) {
-    const auto begin = std::find_if(at, text.end(), in_name);
-    at = std::find_if_not(begin, text.end(), in_name);
-    if (begin != at) words().emplace(begin, at);
-  }
+  for (const char* name : work.kernels()) note_kernel(name);
+}
+
+void note_kernel(const char* name) {
+  const bool listed =
+      std::ranges::any_of(kLines, [&](const Line& line) { return std::string_view(line.name) == name; });
+  if (!listed) throw Failure(std::string("no kernels.inc has ") + name);
+  names().emplace(name);
 }
 
 std::vector<LedgerLine> ledger() {
@@ -68,7 +68,7 @@ std::vector<LedgerLine> ledger() {
   std::vector<LedgerLine> lines;
   for (const Line& line : kLines) {
     const bool model = std::find(models.begin(), models.end(), line.name) != models.end();
-    const bool ran = words().count(line.name) > 0;
+    const bool ran = names().count(line.name) > 0;
     lines.push_back({line.name, line.isa, !ran ? "nowhere" : model ? "model" : place});
   }
   return lines;

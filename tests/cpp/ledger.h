@@ -6,7 +6,7 @@
 #include "core/isa.h"
 #include "core/work.h"
 
-// Which kernel ran on what. A kernel counts as run once a test has run a Work that names it.
+// Which kernel ran on what. A kernel counts as run once a test has run a Work that has it.
 namespace qfx::test {
 
 struct LedgerLine {
@@ -15,8 +15,11 @@ struct LedgerLine {
   std::string where;  // "hardware", "emulator", "model" or "nowhere"
 };
 
-// Notes the kernels that `work` names.
+// Notes the kernels of `work`; throws Failure for one that no kernels.inc has.
 void note_run(const Work& work);
+
+// Notes a kernel that ran in no Work.
+void note_kernel(const char* name);
 
 // One line for each line of every kernels.inc, those of other architectures included. A kernel that ran did so as a
 // model where model_kernels() has it; else on what QFX_TESTED_ON names, by default the hardware.

@@ -19,22 +19,10 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// So that the ledger knows that a kernel ran.
-class Ran final : public Work {
- public:
-  explicit Ran(const char* name) : name_(name) {}
-  void run(const void* const*, void* const*, std::byte*, int, int) const noexcept override {}
-  int64_t cost() const noexcept override { return 1; }
-  std::string describe() const override { return name_; }
-
- private:
-  std::string name_;
-};
-
 template <class Kind>
 Kernel<Kind> kernel(Isa isa) {
   const Kernel<Kind> found = select<Kind>(isa);
-  note_run(Ran(found.name));
+  note_kernel(found.name);
   return found;
 }
 

@@ -25,7 +25,13 @@ const LedgerLine* find(const std::vector<LedgerLine>& lines, const std::string& 
 struct Idle final : Work {
   void run(const void* const*, void* const*, std::byte*, int, int) const noexcept override {}
   int64_t cost() const noexcept override { return 0; }
-  std::string describe() const override { return std::string(kForeign) + ": of no elements"; }
+  std::vector<const char*> kernels() const override { return {kForeign}; }
+};
+
+struct Described final : Work {
+  void run(const void* const*, void* const*, std::byte*, int, int) const noexcept override {}
+  int64_t cost() const noexcept override { return 1; }
+  std::string details() const override { return std::string(kForeign) + " does not run here"; }
 };
 
 }  // namespace
@@ -41,6 +47,17 @@ TEST(ledger_has_the_levels_of_every_architecture) {
   for (const Isa isa : every_isa()) {
     CHECK(std::any_of(lines.begin(), lines.end(), [&](const LedgerLine& line) { return line.isa == isa; }));
   }
+}
+
+TEST(ledger_counts_kernels_and_no_words) {
+  test::run(Described(), {}, {}, 1);
+  const auto lines = test::ledger();
+  const LedgerLine* line = find(lines, kForeign);
+  CHECK(line != nullptr && line->where == "nowhere");
+}
+
+TEST(ledger_takes_no_kernel_that_is_not_listed) {
+  CHECK_THROWS(test::Failure, test::note_kernel("gemm__nowhere"));
 }
 
 TEST(ledger_counts_no_kernel_that_had_nothing_to_compute) {

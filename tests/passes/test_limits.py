@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import qfx
-from qfx.errors import InputError, RuntimeLoadError
+from qfx.errors import InputSumsError, RuntimeLoadError
 from qfx.runtime import ProgramBuilder
 from qfx.runtime.limits import LONGEST_PRODUCT, MOST_DIMS, MOST_FEATURES
 
@@ -73,7 +73,7 @@ def test_a_later_product_that_is_too_long_names_a_remedy_that_works(name: str) -
     short, long = ((torch.randn(first(k)), torch.randn(second(k))) for k in (40, 150_000))
     model = qfx.quantize_fx(net, DEFAULT, [short])
     assert [r.decision for r in model.report if r.op == "matmul"] == ["int8"]
-    with pytest.raises(InputError, match="could leave s32") as error:
+    with pytest.raises(InputSumsError, match="could leave s32") as error:
         model(*long)
     assert "example_inputs" in str(error.value)
     assert "qconfig None" in str(error.value)

@@ -15,7 +15,8 @@ std::unique_ptr<PackedConv> pack_conv(const ConvGeometry& geometry, const ConvQu
     return conv::pack_depthwise(*kernel, std::move(problem));
   }
   if (isa == Isa::scalar) return conv::pack_scalar(std::move(problem));
-  return conv::pack_implicit_gemm(*gemm::select(gemm::kernels(), conv::demand_of(problem), isa), std::move(problem));
+  const gemm::TileKernel& kernel = *gemm::select(gemm::kernels(), conv::demand_of(problem), isa);
+  return conv::pack_implicit_gemm(kernel, std::move(problem));
 }
 
 }  // namespace qfx

@@ -151,7 +151,8 @@ class DepthwiseWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(scratch_bytes_); }
   int64_t cost() const noexcept override;
-  std::string describe() const override;
+  std::vector<const char*> kernels() const override { return {packed_.kernel.name}; }
+  std::string details() const override;
 
  private:
   // Output lines [row, row + lines) of a plane, outputs [begin, end) of each, chunks [first, last) of lanes.
@@ -381,10 +382,9 @@ int64_t DepthwiseWork::cost() const noexcept {
   return shape_.n * pixels(shape_.in) * g.c_in + out + 2 * out * packed_.problem.taps();
 }
 
-std::string DepthwiseWork::describe() const {
-  return std::string(packed_.kernel.name) + ": " + std::to_string(packed_.lines.lines) + " lines, " +
-         std::to_string(packed_.lines.groups) + " groups of taps, " + std::to_string(chunks_) + " chunks of " +
-         (wide_ ? "neighbouring pixels" : "channels");
+std::string DepthwiseWork::details() const {
+  return std::to_string(packed_.lines.lines) + " lines, " + std::to_string(packed_.lines.groups) + " groups of taps, " +
+         std::to_string(chunks_) + " chunks of " + (wide_ ? "neighbouring pixels" : "channels");
 }
 
 // A channel-wise affine map: rows of `period` lanes, the channels of as many pixels as fill whole vectors.
@@ -433,9 +433,8 @@ class AffineWork final : public Work {
       run_rows(in, out, row, std::min(range.end, row + block));
   }
   int64_t cost() const noexcept override { return 4 * pixels_ * packed_.problem.geometry.c_in; }
-  std::string describe() const override {
-    return std::string(packed_.kernel.name) + ": rows of " + std::to_string(row_pixels_) + " pixels";
-  }
+  std::vector<const char*> kernels() const override { return {packed_.kernel.name}; }
+  std::string details() const override { return "rows of " + std::to_string(row_pixels_) + " pixels"; }
 
  private:
   void run_rows(const void* const* in, void* const* out, int64_t begin, int64_t end) const noexcept;

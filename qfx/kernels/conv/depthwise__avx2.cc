@@ -1,5 +1,5 @@
 #include "conv/depthwise.h"
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/finish__avxvnni.h"
 
 namespace qfx::conv {

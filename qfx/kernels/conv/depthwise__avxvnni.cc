@@ -1,6 +1,6 @@
 #include "conv/depthwise.h"
 #include "core/dot__avxvnni.h"
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/finish__avxvnni.h"
 
 namespace qfx::conv {

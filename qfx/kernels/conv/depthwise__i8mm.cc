@@ -1,5 +1,5 @@
 #include "conv/depthwise_lanes__neon.h"
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 
 namespace qfx::conv {
 namespace {

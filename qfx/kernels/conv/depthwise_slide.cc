@@ -98,7 +98,8 @@ class SlideWork final : public Work {
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   int64_t cost() const noexcept override;
-  std::string describe() const override;
+  std::vector<const char*> kernels() const override { return {packed_.kernel().name}; }
+  std::string details() const override;
 
  private:
   struct Operands {
@@ -187,9 +188,8 @@ int64_t SlideWork::cost() const noexcept {
   return shape_.n * pixels(shape_.in) * g.c_in + out + 2 * out * packed_.problem().taps();
 }
 
-std::string SlideWork::describe() const {
-  return std::string(packed_.kernel().name) + ": " + std::to_string(packed_.chunks()) + " chunks of channels, " +
-         std::to_string(blocks_) + " blocks to a line";
+std::string SlideWork::details() const {
+  return std::to_string(packed_.chunks()) + " chunks of channels, " + std::to_string(blocks_) + " blocks to a line";
 }
 
 // Lanes of vectors that are under way for a pixel.

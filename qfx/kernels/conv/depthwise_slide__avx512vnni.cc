@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "conv/depthwise_slide.h"
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/finish__avx512vnni.h"
 
 namespace qfx::conv {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/bytes.h"
+#include "core/kernel.h"
 #include "core/split.h"
 #include "gemm/weights.h"
 
@@ -114,7 +115,8 @@ class ImplicitGemmWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(copy_bytes_); }
   int64_t cost() const noexcept override;
-  std::string describe() const override;
+  std::vector<const char*> kernels() const override { return names_of_kernels(packed_.weights().panels()); }
+  std::string details() const override;
 
  private:
   struct Part {
@@ -417,11 +419,11 @@ int64_t ImplicitGemmWork::cost() const noexcept {
   return in + out + lines_ * width_ * static_cast<int64_t>(packed_.packed_bytes());
 }
 
-std::string ImplicitGemmWork::describe() const {
+std::string ImplicitGemmWork::details() const {
   const Weights& weights = packed_.weights();
   const Reduction& r = packed_.reduction();
-  std::string text = weights.describe() + ": " + std::to_string(weights.panel_count()) + " panels, " +
-                     std::to_string(r.runs) + " runs of " + std::to_string(r.length);
+  std::string text = std::to_string(weights.panel_count()) + " panels, " + std::to_string(r.runs) + " runs of " +
+                     std::to_string(r.length);
   if (weights.parts() > 1) text += ", weights in " + std::to_string(weights.parts()) + " terms";
   if (copies_) text += ", blocks copied (" + std::to_string(copy_bytes_) + " bytes)";
   return text;

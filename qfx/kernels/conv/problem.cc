@@ -135,7 +135,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   gemm::has_byte_permutes(),
                   0.0};
   auto& zero_points = problem.weight_zero_point;
-  if (std::all_of(zero_points.begin(), zero_points.end(), [](int32_t z) { return z == 0; })) zero_points.clear();
+  if (std::ranges::all_of(zero_points, [](int32_t z) { return z == 0; })) zero_points.clear();
   fold(problem);
   return problem;
 }

@@ -34,7 +34,7 @@ class ScalarWork final : public Work {
     return shape_.n * pixels(shape_.out) * static_cast<int64_t>(problem_.weight.size());
   }
 
-  std::string describe() const override { return "conv_u8s8_1x1c1__scalar: the reference"; }
+  std::string details() const override { return "conv_u8s8_1x1c1__scalar: the reference"; }
 
  private:
   Window window_of(int64_t pixel) const noexcept {

@@ -12,7 +12,7 @@ struct Affine {
 
 // As qfx.ops.arithmetic.affine_qparams for a range that includes zero and codes 0..255.
 inline Affine affine_of(double lowest, double highest) noexcept {
-  float scale = static_cast<float>((highest - lowest) / 255);
+  auto scale = static_cast<float>((highest - lowest) / 255);
   if (scale == 0.0f) scale = 1.0f;
   if (!std::isfinite(scale)) return {scale, 0};
   const double zero_point = std::nearbyint(-lowest / static_cast<double>(scale));

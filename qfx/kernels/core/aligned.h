@@ -54,7 +54,7 @@ struct CacheLineAllocator {
   using value_type = T;
   CacheLineAllocator() = default;
   template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) noexcept {}
+  CacheLineAllocator(const CacheLineAllocator<U>&) noexcept {}  // NOLINT(misc-explicit-constructor): they convert
   T* allocate(size_t n) { return static_cast<T*>(huge(n) ? map_huge(pages(n)) : ::operator new(n * sizeof(T), kLine)); }
   void deallocate(T* p, size_t n) noexcept { huge(n) ? unmap_huge(p, pages(n)) : ::operator delete(p, kLine); }
   bool operator==(const CacheLineAllocator&) const = default;

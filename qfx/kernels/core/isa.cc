@@ -143,7 +143,7 @@ int refusal([[maybe_unused]] Isa level) noexcept {
 std::string vendor() {
   const Registers r = cpuid(0);
   const unsigned words[] = {r.ebx, r.edx, r.ecx};
-  return std::string(reinterpret_cast<const char*>(words), sizeof words);
+  return {reinterpret_cast<const char*>(words), sizeof words};
 }
 
 std::string brand() {
@@ -279,7 +279,7 @@ bool includes(Isa level, Isa isa) noexcept {
 
 bool supported(Isa level) noexcept {
   const auto found = [&](const Feature& f) { return (needs(level) & f.mask) == 0 || presence(f) == Presence::found; };
-  return built(level) && std::all_of(std::begin(kFeatures), std::end(kFeatures), found) && refusal(level) == 0;
+  return built(level) && std::ranges::all_of(kFeatures, found) && refusal(level) == 0;
 }
 
 std::string why_unsupported(Isa level) {
@@ -303,7 +303,7 @@ Isa detect_isa() noexcept {
 
 Isa parse_isa(const std::string& name) {
   const auto named = [&](const Level& level) { return name == level.name; };
-  const Level* found = std::find_if(std::begin(kAllLevels), std::end(kAllLevels), named);
+  const Level* found = std::ranges::find_if(kAllLevels, named);
   if (found == std::end(kAllLevels)) {
     throw std::invalid_argument("unknown instruction set level '" + name + "'; the levels are " + names(kLevels));
   }

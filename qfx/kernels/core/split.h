@@ -22,7 +22,8 @@ inline Range split(int64_t n, int tid, int threads, int64_t grain = 1) noexcept 
 
 // The largest part of split(n, tid, threads) as a share of n; 1 for nothing.
 inline double slowest_share(int64_t n, int threads) noexcept {
-  return n == 0 ? 1.0 : static_cast<double>((n + threads - 1) / threads) / static_cast<double>(n);
+  const int64_t largest = (n + threads - 1) / threads;
+  return n == 0 ? 1.0 : static_cast<double>(largest) / static_cast<double>(n);
 }
 
 // Splitting rows keeps a thread on the data that it has just written; another split has to be this much better.

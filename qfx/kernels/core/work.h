@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace qfx {
 
@@ -43,8 +44,19 @@ class Work {
   // of a Work whose threads meet, between two meetings.
   virtual int64_t cost() const noexcept = 0;
 
-  // Kernel name, tile, and why it was chosen; one line.
-  virtual std::string describe() const = 0;
+  // The kernels that it runs, each once, by their names in kernels.inc. None where it runs no line of a kernels.inc.
+  virtual std::vector<const char*> kernels() const { return {}; }
+
+  // Beside them: tile, and why it was chosen; what it is where it has no kernels. At most one line.
+  virtual std::string details() const { return {}; }
+
+  // Kernels and details, in one line.
+  std::string describe() const {
+    std::string text;
+    for (const char* name : kernels()) text += (text.empty() ? "" : " + ") + std::string(name);
+    const std::string more = details();
+    return text + (text.empty() || more.empty() ? "" : ": ") + more;
+  }
 };
 
 }  // namespace qfx

@@ -52,7 +52,7 @@ class BinaryWork final : public Work {
         has_lut_(!lut.empty()),
         kernel_(select<Binary>(isa)),
         lookup_(select<Lookup>(isa)) {
-    std::copy(lut.begin(), lut.end(), lut_);
+    std::ranges::copy(lut, lut_);
     if (run_.period != 0 && run_.period < kTile)
       tile_ = std::min(run_.width, (kTile + run_.period - 1) / run_.period * run_.period);
   }
@@ -73,10 +73,11 @@ class BinaryWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(tile_); }
   int64_t cost() const noexcept override { return 3 * outer_.count() * run_.width; }
-  std::string describe() const override {
-    return std::string(kernel_.name) + (has_lut_ ? std::string(" + ") + lookup_.name : "") +
-           (run_.period != 0 ? " broadcast" : "");
+  std::vector<const char*> kernels() const override {
+    if (has_lut_) return {kernel_.name, lookup_.name};
+    return {kernel_.name};
   }
+  std::string details() const override { return run_.period != 0 ? "broadcast" : ""; }
 
  private:
   void fill_tile(uint8_t* tile, const uint8_t* pattern) const noexcept {

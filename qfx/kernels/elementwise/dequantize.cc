@@ -42,7 +42,8 @@ class DequantizeRows final : public Work {
 
   size_t scratch_bytes() const noexcept override { return dense() ? 0 : kGather; }
   int64_t cost() const noexcept override { return 5 * outer_.count() * row_.size; }
-  std::string describe() const override { return std::string(kernel_.name) + (dense() ? "" : " strided"); }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
+  std::string details() const override { return dense() ? "" : "strided"; }
 
  private:
   bool dense() const noexcept { return row_.stride[0] == 1 || row_.size == 1; }
@@ -84,7 +85,7 @@ class DequantizePlanar final : public Work {
 
   size_t scratch_bytes() const noexcept override { return kBlock * kBlock; }
   int64_t cost() const noexcept override { return 5 * outer_.count() * pixels_.size * channels_; }
-  std::string describe() const override { return std::string(transpose_.name) + " + " + kernel_.name; }
+  std::vector<const char*> kernels() const override { return {transpose_.name, kernel_.name}; }
 
  private:
   void run_tiles(const uint8_t* x, float* y, int64_t n, uint8_t* tile) const noexcept {

@@ -25,7 +25,7 @@ class LookupWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return n_ * static_cast<int64_t>(1 + sizeof(T)); }
-  std::string describe() const override { return kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t n_;

@@ -44,7 +44,8 @@ class QuantizeRows final : public Work {
 
   size_t scratch_bytes() const noexcept override { return dense() ? 0 : kGather * sizeof(float); }
   int64_t cost() const noexcept override { return 5 * outer_.count() * row_.size; }
-  std::string describe() const override { return std::string(kernel_.name) + (dense() ? "" : " strided"); }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
+  std::string details() const override { return dense() ? "" : "strided"; }
 
  private:
   bool dense() const noexcept { return row_.stride[0] == 1 || row_.size == 1; }
@@ -91,8 +92,9 @@ class QuantizePlanar final : public Work {
 
   size_t scratch_bytes() const noexcept override { return channels_.size == 3 ? 0 : kBlock * kBlock; }
   int64_t cost() const noexcept override { return 5 * outer_.count() * pixels_ * channels_.size; }
-  std::string describe() const override {
-    return channels_.size == 3 ? planar3_.name : std::string(kernel_.name) + " + " + transpose_.name;
+  std::vector<const char*> kernels() const override {
+    if (channels_.size == 3) return {planar3_.name};
+    return {kernel_.name, transpose_.name};
   }
 
  private:

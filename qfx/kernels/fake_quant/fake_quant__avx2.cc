@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "fake_quant/sixteen.h"
+#include "fake_quant/vector_kernels.h"
 
 namespace qfx::fake_quant {
 namespace {
@@ -120,7 +120,7 @@ struct Vector {
   }
 };
 
-using Kernels = Sixteen<Vector>;
+using Kernels = VectorKernels<Vector>;
 
 template <bool stream>
 void mask32(const float* g, const uint8_t* passed, float* y, int64_t n) noexcept {

@@ -1,5 +1,5 @@
 #include "core/requant_avx512.h"
-#include "fake_quant/sixteen.h"
+#include "fake_quant/vector_kernels.h"
 
 namespace qfx::fake_quant {
 namespace {
@@ -67,7 +67,7 @@ struct Vector {
   static Floats select(Mask mask, Floats v) noexcept { return _mm512_maskz_mov_ps(mask, v); }
 };
 
-using Kernels = Sixteen<Vector>;
+using Kernels = VectorKernels<Vector>;
 
 template <bool stream>
 void mask32(const uint32_t* g, const uint8_t* passed, uint32_t* y, int64_t n) noexcept {

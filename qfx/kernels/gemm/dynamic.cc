@@ -73,8 +73,10 @@ size_t DynamicWeights::bytes() const noexcept {
          (scale_.size() + bias_.size()) * sizeof(float);
 }
 
-std::string DynamicWeights::describe() const {
-  return weights_.describe() + " " + elementwise::select<elementwise::Quantize>(isa_).name;
+void DynamicWeights::add_kernels(std::vector<const char*>& names) const {
+  const std::vector<const char*> tiles = names_of_kernels(weights_.panels());
+  names.insert(names.end(), tiles.begin(), tiles.end());
+  names.push_back(elementwise::select<elementwise::Quantize>(isa_).name);
 }
 
 size_t DynamicWeights::room_bytes(int64_t rows) const noexcept {

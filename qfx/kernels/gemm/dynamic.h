@@ -1,7 +1,6 @@
 #pragma once
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "core/affine.h"
@@ -82,7 +81,8 @@ class DynamicWeights {
   const Weights& weights() const noexcept { return weights_; }
   int64_t features() const noexcept { return features_; }
   size_t bytes() const noexcept;
-  std::string describe() const;
+  // Adds the names of those that multiply() and quantize() run.
+  void add_kernels(std::vector<const char*>& names) const;
 
   int64_t row_bytes() const noexcept { return stride_; }
   size_t room_bytes(int64_t rows) const noexcept;  // of rows that are quantized

@@ -1,7 +1,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "core/tile__amx.h"
 #include "gemm/finish__avx512vnni.h"
 #include "gemm/tile.h"

@@ -1,4 +1,4 @@
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/finish__avxvnni.h"
 #include "gemm/row_tiles.h"
 #include "gemm/tile.h"

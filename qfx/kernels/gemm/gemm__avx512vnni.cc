@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/tile.h"
 
 // Accumulators are named, not an array: gcc 12 spills the array.

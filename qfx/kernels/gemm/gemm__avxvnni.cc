@@ -1,5 +1,5 @@
 #include "core/dot__avxvnni.h"
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/finish__avxvnni.h"
 #include "gemm/row_tiles.h"
 #include "gemm/tile.h"

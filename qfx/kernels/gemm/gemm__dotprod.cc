@@ -1,4 +1,4 @@
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/row_tiles__neon.h"
 
 // Dot products of four s8: activations are read 128 less than they are, see QFX_GEMM_S8.

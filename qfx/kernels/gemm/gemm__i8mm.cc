@@ -1,4 +1,4 @@
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/row_tiles__neon.h"
 
 // usmmla multiplies two rows of eight u8 by two columns of eight s8: an accumulator holds row 0 and then row 1.

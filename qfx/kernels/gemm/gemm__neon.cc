@@ -1,4 +1,4 @@
-#include "core/only.h"
+#include "core/kernels_of_level.h"
 #include "gemm/row_tiles__neon.h"
 
 // Activations and weights are s16, products s32: exact for every value.

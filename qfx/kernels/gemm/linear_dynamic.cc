@@ -52,7 +52,7 @@ class LoopsWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(l_.features); }
   int64_t cost() const noexcept override { return rows_ * l_.features * l_.outputs; }
-  std::string describe() const override { return "linear_dynamic: the reference"; }
+  std::string details() const override { return "the reference"; }
 
  private:
   float product(const uint8_t* codes, int64_t o, const RowQuantizer& x) const noexcept {
@@ -131,8 +131,11 @@ class DynamicWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return w_.room_bytes(block_); }
   int64_t cost() const noexcept override { return rows_ * w_.features() * outputs_; }
-  std::string describe() const override {
-    return "linear_dynamic " + w_.describe() + " " + elementwise::select<elementwise::Extent>(isa_).name;
+  std::vector<const char*> kernels() const override {
+    std::vector<const char*> names;
+    w_.add_kernels(names);
+    names.push_back(elementwise::select<elementwise::Extent>(isa_).name);
+    return names;
   }
 
  private:

@@ -56,7 +56,7 @@ class HalfWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return rows_ * features_ * outputs_; }
-  std::string describe() const override { return std::string("linear_half ") + w_.kernel_name(); }
+  std::vector<const char*> kernels() const override { return {w_.kernel_name()}; }
 
  private:
   const HalfWeights& w_;

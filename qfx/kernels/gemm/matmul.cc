@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "core/aligned.h"
+#include "core/errors.h"
+#include "core/kernel.h"
 #include "core/nest.h"
 #include "core/requant.h"
 #include "core/split.h"
@@ -48,8 +50,8 @@ void check(const MatmulQuant& q, const MatmulShape& s) {
   require(s.x_batch.size() == rank && s.y_batch.size() == rank && s.out_batch.size() == rank,
           "strides of another rank than the batch");
   require(s.x_row >= (s.m > 1 ? s.k : 0) && s.out_row >= (s.m > 1 ? s.n : 0), "rows that overlap");
-  require(s.k <= std::numeric_limits<int32_t>::max() / (largest(q.x_zero_point) * largest(q.y_zero_point)),
-          "sums of " + std::to_string(s.k) + " products could leave s32");
+  if (s.k > std::numeric_limits<int32_t>::max() / (largest(q.x_zero_point) * largest(q.y_zero_point)))
+    throw SumsError("matmul: sums of " + std::to_string(s.k) + " products could leave s32");
 }
 
 // Matrices of one batch dim that lie below each other and share y are one matrix.
@@ -68,7 +70,7 @@ void merge_rows(MatmulShape& s) {
 
 class MatmulWork : public Work {
  public:
-  MatmulWork(const MatmulQuant& quant, MatmulShape shape) : quant_(quant), shape_(std::move(shape)) {
+  MatmulWork(MatmulQuant quant, MatmulShape shape) : quant_(std::move(quant)), shape_(std::move(shape)) {
     check(quant_, shape_);
     merge_rows(shape_);
     batch_ = collapse<3>(shape_.batch, {shape_.x_batch, shape_.y_batch, shape_.out_batch});
@@ -107,7 +109,7 @@ class ScalarMatmul final : public MatmulWork {
     });
   }
 
-  std::string describe() const override { return "matmul_u8u8_1x1c1__scalar: " + shown(shape_, count_); }
+  std::string details() const override { return "matmul_u8u8_1x1c1__scalar: " + shown(shape_, count_); }
 
  private:
   int32_t sum(const uint8_t* x, const uint8_t* y) const noexcept {
@@ -181,13 +183,9 @@ class GemmMatmul final : public MatmulWork {
     return static_cast<size_t>(row_bias_at() + in_lines(row_factor_ != 0 ? shape_.m * 4 : 0) + copy_bytes());
   }
 
-  std::string describe() const override {
-    std::string text;
-    for (const Panel& panel : panels_) {
-      if (text.find(panel.kernel->name) != std::string::npos) continue;
-      text += (text.empty() ? "" : " + ") + std::string(panel.kernel->name);
-    }
-    text += ": " + shown(shape_, count_) + ", " + std::to_string(panels_.size()) + " panels";
+  std::vector<const char*> kernels() const override { return names_of_kernels(panels_); }
+  std::string details() const override {
+    std::string text = shown(shape_, count_) + ", " + std::to_string(panels_.size()) + " panels";
     if (copy_rows_ > 0) text += ", rows widened (" + std::to_string(copy_bytes()) + " bytes)";
     return text;
   }

@@ -51,7 +51,7 @@ bool fits(const Step& turned, const Step& other, bool plain) noexcept {
 class Pool {
  public:
   explicit Pool(std::vector<const Step*> steps, int Step::* heaviness) : steps_(std::move(steps)) {
-    std::sort(steps_.begin(), steps_.end(), [&](const Step* a, const Step* b) {
+    std::ranges::sort(steps_, [&](const Step* a, const Step* b) {
       return std::tuple(a->*heaviness, a->index) > std::tuple(b->*heaviness, b->index);
     });
   }

@@ -17,8 +17,10 @@ struct Extent {
 
 double vector_panel_cost(const TileKernel& kernel, int64_t width, int64_t reduction) {
   const VectorCosts& c = costs_of(kernel.isa).vector;
-  const auto steps = static_cast<double>((reduction + 3) / 4);
-  if (c.pair_step > 0 && width > c.lanes && 2 * width <= 3 * c.lanes) return c.pair_step * steps + c.pair_finish;
+  const int64_t count = (reduction + 3) / 4;
+  const auto steps = static_cast<double>(count);
+  if (c.pair_step > 0 && width > c.lanes && 2 * width <= int64_t{3} * c.lanes)
+    return c.pair_step * steps + c.pair_finish;
   const int64_t vectors = std::min<int64_t>((width + c.lanes - 1) / c.lanes, 4);
   const double loads = c.two_loads ? 1.0 / kernel.rows + 1.0 / static_cast<double>(vectors) : 0.0;
   const double step = kernel.bytes == 1 ? 1.0 : c.words_step;

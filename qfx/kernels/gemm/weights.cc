@@ -142,13 +142,4 @@ size_t Weights::bytes() const noexcept {
   return weights_.size() + (order_.size() + corrections_.size()) * sizeof(int32_t);
 }
 
-std::string Weights::describe() const {
-  std::string text;
-  for (const Panel& panel : panels_) {
-    if (text.find(panel.kernel->name) != std::string::npos) continue;
-    text += (text.empty() ? "" : " + ") + std::string(panel.kernel->name);
-  }
-  return text;
-}
-
 }  // namespace qfx::gemm

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "core/aligned.h"
@@ -52,7 +51,6 @@ class Weights {
   // How often the reduction is walked: the s8 terms that a weight less its zero point is split into.
   int64_t parts() const noexcept { return parts_; }
   size_t bytes() const noexcept;
-  std::string describe() const;  // the kernels' names
 
   // What there is of each column as the panels want it: at Panel::vectors + i that of column Panel::first + i, and
   // what a vector of the last columns reads beside them.

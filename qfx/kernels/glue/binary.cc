@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <stdexcept>
 
 #include "core/nest.h"
@@ -38,7 +37,7 @@ class FloatBinaryWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 12 * outer_.count() * row_.size; }
-  std::string describe() const override { return "binary_f32"; }
+  std::string details() const override { return "binary_f32"; }
 
  private:
   // The innermost strides are 0 or 1, and not both 0 in a row longer than 1.

@@ -24,7 +24,7 @@ class MatmulWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return batch_ * m_ * n_ * k_; }
-  std::string describe() const override { return "matmul_f32"; }
+  std::string details() const override { return "matmul_f32"; }
 
  private:
   void run_block(const float* a, const float* b, float* y, int64_t columns) const noexcept {

@@ -17,8 +17,8 @@ struct Affine {
   Affine(std::span<const float> w, std::span<const float> b, int64_t n) : weight(n, 1.0), bias(n, 0.0) {
     if (!(w.empty() || static_cast<int64_t>(w.size()) == n) || !(b.empty() || static_cast<int64_t>(b.size()) == n))
       throw std::invalid_argument("a weight or bias of another size than what is normalized");
-    std::copy(w.begin(), w.end(), weight.begin());
-    std::copy(b.begin(), b.end(), bias.begin());
+    std::ranges::copy(w, weight.begin());
+    std::ranges::copy(b, bias.begin());
   }
   std::vector<double> weight, bias;
 };
@@ -44,7 +44,7 @@ struct Statistics {
 
 // Of `rows` runs of `n` elements, `stride` apart; the variance in a second pass, about the mean.
 Statistics statistics(const float* x, int64_t rows, int64_t n, int64_t stride, double eps) noexcept {
-  const double count = static_cast<double>(rows * n);
+  const auto count = static_cast<double>(rows * n);
   Lanes sum, square;
   for (int64_t r = 0; r < rows; ++r) accumulate(x + r * stride, n, sum, [](double v) { return v; });
   const double mean = sum.sum() / count;
@@ -73,7 +73,7 @@ class LayerNormWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 12 * rows_ * n_; }
-  std::string describe() const override { return std::string("layer_norm ") + kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t rows_, n_;
@@ -102,7 +102,7 @@ class GroupNormWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 12 * n_ * pixels_ * channels_; }
-  std::string describe() const override { return "group_norm"; }
+  std::string details() const override { return "group_norm"; }
 
  private:
   int64_t n_, pixels_, channels_, groups_;

@@ -83,7 +83,7 @@ constexpr Function kFunctions[] = {
 class PointwiseWork final : public Work {
  public:
   PointwiseWork(const Function& function, std::span<const double> args, int64_t n) : function_(function), n_(n) {
-    std::copy(args.begin(), args.end(), args_);
+    std::ranges::copy(args, args_);
   }
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
@@ -95,7 +95,7 @@ class PointwiseWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 30 * n_; }
-  std::string describe() const override { return std::string("pointwise_f32 ") + function_.name; }
+  std::string details() const override { return std::string("pointwise_f32 ") + function_.name; }
 
  private:
   const Function& function_;

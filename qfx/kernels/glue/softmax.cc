@@ -39,7 +39,7 @@ class SoftmaxWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return log_ ? 0 : static_cast<size_t>(n_) * sizeof(double); }
   int64_t cost() const noexcept override { return 40 * outer_ * n_ * inner_; }
-  std::string describe() const override { return log_ ? "log_softmax" : "softmax"; }
+  std::string details() const override { return log_ ? "log_softmax" : "softmax"; }
 
  private:
   void run_log(const float* x, float* y) const noexcept {
@@ -73,7 +73,7 @@ class CausalSoftmaxWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(n_) * sizeof(double); }
   int64_t cost() const noexcept override { return 20 * rows_ * n_; }
-  std::string describe() const override { return "causal_softmax"; }
+  std::string details() const override { return "causal_softmax"; }
 
  private:
   int64_t rows_, period_, n_;

@@ -38,7 +38,7 @@ class ConcatWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 2 * outer_ * copied_; }
-  std::string describe() const override {
+  std::string details() const override {
     const auto there = std::count(placed_.begin(), placed_.end(), 1);
     return "concat of " + std::to_string(bytes_.size()) + (there > 0 ? ", " + std::to_string(there) + " in place" : "");
   }

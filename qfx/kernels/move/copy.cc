@@ -35,7 +35,7 @@ class CopyRows final : public Work {
   }
 
   int64_t cost() const noexcept override { return 2 * outer_.count() * row_.size * static_cast<int64_t>(sizeof(T)); }
-  std::string describe() const override { return dense() ? "copy rows" : "copy strided"; }
+  std::string details() const override { return dense() ? "copy rows" : "copy strided"; }
 
  private:
   bool dense() const noexcept { return row_.stride[0] == 1 || row_.size == 1; }
@@ -65,7 +65,7 @@ class CopyTransposed final : public Work {
   int64_t cost() const noexcept override {
     return 2 * outer_.count() * middle_ * inner_.size * static_cast<int64_t>(sizeof(T));
   }
-  std::string describe() const override { return kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   void run_tiles(const T* x, T* y, int64_t n) const noexcept {

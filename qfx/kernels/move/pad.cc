@@ -53,7 +53,7 @@ class PadWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const std::byte*>(in[0]);
     auto* y = static_cast<std::byte*>(out[0]);
-    const int64_t width = static_cast<int64_t>(row_.size());
+    const auto width = static_cast<int64_t>(row_.size());
     for_each_row(split(rows_ * width, tid, threads), width, [&](int64_t row, int64_t column, int64_t n) {
       std::byte* to = y + (row * width + column) * block_;
       const int64_t offset = row_offset(row);
@@ -65,14 +65,14 @@ class PadWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return 2 * rows_ * static_cast<int64_t>(row_.size()) * block_; }
-  std::string describe() const override { return "pad"; }
+  std::string details() const override { return "pad"; }
 
  private:
   // The first byte of x's row for an output row, -1 for one of fill alone.
   int64_t row_offset(int64_t row) const noexcept {
     int64_t offset = 0;
     for (size_t d = outer_.size(); d-- > 0;) {
-      const int64_t size = static_cast<int64_t>(outer_[d].size());
+      const auto size = static_cast<int64_t>(outer_[d].size());
       const int64_t from = outer_[d][static_cast<size_t>(row % size)];
       if (from < 0) return -1;
       offset += from * strides_[d];
@@ -129,6 +129,7 @@ std::unique_ptr<Work> plan_pad(const std::vector<int64_t>& shape, const std::vec
   for (size_t d = padded; d < shape.size(); ++d) block *= shape[d];
   if (block < 0) throw std::invalid_argument("a negative dimension");
   std::vector<Map> maps;
+  maps.reserve(padded + 1);
   for (size_t d = 0; d < padded; ++d) maps.push_back(map_of(shape[d], lo[d], hi[d], mode));
   if (maps.empty()) maps.push_back({0});
   Map row = std::move(maps.back());

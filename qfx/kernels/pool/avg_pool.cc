@@ -48,7 +48,7 @@ class AvgPoolWork final : public Work {
   int64_t cost() const noexcept override {
     return windows_.pixels() * windows_.geometry.channels * (windows_.longest() + 1);
   }
-  std::string describe() const override { return kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t count_of(int64_t taps, int64_t padded) const noexcept {
@@ -80,7 +80,7 @@ class RowMeanWork final : public Work {
   }
 
   int64_t cost() const noexcept override { return rows_ * (n_ + 1); }
-  std::string describe() const override { return kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t rows_, n_;

@@ -41,7 +41,7 @@ Source nearest_source(const InterpolateGeometry& g, int d, int64_t i) {
 }
 
 Source linear_source(const InterpolateGeometry& g, int d, int64_t i) {
-  const double position = static_cast<double>(i);
+  const auto position = static_cast<double>(i);
   const double s = g.align_corners ? position * g.scale[d] : std::max((position + 0.5) * g.scale[d] - 0.5, 0.0);
   const int64_t last = g.in[d] - 1;
   const int64_t low = s >= static_cast<double>(last) ? last : static_cast<int64_t>(s);
@@ -104,7 +104,7 @@ class NearestWork final : public InterpolateWork {
                      std::memcpy(y, x + d.low + h.low + w.low, static_cast<size_t>(g_.channels) * sizeof(T));
                    });
   }
-  std::string describe() const override { return sizeof(T) == 1 ? "nearest_u8" : "nearest_f32"; }
+  std::string details() const override { return sizeof(T) == 1 ? "nearest_u8" : "nearest_f32"; }
 };
 
 double lerp(double a, double b, double t) {
@@ -133,7 +133,7 @@ class FloatLinearWork final : public InterpolateWork {
                      }
                    });
   }
-  std::string describe() const override { return "linear_f32"; }
+  std::string details() const override { return "linear_f32"; }
 };
 
 class LinearWork final : public InterpolateWork {
@@ -158,7 +158,7 @@ class LinearWork final : public InterpolateWork {
                      run_(corners, g_.channels, zero_point_, y);
                    });
   }
-  std::string describe() const override { return name_; }
+  std::vector<const char*> kernels() const override { return {name_}; }
 
  private:
   int32_t zero_point_;

@@ -19,7 +19,7 @@ class MaxPoolWork final : public Work {
   int64_t cost() const noexcept override {
     return windows_.pixels() * windows_.geometry.channels * (windows_.longest() + 1);
   }
-  std::string describe() const override { return kernel_.name; }
+  std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   Windows windows_;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -38,11 +39,12 @@ class FloatMaxWork final : public FloatPoolWork {
                     [&](const float* x, const Window& window, int64_t, float* y, int64_t channels) {
                       for (int64_t c = 0; c < channels; ++c) y[c] = -std::numeric_limits<float>::infinity();
                       for_each_tap(x, window, [&](const float* tap) {
-                        for (int64_t c = 0; c < channels; ++c) y[c] = tap[c] > y[c] || tap[c] != tap[c] ? tap[c] : y[c];
+                        for (int64_t c = 0; c < channels; ++c)
+                          y[c] = tap[c] > y[c] || std::isnan(tap[c]) ? tap[c] : y[c];
                       });
                     });
   }
-  std::string describe() const override { return "max_f32"; }
+  std::string details() const override { return "max_f32"; }
 };
 
 enum class Count { padded, inside, divisor };
@@ -57,12 +59,12 @@ class FloatAverageWork final : public FloatPoolWork {
                     [&](const float* x, const Window& window, int64_t padded, float* y, int64_t channels) {
                       const int64_t taps = window.taps[0] * window.taps[1] * window.taps[2];
                       // An empty window has sum 0, whatever it is divided by.
-                      const double count = static_cast<double>(taps == 0 ? 1 : count_of(taps, padded));
+                      const auto count = static_cast<double>(taps == 0 ? 1 : count_of(taps, padded));
                       for (int64_t c = 0; c < channels; c += kChannelBlock)
                         average(x + c, window, std::min(channels - c, kChannelBlock), count, y + c);
                     });
   }
-  std::string describe() const override { return "average_f32"; }
+  std::string details() const override { return "average_f32"; }
 
  private:
   static void average(const float* x, const Window& window, int64_t channels, double count, float* y) noexcept {

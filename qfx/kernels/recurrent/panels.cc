@@ -116,8 +116,13 @@ size_t PanelMatrix::packed_bytes() const noexcept {
   return half_ ? half_->bytes() : codes_->bytes();
 }
 
-std::string PanelMatrix::describe() const {
-  return half_ ? half_->kernel_name() : codes_->describe() + " " + extent_.name;
+void PanelMatrix::add_kernels(std::vector<const char*>& names) const {
+  if (half_) {
+    names.push_back(half_->kernel_name());
+  } else {
+    codes_->add_kernels(names);
+    names.push_back(extent_.name);
+  }
 }
 
 }  // namespace qfx::recurrent

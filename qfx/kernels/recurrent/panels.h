@@ -1,7 +1,6 @@
 #pragma once
 #include <functional>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/affine.h"
@@ -62,7 +61,8 @@ class PanelMatrix {
   size_t operand_bytes(int64_t n) const noexcept;
 
   size_t packed_bytes() const noexcept;
-  std::string describe() const;
+  // Adds the names of those that multiply() and operand() run.
+  void add_kernels(std::vector<const char*>& names) const;
 
  private:
   Operand floats(const Rows& x, int64_t n, std::byte* room) const noexcept;

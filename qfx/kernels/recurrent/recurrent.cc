@@ -169,7 +169,7 @@ class RecurrentWork final : public Work {
   bool meets() const noexcept override { return true; }
 
   size_t scratch_bytes() const noexcept override {
-    const size_t floats = static_cast<size_t>(gates_floats_ + 3 * kRoom);
+    const auto floats = static_cast<size_t>(gates_floats_ + 3 * kRoom);
     return offsets_bytes_ + operand_bytes_ + floats * sizeof(float);
   }
 
@@ -180,11 +180,12 @@ class RecurrentWork final : public Work {
     return std::max<int64_t>(1, step / kMeetingCost);
   }
 
-  std::string describe() const override {
+  std::vector<const char*> kernels() const override {
     const Direction& d = packed_.directions[0];
-    std::string text = std::string(packed_.kernel.name) + " " + d.recurrent.describe();
-    if (d.input.half() != d.recurrent.half()) text.append(" ").append(d.input.describe());
-    return text;
+    std::vector<const char*> names = {packed_.kernel.name};
+    d.recurrent.add_kernels(names);
+    if (d.input.half() != d.recurrent.half()) d.input.add_kernels(names);
+    return names;
   }
 
  private:

@@ -1,7 +1,6 @@
 #include "conv/conv.h"
 
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #include "runtime/shapes.h"

@@ -79,7 +79,7 @@ class ReshapeStep : public StepKernel {
   Dims shape(const StepShapes& in) const override {
     Dims y = in.exprs.at("shape");
     const int64_t total = element_count(in.inputs[0]);
-    const auto free = std::find(y.begin(), y.end(), -1);
+    const auto free = std::ranges::find(y, -1);
     if (free != y.end()) {
       *free = 1;
       *free = free_dim(in, y);
@@ -233,7 +233,7 @@ class PadStep : public StepKernel {
 
   Planned plan(const StepShapes& in, const Dims&) const override {
     const auto zero = [](int64_t d) { return d == 0; };
-    if (std::all_of(p_.lo.begin(), p_.lo.end(), zero) && std::all_of(p_.hi.begin(), p_.hi.end(), zero)) return view();
+    if (std::ranges::all_of(p_.lo, zero) && std::ranges::all_of(p_.hi, zero)) return view();
     return {plan_pad(in.inputs[0], p_.lo, p_.hi, p_.mode, p_.fill, static_cast<int>(p_.fill.size()), isa_), 0, nullptr};
   }
 

@@ -1,7 +1,6 @@
 #include "pool/pool.h"
 
 #include <cmath>
-#include <numeric>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -29,7 +28,7 @@ void place(const Dims& entries, int64_t* out) {
 }
 
 Dims spatial_of(const Dims& x) {
-  return Dims(x.begin() + 1, x.end() - 1);
+  return {x.begin() + 1, x.end() - 1};
 }
 
 void require_pixels(const Dims& x) {
@@ -221,9 +220,9 @@ class MeanStep : public StepKernel {
   Strided reduced_last(const Dims& x) const {
     const Dims strides = dense_strides(x);
     Strided copy;
-    for (const char last : {0, 1}) {
+    for (const bool last : {false, true}) {
       for (size_t i = 0; i < x.size(); ++i) {
-        if (p_.reduced[i] != last) continue;
+        if ((p_.reduced[i] != 0) != last) continue;
         copy.shape.push_back(x[i]);
         copy.strides.push_back(strides[i]);
       }

@@ -1,5 +1,4 @@
 #include "elementwise/elementwise.h"
-#include "runtime/shapes.h"
 #include "runtime/steps/step.h"
 
 namespace qfx {

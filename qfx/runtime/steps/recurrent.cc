@@ -48,8 +48,7 @@ struct RecurrentParams {
   int64_t first;
 
   explicit RecurrentParams(const StepView& s) : first(s.integer("first")) {
-    const CellName& cell =
-        *std::find_if(std::begin(kCells), std::end(kCells), [&](const CellName& c) { return s.step().op == c.op; });
+    const CellName& cell = *std::ranges::find_if(kCells, [&](const CellName& c) { return s.step().op == c.op; });
     const Matrix input(s, "weight_ih"), recurrent(s, "weight_hh");
     const Matrix projection = cell.cell == Cell::lstm ? Matrix(s, "weight_hr") : Matrix();
     layer.cell = cell.cell;

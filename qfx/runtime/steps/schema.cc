@@ -307,7 +307,7 @@ StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_sta
       integer("directions").within(1, 2).otherwise({1}),
       integer("first", "the first state that is this layer's").within(0, kMost).otherwise({0})};
   const DTypes weights = kS8 | kF16;
-  const auto matrix = [&](Attribute weight, const char* scale, const char* zero_point) {
+  const auto matrix = [&](const Attribute& weight, const char* scale, const char* zero_point) {
     attributes.push_back(weight);
     attributes.push_back(constant(scale, kF32, "a row, of s8").optional());
     attributes.push_back(constant(zero_point, kS32, "a row, of s8; 0 where it is left out").optional());

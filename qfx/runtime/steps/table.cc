@@ -120,6 +120,7 @@ std::vector<T> entries_or_fallback(const std::map<std::string, std::vector<T>>& 
   const auto it = given.find(a.name);
   if (it != given.end()) return it->second;
   std::vector<T> entries;
+  entries.reserve(a.fallback.size());
   for (const double v : a.fallback) entries.push_back(static_cast<T>(v));
   if (entries.size() == 1) entries.resize(static_cast<size_t>(std::max<int64_t>(wanted_count(a, step), 1)), entries[0]);
   return entries;

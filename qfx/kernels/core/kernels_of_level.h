@@ -1,5 +1,5 @@
-// For the files that define the kernels of one level: QFX_IF_<level>(x) is nothing, until the file redefines its own
-// as x. The build writes the macros from isa.inc.
+// For the files that hold the kernels of one level: QFX_IF_<level>(x) is nothing, until the file redefines its own as
+// x. The build writes the macros from isa.inc.
 #pragma once
 #include "core/isa_macros.h"
 

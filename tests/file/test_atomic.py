@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import qfx
-from qfx.file.whole import remove_parts, require_writable, whole, write_whole
+from qfx.file.atomic import remove_parts, replacing, require_writable, write_atomically
 from tests.nets import small_net
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -44,7 +44,7 @@ WRITERS: dict[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "a report": (".html", lambda model, path: qfx.write_report(path, model)),
     "a picture": (".svg", qfx.draw),
     "text of a picture": (".dot", qfx.draw),
-    "bytes": (".bin", lambda _, path: write_whole(path, b"new")),
+    "bytes": (".bin", lambda _, path: write_atomically(path, b"new")),
 }
 
 
@@ -83,7 +83,7 @@ def test_an_unfinished_file_is_never_more_open_than_the_file(tmp_path: Path) -> 
     path = tmp_path / "it"
     path.write_bytes(b"old")
     path.chmod(0o600)
-    with whole(path) as part:
+    with replacing(path) as part:
         assert mode(part) == 0o600
 
 
@@ -93,7 +93,7 @@ def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     os.chown(path, 12345, 54321)
     path.chmod(0o4711)
-    write_whole(path, b"new")
+    write_atomically(path, b"new")
     assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (12345, 54321, 0o4711)
 
 
@@ -104,7 +104,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     path.chmod(0o640)
     link.symlink_to("folder/it")
     second.symlink_to(link)
-    write_whole(second, b"new")
+    write_atomically(second, b"new")
     assert link.is_symlink()
     assert second.is_symlink()
     assert (path.read_bytes(), mode(path)) == (b"new", 0o640)
@@ -112,7 +112,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 def test_a_link_to_nothing_gets_its_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("it")
-    write_whole(tmp_path / "link", b"new")
+    write_atomically(tmp_path / "link", b"new")
     assert (tmp_path / "it").read_bytes() == b"new"
 
 
@@ -120,7 +120,7 @@ def test_a_hard_link_keeps_what_was_there(tmp_path: Path) -> None:
     path, other = tmp_path / "it", tmp_path / "other"
     path.write_bytes(b"old")
     os.link(path, other)
-    write_whole(path, b"new")
+    write_atomically(path, b"new")
     assert (path.read_bytes(), other.read_bytes()) == (b"new", b"old")
 
 
@@ -129,7 +129,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path.write_bytes(b"old")
 
     def fail() -> None:
-        with whole(path) as part:
+        with replacing(path) as part:
             part.write_bytes(b"half")
             raise KeyboardInterrupt
 
@@ -182,7 +182,7 @@ def test_parts_that_were_left_are_taken_away(tmp_path: Path) -> None:
     left = []
 
     def leave() -> None:
-        with whole(tmp_path / "it[1].qfx") as part:
+        with replacing(tmp_path / "it[1].qfx") as part:
             left.append(part.read_bytes)
             (tmp_path / f"{part.name.replace('.part', 'x.part')}").write_bytes(b"")
 
@@ -194,7 +194,7 @@ def test_parts_that_were_left_are_taken_away(tmp_path: Path) -> None:
 def test_many_at_once(tmp_path: Path) -> None:
     path = tmp_path / "it"
     contents = [bytes([index]) * 10_000 for index in range(8)]
-    threads = [threading.Thread(target=write_whole, args=(path, content)) for content in contents]
+    threads = [threading.Thread(target=write_atomically, args=(path, content)) for content in contents]
     for thread in threads:
         thread.start()
     for thread in threads:

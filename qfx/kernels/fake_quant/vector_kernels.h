@@ -15,7 +15,7 @@ constexpr double kSnap = 1.5 * 0x1p17;        // (t + kSnap) - kSnap is a multip
 constexpr double kWhole = 1.5 * 0x1p52;       // (t + kWhole) - kWhole is an integer
 
 template <class V>
-struct Sixteen {
+struct VectorKernels {
   using Floats = typename V::Floats;
   using Doubles = typename V::Doubles;
   using Mask = typename V::Mask;

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Replacing a file in one step or not at all."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from qfx.errors import InputError
 _PART = ".part"
 """What the name of an unfinished file holds, behind a leading dot and the name that it will have."""
 _LONGEST = 120
-"""Characters of that name, so that the whole is no longer than names may be."""
+"""Characters of that name, so that all of it is no longer than names may be."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, in one step.
 
     Raises:
         InputError: The file can't be written; whatever was at ``path`` is as it was.
     """
-    with whole(path) as part:
+    with replacing(path) as part:
         part.write_bytes(content)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A path beside ``path``, of its suffix, to write to; it becomes ``path`` if the block ends without an error.
 
     A file that is there keeps its permissions, and its owner where this process may give it away; a new one has those
