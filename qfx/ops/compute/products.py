@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from qfx.ops.extents import extent_of, is_boolean, is_floating, rank_of
+from qfx.ops.dtypes import is_boolean, is_floating
+from qfx.ops.extents import extent_of, rank_of
 from qfx.ops.spelling import Alias, aliases, finite, require, require_tensor
 from qfx.ops.terms import Folded, NotNormal, Term, term
 
