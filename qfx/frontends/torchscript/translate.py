@@ -27,7 +27,6 @@ from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of,
 from qfx.frontends.torchscript.numbers import as_tensor, of_numbers
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
-from qfx.frontends.torchscript.ranks import name_of
 from qfx.frontends.torchscript.scripted_part import ScriptedPart
 from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
 
@@ -291,7 +290,7 @@ class Translator:
             path = f"{base}_{suffix}"
         if path not in self._nodes:
             node = self._nodes[path] = self.graph.create_node("get_attr", path)
-            node.meta.update(module_path=path.rpartition(".")[0], source=None, rank=tensor.dim())
+            node.meta.update(module_path=path.rpartition(".")[0], source=None, shape=tuple(tensor.shape))
         return self._nodes[path]
 
     def _operand(self, overload: Any, index: int, value: Any) -> Any:
@@ -372,6 +371,11 @@ class Translator:
 
     def _in_layer(self) -> bool:
         return bool(self.frames) and self.frames[-1].layer is not None
+
+
+def name_of(target: Any) -> str:
+    """The name of a function or an aten overload, without the overload's."""
+    return str(getattr(target, "_opname", None) or getattr(target, "__name__", target))
 
 
 def _made_in(result: Any, path: str) -> bool:
