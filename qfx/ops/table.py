@@ -1,11 +1,11 @@
-"""THE op table: what a row is, how rows get in, and how graphs ask for them. The rows are in :mod:`qfx.ops.rows`."""
+"""THE op table: what a row is, how rows get in, and how graphs ask for them. The rows are in ``qfx/ops/*/rows.py``."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, fx
 
@@ -23,6 +23,7 @@ Spread = Literal["expands", "contracts", "divides"]
 Epilogue = Literal["clamp", "residual", "table"]
 Sums = Literal["weights", "operands"]
 Layout = Literal["image", "rows"]
+Function: TypeAlias = Callable[..., Any]
 
 
 def _no_samples() -> list[Sample]:
@@ -137,6 +138,11 @@ class Op:
     def on_codes(self) -> bool:
         """Whether it runs on integers; else it is computed in float between them."""
         return self.qparams in ("own", "share") or (self.qparams == "fixed" and self.pointwise is not None)
+
+
+def with_samples(good: Mapping[str, Samples], bad: Mapping[str, Samples], *rows: Op) -> tuple[Op, ...]:
+    """The rows of a family, each with the calls under its name."""
+    return tuple(replace(row, samples=good[row.name], bad_samples=bad[row.name]) for row in rows)
 
 
 TABLE: dict[str, Op] = {}

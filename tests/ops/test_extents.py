@@ -178,7 +178,7 @@ def calls_about_shapes(block: Callable[[], nn.Module], depth: int) -> int:
     return calls
 
 
-_ABOUT_SHAPES = re.compile(r"qfx/ops/(extents|dims|\w+/shapes)\.py$|qfx/patterns/symbolic_shape\.py$")
+_ABOUT_SHAPES = re.compile(r"qfx/ops/(extents|dims|\w+/rows)\.py$|qfx/patterns/symbolic_shape\.py$")
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qfx.ir.types import QDType, QParams
-from qfx.ops.pointwise import float64
+from qfx.ops.pointwise import float64, row
 from qfx.ops.pointwise.row import function
 from qfx.ops.sample import normal, refused
 from qfx.ops.table import Spread, always
@@ -22,6 +22,9 @@ UNIT = QParams(1.0 / 256.0, 0, QDType.quint8)
 
 SIGNED_UNIT = QParams(2.0 / 256.0, 128, QDType.quint8)
 """The parameters of what lies between -1 and 1."""
+
+ROWS = row.ROWS
+"""One of each function below."""
 
 
 def _power_spread(x: object, *, exponent: float) -> Spread | None:

@@ -1,16 +1,19 @@
-"""Shapes of the results of pools, reductions and interpolation."""
+"""The rows of pools, reductions and interpolation, and the shapes of their results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from qfx.ops.compute.shapes import window
+from qfx.ops.compute.rows import window
 from qfx.ops.dims import Dim, Length, Lengths, applied
+from qfx.ops.pool import integer, reference, samples
+from qfx.ops.table import Function, Op, with_samples
 
 
-def pool(
+def pool_shape(
     x: Lengths,
     *,
     kernel: Sequence[int],
@@ -38,7 +41,7 @@ def partly(length: Length, reach: int, padding: int, stride: int) -> Length:
     return count - ((count - 1) * stride >= length + padding // 2)
 
 
-def adaptive(x: Lengths, *, output_size: Sequence[int | None]) -> Lengths:
+def adaptive_shape(x: Lengths, *, output_size: Sequence[int | None]) -> Lengths:
     """Of ``[N, C, *spatial]`` or ``[C, *spatial]``; None keeps a length."""
     spatial = _spatial(x, len(output_size))
     kept = zip(x[-spatial:], output_size, strict=True)
@@ -51,7 +54,7 @@ def _spatial(x: Lengths, spatial: int) -> int:
     return spatial
 
 
-def reduction(x: Lengths, *, dims: Sequence[int] | None, keepdim: bool) -> Lengths:
+def reduction_shape(x: Lengths, *, dims: Sequence[int] | None, keepdim: bool) -> Lengths:
     """Without ``dims``, or without any where none is named; with ``keepdim`` they are 1."""
     gone = {range(len(x))[dim] for dim in dims} if dims else set(range(len(x)))
     if keepdim:
@@ -59,7 +62,7 @@ def reduction(x: Lengths, *, dims: Sequence[int] | None, keepdim: bool) -> Lengt
     return tuple(length for dim, length in enumerate(x) if dim not in gone)
 
 
-def interpolate(x: Lengths, *, size: Any, scale_factor: Any, **attributes: Any) -> Lengths:
+def interpolate_shape(x: Lengths, *, size: Any, scale_factor: Any, **attributes: Any) -> Lengths:
     """Of ``[N, C, *spatial]``."""
     spatial = len(x) - 2
     if not 1 <= spatial <= 3:
@@ -81,3 +84,52 @@ def scaled(length: Length, factor: float) -> Length:
     if isinstance(length, Dim):
         return length * int(factor) if factor == int(factor) else applied(scaled, length, factor)
     return math.floor(length * factor)
+
+
+# ---------------------------------------------------------------- rows
+
+_MAXIMUM, _AVERAGE = "pool: MaxWindow", "pool: AverageWindow"
+
+
+def _uncovered_interpolation(*, mode: str, **attributes: object) -> str | None:
+    covered = mode in ("nearest", "linear", "bilinear", "trilinear")
+    return None if covered else f"{mode} interpolation is computed in float"
+
+
+def _pool(fn: Function, exact: Function, shape: Function, **cells: Any) -> Op:
+    cells = {"qparams": "share", "layout": "image", "family": fn.__name__, **cells}
+    return Op(fn.__name__, fn, ("x",), shape=shape, integer=exact, floats="integer", **cells)
+
+
+def _reduction(fn: Function, exact: Function, **cells: Any) -> Op:
+    return _pool(fn, exact, reduction_shape, layout=None, reduces=True, follows_layout=False, **cells)
+
+
+ROWS = with_samples(
+    samples.GOOD,
+    samples.BAD,
+    _pool(reference.max_pool, integer.max_pool, pool_shape, any_rank=True, kernels=_MAXIMUM),
+    _pool(reference.avg_pool, integer.avg_pool, pool_shape, any_rank=True, rounds=True, kernels=_AVERAGE),
+    _pool(
+        reference.adaptive_avg_pool, integer.adaptive_avg_pool, adaptive_shape, any_rank=True, rounds=True,
+        kernels=_AVERAGE,
+    ),
+    _pool(
+        reference.adaptive_max_pool, integer.adaptive_max_pool, adaptive_shape, any_rank=True, kernels=_MAXIMUM
+    ),
+    _pool(
+        reference.interpolate, integer.interpolate, interpolate_shape, uncovered=_uncovered_interpolation,
+        computed=("size",), rounds=True, kernels="pool: Linear LinearExact",
+    ),
+    _reduction(
+        reference.mean, integer.mean, qparams="own", any_rank=True, keeps_range=True, kernels=f"{_AVERAGE} Sum"
+    ),
+    replace(
+        _reduction(
+            reference.sum_, integer.sum_, qparams="own", family="mean", keeps_dtype=True, by_lengths=True,
+            kernels=f"{_AVERAGE} Sum",
+        ),
+        name="sum",
+    ),
+    _reduction(reference.amax, integer.amax, family="adaptive_max_pool", kernels=_MAXIMUM),
+)  # fmt: skip
