@@ -48,6 +48,11 @@ def covered(**attributes: object) -> None:
     """Of an op whose every call has a step."""
 
 
+def never(**attributes: object) -> bool:
+    """Of an op that does something whatever its attributes are."""
+    return False
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
     """One row.
@@ -73,6 +78,7 @@ class Op:
         floats: Which reference the runtime equals on float32 operands: ``fn`` in float32, or ``integer``. None: it has
             no such step.
         uncovered: Why the runtime has no step for a call's attributes, or None. Such a call is computed in float.
+        does_nothing: Whether a call with these attributes returns its operand, whatever that is.
         spread: What a call does to the range of its operand, from its arguments. ``expands``: large values gain on
             small ones, as in a square, until 8 bits hold only the large. ``contracts``: the inverse. ``divides``: it
             is the divisor of a product. None: neither.
@@ -110,6 +116,7 @@ class Op:
     family: str | None = None
     floats: FloatStep | None = None
     uncovered: Callable[..., str | None] = covered
+    does_nothing: Callable[..., bool] = never
     spread: Callable[..., Spread | None] = no_spread
     sums: Sums | None = None
     layout: Layout | None = None

@@ -101,6 +101,17 @@ def _pool(fn: Function, exact: Function, shape: Function, **cells: Any) -> Op:
     return Op(fn.__name__, fn, ("x",), shape=shape, integer=exact, floats="integer", **cells)
 
 
+def _is_unit_window(
+    *, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], divisor_override: int | None = None,
+    **attributes: object,
+) -> bool:  # fmt: skip
+    return {*kernel, *stride} == {1} and not any(padding) and divisor_override in (None, 1)
+
+
+def _window(fn: Function, exact: Function, **cells: Any) -> Op:
+    return _pool(fn, exact, pool_shape, any_rank=True, does_nothing=_is_unit_window, **cells)
+
+
 def _reduction(fn: Function, exact: Function, **cells: Any) -> Op:
     return _pool(fn, exact, reduction_shape, layout=None, reduces=True, follows_layout=False, **cells)
 
@@ -108,8 +119,8 @@ def _reduction(fn: Function, exact: Function, **cells: Any) -> Op:
 ROWS = with_samples(
     samples.GOOD,
     samples.BAD,
-    _pool(reference.max_pool, integer.max_pool, pool_shape, any_rank=True, kernels=_MAXIMUM),
-    _pool(reference.avg_pool, integer.avg_pool, pool_shape, any_rank=True, rounds=True, kernels=_AVERAGE),
+    _window(reference.max_pool, integer.max_pool, kernels=_MAXIMUM),
+    _window(reference.avg_pool, integer.avg_pool, rounds=True, kernels=_AVERAGE),
     _pool(
         reference.adaptive_avg_pool, integer.adaptive_avg_pool, adaptive_shape, any_rank=True, rounds=True,
         kernels=_AVERAGE,

@@ -133,6 +133,10 @@ def _move(fn: Function, family: str, shape: Function = same_shape, **cells: Any)
     return Op(fn.__name__, fn, ("x",), "share", shape=shape, family=family, floats="fn", **cells)
 
 
+def _pads_nothing(*, pad: Sequence[int], **attributes: object) -> bool:
+    return not any(pad)
+
+
 def _permutation(fn: Function, shape: Function = same_shape, **cells: Any) -> Op:
     return _move(fn, "permute", shape, kernels="move: TransposeU8 TransposeU32", **cells)
 
@@ -146,7 +150,7 @@ ROWS = with_samples(
     samples.BAD,
     _join(reference.cat, cat_shape),
     _join(reference.stack, stack_shape, follows_layout=False),
-    _move(reference.pad, "pad", pad_shape, integer=integer.pad, any_rank=True),
+    _move(reference.pad, "pad", pad_shape, integer=integer.pad, any_rank=True, does_nothing=_pads_nothing),
     _permutation(reference.pixel_shuffle, pixel_shuffle_shape, layout="image"),
     _permutation(reference.pixel_unshuffle, pixel_unshuffle_shape, layout="image"),
     _permutation(reference.channel_shuffle, layout="image"),
