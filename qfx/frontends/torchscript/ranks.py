@@ -14,10 +14,10 @@ from qfx.ops.table import TABLE
 from qfx.ops.terms import Folded, NotNormal, Pieces, Term
 
 if TYPE_CHECKING:
-    from qfx.frontends.torchscript.translate import Translator
+    from qfx.frontends.torchscript.writer import Writer
 
 
-def rank_of(t: Translator, value: Any) -> int | None:
+def rank_of(t: Writer, value: Any) -> int | None:
     """The rank of a tensor, None when it is unknown."""
     if not isinstance(value, fx.Node):
         return 0 if isinstance(value, (int, float)) else None
@@ -29,7 +29,7 @@ def rank_of(t: Translator, value: Any) -> int | None:
     return rank
 
 
-def _find(t: Translator, node: fx.Node) -> int | None:
+def _find(t: Writer, node: fx.Node) -> int | None:
     normal = _Normal(t)
     try:
         return extents.rank_of(normal.write(normal.value(node)))
@@ -40,7 +40,7 @@ def _find(t: Translator, node: fx.Node) -> int | None:
 class _Normal:
     """A graph of one call, in ops of the table."""
 
-    def __init__(self, t: Translator) -> None:
+    def __init__(self, t: Writer) -> None:
         self.t, self.graph = t, fx.Graph()
         self._operands: dict[fx.Node, fx.Node] = {}
 
