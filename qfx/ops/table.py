@@ -93,6 +93,7 @@ class Op:
         keeps_range: Whether a result with parameters of its own stays about within the operand's range, so that the
             operand's parameters do where a call names none.
         by_lengths: Whether its program depends on lengths, not on ranks alone.
+        splits_a_dim: Whether its program has a value with one dim more than its operand.
         follows_layout: Whether a result called for alone lies in memory as its operands do.
         functional: What takes the result's parameters in ``qfx.nn.quantized.functional``, for messages.
         kernels: The microkernels behind its step, for the docs: their folder, and their kinds in its ``kernels.inc``;
@@ -126,6 +127,7 @@ class Op:
     rounds: bool = False
     keeps_range: bool = False
     by_lengths: bool = False
+    splits_a_dim: bool = False
     follows_layout: bool = True
     functional: str = ""
     kernels: str = ""

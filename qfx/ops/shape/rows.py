@@ -153,7 +153,7 @@ ROWS = with_samples(
     _move(reference.pad, "pad", pad_shape, integer=integer.pad, any_rank=True, does_nothing=_pads_nothing),
     _permutation(reference.pixel_shuffle, pixel_shuffle_shape, layout="image"),
     _permutation(reference.pixel_unshuffle, pixel_unshuffle_shape, layout="image"),
-    _permutation(reference.channel_shuffle, layout="image"),
+    _permutation(reference.channel_shuffle, layout="image", splits_a_dim=True),
     _permutation(reference.permute, permute_shape, layout="rows"),
     _permutation(reference.transpose, transpose_shape),
     _view(reference.reshape, reshape_shape, layout="rows"),
