@@ -18,7 +18,7 @@ from qfx.ir import boundary
 from qfx.ir.computed import COMPUTED
 from qfx.ir.derivation import TRAINABLE, Call, Derived, Slot, derivation_of
 from qfx.ir.nodes import DEFAULT
-from qfx.ops.extents import DIM_FUNCTIONS, is_dim, origin_of, record_rank
+from qfx.ops.extents import DIM_FUNCTIONS, facts_kept, is_dim, made, origin_of, record_rank
 from qfx.ops.shape.spellings import dropout_module, drops
 from qfx.ops.spelling import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.spellings import alias_of
@@ -53,8 +53,9 @@ def normalize(captured: fx.GraphModule) -> fx.GraphModule:
 def _normalize(captured: fx.GraphModule, ranks: Mapping[str, int]) -> fx.GraphModule:
     """The Normal level, given the ranks of some inputs whose shapes are unknown."""
     writer = _NormalWriter(captured, ranks)
-    for node in captured.graph.nodes:
-        writer.visit(node)
+    with facts_kept():
+        for node in captured.graph.nodes:
+            writer.visit(node)
     writer.constants.settle()
     writer.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     for node in writer.graph.find_nodes(op="placeholder"):
@@ -117,9 +118,9 @@ class _NormalWriter:
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            made = self.env[node] = self._copy(node, node.args, {})
+            new = self.env[node] = self._copy(node, node.args, {})
             if str(node.target) in self.ranks:
-                made.meta.setdefault("rank", self.ranks[str(node.target)])
+                new.meta.setdefault("rank", self.ranks[str(node.target)])
         elif node.op == "get_attr":
             self.env[node] = self.constants.attribute(str(node.target))
         elif node.op == "output":
@@ -204,10 +205,11 @@ class _NormalWriter:
         if value.op == "size" or target in DIM_FUNCTIONS:
             return self._dim(target, args, kwargs, node)
         _require_constants(value.op, kwargs)
-        made = self._create("call_function", target, args, kwargs, node, name)
+        new = self._create("call_function", target, args, kwargs, node, name)
         if not isinstance(value.op, str):
-            made.meta["opaque_reason"] = f"no table op for torch.{value.op.__name__}"
-        return made
+            new.meta["opaque_reason"] = f"no table op for torch.{value.op.__name__}"
+        made(new)
+        return new
 
     def _dim(self, target: Callable[..., Any], args: Any, kwargs: dict[str, Any], node: fx.Node) -> Any:
         if all(isinstance(arg, int) for arg in args):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ class Unknown:
     """
 
     key: Hashable
+    size = 1
 
     def __str__(self) -> str:
         return ".".join(map(str, self.key)) if isinstance(self.key, tuple) else str(self.key)
@@ -39,6 +40,10 @@ class Applied:
     function: Callable[..., Length]
     arguments: tuple[Any, ...]
 
+    @property
+    def size(self) -> int:
+        return 1 + sum(argument.size for argument in self.arguments if isinstance(argument, Dim))
+
     def __str__(self) -> str:
         return f"{self.function.__name__}({','.join(map(str, self.arguments))})"
 
@@ -48,15 +53,23 @@ _Factors: TypeAlias = frozenset[tuple[_Atom, int]]
 """Atoms with their powers."""
 
 _ONE: _Factors = frozenset()
+_LONGEST = 32
+"""Unknowns and functions of lengths in an expression."""
 
 
 class Dim:
-    """A length that is not constant: a sum of products of atoms, each with a factor."""
+    """A length that is not constant: a sum of products of atoms, each with a factor.
 
-    __slots__ = ("_hash", "terms")
+    Attributes:
+        terms: Products with their factors.
+        size: How many unknowns and functions of lengths it is written with.
+    """
+
+    __slots__ = ("_hash", "size", "terms")
 
     def __init__(self, terms: frozenset[tuple[_Factors, int]]) -> None:
         self.terms = terms
+        self.size = sum(atom.size for factors, _ in terms for atom, _ in factors)
         self._hash = hash(terms)
 
     def __eq__(self, other: object) -> bool:
@@ -118,6 +131,22 @@ def key_of(length: object) -> Any:
         return None
     ((atom, power),) = factors
     return atom.key if power == 1 and isinstance(atom, Unknown) else None
+
+
+def keys_of(length: object) -> Iterator[Any]:
+    """The keys of all that is unknown of a length."""
+    for factors, _ in length.terms if isinstance(length, Dim) else ():
+        for atom, _ in factors:
+            if isinstance(atom, Unknown):
+                yield atom.key
+            else:
+                for argument in atom.arguments:
+                    yield from keys_of(argument)
+
+
+def is_long(length: object) -> bool:
+    """Whether an expression is longer than it is good for: expressions of expressions may double at each step."""
+    return isinstance(length, Dim) and length.size > _LONGEST
 
 
 def substituted(length: Any, value: Callable[[Any], Length]) -> Any:

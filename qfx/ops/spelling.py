@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, fx, nn
 
-from qfx.ops.extents import is_dim, is_floating
+from qfx.ops.dtypes import is_floating
+from qfx.ops.extents import is_dim
 from qfx.ops.terms import Attr, NotNormal, Pieces, Shape
 
 Spelling: TypeAlias = type[nn.Module] | Callable[..., Any] | str

@@ -1,11 +1,11 @@
-"""THE op table: what a row is, how rows get in, and how graphs ask for them. The rows are in :mod:`qfx.ops.rows`."""
+"""THE op table: what a row is, how rows get in, and how graphs ask for them. The rows are in ``qfx/ops/*/rows.py``."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, fx
 
@@ -23,6 +23,7 @@ Spread = Literal["expands", "contracts", "divides"]
 Epilogue = Literal["clamp", "residual", "table"]
 Sums = Literal["weights", "operands"]
 Layout = Literal["image", "rows"]
+Function: TypeAlias = Callable[..., Any]
 
 
 def _no_samples() -> list[Sample]:
@@ -45,6 +46,11 @@ def always(spread: Spread) -> Callable[..., Spread]:
 
 def covered(**attributes: object) -> None:
     """Of an op whose every call has a step."""
+
+
+def never(**attributes: object) -> bool:
+    """Of an op that does something whatever its attributes are."""
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +78,7 @@ class Op:
         floats: Which reference the runtime equals on float32 operands: ``fn`` in float32, or ``integer``. None: it has
             no such step.
         uncovered: Why the runtime has no step for a call's attributes, or None. Such a call is computed in float.
+        does_nothing: Whether a call with these attributes returns its operand, whatever that is.
         spread: What a call does to the range of its operand, from its arguments. ``expands``: large values gain on
             small ones, as in a square, until 8 bits hold only the large. ``contracts``: the inverse. ``divides``: it
             is the divisor of a product. None: neither.
@@ -86,6 +93,7 @@ class Op:
         keeps_range: Whether a result with parameters of its own stays about within the operand's range, so that the
             operand's parameters do where a call names none.
         by_lengths: Whether its program depends on lengths, not on ranks alone.
+        splits_a_dim: Whether its program has a value with one dim more than its operand.
         follows_layout: Whether a result called for alone lies in memory as its operands do.
         functional: What takes the result's parameters in ``qfx.nn.quantized.functional``, for messages.
         kernels: The microkernels behind its step, for the docs: their folder, and their kinds in its ``kernels.inc``;
@@ -109,6 +117,7 @@ class Op:
     family: str | None = None
     floats: FloatStep | None = None
     uncovered: Callable[..., str | None] = covered
+    does_nothing: Callable[..., bool] = never
     spread: Callable[..., Spread | None] = no_spread
     sums: Sums | None = None
     layout: Layout | None = None
@@ -118,6 +127,7 @@ class Op:
     rounds: bool = False
     keeps_range: bool = False
     by_lengths: bool = False
+    splits_a_dim: bool = False
     follows_layout: bool = True
     functional: str = ""
     kernels: str = ""
@@ -137,6 +147,11 @@ class Op:
     def on_codes(self) -> bool:
         """Whether it runs on integers; else it is computed in float between them."""
         return self.qparams in ("own", "share") or (self.qparams == "fixed" and self.pointwise is not None)
+
+
+def with_samples(good: Mapping[str, Samples], bad: Mapping[str, Samples], *rows: Op) -> tuple[Op, ...]:
+    """The rows of a family, each with the calls under its name."""
+    return tuple(replace(row, samples=good[row.name], bad_samples=bad[row.name]) for row in rows)
 
 
 TABLE: dict[str, Op] = {}

@@ -20,7 +20,7 @@ from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import Decision, outputs, path
 from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
-from qfx.ops.extents import extent_of
+from qfx.ops.extents import extent_of, facts_kept
 from qfx.ops.table import Op, op_of
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_sums
@@ -71,6 +71,7 @@ class Annotation:
     wide: frozenset[fx.Node] = frozenset()
 
 
+@facts_kept()
 def annotate(
     gm: fx.GraphModule,
     *,

@@ -15,7 +15,6 @@ from qfx.ops.table import Op
 from qfx.runtime.limits import LONGEST_PRODUCT, MOST_DIMS
 
 _SUM = 2**31 - 1
-_SPLITS_A_DIM = ("channel_shuffle",)
 
 
 def beyond_shapes(op: Op, node: fx.Node) -> str | None:
@@ -41,7 +40,7 @@ def beyond_sums(op: Op, node: fx.Node) -> str | None:
 def dims_in_program(op: Op, node: fx.Node) -> int:
     """The most dims that a value has while a program computes ``node``, as far as they are known."""
     known = [rank for value in (node, *activations(op, node)) if (rank := rank_of(value)) is not None]
-    return max(known, default=0) + (op.name in _SPLITS_A_DIM)
+    return max(known, default=0) + op.splits_a_dim
 
 
 def _length(value: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-from qfx.ops.table import is_op
+from qfx.ops.table import TABLE, Op, is_op
 
 Predicate: TypeAlias = Callable[[fx.Node], bool]
 Bindings: TypeAlias = Mapping[str, Any]
@@ -45,6 +45,15 @@ def op(
 ) -> Pattern:
     """A call of one of the rows named in ``ops``, separated by blanks."""
     return Pattern(tuple(ops.split()), operands, name, where, commutative)
+
+
+def rows(holds: Callable[[Op], bool]) -> str:
+    """The names of the rows of which ``holds``, separated by blanks."""
+    return " ".join(row.name for row in TABLE.values() if holds(row))
+
+
+LAYERS = rows(lambda row: row.sums == "weights")
+"""What multiplies with weights and adds: what precedes or follows it may be folded into them."""
 
 
 def value(name: str) -> Pattern:

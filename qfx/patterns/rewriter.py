@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from qfx.ir.boundary import APART, OBSERVED_BY, STUBBED
 from qfx.ir.nodes import NO_ENTRY
+from qfx.ops.extents import facts_kept
 from qfx.ops.table import is_op
 from qfx.ops.terms import Term
 from qfx.patterns.pattern import Match, Pattern, matches
@@ -83,6 +84,7 @@ def rewrite(graph_module: fx.GraphModule, rules: Sequence[Rule]) -> fx.GraphModu
     return graph_module
 
 
+@facts_kept()
 def _candidates(graph: fx.Graph, rules: Sequence[Rule], work: set[fx.Node]) -> list[_Candidate]:
     order = {node: index for index, node in enumerate(graph.nodes)}
     found = []

@@ -6,29 +6,37 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-from qfx.ops.dims import Lengths, unknown
-from qfx.ops.extents import assumed_rank, operand_rank, rank_of, result_lengths
+from qfx.ops.dims import Dim, Length, Lengths, is_long, unknown
+from qfx.ops.extents import assumed_rank, facts_kept, operand_rank, rank_of, result_lengths
 from qfx.ops.table import TABLE, op_of
 
 Extent: TypeAlias = int | str
 Extents: TypeAlias = tuple[Extent, ...]
 
 
+@facts_kept()
 def infer_extents(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Sets ``meta["extents"]`` on every tensor whose rank is known: per dim an int, or an expression as a string.
 
-    A dim that no shape function derives is named after its node (``"relu_1.2"``); two dims with one expression are
-    equal.
+    A dim that no shape function derives, or only at length, is named after its node (``"relu_1.2"``); two dims with one
+    expression are equal.
     """
-    memo: dict[Any, Any] = {}
-    ranks = input_ranks(graph_module.graph, memo)
     lengths: dict[fx.Node, Lengths] = {}
+    named: dict[Dim, Dim] = {}
+    ranks = input_ranks(graph_module.graph)
     for node in graph_module.graph.nodes:
-        found = _infer(node, ranks, lengths, memo)
+        found = _infer(node, ranks, lengths)
         if found is not None:
-            lengths[node] = found
-            node.meta["extents"] = tuple(length if isinstance(length, int) else str(length) for length in found)
+            lengths[node] = tuple(_short(length, node, dim, named) for dim, length in enumerate(found))
+            node.meta["extents"] = tuple(n if isinstance(n, int) else str(n) for n in lengths[node])
     return graph_module
+
+
+def _short(length: Length, node: fx.Node, dim: int, named: dict[Dim, Dim]) -> Length:
+    """``length``, or the name of an expression that is long: the same one of equal ones."""
+    if not isinstance(length, Dim) or not is_long(length):
+        return length
+    return named.setdefault(length, unknown((node.name, dim)))
 
 
 def same_shape(first: fx.Node, second: Any) -> bool:
@@ -48,28 +56,23 @@ def same_shape(first: fx.Node, second: Any) -> bool:
     return all(length != 1 or one == two for length, one, two in zip(seen, known, other, strict=True))
 
 
-def input_ranks(graph: fx.Graph, memo: dict[Any, Any] | None = None) -> dict[fx.Node, int]:
-    """Ranks of inputs that a convolution or a pool reads, directly or through ops that keep them.
-
-    ``memo`` is as in :func:`qfx.ops.extents.rank_of`.
-    """
+@facts_kept()
+def input_ranks(graph: fx.Graph) -> dict[fx.Node, int]:
+    """Ranks of inputs that a convolution or a pool reads, directly or through ops that keep them."""
     ranks: dict[fx.Node, int] = {}
-    memo = {} if memo is None else memo
     for node in reversed(graph.nodes):
         operand = node.args[0] if node.args else None
         if op_of(node) is None or not isinstance(operand, fx.Node):
             continue
-        rank = assumed_rank(node, memo)
+        rank = assumed_rank(node)
         if rank is None and node in ranks:
-            rank = operand_rank(node, ranks[node], memo)
+            rank = operand_rank(node, ranks[node])
         if rank is not None:
             ranks.setdefault(operand, rank)
     return ranks
 
 
-def _infer(
-    node: fx.Node, ranks: dict[fx.Node, int], lengths: dict[fx.Node, Lengths], memo: dict[Any, Any]
-) -> Lengths | None:
+def _infer(node: fx.Node, ranks: dict[fx.Node, int], lengths: dict[fx.Node, Lengths]) -> Lengths | None:
     if node.op == "get_attr":
         return tuple(node.meta["shape"]) if "shape" in node.meta else None
     row = op_of(node)
@@ -81,7 +84,7 @@ def _infer(
         return None
     found = result_lengths(row, node, lengths.get)
     if found is None:
-        rank = rank_of(node, memo)
+        rank = rank_of(node)
         return None if rank is None else _named(node, rank)
     return tuple(unknown((node.name, dim)) if length is None else length for dim, length in enumerate(found))
 

@@ -1,14 +1,18 @@
-"""What is known of lengths without inputs: what code around a reshape and the layers that read a value say of it."""
+"""What is known of lengths without inputs, from code around a reshape and layers that read a value; and its cost."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
+import qfx
 from qfx.frontends import capture, normalize
 from qfx.ops import TABLE, is_op
 from qfx.ops.extents import extent_of, operand_rank, origin_of, rank_of
@@ -88,3 +92,97 @@ def test_a_graph_deeper_than_pythons_stack_is_looked_through() -> None:
     assert rank_of(node) is None
     graph.find_nodes(op="placeholder")[0].meta["rank"] = 4
     assert rank_of(node) == 4
+
+
+# ---------------------------------------------------------------- how much is computed
+
+
+class Residual(nn.Module):
+    """A layer beside a way around it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return torch.relu(x + y)
+
+
+class Heads(nn.Module):
+    """Linear attention, which takes the shape of its operand apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        return self.out((q @ (k.transpose(-2, -1) @ v)).transpose(1, 2).reshape(b, t, c))
+
+
+class Shuffled(nn.Module):
+    """Half of the channels through a convolution; at each step, expressions of lengths have twice the operands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, changed = x.chunk(2, 1)
+        y = torch.cat([kept, self.conv(changed)], 1)
+        n, c, h, w = y.shape
+        return y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class Resized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(self.conv(x), size=x.shape[2:])
+
+
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(-1, -2)
+
+
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "convolutions": lambda: Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())),
+    "layers of any rank": lambda: Residual(nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.GELU())),
+    "attention": lambda: Residual(Heads()),
+    "shuffles": Shuffled,
+    "sizes": lambda: Residual(Resized()),
+    "nothing that tells a rank": lambda: Residual(Turned()),
+}
+
+
+def calls_about_shapes(block: Callable[[], nn.Module], depth: int) -> int:
+    """How many functions about shapes are called while a net of ``depth`` blocks is prepared."""
+    net = nn.Sequential(*(block() for _ in range(depth)), nn.Linear(8, 8)).eval()
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call" and bool(_ABOUT_SHAPES.search(frame.f_code.co_filename))
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        qfx.prepare_fx(net, {"": qfx.get_default_qconfig()})
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+_ABOUT_SHAPES = re.compile(r"qfx/ops/(extents|dims|\w+/rows)\.py$|qfx/patterns/symbolic_shape\.py$")
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_a_net_of_twice_the_depth_is_twice_the_work(block: Callable[[], nn.Module]) -> None:
+    calls_about_shapes(block, 2)  # what a process does once
+    calls = [calls_about_shapes(block, depth) for depth in (4, 8, 16)]
+    assert calls[2] - calls[1] < 2.2 * (calls[1] - calls[0]), calls

@@ -19,6 +19,7 @@ from qfx.ir.types import QDType, QParams
 from qfx.lowering.emitters import EMITTERS, emittable
 from qfx.ops import TABLE, Op, Sample, is_op, op_of, register
 from qfx.ops.shape import integer as move
+from qfx.ops.table import never
 
 ROWS = [pytest.param(op, id=op.name) for op in TABLE.values()]
 SAMPLES = [pytest.param(op, i, id=f"{op.name}-{i}") for op in TABLE.values() for i in range(len(op.samples()))]
@@ -184,3 +185,39 @@ def test_a_sample_is_not_compared_by_value() -> None:
 def test_what_runs_on_integers_is_what_programs_have(op: Op) -> None:
     tabled = op.qparams == "float" and op.pointwise is not None  # which would hold a pole
     assert op.on_codes == (emittable(op.name, coded=True) and op.qparams != "none" and not tabled)
+
+
+# ---------------------------------------------------------------- calls that do nothing
+
+NOTHING: dict[str, dict[str, Any]] = {
+    "add_scalar": {"value": 0.0},
+    "mul_scalar": {"value": 1.0},
+    "pow_scalar": {"exponent": 1},
+    "clamp": {"min": None, "max": None},
+    "pad": {"pad": (0, 0), "mode": "constant", "value": None},
+    "max_pool": {"kernel": (1,), "stride": (1,), "padding": (0,), "dilation": (1,), "ceil_mode": False},
+    "avg_pool": {
+        "kernel": (1,), "stride": (1,), "padding": (0,), "ceil_mode": True, "count_include_pad": False,
+        "divisor_override": None,
+    },
+}  # fmt: skip
+
+
+def test_every_row_that_can_do_nothing_is_tried() -> None:
+    assert set(NOTHING) == {op.name for op in TABLE.values() if op.does_nothing is not never}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_call_that_does_nothing_returns_its_operand(name: str) -> None:
+    x = torch.randn(2, 3, 4)
+    assert TABLE[name].does_nothing(**NOTHING[name])
+    assert torch.equal(TABLE[name].fn(x, **NOTHING[name]), x)
+
+
+@pytest.mark.parametrize("op", [op for op in TABLE.values() if op.does_nothing is not never], ids=lambda op: op.name)
+def test_what_a_row_says_of_its_samples(op: Op) -> None:
+    for sample in op.samples():
+        given = {name: p.default for name, p in inspect.signature(op.fn).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        (x,) = sample.args
+        y = op.fn(x, **sample.kwargs)
+        assert op.does_nothing(**{**given, **sample.kwargs}) == (y.shape == x.shape and torch.equal(y, x))

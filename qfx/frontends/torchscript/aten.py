@@ -48,7 +48,7 @@ def _size(t: Translator, operands: list[Any]) -> Any:
 
 
 def _dim(t: Translator, operands: list[Any]) -> Any:
-    rank = rank_of(operands[0])
+    rank = rank_of(t, operands[0])
     if rank is None:
         rank = _rank_in_layer(t.frames[-1].layer)
     return t.method("dim", operands[0]) if rank is None else rank
@@ -66,7 +66,7 @@ def _len(t: Translator, operands: list[Any]) -> Any:
         return len(value)
     if t.is_number(value):
         return _shape_length(t, value)
-    if rank_of(value) is not None or value.op == "placeholder":
+    if rank_of(t, value) is not None or value.op == "placeholder":
         return t.method("size", value, 0)
     raise t.obstacle("len() of a list that an operator makes", NUMBER)
 

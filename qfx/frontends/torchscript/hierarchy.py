@@ -11,7 +11,7 @@ from qfx.frontends.constants import join
 from qfx.frontends.leaves import builtin_base
 
 if TYPE_CHECKING:
-    from qfx.frontends.torchscript.translate import Frame
+    from qfx.frontends.torchscript.writer import Frame
 
 _ATOM = re.compile(r"(?P<name>[^.()]+)\((?P<kind>[^()]*)\)")
 _INSIDE = ("SELF", "UNKNOWN_INSTANCE")

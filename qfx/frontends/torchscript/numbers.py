@@ -14,7 +14,7 @@ from torch import fx
 from qfx.frontends.torchscript.overloads import NUMBERS_FOR_TENSORS, takes_tensor
 
 if TYPE_CHECKING:
-    from qfx.frontends.torchscript.translate import Translator
+    from qfx.frontends.torchscript.writer import Writer
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pow": operator.pow, "sqrt": math.sqrt, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc,
@@ -26,7 +26,7 @@ _SAME = {"detach", "clone", "alias", "lift", "lift_fresh", "contiguous", "view",
 _CONVERSIONS = {"to", "_to_copy", "type_as"}
 
 
-def of_numbers(t: Translator, overload: Any, operands: list[Any]) -> Any:
+def of_numbers(t: Writer, overload: Any, operands: list[Any]) -> Any:
     """The value of an operator whose tensors are all numbers that the graph computes; NotImplemented for others."""
     schema = overload._schema.arguments
     tensors = [v for v, a in zip(operands, schema, strict=False) if takes_tensor(a) and v is not None]
@@ -46,7 +46,7 @@ def of_numbers(t: Translator, overload: Any, operands: list[Any]) -> Any:
     return t.emit(function, given, number=True) if function is not None else NotImplemented
 
 
-def as_tensor(t: Translator, overload: Any, index: int, value: Any) -> Any:
+def as_tensor(t: Writer, overload: Any, index: int, value: Any) -> Any:
     """A computed number as the tensor that an operator takes it for."""
     schema = overload._schema.arguments
     argument = schema[min(index, len(schema) - 1)]
@@ -55,7 +55,7 @@ def as_tensor(t: Translator, overload: Any, index: int, value: Any) -> Any:
     return t.emit(torch.ops.aten.scalar_tensor.default, (value,))
 
 
-def _converted(t: Translator, x: Any, targets: list[Any]) -> Any:
+def _converted(t: Writer, x: Any, targets: list[Any]) -> Any:
     dtypes = [target for target in targets if isinstance(target, (torch.dtype, int)) and not isinstance(target, bool)]
     floating = {torch.float16, torch.float32, torch.float64, torch.bfloat16, 5, 6, 7, 15}
     if not dtypes or not isinstance(x, fx.Node):

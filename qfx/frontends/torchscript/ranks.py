@@ -1,109 +1,95 @@
-"""Ranks of the tensors of a graph under translation, where its code alone determines them."""
+"""Ranks of the tensors of a graph under translation, where its code alone tells them: those of the ops it spells."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+import operator
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx
 
-_CONV = re.compile(r"(_convolution|conv(_transpose)?\dd)$")
-_SAME = frozenset(
-    [
-        "relu",
-        "relu_",
-        "relu6",
-        "sigmoid",
-        "tanh",
-        "silu",
-        "gelu",
-        "hardswish",
-        "hardsigmoid",
-        "leaky_relu",
-        "elu",
-        "hardtanh",
-        "clamp",
-        "batch_norm",
-        "layer_norm",
-        "group_norm",
-        "instance_norm",
-        "softmax",
-        "log_softmax",
-        "dropout",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "adaptive_avg_pool3d",
-        "contiguous",
-        "clone",
-        "detach",
-        "to",
-        "linear",
-        "pad",
-        "constant_pad_nd",
-        "interpolate",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-        "transpose",
-        "permute",
-        "slice",
-        "exp",
-        "sqrt",
-        "neg",
-        "abs",
-        "feature_dropout",
-        "channel_shuffle",
-        "pixel_shuffle",
-    ]
-)
-_BINARY = frozenset(["add", "add_", "sub", "mul", "mul_", "div"])
-_SHAPED = frozenset(["view", "reshape", "expand"])
+from qfx.ops import extents
+from qfx.ops.spellings import alias_of
+from qfx.ops.table import TABLE
+from qfx.ops.terms import Folded, NotNormal, Pieces, Term
+
+if TYPE_CHECKING:
+    from qfx.frontends.torchscript.writer import Writer
 
 
-def name_of(target: Any) -> str:
-    """The name of a function or an aten overload, without the overload's."""
-    return str(getattr(target, "_opname", None) or getattr(target, "__name__", target))
-
-
-def rank_of(value: Any) -> int | None:
+def rank_of(t: Writer, value: Any) -> int | None:
     """The rank of a tensor, None when it is unknown."""
     if not isinstance(value, fx.Node):
         return 0 if isinstance(value, (int, float)) else None
+    if "shape" in value.meta:
+        return len(value.meta["shape"])
     if "rank" not in value.meta:
-        value.meta["rank"] = _find(value) if value.op == "call_function" else None
+        value.meta["rank"] = _find(t, value) if value.op == "call_function" else None
     rank: int | None = value.meta["rank"]
     return rank
 
 
-def _find(node: fx.Node) -> int | None:
-    name, args = name_of(node.target), [*node.args, *node.kwargs.values()]
-    if _CONV.match(name):
-        return rank_of(args[1])
-    if name in _SAME:
-        return rank_of(args[0])
-    if name in _BINARY:
-        ranks = [rank_of(args[0]), rank_of(args[1])]
-        return None if None in ranks else max(rank for rank in ranks if rank is not None)
-    if name in _SHAPED:
-        return len(args[1]) if isinstance(args[1], (tuple, list)) else None
-    if name in ("cat", "stack") and isinstance(args[0], (tuple, list)):
-        first = rank_of(args[0][0])
-        return None if first is None else first + (name == "stack")
-    return _changed(name, args)
-
-
-def _changed(name: str, args: list[Any]) -> int | None:
-    rank = rank_of(args[0]) if args else None
-    if name == "flatten":
-        start, end = (args[1] if len(args) > 1 else 0), (args[2] if len(args) > 2 else -1)
-        return start + 1 if end == -1 and isinstance(start, int) and start >= 0 else None
-    if rank is None:
+def _find(t: Writer, node: fx.Node) -> int | None:
+    normal = _Normal(t)
+    try:
+        return extents.rank_of(normal.write(normal.value(node)))
+    except NotNormal:
         return None
-    if name == "mean" and len(args) > 1 and isinstance(args[1], (tuple, list)):
-        return rank if len(args) > 2 and args[2] is True else rank - len(args[1])
-    return {"unsqueeze": rank + 1, "select": rank - 1}.get(name)
+
+
+class _Normal:
+    """A graph of one call, in ops of the table."""
+
+    def __init__(self, t: Writer) -> None:
+        self.t, self.graph = t, fx.Graph()
+        self._operands: dict[fx.Node, fx.Node] = {}
+
+    def value(self, node: fx.Node) -> Any:
+        """What a call is in terms of rows.
+
+        Raises:
+            NotNormal: No row expresses it.
+        """
+        alias, source = alias_of(node.target), node.args[0] if node.args else None
+        if node.target is operator.getitem and isinstance(source, fx.Node) and source.op == "call_function":
+            pieces = None if self.t.is_number(source) else self.value(source)
+            if isinstance(pieces, Pieces):
+                return pieces[node.args[1]]
+        if alias is None:
+            raise NotNormal("it has no row")
+        args: Any = fx.node.map_aggregate(node.args, self.operand)
+        kwargs: Any = fx.node.map_aggregate(dict(node.kwargs), self.operand)
+        return alias.apply(None, args, kwargs)
+
+    def operand(self, value: Any) -> Any:
+        """What stands for an operand: a constant, a tensor of the same rank, or a length of which nothing is known."""
+        if isinstance(value, fx.Node) and value not in self._operands:
+            self._operands[value] = self._made(value)
+        return self._operands[value] if isinstance(value, fx.Node) else value
+
+    def _made(self, value: fx.Node) -> fx.Node:
+        if self.t.is_number(value):
+            return self.graph.call_function(TABLE["size"].fn, (self.graph.placeholder("any"),), {"dim": 0})
+        made = self.graph.create_node("get_attr" if value.op == "get_attr" else "placeholder", value.name)
+        made.meta["dtype"] = torch.float32  # of which conversions keep the rank as well
+        if "shape" in value.meta:
+            made.meta["shape"] = value.meta["shape"]
+        return self._ranked(made, rank_of(self.t, value))
+
+    def _ranked(self, made: fx.Node, rank: int | None) -> fx.Node:
+        if rank is not None:
+            made.meta["rank"] = rank
+        return made
+
+    def write(self, value: Any) -> Any:
+        """The node of a term."""
+        if isinstance(value, Folded):
+            constant = next((operand for operand in value.operands if isinstance(operand, fx.Node)), None)
+            return self._ranked(self.graph.placeholder("folded"), extents.rank_of(constant))
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.write(item) for item in value)
+        if not isinstance(value, Term):
+            return value
+        target = TABLE[value.op].fn if isinstance(value.op, str) else value.op
+        kwargs = {name: self.write(item) for name, item in value.kwargs.items()}
+        return self.graph.call_function(target, tuple(map(self.write, value.args)), kwargs)

@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
+from torch import fx, nn
 
 from qfx.frontends.constants import join
-from qfx.frontends.mutation import MADE_IN_CALL, changes_operand
-from qfx.frontends.torchscript import functions, hierarchy, overloads
+from qfx.frontends.mutation import changes_operand
+from qfx.frontends.torchscript import functions, overloads
 from qfx.frontends.torchscript.aten import ATEN, compute
 from qfx.frontends.torchscript.attributes import AttributeState
 from qfx.frontends.torchscript.control import CONTROL
 from qfx.frontends.torchscript.functions import FunctionValue
 from qfx.frontends.torchscript.layers import rebuilt_layer, traced_results
-from qfx.frontends.torchscript.lines import user_line
-from qfx.frontends.torchscript.local import LocalTensors
 from qfx.frontends.torchscript.modules import ModuleTree, ModuleValue, class_of, layer_class
 from qfx.frontends.torchscript.numbers import as_tensor, of_numbers
 from qfx.frontends.torchscript.obstacle import EVAL, REWRITE, STATE, Obstacle
 from qfx.frontends.torchscript.primitives import PRIMITIVES
-from qfx.frontends.torchscript.ranks import name_of
 from qfx.frontends.torchscript.scripted_part import ScriptedPart
 from qfx.frontends.torchscript.spelling import ORIGIN, spelling, written_in_one
+from qfx.frontends.torchscript.writer import Frame, Writer
 
 Island = Callable[[str, nn.Module], "str | None"]
 """Why the module at a path is to stay whole, or None."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The code that runs now.
-
-    Attributes:
-        path: Path of the module that it belongs to; inside a layer of ``torch.nn``, that of the layer.
-        function: Name of the method.
-        source: The user's line that called it.
-        layer: Class of the layer that it is inside of, if it is.
-    """
-
-    path: str
-    function: str
-    source: str | None = None
-    layer: type[nn.Module] | None = None
-
-
-class Translator:
-    """Writes ``graph``; ``attributes`` holds the tensors and modules that it names.
+class Translator(Writer):
+    """Runs the code of ``tree``, and writes what depends on inputs.
 
     Args:
         tree: The model.
@@ -64,16 +44,9 @@ class Translator:
     """
 
     def __init__(self, tree: ModuleTree, island: Island) -> None:
+        super().__init__()
         self.tree, self.island = tree, island
-        self.graph = fx.Graph()
-        self.attributes: dict[str, Any] = {}
         self.whole = ""
-        self.frames: list[Frame] = []
-        self._nodes: dict[str, fx.Node] = {}
-        self._numbers: set[fx.Node] = set()
-        self._unnamed: dict[tuple[int, int], tuple[Tensor, Tensor, str]] = {}
-        self._local = LocalTensors()
-        self._here: Any = None
         self._state = AttributeState()
 
     def run(self, arguments: Sequence[Any]) -> None:
@@ -82,12 +55,7 @@ class Translator:
         Raises:
             Obstacle: What the graph can't hold.
         """
-        result = self.call_method(self.tree.root, "forward", arguments)
-        self.graph.output(result)
-        for node in reversed(self.graph.nodes):
-            node.meta.pop(ORIGIN, None)
-            if node in self._numbers and not node.users:
-                self.graph.erase_node(node)
+        self.finish(self.call_method(self.tree.root, "forward", arguments))
 
     # Calls.
 
@@ -101,14 +69,14 @@ class Translator:
             return self._whole(owner, arguments, ScriptedPart(owner.module), reason)
         layer = layer_class(owner.module) if forward else None
         twin = rebuilt_layer(owner.module, layer)
-        if twin is not None and (not self._in_layer() or isinstance(twin, nn.MultiheadAttention)):
+        if twin is not None and (not self.in_layer() or isinstance(twin, nn.MultiheadAttention)):
             made = self._whole(owner, functions.bind(twin.forward, arguments)[0], twin, None)
             return self._parts(made, traced_results(owner.module) if isinstance(twin, nn.RNNBase) else None)
         if not owner.module._c._has_method(name):
             raise self.obstacle(f"a call of {name}(), which the module does not have", REWRITE)
         with self._entered(owner, name, layer):
             result = self.run_graph(owner.module._c._get_method(name).graph, [owner, *arguments])
-        if layer is not None and not self._in_layer() and _made_in(result, owner.path):
+        if layer is not None and not self.in_layer() and _made_in(result, owner.path):
             result._rename(self.graph._target_to_str(owner.path or type(owner.module).__name__))
         return result
 
@@ -119,9 +87,9 @@ class Translator:
         known = functions.functional(function)
         if known is not None:
             args, kwargs = functions.bind(known, arguments)
-            return self.emit(known, self._operands(args), self._operands(kwargs))
+            return self.emit(known, self.operands(args), self.operands(kwargs))
         frame = replace(self.frames[-1], function=function.last, source=self.source())
-        with self._pushed(frame):
+        with self.pushed(frame):
             return self.run_graph(functions.body(node, function), arguments)
 
     def run_graph(self, graph: Any, arguments: Sequence[Any]) -> Any:
@@ -137,7 +105,7 @@ class Translator:
         return [env[value.debugName()] for value in block.outputs()]
 
     def _step(self, node: Any, env: dict[str, Any]) -> None:
-        before, self._here = self._here, node
+        before, self.here = self.here, node
         kind, outputs = node.kind(), [value.debugName() for value in node.outputs()]
         if kind in CONTROL:
             values: Sequence[Any] = CONTROL[kind](self, node, env)
@@ -146,7 +114,7 @@ class Translator:
             value = self._evaluate(node, kind, operands)
             values = [value] if len(outputs) == 1 else self._unpacked(value, len(outputs))
         env.update(zip(outputs, values, strict=True))
-        self._here = before
+        self.here = before
 
     def _unpacked(self, value: Any, count: int) -> Sequence[Any]:
         """The ``count`` values of an operator that returns several, or none."""
@@ -178,13 +146,13 @@ class Translator:
             raise self.obstacle(f"the operator {kind}, which torch has no function for", REWRITE)
         if any(isinstance(value, torch.Generator) for value in operands):
             raise self.obstacle("random numbers of a generator that the code holds", REWRITE)
-        if self._local.computes(overload, operands):
-            return self._local.shown(compute(self, overload, operands), overload, operands)
+        if self.local.computes(overload, operands):
+            return self.local.shown(compute(self, overload, operands), overload, operands)
         number = of_numbers(self, overload, operands)
         if number is not NotImplemented:
             return number
         operands = [as_tensor(self, overload, index, value) for index, value in enumerate(operands)]
-        values = [self._operand(overload, index, value) for index, value in enumerate(operands)]
+        values = [self.operand(overload, index, value) for index, value in enumerate(operands)]
         self._require_evaluation(overload, operands)
         args, kwargs = overloads.arguments(overload, values)
         origin = node.sourceRange()
@@ -193,7 +161,7 @@ class Translator:
             return self.emit(*whole)
         made = self.emit(overload, args, kwargs)
         if changes_operand(made, {}):
-            self._local.change(operands[0])
+            self.local.change(operands[0])
         made.meta.update({"alias": spelling(overload, origin), ORIGIN: origin})
         return made
 
@@ -207,8 +175,8 @@ class Translator:
         self.attributes[path] = module
         self.whole = "" if owner.path else path
         with self._entered(owner, "forward", class_of(owner.module) or type(module)):
-            node = self.graph.call_module(path, self._operands(tuple(arguments)))
-            self._place(node)
+            node = self.graph.call_module(path, self.operands(tuple(arguments)))
+            self.place(node)
         if reason is not None:
             node.meta["island_reason"] = reason
         return node
@@ -220,26 +188,7 @@ class Translator:
         found = [reduce(lambda value, key: self.emit(operator.getitem, (value, key)), keys, made) for keys in parts]
         return found[0] if len(found) == 1 else tuple(found)
 
-    # Writing nodes.
-
-    def emit(self, target: Any, args: Any, kwargs: Mapping[str, Any] | None = None, *, number: bool = False) -> fx.Node:
-        """A node that calls ``target``; a ``number`` is one that goes when nothing reads it."""
-        node = self.graph.create_node("call_function", target, args, dict(kwargs or {}), name=name_of(target))
-        if number:
-            self._numbers.add(node)
-        self._place(node)
-        return node
-
-    def method(self, name: str, *args: Any) -> fx.Node:
-        """A node with the number that a method of a tensor returns."""
-        node = self.graph.call_method(name, args)
-        self._numbers.add(node)
-        self._place(node)
-        return node
-
-    def is_number(self, value: object) -> bool:
-        """Whether ``value`` is a node that computes a number or a shape."""
-        return value in self._numbers if isinstance(value, fx.Node) else False
+    # Attributes of modules.
 
     def attribute(self, owner: Any, name: str) -> Any:
         """The value of ``owner.name``; tensors as ``get_attr`` nodes."""
@@ -274,81 +223,6 @@ class Translator:
         if path is not None:
             raise self.obstacle(f"a change of the module's attribute {path}", STATE)
 
-    def wrap(self, value: Any, path: str) -> Any:
-        """``value`` with every tensor in it as the ``get_attr`` node under ``path``, or beside it."""
-        if isinstance(value, Tensor):
-            return self._get_attr(value, path)
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.wrap(item, f"{path}_{index}") for index, item in enumerate(value))
-        if isinstance(value, dict):
-            return {key: self.wrap(item, f"{path}_{key}") for key, item in value.items()}
-        return value
-
-    def _get_attr(self, tensor: Tensor, path: str) -> fx.Node:
-        base, suffix = path, 0
-        while self.attributes.setdefault(path, tensor) is not tensor:
-            suffix += 1
-            path = f"{base}_{suffix}"
-        if path not in self._nodes:
-            node = self._nodes[path] = self.graph.create_node("get_attr", path)
-            node.meta.update(module_path=path.rpartition(".")[0], source=None, rank=tensor.dim())
-        return self._nodes[path]
-
-    def _operand(self, overload: Any, index: int, value: Any) -> Any:
-        """An argument of an operator; a constant that nothing names gets the operator's name and its part in it."""
-        schema = overload._schema.arguments
-        name = schema[min(index, len(schema) - 1)].name
-        return self._named(overloads.as_argument(overload, index, value), overload._opname.strip("_"), name)
-
-    def _operands(self, values: Any) -> Any:
-        return self._named(values, "constant", "value")
-
-    def _named(self, values: Any, owner: str, name: str) -> Any:
-        def named(value: Tensor) -> fx.Node:
-            view = self._local.view_of(value)
-            if view is not None:
-                made = self.emit(view.overload, *overloads.arguments(view.overload, self._operands(view.operands)))
-                return made if view.item is None else self.emit(operator.getitem, (made, view.item))
-            key = id(value), value._version
-            if key not in self._unnamed:
-                path = join(self.frames[-1].path, f"{owner}_{self._free(owner, name)}.{name}")
-                self._unnamed[key] = value, value.detach().clone(), path
-            node = self._get_attr(*self._unnamed[key][1:])
-            node.meta[MADE_IN_CALL] = True
-            return node
-
-        return pytree.tree_map_only(Tensor, named, values)
-
-    def _free(self, owner: str, name: str) -> int:
-        """The first number of an unnamed constant's owner of which this part is not taken."""
-        path, index = self.frames[-1].path, 0
-        while join(path, f"{owner}_{index}.{name}") in self.attributes:
-            index += 1
-        return index
-
-    def _place(self, node: fx.Node) -> None:
-        frame = self.frames[-1]
-        path, layer = (frame.path, frame.layer) if self._here is None else hierarchy.place(self._here, frame)
-        node.meta.update(module_path=path, source=self.source())
-        if layer is not None:
-            node.meta["module_class"] = layer
-
-    # Where the code is.
-
-    def source(self) -> str | None:
-        """The innermost line of the user's that runs now."""
-        frame = self.frames[-1] if self.frames else None
-        if frame is None or self._here is None:
-            return None
-        nodes = [self._here, *(value.node() for value in reversed(list(self._here.inputs())))]
-        nodes = nodes if self._here.kind() == "prim::SetAttr" else nodes[:1]  # which has no place of its own
-        lines = (user_line(node, frame.function) for node in nodes)
-        return next((line for line in lines if line is not None), frame.source)
-
-    def obstacle(self, construct: str, remedy: str) -> Obstacle:
-        """An obstacle at the code that runs now."""
-        return Obstacle(construct, remedy, self.source())
-
     @contextmanager
     def _entered(self, owner: ModuleValue, name: str, layer: type[nn.Module] | None) -> Iterator[None]:
         top = self.frames[-1] if self.frames else None
@@ -356,22 +230,13 @@ class Translator:
             frame = replace(top, function=name, source=self.source())
         else:
             frame = Frame(owner.path, name, self.source(), layer)
-        with self._pushed(frame):
+        with self.pushed(frame):
             try:
                 yield
             except Obstacle as obstacle:
                 if obstacle.path is None and name.partition("__")[0] == "forward":
                     obstacle.path = owner.path
                 raise
-
-    @contextmanager
-    def _pushed(self, frame: Frame) -> Iterator[None]:
-        self.frames.append(frame)
-        yield
-        self.frames.pop()
-
-    def _in_layer(self) -> bool:
-        return bool(self.frames) and self.frames[-1].layer is not None
 
 
 def _made_in(result: Any, path: str) -> bool:

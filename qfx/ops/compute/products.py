@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from qfx.ops.extents import extent_of, is_boolean, is_floating, rank_of
-from qfx.ops.spelling import Alias, aliases, finite, require, require_tensor
+from qfx.ops.dtypes import is_boolean, is_floating
+from qfx.ops.extents import extent_of, rank_of
+from qfx.ops.spelling import Alias, aliases, aten, finite, require, require_tensor
 from qfx.ops.terms import Folded, NotNormal, Term, term
 
 
@@ -119,4 +120,9 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("matmul", addmm, functions=[torch.addmm, torch.baddbmm], methods="addmm baddbmm"),
     *aliases("matmul", einsum, functions=[torch.einsum]),
     *aliases("matmul", attention, functions=[F.scaled_dot_product_attention]),
-)
+    *aten("linear", addmm, "addmm"),
+    *aten("matmul", matmul, "matmul mm bmm"),
+    *aten("matmul", addmm, "baddbmm"),
+    *aten("matmul", einsum, "einsum"),
+    *aten("matmul", attention, "scaled_dot_product_attention"),
+)  # fmt: skip

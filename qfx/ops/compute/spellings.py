@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from qfx.ops.spelling import Alias, aliases, ntuple, require, require_tensor
+from qfx.ops.spelling import Alias, aliases, aten, first, ntuple, require, require_tensor
 from qfx.ops.terms import Attr, Folded, Term, term
 
 _COMPUTED = "its weight is computed from activations"
@@ -117,6 +117,12 @@ def torch_batch_norm(
     return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
+def _batch_norm_of_inference(
+    input: Any, weight: Any, bias: Any, mean: Any, var: Any, momentum: float, eps: float
+) -> Term:
+    return batch_norm(input, mean, var, weight, bias, False, momentum, eps)
+
+
 _Module = type[nn.Module]
 _CONVS: tuple[tuple[int, Callable[..., Any], _Module], ...] = (
     (1, F.conv1d, nn.Conv1d),
@@ -135,4 +141,9 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("channel_affine", batch_norm, functions=[F.batch_norm]),
     *aliases("channel_affine", torch_batch_norm, functions=[torch.batch_norm]),
     *aliases("channel_affine", batch_norm, modules=_BATCH_NORMS, attributes="running_mean running_var weight bias eps"),
+    *(row for n in (1, 2, 3) for row in aten("conv", partial(conv, n), f"conv{n}d conv{n}d.padding")),
+    *aten("linear", linear, "linear"),
+    *aten("channel_affine", torch_batch_norm, "batch_norm"),
+    *aten("channel_affine", first(_batch_norm_of_inference), "_native_batch_norm_legit_no_training"),
+    *aten("channel_affine", first(torch_batch_norm), "native_batch_norm"),
 )  # fmt: skip

@@ -17,8 +17,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from qfx.ops.compute.spellings import conv
 from qfx.ops.extents import rank_of
-from qfx.ops.spelling import Alias, aliases, ntuple, require, require_tensor
+from qfx.ops.spelling import Alias, aliases, aten, ntuple, require, require_tensor
 from qfx.ops.terms import Attr, Folded, Shape, Term, term
 
 
@@ -157,7 +158,23 @@ _ROWS: tuple[tuple[int, tuple[Callable[..., Any], ...], type[nn.Module]], ...] =
     (3, (F.conv_transpose3d,), nn.ConvTranspose3d),
 )
 
+
+def convolution(
+    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int, *flags: Any,
+) -> Term:  # fmt: skip
+    """``aten.convolution``."""
+    spatial = len(stride)
+    if transposed:
+        return conv_transpose(spatial, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return conv(spatial, input, weight, bias, stride, padding, dilation, groups)
+
+
 ALIASES: tuple[Alias, ...] = (
     *(row for spatial, fns, _ in _ROWS for row in aliases("conv", partial(conv_transpose, spatial), functions=fns)),
     *aliases("conv", conv_transpose_module, modules=[module for _, _, module in _ROWS], takes_module=True),
-)
+    *aten("conv", partial(conv_transpose, 1), "conv_transpose1d"),
+    *aten("conv", partial(conv_transpose, 2), "conv_transpose2d.input"),
+    *aten("conv", partial(conv_transpose, 3), "conv_transpose3d.input"),
+    *aten("conv", convolution, "convolution _convolution _convolution.deprecated"),
+)  # fmt: skip

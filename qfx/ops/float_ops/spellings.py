@@ -11,7 +11,7 @@ from torch import nn
 
 from qfx.ops.compute.spellings import batch_norm, normalized
 from qfx.ops.extents import extent_of, rank_of
-from qfx.ops.spelling import Alias, aliases, ntuple, require, require_tensor
+from qfx.ops.spelling import Alias, aliases, aten, first, ntuple, require, require_tensor
 from qfx.ops.terms import Attr, Term, term
 
 
@@ -85,6 +85,39 @@ def softmax2d(input: Any) -> Term:
     return term("softmax", input, dim=-3)
 
 
+def aten_layer_norm(
+    input: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any
+) -> Term:
+    """``aten.layer_norm``."""
+    return layer_norm(input, shape, weight, bias, eps)
+
+
+def aten_group_norm(
+    input: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any
+) -> Term:
+    """``aten.group_norm``."""
+    return group_norm(input, groups, weight, bias, eps)
+
+
+def _native_group_norm(
+    input: Any, weight: Any, bias: Any, n: Any, c: Any, inner: Any, groups: int, eps: float
+) -> Term:  # fmt: skip
+    return group_norm(input, groups, weight, bias, eps)
+
+
+def aten_instance_norm(
+    input: Any, weight: Any, bias: Any, mean: Any, var: Any, use_input_stats: bool, momentum: float, eps: float,
+    *flags: Any,
+) -> Term:  # fmt: skip
+    """``aten.instance_norm``."""
+    return instance_norm(input, mean, var, weight, bias, use_input_stats, momentum, eps)
+
+
+def _aten_softmax(op: str, input: Any, dim: int, half_to_float: bool) -> Term:
+    require(not half_to_float, "it changes the dtype")
+    return torch_softmax(op, input, dim)
+
+
 ALIASES: tuple[Alias, ...] = (
     *aliases("layer_norm", layer_norm, functions=[F.layer_norm, torch.layer_norm], modules=[nn.LayerNorm],
              attributes="normalized_shape weight bias eps"),
@@ -100,4 +133,13 @@ ALIASES: tuple[Alias, ...] = (
              attributes="dim"),
     *aliases("log_softmax", partial(torch_softmax, "log_softmax"), functions=[torch.log_softmax],
              methods="log_softmax"),
+    *aten("layer_norm", aten_layer_norm, "layer_norm"),
+    *aten("layer_norm", first(aten_layer_norm), "native_layer_norm"),
+    *aten("group_norm", aten_group_norm, "group_norm"),
+    *aten("group_norm", first(_native_group_norm), "native_group_norm"),
+    *aten("group_norm", aten_instance_norm, "instance_norm"),
+    *aten("softmax", partial(torch_softmax, "softmax"), "softmax.int"),
+    *aten("softmax", partial(_aten_softmax, "softmax"), "_softmax"),
+    *aten("log_softmax", partial(torch_softmax, "log_softmax"), "log_softmax.int"),
+    *aten("log_softmax", partial(_aten_softmax, "log_softmax"), "_log_softmax"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qfx.ir.types import QDType, QParams
-from qfx.ops.pointwise import float64
+from qfx.ops.pointwise import float64, row
 from qfx.ops.pointwise.row import function
 from qfx.ops.sample import normal, refused
 from qfx.ops.table import Spread, always
@@ -22,6 +22,9 @@ UNIT = QParams(1.0 / 256.0, 0, QDType.quint8)
 
 SIGNED_UNIT = QParams(2.0 / 256.0, 128, QDType.quint8)
 """The parameters of what lies between -1 and 1."""
+
+ROWS = row.ROWS
+"""One of each function below."""
 
 
 def _power_spread(x: object, *, exponent: float) -> Spread | None:
@@ -40,6 +43,7 @@ def relu(x: Tensor) -> Tensor:
     float64.clamp,
     keeps_range=True,
     keeps_dtype=True,
+    does_nothing=lambda *, min, max: min is None and max is None,
     samples=[{"min": 0.0, "max": 6.0}, {"min": -1.0}, {"min": None, "max": 0.5}, {}],
 )
 def clamp(x: Tensor, *, min: float | None = None, max: float | None = None) -> Tensor:
@@ -191,6 +195,7 @@ def square(x: Tensor) -> Tensor:
 @function(
     lambda x, *, exponent: np.power(x, float(exponent)),
     spread=_power_spread,
+    does_nothing=lambda *, exponent: exponent == 1.0,
     keeps_dtype=True,
     positive=True,
     samples=[{"exponent": 2.0}, {"exponent": 3}, {"exponent": 0.5}, {"exponent": 0}],
@@ -231,7 +236,11 @@ def sqrt(x: Tensor) -> Tensor:
 
 
 @function(
-    lambda x, *, value: x + value, keeps_dtype=True, functional="add_scalar", samples=[{"value": 3.0}, {"value": -0.5}]
+    lambda x, *, value: x + value,
+    keeps_dtype=True,
+    does_nothing=lambda *, value: value == 0.0,
+    functional="add_scalar",
+    samples=[{"value": 3.0}, {"value": -0.5}],
 )
 def add_scalar(x: Tensor, *, value: float) -> Tensor:
     """``x + value``."""
@@ -245,7 +254,11 @@ def rsub_scalar(x: Tensor, *, value: float) -> Tensor:
 
 
 @function(
-    lambda x, *, value: x * value, keeps_dtype=True, functional="mul_scalar", samples=[{"value": 0.5}, {"value": -3}]
+    lambda x, *, value: x * value,
+    keeps_dtype=True,
+    does_nothing=lambda *, value: value == 1.0,
+    functional="mul_scalar",
+    samples=[{"value": 0.5}, {"value": -3}],
 )
 def mul_scalar(x: Tensor, *, value: float) -> Tensor:
     """``x * value``."""

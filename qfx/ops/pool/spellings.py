@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from qfx.ops.extents import is_dim, origin_of, rank_of
-from qfx.ops.spelling import Alias, aliases, dims_of, is_number, ntuple, require, require_tensor
+from qfx.ops.spelling import Alias, aliases, aten, dims_of, first, is_number, ntuple, require, require_tensor
 from qfx.ops.table import TABLE
 from qfx.ops.terms import Pieces, Shape, Term, term
 
@@ -235,6 +235,44 @@ def _avg_module(module: Any, input: Any) -> Term:
     return avg_pool(rank, input, *window, divisor)
 
 
+def _upsample_vec(mode: str, input: Any, output_size: Any, *rest: Any) -> Term:
+    """Overload ``vec``: ``align_corners`` where the mode has it, then the scale factors or None."""
+    return interpolate(input, output_size, rest[-1] if output_size is None else None, mode, *rest[:-1])
+
+
+def _upsample(mode: str, aligned: bool, input: Any, output_size: Any, *rest: Any) -> Term:
+    scales = [scale for scale in rest[aligned:] if scale is not None]
+    align = rest[0] if aligned else None
+    return interpolate(input, None if scales else output_size, scales or None, mode, align)
+
+
+def _constant_pad(input: Any, pad: Any, value: float = 0.0) -> Any:
+    return pad(input, pad, "constant", float(value))
+
+
+def _pad(mode: str, input: Any, padding: Any) -> Any:
+    return pad(input, padding, mode)
+
+
+def _mean_of_all(input: Any, *, dtype: Any = None) -> Term:
+    return mean(input, dtype=dtype)
+
+
+def _sum_of_all(input: Any, *, dtype: Any = None) -> Term:
+    return sum_(input, dtype=dtype)
+
+
+_MODES = (
+    ("nearest", "upsample_nearest", (1, 2, 3), False),
+    ("nearest-exact", "_upsample_nearest_exact", (1, 2, 3), False),
+    ("linear", "upsample_linear", (1,), True),
+    ("bilinear", "upsample_bilinear", (2,), True),
+    ("bicubic", "upsample_bicubic", (2,), True),
+    ("trilinear", "upsample_trilinear", (3,), True),
+)
+"""Mode, op without its number of dims, those numbers, whether it takes ``align_corners``."""
+
+
 ALIASES: tuple[Alias, ...] = (
     *_windows("max_pool", max_pool, "MaxPool", _MAX),
     *(row for spatial in (1, 2, 3) for row in aliases(
@@ -264,4 +302,30 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("pad", partial(pad_module, "reflect"), modules=_modules("ReflectionPad"), takes_module=True),
     *aliases("pad", partial(pad_module, "replicate"), modules=_modules("ReplicationPad"), takes_module=True),
     *aliases("pad", partial(pad_module, "circular"), modules=_modules("CircularPad"), takes_module=True),
+    *(row for n in (1, 2, 3) for row in (
+        *aten("max_pool", partial(max_pool, n), f"max_pool{n}d"),
+        *aten("max_pool", first(partial(max_pool, n), 2), f"max_pool{n}d_with_indices"),
+        *aten("avg_pool", partial(avg_pool, n), f"avg_pool{n}d"),
+        *aten("adaptive_avg_pool", partial(adaptive_avg_pool, n), f"adaptive_avg_pool{n}d"),
+        *aten("adaptive_max_pool", first(partial(adaptive_max_pool, n), 2), f"adaptive_max_pool{n}d"),
+        *aten("pad", partial(_pad, "reflect"), f"reflection_pad{n}d"),
+        *aten("pad", partial(_pad, "replicate"), f"replication_pad{n}d"),
+    )),
+    *aten("adaptive_avg_pool", partial(adaptive_avg_pool, 2), "_adaptive_avg_pool2d"),
+    *aten("adaptive_avg_pool", partial(adaptive_avg_pool, 3), "_adaptive_avg_pool3d"),
+    *aten("mean", _mean_of_all, "mean"),
+    *aten("mean", mean, "mean.dim"),
+    *aten("sum", _sum_of_all, "sum"),
+    *aten("sum", sum_, "sum.dim_IntList"),
+    *aten("amax", amax, "amax"),
+    *aten("amax", max_, "max max.dim max.other"),
+    *(row for mode, name, ranks, aligned in _MODES for n in ranks for row in (
+        *aten("interpolate", partial(_upsample_vec, mode), f"{name}{n}d.vec"),
+        *aten("interpolate", partial(_upsample, mode, aligned), f"{name}{n}d"),
+    )),
+    *aten("pixel_shuffle", partial(pixel_shuffle, "pixel_shuffle"), "pixel_shuffle"),
+    *aten("pixel_unshuffle", partial(pixel_shuffle, "pixel_unshuffle"), "pixel_unshuffle"),
+    *aten("channel_shuffle", channel_shuffle, "channel_shuffle native_channel_shuffle"),
+    *aten("pad", pad, "pad"),
+    *aten("pad", _constant_pad, "constant_pad_nd"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.extents import extent_of, is_dim, rank_of
-from qfx.ops.spelling import Alias, aliases, dims_of, is_number, is_tensor, ntuple, require, require_tensor
+from qfx.ops.spelling import Alias, aliases, aten, dims_of, is_number, is_tensor, ntuple, require, require_tensor
 from qfx.ops.table import op_of
 from qfx.ops.terms import NotNormal, Pieces, Shape, Term, term
 
@@ -392,6 +392,40 @@ def glu(input: Any, dim: int = -1) -> Term:
     return term("mul", first, term("sigmoid", second))
 
 
+_LAST = 2**62
+"""Ends from here on mean the end of the dim: exporters write the largest integer."""
+
+
+def aten_slice(input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+    """``aten.slice.Tensor``."""
+    require_tensor(input)
+    end = None if is_number(end) and end >= _LAST else end
+    return slice_dim(input, dim, slice(start, end, step))
+
+
+def aten_expand(input: Any, size: Any, *, implicit: bool = False) -> Term:
+    """``aten.expand``."""
+    return expand(input, size)
+
+
+def aten_split(input: Any, size: Any, dim: int = 0) -> Pieces:
+    """``aten.split``."""
+    return split(input, size, dim)
+
+
+def aten_to(input: Any, *targets: Any, **options: Any) -> Any:
+    """The overloads of ``aten.to``: dtypes and devices among their arguments, flags that do not matter, None."""
+    options = {name: value for name, value in options.items() if name in ("dtype", "device", "other")}
+    given = [
+        value for value in (*targets, *options.values()) if isinstance(value, (torch.dtype, torch.device, fx.Node))
+    ]
+    return convert(input, *(given or ("cpu",)))
+
+
+def _aten_same(input: Any, *unused: Any, **options: Any) -> Any:
+    return same(input)
+
+
 ALIASES: tuple[Alias, ...] = (
     *aliases("cat", cat, functions=[torch.cat, torch.concat, torch.concatenate]),
     *aliases("stack", stack, functions=[torch.stack]),
@@ -428,4 +462,30 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("", convert, methods="to type_as"),
     *aliases("", to_float, methods="float"),
     *aliases("", to_cpu, methods="cpu"),
+    *aten("cat", cat, "cat concat concatenate"),
+    *aten("stack", stack, "stack"),
+    *aten("reshape", reshape, "view reshape _unsafe_view view.dtype"),
+    *aten("reshape", reshape_as, "view_as reshape_as"),
+    *aten("reshape", unflatten, "unflatten.int"),
+    *aten("flatten", flatten, "flatten.using_ints"),
+    *aten("permute", permute, "permute"),
+    *aten("permute", movedim, "movedim.int movedim.intlist moveaxis.int moveaxis.intlist"),
+    *aten("transpose", transpose, "transpose.int swapaxes swapdims"),
+    *aten("transpose", matrix_transpose, "t numpy_T"),
+    *aten("transpose", partial(transpose, dim0=-2, dim1=-1), "mT"),
+    *aten("slice", aten_slice, "slice.Tensor"),
+    *aten("slice", narrow, "narrow"),
+    *aten("slice", chunk, "chunk unsafe_chunk"),
+    *aten("slice", aten_split, "split.Tensor split.sizes split_with_sizes unsafe_split.Tensor unsafe_split_with_sizes"),
+    *aten("slice", glu, "glu"),
+    *aten("select", select, "select.int"),
+    *aten("select", unbind, "unbind.int"),
+    *aten("squeeze", squeeze, "squeeze squeeze.dim squeeze.dims"),
+    *aten("unsqueeze", unsqueeze, "unsqueeze"),
+    *aten("expand", aten_expand, "expand"),
+    *aten("expand", expand_as, "expand_as"),
+    *aten("size", size, "sym_size.int size.int"),
+    *aten("", dropout, "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout"),
+    *aten("", _aten_same, "clone contiguous detach detach_ alias lift lift_fresh lift_fresh_copy"),
+    *aten("", aten_to, "to.dtype to.device to.other to.dtype_layout to.prim_Device to.prim_dtype _to_copy type_as"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.extents import channel_dim, rank_of
 from qfx.ops.table import is_op, op_of
 from qfx.ops.terms import Folded, Term
-from qfx.patterns.pattern import Match, constant, op, single_user, value
+from qfx.patterns.pattern import LAYERS, Match, constant, op, single_user, value
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.trained import norm_scale
 from qfx.patterns.rules.weight_range import keeps_range
@@ -122,7 +122,7 @@ class _Shared(nn.Module):
 RULES = (
     Rule(
         "fold_channel_affine_into_conv",
-        op("channel_affine", op("conv linear", name="conv", where=(single_user, plain_epilogue, constant_operands)),
+        op("channel_affine", op(LAYERS, name="conv", where=(single_user, plain_epilogue, constant_operands)),
            constant("weight"), value("bias")),
         _fold,
         benefit=20,

@@ -8,50 +8,42 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from qfx.ops.calls import arguments
+from qfx.ops.calls import arguments, attributes
 from qfx.ops.extents import rank_of
-from qfx.ops.table import is_op, op_of
+from qfx.ops.table import is_op, never, op_at
 from qfx.ops.terms import Term
-from qfx.patterns.pattern import Match, op, value
+from qfx.patterns.pattern import Match, op, rows, value
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.symbolic_shape import Extents, entry_extent
-
-_NEUTRAL = {"add_scalar": ("value", 0.0), "mul_scalar": ("value", 1.0), "pow_scalar": ("exponent", 1.0)}
 
 
 def _drop(match: Match) -> fx.Node | None:
     """The operand, when the op does nothing to it."""
-    node, x = match.root, match["x"]
-    name, kwargs = op_of(node).name, node.kwargs  # type: ignore[union-attr]
-    neutral = _NEUTRAL.get(name)
-    nothing = neutral is not None and kwargs[neutral[0]] == neutral[1]
-    nothing |= name == "pad" and not any(kwargs["pad"])  # type: ignore[arg-type]
-    nothing |= name == "clamp" and kwargs.get("min") is None and kwargs.get("max") is None
-    nothing |= name in ("max_pool", "avg_pool") and _is_unit_window(kwargs)
-    nothing |= name in ("reshape", "flatten", "expand") and _keeps_shape(node, x)
-    return x if nothing and isinstance(x, fx.Node) else None
+    row, x = op_at(match.root), match["x"]
+    return x if isinstance(x, fx.Node) and row.does_nothing(**attributes(row, match.root)) else None
 
 
-def _keeps_shape(node: fx.Node, x: Any) -> bool:
+def _drop_view(match: Match) -> fx.Node | None:
+    """The operand, when its shape is what the op gives it."""
+    x = match["x"]
+    return x if isinstance(x, fx.Node) and _keeps_shape(match.root, x) else None
+
+
+def _keeps_shape(node: fx.Node, x: fx.Node) -> bool:
     """Whether a reshape, flatten or expand gives its operand's shape for all inputs, not only the examples."""
-    extents: Extents | None = x.meta.get("extents") if isinstance(x, fx.Node) else None
-    op = op_of(node)
-    if extents is None or op is None:
+    extents: Extents | None = x.meta.get("extents")
+    row = op_at(node)
+    if extents is None:
         return False
-    given = arguments(op, node)
-    if op.name == "flatten":
+    given = arguments(row, node)
+    if row.name == "flatten":
         first, last = (given[name] % max(len(extents), 1) for name in ("start_dim", "end_dim"))
         return len(extents) > 0 and bool(first == last)
     entries: Sequence[Any] = given["shape"]
     left = [entry == -1 for entry in entries]
-    if len(entries) != len(extents) or (op.name == "reshape" and sum(left) > 1):
+    if len(entries) != len(extents) or (row.name == "reshape" and sum(left) > 1):
         return False
     return all(is_left or entry_extent(e) == x for is_left, e, x in zip(left, entries, extents, strict=True))
-
-
-def _is_unit_window(kwargs: Any) -> bool:
-    whole = {*kwargs["kernel"], *kwargs["stride"]} == {1} and not any(kwargs["padding"])
-    return whole and kwargs.get("divisor_override") in (None, 1)
 
 
 def permutation(node: fx.Node) -> tuple[int, ...] | None:
@@ -146,11 +138,20 @@ def _cube() -> tuple[Tensor]:
 RULES = (
     Rule(
         "drop_neutral_op",
-        op("add_scalar mul_scalar pow_scalar pad clamp max_pool avg_pool reshape flatten expand", value("x")),
+        op(rows(lambda row: row.does_nothing is not never), value("x")),
         _drop,
         benefit=16,
         sample=lambda: (_Chain(("mul", 1.0), ("add", 0.0)), _cube()),
         near_miss=lambda: (_Chain(("mul", 1.5), ("add", 0.5)), _cube()),
+        semantics="bitwise",
+    ),
+    Rule(
+        "drop_view_of_the_same_shape",
+        op("reshape flatten expand", value("x")),
+        _drop_view,
+        benefit=16,
+        sample=lambda: (_Chain(("permute", 0, 2, 1), ("expand", -1, -1, -1), ("flatten", 1, 1)), _cube()),
+        near_miss=lambda: (_Chain(("permute", 0, 2, 1), ("expand", -1, 4, -1), ("flatten", 1, 2)), _cube()),
         semantics="bitwise",
     ),
     Rule(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qfx.ops.table import op_of
 from qfx.ops.terms import Term
-from qfx.patterns.pattern import Match, op, single_user, value
+from qfx.patterns.pattern import LAYERS, Match, op, single_user, value
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.batch_norm import arguments_of, plain_epilogue
 from qfx.patterns.symbolic_shape import same_shape
@@ -41,7 +41,7 @@ def _images() -> tuple[Tensor]:
 RULES = (
     Rule(
         "fuse_addition_into_conv",
-        op("add", op("conv linear", name="producer", where=(single_user, plain_epilogue)), value("residual"),
+        op("add", op(LAYERS, name="producer", where=(single_user, plain_epilogue)), value("residual"),
            commutative=True),
         _fuse,
         benefit=14,

@@ -12,7 +12,7 @@ from qfx.ir.derivation import is_trainable
 from qfx.ops.extents import extent_of, rank_of
 from qfx.ops.table import op_of
 from qfx.ops.terms import Folded, Term
-from qfx.patterns.pattern import Match, constant, op, single_user, value
+from qfx.patterns.pattern import LAYERS, Match, constant, op, single_user, value
 from qfx.patterns.replacement import tensor_of
 from qfx.patterns.rewriter import Rule
 from qfx.patterns.rules.batch_norm import arguments_of, constant_operands, name_of, plain_epilogue, with_scale
@@ -163,7 +163,7 @@ RULES = (
     ),
     Rule(
         "fold_scalar_factor_into_conv",
-        op("mul_scalar", op("conv linear", **_PRODUCER)),  # type: ignore[arg-type]
+        op("mul_scalar", op(LAYERS, **_PRODUCER)),  # type: ignore[arg-type]
         _fold_scalar,
         benefit=15,
         sample=lambda: (_Scaled(activated=False), _images()),
