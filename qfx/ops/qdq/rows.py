@@ -19,5 +19,5 @@ ROWS = with_samples(
     Op(
         "requantize_dynamic", dynamic.requantize_dynamic, ("x",), "none", family="linear_dynamic",
         kernels="gemm: QFX_GEMM QFX_GEMM_S8 QFX_GEMM_STREAMS QFX_GEMM_PAIRED",
-    ),  # fmt: skip
+    ),
 )  # fmt: skip
