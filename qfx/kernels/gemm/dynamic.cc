@@ -57,7 +57,7 @@ DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& ker
                                std::span<const TileKernel> kernels)
     : features_(from.features),
       stride_(in_lines(kernel.steps(from.features) * kernel.depth * kernel.bytes)),
-      centered_(std::all_of(from.zero_point.begin(), from.zero_point.end(), [](int32_t z) { return z == 0; })),
+      centered_(std::ranges::all_of(from.zero_point, [](int32_t z) { return z == 0; })),
       isa_(isa),
       weights_(kernel, matrix_of(from), kernels),
       starts_(weights_.starts({})),

@@ -60,7 +60,8 @@ class LoopsWork final : public Work {
     const int32_t zero_point = l_.zero_point.empty() ? 0 : l_.zero_point[at];
     int64_t sum = 0;
     for (int64_t i = 0; i < l_.features; ++i) {
-      sum += (codes[i] - x.zero_point()) * (l_.weights[static_cast<size_t>(o * l_.features + i)] - zero_point);
+      const int64_t code = codes[i] - x.zero_point();
+      sum += code * (l_.weights[static_cast<size_t>(o * l_.features + i)] - zero_point);
     }
     return static_cast<float>(sum) * (x.scale() * l_.scale[at]);
   }

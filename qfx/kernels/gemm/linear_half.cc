@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <numeric>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "core/split.h"
@@ -32,7 +31,7 @@ HalfWeights packed(int64_t outputs, int64_t features, std::span<const uint16_t> 
   std::vector<float> biases(bias.begin(), bias.end());
   biases.resize(rows.size());
   const int64_t panel = std::min(kHalfVectors, ceil_div(outputs, kHalfLanes)) * kHalfLanes;
-  return HalfWeights(weights, features, rows, biases, panel, isa);
+  return {weights, features, rows, biases, panel, isa};
 }
 
 class HalfWork final : public Work {
