@@ -50,7 +50,7 @@ RowQuantizer::RowQuantizer(const Affine& affine, Isa isa) noexcept
       kernel_(elementwise::select<elementwise::Quantize>(params_.isa(isa))) {}
 
 DynamicRows DynamicRows::from(int64_t row) const noexcept {
-  return {codes + row * stride, stride, scale + row, zero_point + row, sum + row, narrow};
+  return {codes + row * stride, stride, scale + row, zero_point + row, sum + row, uniform, narrow};
 }
 
 DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& kernel, Isa isa,
@@ -131,6 +131,7 @@ void DynamicWeights::multiply(Range panels, const DynamicRows& x, int64_t rows,
   common.out.dynamic.scale = x.scale;
   common.out.dynamic.zero_point = x.zero_point;
   common.out.dynamic.row_sum = x.sum;
+  common.out.dynamic.uniform = x.uniform;
   common.out.dynamic.addend_row = out.addend_row;
   const auto place = [&](Tile& tile, const Panel& panel) {
     const int64_t at = panel.first - out.column;

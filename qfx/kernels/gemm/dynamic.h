@@ -51,6 +51,7 @@ struct DynamicRows {
   float* scale = nullptr;
   int32_t* zero_point = nullptr;
   int32_t* sum = nullptr;
+  bool uniform = false;       // all were quantized by the same
   uint8_t* narrow = nullptr;  // room for the codes of one row, where kernels read words
 
   DynamicRows from(int64_t row) const noexcept;

@@ -51,6 +51,7 @@ struct Dynamic {
   const int32_t* column_sum = nullptr;         // of its weights less their zero point
   const int32_t* column_zero_point = nullptr;  // or null: all 0
   const float* bias = nullptr;
+  bool uniform = false;           // all rows have the scale and the zero point of the first
   const float* addend = nullptr;  // row 0; or null
   int64_t addend_row = 0;         // elements between rows
 };

@@ -206,41 +206,37 @@ bool is_plain_dynamic(const Output& out) noexcept {
   return out.columns == 16 * V && out.dynamic.column_zero_point == nullptr && out.dynamic.addend == nullptr && !clamps;
 }
 
-// The ending of those, with all that it reads in variables of its own: else stores of vectors, which may alias
-// anything, have it read again.
-template <int V>
+// The ending of those for one vector of columns. kUniform: all rows have the scale and the zero point of the first. All
+// that it reads is in variables of its own: else stores of vectors, which may alias anything, have it read again.
+template <bool kUniform>
 struct FinishPlainDynamic {
-  explicit FinishPlainDynamic(const Output& out) noexcept
-      : y(static_cast<float*>(out.y)),
+  QFX_INLINE FinishPlainDynamic(const Output& out, int64_t row, int v) noexcept
+      : y(static_cast<float*>(out.y) + row * out.y_row + 16 * v),
         y_row(out.y_row),
-        scale(out.dynamic.scale),
-        zero_point(out.dynamic.zero_point),
-        sums(out.dynamic.column_sum),
-        scales(out.multiplier),
-        bias(out.dynamic.bias) {}
+        scale(out.dynamic.scale + row),
+        zero_point(out.dynamic.zero_point + row),
+        sums(_mm512_loadu_si512(out.dynamic.column_sum + 16 * v)),
+        scales(_mm512_loadu_ps(out.multiplier + 16 * v)),
+        bias(_mm512_loadu_ps(out.dynamic.bias + 16 * v)) {
+    take(0);
+  }
 
-  QFX_INLINE void operator()(int64_t row, __m512i c0, __m512i c1, __m512i c2, __m512i c3) const noexcept {
-    const __m512i z = _mm512_set1_epi32(zero_point[row]);
-    const __m512 s = _mm512_set1_ps(scale[row]);
-    float* to = y + row * y_row;
-    const auto store = [&](int v, __m512i acc) QFX_INLINE_LAMBDA {
-      const __m512i centered = _mm512_sub_epi32(acc, _mm512_mullo_epi32(_mm512_loadu_si512(sums + 16 * v), z));
-      const __m512 m = _mm512_mul_ps(s, _mm512_loadu_ps(scales + 16 * v));
-      _mm512_storeu_ps(to + 16 * v, _mm512_add_ps(scaled(centered, m), _mm512_loadu_ps(bias + 16 * v)));
-    };
-    store(0, c0);
-    if constexpr (V > 1) store(1, c1);
-    if constexpr (V > 2) store(2, c2);
-    if constexpr (V > 3) store(3, c3);
+  QFX_INLINE void take(int64_t r) noexcept {
+    offset = _mm512_mullo_epi32(sums, _mm512_set1_epi32(zero_point[r]));
+    m = _mm512_mul_ps(_mm512_set1_ps(scale[r]), scales);
+  }
+
+  QFX_INLINE void operator()(int64_t r, __m512i acc) noexcept {
+    if constexpr (!kUniform) take(r);
+    _mm512_storeu_ps(y + r * y_row, _mm512_add_ps(scaled(_mm512_sub_epi32(acc, offset), m), bias));
   }
 
   float* y;
   int64_t y_row;
   const float* scale;
   const int32_t* zero_point;
-  const int32_t* sums;
-  const float* scales;
-  const float* bias;
+  __m512i sums, offset;
+  __m512 scales, bias, m;
 };
 
 // One row that was quantized as it came, from accumulators in memory.

@@ -26,7 +26,7 @@ inline __m512i broadcast(const std::byte* p) noexcept {
   X(4, p3, 1)       \
   X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
 
-enum class Ending { plain, residual, dynamic, general };
+enum class Ending { plain, residual, dynamic, uniform, general };
 
 // One step of one row. The products take their weights from memory: with fewer instructions for as many bytes, more
 // loads are in flight, and such a tile waits for little else.
@@ -52,12 +52,12 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   static_assert(R <= 14 && V <= 4 && R * V <= 28);
   const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.start + 16 * v) : _mm512_setzero_si512(); };
   // Where sums pass through memory to their ending, what they start from is read again: it would crowd the registers.
-  constexpr bool kReads = kEnding == Ending::dynamic || kEnding == Ending::general;
+  constexpr bool kDynamic = kEnding == Ending::dynamic || kEnding == Ending::uniform;
+  constexpr bool kReads = kDynamic || kEnding == Ending::general;
   const auto kept = [&](int v) { return kReads ? _mm512_setzero_si512() : initial(v); };
   const __m512i k0 = kept(0), k1 = kept(1), k2 = kept(2), k3 = kept(3);
   const Output& out = t.out;
   const Finish<V> f(out);
-  const FinishPlainDynamic<V> plain_dynamic(out);
   const Residual share(*out.epilogue);
   const int64_t s = t.a_row, y_row = out.y_row, residual_row = out.residual_row;
   const std::byte* a = t.a + first * s;
@@ -132,10 +132,28 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   }
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
-    } else if constexpr (kEnding == Ending::dynamic) {
-#define QFX_FINISH(r, p, k) \
-  if constexpr (R > r) plain_dynamic(first + r, c##r##_0, c##r##_1, c##r##_2, c##r##_3);
-      QFX_ROWS(QFX_FINISH)
+    } else if constexpr (kDynamic) {
+#define QFX_FINISH(v)                                                     \
+  if constexpr (V > v) {                                                  \
+    FinishPlainDynamic<kEnding == Ending::uniform> finish(out, first, v); \
+    QFX_ROWS(QFX_FINISH_ROW)                                              \
+  }
+#define QFX_FINISH_ROW(r, p, k) \
+  if constexpr (R > r) finish(r, c##r##_0);
+      QFX_FINISH(0)
+#undef QFX_FINISH_ROW
+#define QFX_FINISH_ROW(r, p, k) \
+  if constexpr (R > r) finish(r, c##r##_1);
+      QFX_FINISH(1)
+#undef QFX_FINISH_ROW
+#define QFX_FINISH_ROW(r, p, k) \
+  if constexpr (R > r) finish(r, c##r##_2);
+      QFX_FINISH(2)
+#undef QFX_FINISH_ROW
+#define QFX_FINISH_ROW(r, p, k) \
+  if constexpr (R > r) finish(r, c##r##_3);
+      QFX_FINISH(3)
+#undef QFX_FINISH_ROW
 #undef QFX_FINISH
     } else {
       alignas(64) int32_t acc[16 * V];
@@ -296,8 +314,10 @@ template <int R, int kColumns>
 void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
   if constexpr (kColumns != 24) {
-    const bool dynamic = t.out.dynamic.scale != nullptr && is_plain_dynamic<kColumns / 16>(t.out);
-    if (dynamic) return gemm_to<R, kColumns, Ending::dynamic>(t, rows);
+    if (t.out.dynamic.scale != nullptr && is_plain_dynamic<kColumns / 16>(t.out)) {
+      return t.out.dynamic.uniform ? gemm_to<R, kColumns, Ending::uniform>(t, rows)
+                                   : gemm_to<R, kColumns, Ending::dynamic>(t, rows);
+    }
   }
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);

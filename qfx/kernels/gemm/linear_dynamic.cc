@@ -119,7 +119,8 @@ class DynamicWork final : public Work {
     }
     if (rows.begin == rows.end || own.begin == own.end) return;
     const RowQuantizer quantizer = w_.quantizer(affine_of_all(x, rows_ * w_.features(), isa_));
-    const DynamicRows codes = w_.rows_in(scratch, block_);
+    DynamicRows codes = w_.rows_in(scratch, block_);
+    codes.uniform = true;
     for (int64_t r = rows.begin; r < rows.end; r += block_) {
       const int64_t n = std::min(block_, rows.end - r);
       for (int64_t i = 0; i < n; ++i) w_.quantize(x + (r + i) * w_.features(), quantizer, codes, i);

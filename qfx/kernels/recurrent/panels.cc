@@ -87,6 +87,7 @@ Operand PanelMatrix::operand(const Rows& x, int64_t n, const Affine& affine, std
   if (half_) return floats(x, n, room);
   Operand operand;
   operand.codes = codes_->rows_in(room, n);
+  operand.codes.uniform = true;
   const gemm::RowQuantizer quantizer = codes_->quantizer(affine);
   for (int64_t r = 0; r < n; ++r) codes_->quantize(x[r], quantizer, operand.codes, r);
   return operand;

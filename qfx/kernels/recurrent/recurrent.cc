@@ -159,7 +159,7 @@ class RecurrentWork final : public Work {
     offsets_bytes_ = static_cast<size_t>(in_lines((shape.steps + 1) * static_cast<int64_t>(sizeof(int64_t))));
     operand_bytes_ = std::max(d.input.operand_bytes(most_rows_), d.recurrent.operand_bytes(most_rows_));
     if (d.projection != nullptr) operand_bytes_ = std::max(operand_bytes_, d.projection->operand_bytes(most_rows_));
-    const int64_t row = directions() * packed.panels() * d.input.columns();
+    const int64_t row = directions() * packed.panels() * d.input.columns() + kApart;
     gates_floats_ = std::max(row, std::min(row * most_rows_, kGates));
   }
 
@@ -223,8 +223,8 @@ class Thread {
     hidden_ = state_ + kRoom;
     own_ = split(directions_ * w_.panels(), tid, team);
     own_projection_ = split(directions_ * w_.projection_panels(), tid, team);
-    const int64_t row = std::max<int64_t>(1, own_.end - own_.begin) * w_.directions[0].input.columns();
-    chunk_ = std::clamp(work.gates_floats_ / row, int64_t{1}, work.most_rows_);
+    gates_row_ = (own_.end - own_.begin) * w_.directions[0].input.columns() + kApart;
+    chunk_ = std::clamp(work.gates_floats_ / gates_row_, int64_t{1}, work.most_rows_);
     first_ = tid == 0;
   }
 
@@ -323,13 +323,12 @@ class Thread {
     const Rows x{x_ + row * w_.inputs, w_.inputs, rows};
     const Operand operand = input.operand(x, rows, x_affine_, room_);
     const Range own = panels(d);
-    for (int64_t p = own.begin; p < own.end; ++p)
-      input.multiply({p, p + 1}, operand, rows, gates(d, p, 0), input.columns());
+    if (own.begin < own.end) input.multiply(own, operand, rows, gates(d, own.begin, 0), gates_row_);
   }
   // A row's gates, as project_rows() left them.
   float* gates(int64_t d, int64_t panel, int64_t row) const noexcept {
     const int64_t columns = w_.directions[0].input.columns();
-    return gates_ + ((d * w_.panels() + panel - own_.begin) * chunk_ + row) * columns;
+    return gates_ + row * gates_row_ + (d * w_.panels() + panel - own_.begin) * columns;
   }
 
   void advance(int64_t d, int64_t step) noexcept {
@@ -383,7 +382,7 @@ class Thread {
     const int64_t to_stride = w_.projected > 0 ? w_.hidden : y_stride_;
     float* state = lstm ? cell_state(d, r) + unit : nullptr;
     CellBlock block{gates(d, panel, offsets_[t] + r - chunk_row_[d]),
-                    columns,
+                    gates_row_,
                     recurrent_ + index * columns,
                     stride,
                     state_,
@@ -445,7 +444,7 @@ class Thread {
 
   const Packed& w_;
   const RecurrentShape& s_;
-  int64_t directions_, chunk_;
+  int64_t directions_, chunk_, gates_row_;
   Meeting* meeting_;
   int team_;
   bool first_;
