@@ -2,7 +2,7 @@
 
 #include "elementwise/kernels.h"
 #include "fake_quant/kernels.h"
-#include "glue/kernels.h"
+#include "float_ops/kernels.h"
 #include "harness.h"
 #include "move/kernels.h"
 #include "pool/kernels.h"
@@ -31,8 +31,8 @@ const List kPool{
 const List kMove{
 #include "move/kernels.inc"
 };
-const List kGlue{
-#include "glue/kernels.inc"
+const List kFloatOps{
+#include "float_ops/kernels.inc"
 };
 const List kRecurrent{
 #include "recurrent/kernels.inc"
@@ -46,7 +46,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list : {&kElementwise, &kFakeQuant, &kPool, &kMove, &kGlue, &kRecurrent}) {
+  for (const List* list : {&kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -90,7 +90,7 @@ def test_float_rows_are_requantized(op: Op, i: int) -> None:
     if any(isinstance(a, Tensor) for a in case.args[: len(op.tensors)]):
         pytest.skip("the sample has a float operand, which run_op refuses")
     y = eager(case, QDType.quint8, case.out)
-    assert (y.int_repr().int() - case.run(case.out).int()).abs().max() <= 1  # float glue may round float32 otherwise
+    assert (y.int_repr().int() - case.run(case.out).int()).abs().max() <= 1  # float ops may round float32 otherwise
 
 
 FLOAT_RESULTS = [c for c in cases("own") if c.values[0].name in ("conv", "linear")]

@@ -146,7 +146,7 @@ class Upsampled(nn.Module):
 
 
 class Normed(nn.Module):
-    """Float glue between int8 layers: layer, group and instance norm, softmax, attention-like matmul."""
+    """Float ops between int8 layers: layer, group and instance norm, softmax, attention-like matmul."""
 
     def __init__(self) -> None:
         super().__init__()

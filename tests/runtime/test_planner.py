@@ -137,7 +137,7 @@ def test_strided_inputs() -> None:
         np.testing.assert_array_equal(permute(view)[0], view.transpose(2, 0, 1))
 
 
-def test_strided_float_inputs_of_glue() -> None:
+def test_strided_float_inputs_of_float_ops() -> None:
     x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     program = one_step("add_f32", [x, x], ("f32", 2))
     np.testing.assert_array_equal(Executable(program)(x.T[::2], x.T[::2])[0], x.T[::2] + x.T[::2])

@@ -45,7 +45,7 @@ struct InterpolateGeometry {
 };
 std::unique_ptr<Work> plan_interpolate(const InterpolateGeometry& geometry, int32_t zero_point, Isa isa);
 
-// The same on f32, as float glue: sums, means and weights in float64 in a fixed order, rounded once. NaN wins a
+// The same on f32, as float ops: sums, means and weights in float64 in a fixed order, rounded once. NaN wins a
 // maximum, which is minus infinity over nothing.
 std::unique_ptr<Work> plan_max_pool_f32(const PoolGeometry& geometry);
 std::unique_ptr<Work> plan_avg_pool_f32(const PoolGeometry& geometry, bool count_include_pad, int64_t divisor);

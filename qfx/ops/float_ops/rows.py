@@ -22,7 +22,7 @@ def layer_norm_shape(x: Lengths, *operands: Any, normalized_shape: Sequence[int]
 
 # ---------------------------------------------------------------- rows
 
-_NORM = "glue: NormalizeRow"
+_NORM = "float_ops: NormalizeRow"
 
 
 def _float_op(fn: Function, family: str, **cells: Any) -> Op:

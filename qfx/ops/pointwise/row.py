@@ -39,8 +39,8 @@ def function(
         name: The op's name, where it is not the function's.
         qparams: As in :class:`qfx.ops.table.Op`.
         fixed: Its parameters, where they are fixed.
-        floats: None for a function that ``qfx/kernels/glue/pointwise.cc`` does not have: torch computes it where its
-            operand is float.
+        floats: None for a function that ``qfx/kernels/float_ops/pointwise.cc`` does not have: torch computes it where
+            its operand is float.
         samples: Its keyword arguments, a set for each sample.
         bad: Calls that must fail, beside one with an argument that no function has.
         positive: Whether it is defined, or has no pole, where its operand is positive only.

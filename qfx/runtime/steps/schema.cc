@@ -164,7 +164,7 @@ StepSchema lookup_schema() {
           .row_window = true};
 }
 
-StepSchema glue_schema(const char* op, const char* about, std::vector<Attribute> attributes = {}) {
+StepSchema float_op_schema(const char* op, const char* about, std::vector<Attribute> attributes = {}) {
   return {.op = op,
           .about = about,
           .operands = {{"x", kF32}},
@@ -187,22 +187,22 @@ std::vector<StepSchema> elementwise_schemas() {
           float_binary_schema("div_f32", "A quotient; operands broadcast.")};
 }
 
-std::vector<StepSchema> glue_schemas() {
+std::vector<StepSchema> float_op_schemas() {
   const std::vector<Attribute> norm = {number("eps").within(0, DBL_MAX), constant("weight", kF32).optional(),
                                        constant("bias", kF32).optional()};
   Attribute args = number("args", "the function's arguments in turn").entries(kAny).within(-kInfinity, kInfinity);
   args.may_be_nan = true;
   const Attribute axis = integer("axis").within(0, kMost);
-  return {
-      glue_schema("softmax", "Of rows along an axis.", {axis}),
-      glue_schema("causal_softmax", "Of the last dim; row i of the dim before it has i + 1 entries, and then zeros."),
-      glue_schema("log_softmax", "Of rows along an axis.", {axis}),
-      glue_schema("layer_norm", "Over the last dims.",
-                  joined({integer("ndim", "how many dims").within(1, kMost)}, norm)),
-      glue_schema("group_norm", "Over groups of channels, which are last.",
-                  joined({integer("groups", "0: as many as channels").within(0, kMost)}, norm)),
-      glue_schema("pointwise_f32", "A function of each element.",
-                  {text("function", "its name in the op table"), args.otherwise({})})};
+  return {float_op_schema("softmax", "Of rows along an axis.", {axis}),
+          float_op_schema("causal_softmax",
+                          "Of the last dim; row i of the dim before it has i + 1 entries, and then zeros."),
+          float_op_schema("log_softmax", "Of rows along an axis.", {axis}),
+          float_op_schema("layer_norm", "Over the last dims.",
+                          joined({integer("ndim", "how many dims").within(1, kMost)}, norm)),
+          float_op_schema("group_norm", "Over groups of channels, which are last.",
+                          joined({integer("groups", "0: as many as channels").within(0, kMost)}, norm)),
+          float_op_schema("pointwise_f32", "A function of each element.",
+                          {text("function", "its name in the op table"), args.otherwise({})})};
 }
 
 // ---------------------------------------------------------------- pools, means, interpolation
@@ -346,7 +346,7 @@ std::vector<StepSchema> recurrent_schemas() {
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
   for (auto* family : {quantize_schemas, matmul_schemas, elementwise_schemas, window_schemas, reduction_schemas,
-                       move_schemas, glue_schemas, recurrent_schemas}) {
+                       move_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;

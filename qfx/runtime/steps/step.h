@@ -167,7 +167,7 @@ std::vector<KernelRow> matmul_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> move_rows();
-std::vector<KernelRow> glue_rows();
+std::vector<KernelRow> float_op_rows();
 std::vector<KernelRow> recurrent_rows();
 
 template <class T>

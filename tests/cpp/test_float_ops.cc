@@ -3,7 +3,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "glue/glue.h"
+#include "float_ops/float_ops.h"
 #include "kernel_check.h"
 
 using namespace qfx;
@@ -37,7 +37,7 @@ void check_glue(const Plan& plan, const std::vector<std::vector<float>>& inputs,
 
 }  // namespace
 
-TEST(glue_softmax_and_log_softmax) {
+TEST(float_ops_softmax_and_log_softmax) {
   Rng rng(60);
   for (const Dims& shape :
        {Dims{4, 10, 1}, Dims{2, 7, 5}, Dims{3, 1, 2}, Dims{0, 3, 2}, Dims{1, 1000, 1}, Dims{2, 0, 3}}) {
@@ -64,7 +64,7 @@ TEST(glue_softmax_and_log_softmax) {
   }
 }
 
-TEST(glue_causal_softmax) {
+TEST(float_ops_causal_softmax) {
   Rng rng(66);
   // Square, wide, tall, one row, one column, nothing; the matrices of a batch begin anew.
   for (const Dims& shape : {Dims{3, 5, 5}, Dims{2, 3, 9}, Dims{2, 9, 4}, Dims{4, 1, 6}, Dims{2, 6, 1}, Dims{0, 3, 3},
@@ -86,7 +86,7 @@ TEST(glue_causal_softmax) {
   }
 }
 
-TEST(glue_layer_norm_of_every_length) {
+TEST(float_ops_layer_norm_of_every_length) {
   Rng rng(61);
   for (int64_t n : {1, 2, 7, 8, 9, 63, 96, 768})
     for (bool affine : {false, true}) {
@@ -118,7 +118,7 @@ TEST(glue_layer_norm_of_every_length) {
   CHECK_THROWS(std::invalid_argument, plan_layer_norm(2, 3, 1e-5, std::vector<float>(2), {}));
 }
 
-TEST(glue_group_norm_and_instance_norm) {
+TEST(float_ops_group_norm_and_instance_norm) {
   Rng rng(62);
   for (int64_t groups : {1, 2, 6, 12}) {
     const int64_t n = 2, pixels = 11, channels = 12, width = channels / groups;
@@ -146,7 +146,7 @@ TEST(glue_group_norm_and_instance_norm) {
   CHECK_THROWS(std::invalid_argument, plan_group_norm(1, 2, 12, 5, 1e-3, {}, {}));
 }
 
-TEST(glue_binary_f32_broadcasts) {
+TEST(float_ops_binary_f32_broadcasts) {
   Rng rng(63);
   for (int i = 0; i < 200; ++i) {
     Dims a, b, shape;
@@ -176,7 +176,7 @@ TEST(glue_binary_f32_broadcasts) {
   CHECK_THROWS(std::invalid_argument, plan_binary_f32(FloatBinaryOp::add, {2}, {3}));
 }
 
-TEST(glue_pointwise_functions) {
+TEST(float_ops_pointwise_functions) {
   struct Row {
     const char* name;
     std::vector<double> args;
@@ -248,7 +248,7 @@ TEST(glue_pointwise_functions) {
   CHECK_THROWS(std::invalid_argument, plan_pointwise_f32("clamp", std::vector<double>{1.0}, 1));
 }
 
-TEST(glue_matmul_f32_in_the_order_of_k) {
+TEST(float_ops_matmul_f32_in_the_order_of_k) {
   Rng rng(65);
   for (const Dims& s : {Dims{1, 1, 1, 1}, Dims{2, 3, 64, 5}, Dims{1, 7, 33, 130}, Dims{3, 4, 0, 6}, Dims{0, 2, 3, 4}}) {
     const int64_t batch = s[0], m = s[1], k = s[2], n = s[3];

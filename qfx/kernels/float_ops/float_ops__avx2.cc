@@ -1,8 +1,8 @@
 #include <immintrin.h>
 
-#include "glue/kernels.h"
+#include "float_ops/kernels.h"
 
-namespace qfx::glue {
+namespace qfx::float_ops {
 namespace {
 
 // kLanes partial sums.
@@ -64,4 +64,4 @@ void normalize_row_f32__avx2(const float* x, float* y, int64_t n, double eps, co
   for (; i < n; ++i) y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
 }
 
-}  // namespace qfx::glue
+}  // namespace qfx::float_ops

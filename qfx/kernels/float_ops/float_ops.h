@@ -10,7 +10,7 @@
 
 namespace qfx {
 
-// Float glue: dense f32 in and out. Sums and transcendental functions are evaluated in float64 in a fixed order
+// Ops on dense f32, which stay float. Sums and transcendental functions are evaluated in float64 in a fixed order
 // and rounded once, so that the result does not depend on ISA or threads.
 
 // Over the middle dim of [outer][n][inner].

@@ -3,14 +3,14 @@
 #include <stdexcept>
 
 #include "core/split.h"
-#include "glue/glue.h"
-#include "glue/kernels.h"
+#include "float_ops/float_ops.h"
+#include "float_ops/kernels.h"
 
 namespace qfx {
 namespace {
 
-using glue::kLanes;
-using glue::NormalizeRow;
+using float_ops::kLanes;
+using float_ops::NormalizeRow;
 
 // An affine map per channel; the identity where weight or bias is absent.
 struct Affine {
@@ -62,7 +62,7 @@ void normalize(const float* x, float* y, int64_t n, const Statistics& s, const d
 class LayerNormWork final : public Work {
  public:
   LayerNormWork(int64_t rows, int64_t n, double eps, Affine affine, Isa isa)
-      : rows_(rows), n_(n), eps_(eps), affine_(std::move(affine)), kernel_(glue::select<NormalizeRow>(isa)) {}
+      : rows_(rows), n_(n), eps_(eps), affine_(std::move(affine)), kernel_(float_ops::select<NormalizeRow>(isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);

@@ -1,4 +1,4 @@
-"""Float glue: what runs in float32 between int8 values; and a table for every pointwise op."""
+"""What runs in float32 between int8 values; and a table for every pointwise op."""
 
 from __future__ import annotations
 

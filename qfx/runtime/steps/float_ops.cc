@@ -1,4 +1,4 @@
-#include "glue/glue.h"
+#include "float_ops/float_ops.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -235,7 +235,7 @@ class MatmulStep : public StepKernel {
 
 }  // namespace
 
-std::vector<KernelRow> glue_rows() {
+std::vector<KernelRow> float_op_rows() {
   return {kernel_row<SoftmaxStep>("softmax"),      kernel_row<CausalSoftmaxStep>("causal_softmax"),
           kernel_row<SoftmaxStep>("log_softmax"),  kernel_row<LayerNormStep>("layer_norm"),
           kernel_row<GroupNormStep>("group_norm"), kernel_row<FloatBinaryStep>("add_f32"),

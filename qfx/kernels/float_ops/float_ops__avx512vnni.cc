@@ -1,8 +1,8 @@
 #include <immintrin.h>
 
-#include "glue/kernels.h"
+#include "float_ops/kernels.h"
 
-namespace qfx::glue {
+namespace qfx::float_ops {
 namespace {
 
 double added(__m512d lanes, const float* x, int64_t n, double mean, bool squared) noexcept {
@@ -53,4 +53,4 @@ void normalize_row_f32__avx512vnni(const float* x, float* y, int64_t n, double e
   for (; i < n; ++i) y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
 }
 
-}  // namespace qfx::glue
+}  // namespace qfx::float_ops

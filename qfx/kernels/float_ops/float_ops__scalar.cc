@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "glue/kernels.h"
+#include "float_ops/kernels.h"
 
-namespace qfx::glue {
+namespace qfx::float_ops {
 namespace {
 
 struct Lanes {
@@ -34,4 +34,4 @@ void normalize_row_f32__scalar(const float* x, float* y, int64_t n, double eps, 
     y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
 }
 
-}  // namespace qfx::glue
+}  // namespace qfx::float_ops

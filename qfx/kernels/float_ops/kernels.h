@@ -4,7 +4,7 @@
 
 #include "core/kernel.h"
 
-namespace qfx::glue {
+namespace qfx::float_ops {
 
 // One row to zero mean and unit variance in float64, then y = float32(normalized * weight + bias). Every level
 // computes the same bits: sums run in kLanes partial sums (element i in lane i % kLanes), which are added as
@@ -14,7 +14,7 @@ struct NormalizeRow {
   using Fn = void(const float* x, float* y, int64_t n, double eps, const double* weight, const double* bias) noexcept;
 };
 
-#define QFX_KERNEL_LIST "glue/kernels.inc"
+#define QFX_KERNEL_LIST "float_ops/kernels.inc"
 #include "core/family.h"
 
-}  // namespace qfx::glue
+}  // namespace qfx::float_ops

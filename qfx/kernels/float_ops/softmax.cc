@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "core/nest.h"
-#include "glue/glue.h"
+#include "float_ops/float_ops.h"
 
 namespace qfx {
 namespace {

@@ -1,8 +1,8 @@
 #include <arm_neon.h>
 
-#include "glue/kernels.h"
+#include "float_ops/kernels.h"
 
-namespace qfx::glue {
+namespace qfx::float_ops {
 namespace {
 
 // kLanes partial sums.
@@ -59,4 +59,4 @@ void normalize_row_f32__neon(const float* x, float* y, int64_t n, double eps, co
   for (; i < n; ++i) y[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale * weight[i] + bias[i]);
 }
 
-}  // namespace qfx::glue
+}  // namespace qfx::float_ops
