@@ -49,10 +49,6 @@ RowQuantizer::RowQuantizer(const Affine& affine, Isa isa) noexcept
       params_(elementwise::QuantizeParams::of(std::isfinite(affine.scale) ? affine.scale : 1.0f, affine.zero_point)),
       kernel_(elementwise::select<elementwise::Quantize>(params_.isa(isa))) {}
 
-DynamicRows DynamicRows::from(int64_t row) const noexcept {
-  return {codes + row * stride, stride, scale + row, zero_point + row, sum + row, uniform, narrow};
-}
-
 DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& kernel, Isa isa,
                                std::span<const TileKernel> kernels)
     : features_(from.features),
@@ -113,44 +109,58 @@ void DynamicWeights::quantize(const float* x, const RowQuantizer& quantizer, con
   if (!centered_) rows.sum[row] = sum_of(codes, features_);
 }
 
+void DynamicWeights::set_columns(Tile& tile, const Panel& panel) const noexcept {
+  tile.start = starts_.data() + panel.vectors;
+  tile.out.multiplier = scale_.data() + panel.vectors;
+  tile.out.dynamic.column_sum = sum_.data() + panel.vectors;
+  tile.out.dynamic.column_zero_point = centered_ ? nullptr : zero_point_.data() + panel.vectors;
+  tile.out.dynamic.bias = bias_.data() + panel.vectors;
+}
+
 void DynamicWeights::multiply(Range panels, const DynamicRows& x, int64_t rows,
                               const DynamicOutput& out) const noexcept {
-  const int64_t taps[1] = {0};
-  Epilogue epilogue;
-  epilogue.f32_output = true;
-  epilogue.f32_lo = out.lo;
-  epilogue.f32_hi = out.hi;
-  Tile common;
-  common.a = x.codes;
-  common.a_row = x.stride;
-  common.taps = taps;
-  common.tap_count = 1;
-  common.steps = weights_.steps();
-  common.out.y_row = out.y_row;
-  common.out.epilogue = &epilogue;
-  common.out.dynamic.scale = x.scale;
-  common.out.dynamic.zero_point = x.zero_point;
-  common.out.dynamic.row_sum = x.sum;
-  common.out.dynamic.uniform = x.uniform;
-  common.out.dynamic.addend_row = out.addend_row;
+  DynamicProduct product(*this, x, out);
   const auto place = [&](Tile& tile, const Panel& panel) {
-    const int64_t at = panel.first - out.column;
-    tile.start = starts_.data() + panel.vectors;
-    tile.out.y = out.y + at;
-    tile.out.multiplier = scale_.data() + panel.vectors;
-    tile.out.dynamic.column_sum = sum_.data() + panel.vectors;
-    tile.out.dynamic.column_zero_point = centered_ ? nullptr : zero_point_.data() + panel.vectors;
-    tile.out.dynamic.bias = bias_.data() + panel.vectors;
-    tile.out.dynamic.addend = out.addend == nullptr ? nullptr : out.addend + at;
+    set_columns(tile, panel);
+    tile.out.y = out.y + panel.first;
+    tile.out.dynamic.addend = out.addend == nullptr ? nullptr : out.addend + panel.first;
   };
-  if (rows == 1 && !out.resident) panels.begin = weights_.in_streams(panels, common, place);
-  weights_.for_each_panel(
-      panels, common, rows,
-      [&](Tile& tile, const Panel& panel, int64_t) {
-        place(tile, panel);
-        panel.kernel->run(tile, rows);
-      },
-      out.backwards);
+  if (rows == 1) panels.begin = weights_.in_streams(panels, product.tile_, place);
+  weights_.for_each_panel(panels, product.tile_, rows, [&](Tile& tile, const Panel& panel, int64_t) {
+    place(tile, panel);
+    panel.kernel->run(tile, rows);
+  });
+}
+
+DynamicProduct::DynamicProduct(const DynamicWeights& weights, const DynamicRows& x, const DynamicOutput& out) noexcept
+    : w_(weights), x_(x) {
+  epilogue_.f32_output = true;
+  epilogue_.f32_lo = out.lo;
+  epilogue_.f32_hi = out.hi;
+  tile_.a = x.codes;
+  tile_.a_row = x.stride;
+  tile_.taps = taps_;
+  tile_.tap_count = 1;
+  tile_.steps = weights.weights().steps();
+  tile_.out.y_row = out.y_row;
+  tile_.out.epilogue = &epilogue_;
+  tile_.out.dynamic.scale = x.scale;
+  tile_.out.dynamic.zero_point = x.zero_point;
+  tile_.out.dynamic.row_sum = x.sum;
+  tile_.out.dynamic.uniform = x.uniform;
+  tile_.out.dynamic.addend_row = out.addend_row;
+}
+
+void DynamicProduct::run(int64_t panel, int64_t first, int64_t rows, float* y) noexcept {
+  const Panel& p = w_.weights().panels()[static_cast<size_t>(panel)];
+  w_.weights().set_panel(tile_, p);
+  w_.set_columns(tile_, p);
+  tile_.a = x_.codes + first * x_.stride;
+  tile_.out.y = y;
+  tile_.out.dynamic.scale = x_.scale + first;
+  tile_.out.dynamic.zero_point = x_.zero_point + first;
+  tile_.out.dynamic.row_sum = x_.sum + first;
+  p.kernel->run(tile_, rows);
 }
 
 }  // namespace qfx::gemm

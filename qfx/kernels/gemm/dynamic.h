@@ -53,19 +53,14 @@ struct DynamicRows {
   int32_t* sum = nullptr;
   bool uniform = false;       // all were quantized by the same
   uint8_t* narrow = nullptr;  // room for the codes of one row, where kernels read words
-
-  DynamicRows from(int64_t row) const noexcept;
 };
 
 // Where a product of rows goes, and what else is added.
 struct DynamicOutput {
-  float* y = nullptr;  // of the first row and of column `column`
-  int64_t y_row = 0;   // elements between rows
-  int64_t column = 0;
+  float* y = nullptr;             // of the first row and column
+  int64_t y_row = 0;              // elements between rows
   const float* addend = nullptr;  // placed as y is; or null
   int64_t addend_row = 0;
-  bool resident = false;   // the weights are in a near cache already, where a single row needs one stream of them
-  bool backwards = false;  // from the last panel to the first
   float lo = -__builtin_inff();
   float hi = __builtin_inff();
 };
@@ -92,15 +87,41 @@ class DynamicWeights {
   RowQuantizer quantizer(const Affine& affine) const noexcept { return {affine, isa_}; }
   void quantize(const float* x, const RowQuantizer& quantizer, const DynamicRows& rows, int64_t row) const noexcept;
 
+  // The first rows of x by the columns of some panels.
   void multiply(Range panels, const DynamicRows& x, int64_t rows, const DynamicOutput& out) const noexcept;
 
  private:
+  friend class DynamicProduct;
+
+  void set_columns(Tile& tile, const Panel& panel) const noexcept;
+
   int64_t features_, stride_;
   bool centered_;
   Isa isa_;
   Weights weights_;
   AlignedVector<int32_t> starts_, sum_, zero_point_;
   AlignedVector<float> scale_, bias_;
+};
+
+// The same panel by panel, for who goes on with a panel's results before the next: all but the panel is prepared once.
+class DynamicProduct {
+ public:
+  // All of them must outlive it. Of `out`, y and addend are not used.
+  DynamicProduct(const DynamicWeights& weights, const DynamicRows& x, const DynamicOutput& out) noexcept;
+  DynamicProduct(const DynamicProduct&) = delete;
+  DynamicProduct& operator=(const DynamicProduct&) = delete;
+
+  // Rows [first, first + rows) by a panel's columns, from y on.
+  void run(int64_t panel, int64_t first, int64_t rows, float* y) noexcept;
+
+ private:
+  friend class DynamicWeights;
+
+  const DynamicWeights& w_;
+  const DynamicRows& x_;
+  int64_t taps_[1] = {0};
+  Epilogue epilogue_;
+  Tile tile_;
 };
 
 }  // namespace qfx::gemm

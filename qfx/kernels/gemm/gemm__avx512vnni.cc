@@ -295,6 +295,7 @@ void all_pairs(const Tile& t, int64_t rows) noexcept {
 // `rows` in the fewest tiles, whose sizes differ by one at most.
 template <int R, int V, Ending kEnding>
 void all_rows(const Tile& t, int64_t rows) noexcept {
+  if (rows <= R) return tiles_of<R, V, kEnding>(t, rows, 0, 1);  // the quotients below take longer than a short tile
   const int64_t count = (rows + R - 1) / R;
   const int64_t size = rows / count, larger = rows % count;
   if (larger > 0) tiles_of<R, V, kEnding>(t, size + 1, 0, larger);

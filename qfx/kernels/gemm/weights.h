@@ -66,7 +66,7 @@ class Weights {
   // to fetch meanwhile, of which `rows` rows fetch `fetched` bytes. Else a tile is as the
   // panel before left it.
   template <class Run>
-  void for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run, bool backwards = false) const noexcept;
+  void for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run) const noexcept;
 
   // One row: the tiles of several panels at once, which are far apart. place(tile, panel) sets what else there is of a
   // panel's columns. Returns the first panel that is left.
@@ -98,13 +98,12 @@ AlignedVector<T> Weights::laid_out(std::span<const T> of_columns, T rest) const 
 }
 
 template <class Run>
-void Weights::for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run, bool backwards) const noexcept {
+void Weights::for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run) const noexcept {
   const int64_t tiles = (rows + kernel_->rows - 1) / kernel_->rows;
   const int64_t fetched = tiles * tile.tap_count * tile.steps * kAheadBytes;
-  const int64_t count = range.end - range.begin;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto at = [&](int64_t k) { return static_cast<size_t>(backwards ? range.end - 1 - k : range.begin + k); };
-    const Panel &panel = panels_[at(i)], &next = panels_[at(i + 1 < count ? i + 1 : 0)];
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const Panel& panel = panels_[static_cast<size_t>(i)];
+    const Panel& next = panels_[static_cast<size_t>(i + 1 < range.end ? i + 1 : range.begin)];
     set_panel(tile, panel);
     tile.ahead = weights_.data() + next.weights;
     tile.ahead_bytes = &next == &panel ? 0 : next.bytes;

@@ -6,8 +6,6 @@
 namespace qfx::recurrent {
 namespace {
 
-constexpr size_t kResidentBytes = 512 * 1024;  // that stay in L2 from one time step to the next
-
 void check(const RowWeights& w, int64_t rows, int64_t features) {
   const auto size = [](const auto& span) { return static_cast<int64_t>(span.size()); };
   if (rows < 1 || features < 1) throw std::invalid_argument("weights without a row or a feature");
@@ -23,13 +21,6 @@ void check(const RowWeights& w, int64_t rows, int64_t features) {
 }
 
 }  // namespace
-
-Operand Operand::from(int64_t row) const noexcept {
-  Operand rest = *this;
-  if (codes.codes != nullptr) rest.codes = codes.from(row);
-  rest.x += row * stride;
-  return rest;
-}
 
 PanelMatrix::PanelMatrix(const RowWeights& weights, int64_t rows, int64_t features, int64_t panels, int64_t columns,
                          const RowOf& row_of, const std::vector<std::function<float(int64_t)>>& biases, Isa isa)
@@ -51,24 +42,6 @@ PanelMatrix::PanelMatrix(const RowWeights& weights, int64_t rows, int64_t featur
   } else {
     half_.emplace(weights.halves, features, all.row, all.bias, columns, isa);
   }
-}
-
-void PanelMatrix::multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride,
-                           bool backwards) const noexcept {
-  if (half_) {
-    for (int64_t p = panels.begin; p < panels.end; ++p) {
-      half_->multiply(p, operand.x, operand.stride, rows, y + (p - panels.begin) * columns_, y_stride);
-    }
-    return;
-  }
-  const int64_t each = codes_->weights().panel_count() / panels_;
-  gemm::DynamicOutput out;
-  out.y = y;
-  out.y_row = y_stride;
-  out.backwards = backwards;
-  out.resident = codes_->bytes() <= kResidentBytes;
-  out.column = panels.begin * columns_;
-  codes_->multiply({panels.begin * each, panels.end * each}, operand.codes, rows, out);
 }
 
 Affine PanelMatrix::affine(const Rows& x, int64_t n) const noexcept {
@@ -123,6 +96,24 @@ void PanelMatrix::add_kernels(std::vector<const char*>& names) const {
   } else {
     codes_->add_kernels(names);
     names.push_back(extent_.name);
+  }
+}
+
+PanelProduct::PanelProduct(const PanelMatrix& matrix, const Operand& operand, int64_t y_stride) noexcept
+    : matrix_(matrix), operand_(operand), y_stride_(y_stride) {
+  gemm::DynamicOutput out;
+  out.y_row = y_stride;
+  if (!matrix.half()) codes_.emplace(*matrix.codes_, operand.codes, out);
+}
+
+void PanelProduct::run(int64_t panel, int64_t first, int64_t rows, float* y) noexcept {
+  if (!codes_) {
+    return matrix_.half_->multiply(panel, operand_.x + first * operand_.stride, operand_.stride, rows, y, y_stride_);
+  }
+  const auto& panels = matrix_.codes_->weights().panels();
+  const int64_t each = static_cast<int64_t>(panels.size()) / matrix_.panels_, begin = panel * each;
+  for (int64_t i = begin; i < begin + each; ++i) {
+    codes_->run(i, first, rows, y + panels[static_cast<size_t>(i)].first - panel * matrix_.columns_);
   }
 }
 

@@ -30,8 +30,6 @@ struct Operand {
   gemm::DynamicRows codes;
   const float* x = nullptr;
   int64_t stride = 0;
-
-  Operand from(int64_t row) const noexcept;
 };
 
 // A matrix of weights in panels of hidden units, each with all of its gates.
@@ -49,11 +47,6 @@ class PanelMatrix {
   int64_t columns() const noexcept { return columns_; }
   bool half() const noexcept { return half_.has_value(); }
 
-  // y[row * y_stride + column], for the operand's rows and the columns of some panels, one panel after the other, or
-  // from the last to the first.
-  void multiply(Range panels, const Operand& operand, int64_t rows, float* y, int64_t y_stride,
-                bool backwards = false) const noexcept;
-
   // Scale and zero point for n rows, from their extent. Not finite: NaN.
   Affine affine(const Rows& x, int64_t n) const noexcept;
   // The rows as multiply() takes them, in `room` (operand_bytes()); `affine` is ignored for float16.
@@ -65,12 +58,29 @@ class PanelMatrix {
   void add_kernels(std::vector<const char*>& names) const;
 
  private:
+  friend class PanelProduct;
+
   Operand floats(const Rows& x, int64_t n, std::byte* room) const noexcept;
 
   int64_t features_, panels_, columns_;
   Kernel<elementwise::Extent> extent_;
   std::optional<gemm::DynamicWeights> codes_;
   std::optional<gemm::HalfWeights> half_;
+};
+
+// A matrix by an operand, panel by panel. Both must outlive it.
+class PanelProduct {
+ public:
+  PanelProduct(const PanelMatrix& matrix, const Operand& operand, int64_t y_stride) noexcept;
+
+  // y[row * y_stride + column], for the operand's rows [first, first + rows) and the columns of a panel.
+  void run(int64_t panel, int64_t first, int64_t rows, float* y) noexcept;
+
+ private:
+  const PanelMatrix& matrix_;
+  const Operand& operand_;
+  int64_t y_stride_;
+  std::optional<gemm::DynamicProduct> codes_;
 };
 
 }  // namespace qfx::recurrent

@@ -18,7 +18,7 @@ constexpr int64_t kStepRows = 128;   // at most, where a time step has more
 constexpr int64_t kGates = 1 << 18;  // floats in which a thread keeps projected gates; a row of all gates fits
 constexpr int64_t kBlockRows = 32;   // rows that share one pass over a panel of recurrent weights
 constexpr int64_t kApart = 16;       // floats between rows of results, which must not lie a power of two apart
-constexpr int64_t kRoom = kBlockRows * (kVectors * kLanes + kApart);  // floats for a block of a panel
+constexpr int64_t kRoom = kBlockRows * kVectors * kLanes;  // floats for a block of a panel
 constexpr int64_t kMeetingCost = 4;  // a meeting pays if each thread has this many times the least work of a barrier
 
 int gates_of(Cell cell) noexcept {
@@ -323,7 +323,8 @@ class Thread {
     const Rows x{x_ + row * w_.inputs, w_.inputs, rows};
     const Operand operand = input.operand(x, rows, x_affine_, room_);
     const Range own = panels(d);
-    if (own.begin < own.end) input.multiply(own, operand, rows, gates(d, own.begin, 0), gates_row_);
+    PanelProduct product(input, operand, gates_row_);
+    for (int64_t p = own.begin; p < own.end; ++p) product.run(p, 0, rows, gates(d, p, 0));
   }
   // A row's gates, as project_rows() left them.
   float* gates(int64_t d, int64_t panel, int64_t row) const noexcept {
@@ -354,27 +355,20 @@ class Thread {
     const int64_t t = time(d, step);
     const PanelMatrix& recurrent = w_.directions[static_cast<size_t>(d)].recurrent;
     const Operand operand = recurrent.operand(h.from(first), n, affine, room_);
+    PanelProduct product(recurrent, operand, recurrent.columns());
     // There and back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
-    // Few rows go over several panels at once, whose results stay in L1.
-    const int64_t width = recurrent.columns();
-    const int64_t count = std::max<int64_t>(1, kRoom / 4 / (width * std::min(n, kBlockRows))),
-                  columns = count * width + kApart;
-    const int64_t blocks = ceil_div(own.end - own.begin, count);
-    for (int64_t i = 0; i < blocks; ++i) {
-      const int64_t begin = own.begin + (back ? blocks - 1 - i : i) * count;
-      const Range some{begin, std::min(begin + count, own.end)};
+    for (int64_t i = own.begin; i < own.end; ++i) {
+      const int64_t p = back ? own.begin + own.end - 1 - i : i;
       for (int64_t r = 0; r < n; r += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, n - r);
-        recurrent.multiply(some, operand.from(r), rows, recurrent_, columns, back);
-        for (int64_t p = some.begin; p < some.end; ++p) run_cell(d, p, t, first + r, rows, h, p - some.begin, columns);
+        product.run(p, r, rows, recurrent_);
+        run_cell(d, p, t, first + r, rows, h);
       }
     }
   }
 
-  // `index`: of the panel among those that were multiplied with, `stride` floats a row.
-  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h, int64_t index,
-                int64_t stride) noexcept {
+  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h) noexcept {
     const int64_t unit = panel * w_.units, columns = w_.directions[0].recurrent.columns();
     const int64_t n = std::min(w_.units, w_.hidden - unit);
     const bool whole = n == w_.units, lstm = w_.cell == Cell::lstm;
@@ -383,8 +377,8 @@ class Thread {
     float* state = lstm ? cell_state(d, r) + unit : nullptr;
     CellBlock block{gates(d, panel, offsets_[t] + r - chunk_row_[d]),
                     gates_row_,
-                    recurrent_ + index * columns,
-                    stride,
+                    recurrent_,
+                    columns,
                     state_,
                     w_.units,
                     hidden_,
@@ -415,9 +409,10 @@ class Thread {
     for (int64_t first = 0; first < n; first += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, n - first);
       const Operand operand = projection.operand(h.from(first), rows, affine, room_);
+      PanelProduct product(projection, operand, projection.columns());
       for (int64_t p = own.begin; p < own.end; ++p) {
         const int64_t feature = p * projection.columns();
-        projection.multiply({p, p + 1}, operand, rows, recurrent_, projection.columns());
+        product.run(p, 0, rows, recurrent_);
         copy(recurrent_, projection.columns(), y(d, offsets_[t] + first) + feature, y_stride_, rows,
              std::min(projection.columns(), w_.projected - feature));
       }
