@@ -42,6 +42,10 @@ def raised(name: str) -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name and node.args:
                 found.add(shown(node.args[0]))
+    for path in SOURCES.rglob("*.cc"):  # an error of a kernel becomes the runtime's, with "Input" before its name
+        for kind, text in re.findall(r"throw (\w+)\((.*?)\);", path.read_text(encoding="utf-8"), re.DOTALL):
+            if name == f"Input{kind}":
+                found.add("…".join(re.findall(r'"(.*?)"', text)))
     return found
 
 
