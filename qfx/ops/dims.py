@@ -198,8 +198,11 @@ def _quotient(length: Length, by: Length) -> Length:
     if length == by:
         return 1
     divisor = list(_terms(by))
-    if len(divisor) != 1 or length == 0:
-        return applied(operator.floordiv, length, by) if length != 0 else 0
+    if length == 0:
+        return 0
+    if len(divisor) != 1:
+        exact = _exact_quotient(length, by)
+        return applied(operator.floordiv, length, by) if exact is None else exact
     ((below, count),) = divisor
     whole, rest = [], []
     for factors, n in _terms(length):
@@ -213,6 +216,27 @@ def _quotient(length: Length, by: Length) -> Length:
     remainder = _sum(rest)
     more = remainder // count if isinstance(remainder, int) else applied(operator.floordiv, remainder, count)
     return _sum(whole) + more
+
+
+def _exact_quotient(length: Length, by: Length) -> Length | None:
+    """``length / by`` where that is a sum of products, by long division; else None."""
+    atoms = sorted({atom for value in (length, by) for factors, _ in _terms(value) for atom, _ in factors}, key=str)
+
+    def leading(value: Length) -> tuple[_Factors, int]:
+        return max(_terms(value), key=lambda term: [dict(term[0]).get(atom, 0) for atom in atoms])
+
+    below, count = leading(by)
+    whole: Length = 0
+    for _ in range(_LONGEST):  # each turn takes the leading term away
+        factors, n = leading(length)
+        left = _over(factors, below)
+        if left is None or n % count:
+            return None
+        part = _sum([(left, n // count)])
+        whole, length = whole + part, length - part * by
+        if length == 0:
+            return whole
+    return None
 
 
 def _over(factors: _Factors, below: _Factors) -> _Factors | None:

@@ -482,6 +482,24 @@ def test_scaled_sums_with_a_product() -> None:
     assert rows(check(Function(lambda x: torch.addmm(x[0, 0], x[0, 1], x[1, 0], beta=0))))["add"] == 0
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_heads_of_pixels_have_a_width_whatever_the_strides_of_the_layers_before(stride: int) -> None:
+    class Pixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, stride), nn.Conv2d(8, 16, 3, stride, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.second(self.first(x)).flatten(2).transpose(1, 2)
+            b, n, _ = tokens.shape
+            heads = tokens.reshape(b, n, 2, -1).transpose(1, 2)
+            return F.scaled_dot_product_attention(heads, heads, heads)
+
+    normal = normal_of(Pixels().eval())
+    assert reasons(normal) == []
+    assert rows(normal)["matmul"] == 2
+
+
 def test_queries_share_heads_of_keys() -> None:
     def attend(x: Tensor) -> Tensor:
         keys = x.reshape(-1, 2, 16, 8)

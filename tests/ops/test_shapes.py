@@ -118,6 +118,9 @@ N, C = unknown("n"), unknown("c")
         (N - N, 0),
         (0 * N, 0),
         (N // N, 1),
+        (8 * C * (N + 1) * (C + 1) // (2 * (N + 1) * (C + 1)), 4 * C),
+        ((N * N - 1) // (N + 1), N - 1),
+        (((N // 2 + 1) * (C // 2 + 1) * 3 * N) // ((N // 2 + 1) * (C // 2 + 1) * N), 3),
         (N * (C + 1), C * N + N),
         (2 - N + N, 2),
     ],
@@ -128,7 +131,8 @@ def test_equal_expressions_are_equal(found: Length, expected: Length) -> None:
     assert str(found) == str(expected)
 
 
-@pytest.mark.parametrize("text", ["(n + 1) // 2", "n * c + 3", "(n + 3) // 2 * c", "n // c + n", "7 // n", "5 - n"])
+@pytest.mark.parametrize("text", ["(n + 1) // 2", "n * c + 3", "(n + 3) // 2 * c", "n // c + n", "7 // n", "5 - n",
+                                  "(n * c + n) // (c + 2)", "(n * c + n + 2 * c + 2) // (c + 1)"])  # fmt: skip
 @pytest.mark.parametrize(("n", "c"), [(1, 1), (5, 3), (12, 4)])
 def test_values_are_those_of_integer_arithmetic(text: str, n: int, c: int) -> None:
     expression = eval(text, {"n": N, "c": C})
