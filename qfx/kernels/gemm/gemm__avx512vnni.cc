@@ -71,8 +71,6 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
     QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
-    // A single row has two sums for each: chains of additions are slower than the weights come.
-    [[maybe_unused]] __m512i e0 = _mm512_setzero_si512(), e1 = e0, e2 = e0, e3 = e0;
     const std::byte* b = t.b;
     const int64_t fetched = first / R * ahead_of_tile;
     const bool fetches = fetched < t.ahead_bytes;
@@ -82,12 +80,10 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
       const std::byte* p0 = a + t.taps[tap];
       [[maybe_unused]] const std::byte *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;
       if constexpr (R == 1) {
-        int64_t step = t.steps;
-        for (; step > 1; step -= 2, b += 128 * V, p0 += 8) {
+#pragma GCC unroll 4
+        for (int64_t step = t.steps; step > 0; --step, b += 64 * V, p0 += 4) {
           row_step<V>(p0, b, c0_0, c0_1, c0_2, c0_3);
-          row_step<V>(p0 + 4, b + 64 * V, e0, e1, e2, e3);
         }
-        if (step > 0) row_step<V>(p0, b, c0_0, c0_1, c0_2, c0_3), b += 64 * V;
         continue;
       }
       for (int64_t step = t.steps; step > 0; --step) {
@@ -110,10 +106,6 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
         b += 64 * V;
         p0 += 4, p3 += 4, p6 += 4, p9 += 4, p12 += 4;
       }
-    }
-    if constexpr (R == 1) {
-      c0_0 = _mm512_add_epi32(c0_0, e0), c0_1 = _mm512_add_epi32(c0_1, e1);
-      c0_2 = _mm512_add_epi32(c0_2, e2), c0_3 = _mm512_add_epi32(c0_3, e3);
     }
     if constexpr (kEnding == Ending::plain) {
 #define QFX_FINISH(r, p, k) \

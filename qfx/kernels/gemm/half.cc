@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/split.h"
+
 namespace qfx::gemm {
 namespace {
 
@@ -22,7 +24,7 @@ HalfWeights::HalfWeights(std::span<const uint16_t> weights, int64_t features, st
                          std::span<const float> column_bias, int64_t panel, Isa isa)
     : features_(features), vectors_(static_cast<int>(panel / kHalfLanes)), kernel_(half_kernel(isa)) {
   const auto columns = static_cast<int64_t>(column_row.size());
-  const int64_t panels = (columns + panel - 1) / panel;
+  const int64_t panels = ceil_div(columns, panel);
   weights_.resize(static_cast<size_t>(panels * panel * features) * sizeof(uint16_t));
   bias_.resize(static_cast<size_t>(panels * panel));
   for (int64_t i = 0; i < columns; ++i) {

@@ -2,6 +2,8 @@
 
 #include <iterator>
 
+#include "core/split.h"
+
 namespace qfx::gemm {
 namespace {
 
@@ -27,7 +29,7 @@ int64_t TileKernel::step_multiple() const noexcept {
 
 int64_t TileKernel::steps(int64_t length) const noexcept {
   const int64_t whole = depth * step_multiple();
-  return (length + whole - 1) / whole * step_multiple();
+  return ceil_div(length, whole) * step_multiple();
 }
 
 const TileKernel& kernel_for(const TileKernel& main, std::span<const TileKernel> kernels, int64_t columns) {

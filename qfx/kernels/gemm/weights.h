@@ -53,9 +53,9 @@ class Weights {
   size_t bytes() const noexcept;
 
   // What there is of each column as the panels want it: at Panel::vectors + i that of column Panel::first + i, and
-  // what a vector of the last columns reads beside them.
+  // zeros for what a vector of the last columns reads beside them.
   template <class T>
-  AlignedVector<T> laid_out(std::span<const T> of_columns, T rest = T{}) const;
+  AlignedVector<T> laid_out(std::span<const T> of_columns) const;
   // What sums start from for biases modulo 2^32 (none: 0): with what kernels leave out of the sums of activations.
   AlignedVector<int32_t> starts(std::span<const int32_t> bias) const;
 
@@ -63,8 +63,7 @@ class Weights {
   void set_panel(Tile& tile, const Panel& panel) const noexcept;
 
   // run(tile, panel, fetched) for each panel of `range`: `tile` with the panel's weights, and those of the next panel
-  // to fetch meanwhile, of which `rows` rows fetch `fetched` bytes. Else a tile is as the
-  // panel before left it.
+  // to fetch meanwhile, of which `rows` rows fetch `fetched` bytes. Else a tile is as the panel before left it.
   template <class Run>
   void for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run) const noexcept;
 
@@ -89,8 +88,8 @@ class Weights {
 };
 
 template <class T>
-AlignedVector<T> Weights::laid_out(std::span<const T> of_columns, T rest) const {
-  AlignedVector<T> all(static_cast<size_t>(vectors_), rest);
+AlignedVector<T> Weights::laid_out(std::span<const T> of_columns) const {
+  AlignedVector<T> all(static_cast<size_t>(vectors_));
   for (const Panel& panel : panels_) {
     std::copy_n(of_columns.begin() + panel.first, panel.columns, all.begin() + panel.vectors);
   }
@@ -99,8 +98,7 @@ AlignedVector<T> Weights::laid_out(std::span<const T> of_columns, T rest) const 
 
 template <class Run>
 void Weights::for_each_panel(Range range, Tile& tile, int64_t rows, Run&& run) const noexcept {
-  const int64_t tiles = (rows + kernel_->rows - 1) / kernel_->rows;
-  const int64_t fetched = tiles * tile.tap_count * tile.steps * kAheadBytes;
+  const int64_t fetched = ceil_div(rows, kernel_->rows) * tile.tap_count * tile.steps * kAheadBytes;
   for (int64_t i = range.begin; i < range.end; ++i) {
     const Panel& panel = panels_[static_cast<size_t>(i)];
     const Panel& next = panels_[static_cast<size_t>(i + 1 < range.end ? i + 1 : range.begin)];
