@@ -119,7 +119,7 @@ class _Run:
         rounded, weight = given["x"], self.env[given["weight"]]
         bias = None if given["bias"] is None else self.as_float(given["bias"])
         x = self.as_float(rounded.args[0])
-        y = linear_dynamic(x, weight, bias, reduce_range=rounded.kwargs["reduce_range"])
+        y = linear_dynamic(x, weight, bias, **rounded.kwargs)
         y = y if given["residual"] is None else y + self.as_float(given["residual"])
         return activate(y, given["activation"])
 

@@ -88,16 +88,18 @@ def linear_dynamic(
     *,
     weight: int,
     weight_scale: int,
+    per_row: bool | None = None,
     weight_zero_point: int | None = None,
     bias: int | None = None,
 ) -> Step:
-    """A linear layer that quantizes its operand, with one scale for all of it.
+    """A linear layer that quantizes its operand.
 
     Takes ``x`` f32. Gives ``y`` f32.
 
     Args:
         weight: Constant of s8; [O, C].
         weight_scale: Constant of f32; [O].
+        per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
         weight_zero_point: Constant of s32; [O]; 0 where it is left out; or none.
         bias: Constant of f32; [O]; or none.
     """
@@ -105,6 +107,9 @@ def linear_dynamic(
         "linear_dynamic",
         [x],
         {"y": "f32"},
+        ints={
+            "per_row": per_row,
+        },
         constants={
             "weight": weight,
             "weight_scale": weight_scale,
@@ -1204,6 +1209,7 @@ def lstm(
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
+    per_row: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1223,6 +1229,7 @@ def lstm(
         weight_hh: Constant of s8 or f16; [directions * gates * hidden, state].
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
+        per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1240,6 +1247,7 @@ def lstm(
         ints={
             "directions": directions,
             "first": first,
+            "per_row": per_row,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1266,6 +1274,7 @@ def gru(
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
+    per_row: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1282,6 +1291,7 @@ def gru(
         weight_hh: Constant of s8 or f16; [directions * gates * hidden, state].
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
+        per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1296,6 +1306,7 @@ def gru(
         ints={
             "directions": directions,
             "first": first,
+            "per_row": per_row,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1319,6 +1330,7 @@ def rnn_tanh(
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
+    per_row: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1335,6 +1347,7 @@ def rnn_tanh(
         weight_hh: Constant of s8 or f16; [directions * gates * hidden, state].
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
+        per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1349,6 +1362,7 @@ def rnn_tanh(
         ints={
             "directions": directions,
             "first": first,
+            "per_row": per_row,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1372,6 +1386,7 @@ def rnn_relu(
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
+    per_row: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1388,6 +1403,7 @@ def rnn_relu(
         weight_hh: Constant of s8 or f16; [directions * gates * hidden, state].
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
+        per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1402,6 +1418,7 @@ def rnn_relu(
         ints={
             "directions": directions,
             "first": first,
+            "per_row": per_row,
         },
         constants={
             "weight_ih": weight_ih,

@@ -24,6 +24,7 @@ struct Layer {
   std::vector<int8_t> weights;
   Floats scale, bias, x;
   std::vector<int32_t> zero_point;
+  bool per_row = false;
 
   Layer(Rng& rng, const Dims& s, double low, double high) : rows(s[0]), features(s[1]), outputs(s[2]) {
     for (int64_t i = 0; i < outputs * features; ++i) {
@@ -38,11 +39,27 @@ struct Layer {
     x = random_floats(rng, rows * features, low, high);
   }
 
-  DynamicLinear linear() const { return {outputs, features, weights, scale, zero_point, bias}; }
+  DynamicLinear linear() const { return {outputs, features, weights, scale, zero_point, bias, per_row}; }
+
+  // One row of it alone.
+  Layer row(int64_t r) const {
+    Layer one = *this;
+    one.rows = 1;
+    one.x.assign(x.begin() + r * features, x.begin() + (r + 1) * features);
+    return one;
+  }
 };
 
 // The formula, in exact and in double arithmetic where it says so.
 Floats reference(const Layer& l) {
+  if (l.per_row && l.rows != 1) {
+    Floats y;
+    for (int64_t r = 0; r < l.rows; ++r) {
+      const Floats one = reference(l.row(r));
+      y.insert(y.end(), one.begin(), one.end());
+    }
+    return y;
+  }
   double low = 0, high = 0;
   for (float value : l.x) low = std::min<double>(low, value), high = std::max<double>(high, value);
   float s = static_cast<float>((high - low) / 255);
@@ -67,7 +84,7 @@ Floats reference(const Layer& l) {
 }
 
 // Every kernel that this CPU has or runs a model of, and what is chosen for each level.
-void check_layer(const Layer& l, const std::string& what) {
+void check_kernels(const Layer& l, const std::string& what) {
   const std::vector<Floats> want{reference(l)};
   const auto check = [&](const PackedLinear& packed, const std::vector<int>& threads) {
     CHECK(packed.packed_bytes() >= l.weights.size());
@@ -86,6 +103,13 @@ void check_layer(const Layer& l, const std::string& what) {
   for (const Isa isa : isas()) check(*pack_linear_dynamic(l.linear(), isa), {1, 2, 5});
 }
 
+void check_layer(Layer l, const std::string& what) {
+  for (const bool per_row : {false, true}) {
+    l.per_row = per_row;
+    check_kernels(l, what + (per_row ? ", a scale a row" : ""));
+  }
+}
+
 }  // namespace
 
 TEST(linear_dynamic_of_every_tail) {
@@ -100,6 +124,24 @@ TEST(linear_dynamic_of_every_tail) {
 TEST(linear_dynamic_in_blocks_of_rows) {
   Rng rng(67);
   check_layer(Layer(rng, {130, 3000, 20}, -1.0, 2.0), "linear_dynamic in blocks");
+}
+
+// Whatever its neighbours are: rows whose ranges are far apart.
+TEST(linear_dynamic_rows_do_not_depend_on_one_another) {
+  constexpr int64_t rows = 7, k = 100, n = 150;
+  Rng rng(73);
+  Layer l(rng, {rows, k, n}, -1.0, 1.0);
+  l.per_row = true;
+  for (int64_t i = 0; i < rows * k; ++i) l.x[static_cast<size_t>(i)] *= std::ldexp(1.0f, static_cast<int>(i / k) * 9);
+  for (const Isa isa : isas()) {
+    const auto packed = pack_linear_dynamic(l.linear(), isa);
+    Floats all(static_cast<size_t>(rows * n));
+    run(*packed->plan(rows), {l.x.data()}, {all.data()}, 2);
+    for (int64_t r = 0; r < rows; ++r) {
+      const Floats wanted(all.begin() + r * n, all.begin() + (r + 1) * n);
+      check_work(*packed->plan(1), {bytes_of(l.row(r).x)}, std::vector<Floats>{wanted}, 3, "a row alone");
+    }
+  }
 }
 
 TEST(linear_dynamic_of_sums_at_the_ends_of_s32) {
@@ -125,23 +167,28 @@ TEST(linear_dynamic_keeps_the_sign_of_zeros_without_a_bias) {
   check_layer(l, "linear_dynamic of zeros");
 }
 
-TEST(linear_dynamic_of_an_input_that_is_not_finite_is_nan) {
+TEST(linear_dynamic_of_what_is_not_finite_is_nan_and_nothing_else_is) {
   constexpr int64_t rows = 3, k = 45, n = 19;  // whole vectors, and what is left of them
   Rng rng(70);
   Layer l(rng, {rows, k, n}, 0.0, 1.0);
-  std::vector<std::unique_ptr<PackedLinear>> packed;
-  packed.push_back(gemm::pack_linear_dynamic_scalar(l.linear()));
-  for (const Isa isa : isas()) packed.push_back(pack_linear_dynamic(l.linear(), isa));
-  for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
-    for (size_t at = 0; at < static_cast<size_t>(rows * k); ++at) {
-      std::fill(l.x.begin(), l.x.end(), 1.0f);
-      l.x[at] = value;
-      for (const auto& layer : packed) {
-        Floats y(static_cast<size_t>(rows * n), 0.0f);
-        run(*layer->plan(rows), {l.x.data()}, {y.data()}, 2);
-        for (const float result : y) CHECK(std::isnan(result));
+  for (const bool per_row : {false, true}) {
+    l.per_row = per_row;
+    std::vector<std::unique_ptr<PackedLinear>> packed;
+    packed.push_back(gemm::pack_linear_dynamic_scalar(l.linear()));
+    for (const Isa isa : isas()) packed.push_back(pack_linear_dynamic(l.linear(), isa));
+    for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
+      for (int64_t at = 0; at < rows * k; ++at) {
+        std::fill(l.x.begin(), l.x.end(), 1.0f);
+        l.x[static_cast<size_t>(at)] = value;
+        for (const auto& layer : packed) {
+          Floats y(static_cast<size_t>(rows * n), 0.0f);
+          run(*layer->plan(rows), {l.x.data()}, {y.data()}, 2);
+          for (int64_t i = 0; i < rows * n; ++i) {
+            CHECK(std::isnan(y[static_cast<size_t>(i)]) == (!per_row || i / n == at / k));
+          }
+        }
       }
-    }
+  }
 }
 
 TEST(linear_dynamic_refuses_what_does_not_fit) {
@@ -175,10 +222,7 @@ TEST(linear_dynamic_rows_have_scales_of_their_own_an_addend_and_a_range) {
   columns.segment = n;
   Floats want;
   for (int64_t r = 0; r < rows; ++r) {
-    Layer row = l;
-    row.rows = 1;
-    row.x.assign(l.x.begin() + r * k, l.x.begin() + (r + 1) * k);
-    const Floats y = reference(row);
+    const Floats y = reference(l.row(r));
     for (int64_t o = 0; o < n; ++o) {
       const float v = y[static_cast<size_t>(o)] + addend[static_cast<size_t>(r * n + o)];
       want.push_back(std::min(std::max(v, -1.0f), 2.0f));

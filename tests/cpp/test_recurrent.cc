@@ -44,7 +44,7 @@ struct Affine8 {
   double zero_point = 0.0;
 };
 
-Affine8 affine_of(const std::vector<const float*>& rows, int64_t k) {
+Affine8 affine_of_all(const std::vector<const float*>& rows, int64_t k) {
   double low = 0.0, high = 0.0;
   for (const float* row : rows)
     for (int64_t i = 0; i < k; ++i) {
@@ -56,6 +56,13 @@ Affine8 affine_of(const std::vector<const float*>& rows, int64_t k) {
   if (a.scale == 0.0f) a.scale = 1.0f;
   a.zero_point = std::min(std::max(std::nearbyint(-low / static_cast<double>(a.scale)), 0.0), 255.0);
   return a;
+}
+
+// Of each row: of all together, or its own.
+std::vector<Affine8> affine_of(const std::vector<const float*>& rows, int64_t k, bool per_row) {
+  std::vector<Affine8> each(rows.size(), affine_of_all(rows, k));
+  for (size_t r = 0; per_row && r < rows.size(); ++r) each[r] = affine_of_all({rows[r]}, k);
+  return each;
 }
 
 // Row `o` of the matrix times x, as PackedRecurrent defines it.
@@ -90,6 +97,7 @@ struct Network {
   int64_t directions, inputs, hidden, projected;
   Matrix input, recurrent, projection;
   Floats input_bias, recurrent_bias;
+  bool per_row = false;
 
   static int64_t gates(Cell cell) { return cell == Cell::lstm ? 4 : (cell == Cell::gru ? 3 : 1); }
 
@@ -118,6 +126,7 @@ struct Network {
     if (projected > 0) l.projection = projection.weights();
     l.input_bias = input_bias;
     l.recurrent_bias = recurrent_bias;
+    l.per_row = per_row;
     return l;
   }
   int64_t state() const { return projected > 0 ? projected : hidden; }
@@ -153,8 +162,8 @@ struct Call {
 
 using Results = std::vector<Floats>;
 
-// Results and last states by simple loops: sequence after sequence is not possible, since all of a time step share a
-// scale, so time step after time step.
+// Results and last states by simple loops: sequence after sequence is not possible, since all of a time step may share
+// a scale, so time step after time step.
 Results reference(const Network& n, const Call& call) {
   const RecurrentShape& s = call.shape;
   const int64_t state = n.state(), gates = Network::gates(n.cell), width = n.directions * state;
@@ -163,7 +172,7 @@ Results reference(const Network& n, const Call& call) {
   for (const int64_t size : call.sizes) offset.push_back(offset.back() + size);
   std::vector<const float*> all;
   for (int64_t r = 0; r < s.rows; ++r) all.push_back(call.x.data() + r * n.inputs);
-  const Affine8 x_affine = affine_of(all, n.inputs);
+  const std::vector<Affine8> x_affine = affine_of(all, n.inputs, n.per_row);
   for (int64_t d = 0; d < n.directions; ++d) {
     const auto given = static_cast<size_t>((s.first + d) * s.batch);
     std::vector<Floats> h, c;
@@ -178,7 +187,7 @@ Results reference(const Network& n, const Call& call) {
       const int64_t batch = offset[static_cast<size_t>(t + 1)] - offset[static_cast<size_t>(t)];
       std::vector<const float*> before;
       for (int64_t b = 0; b < batch; ++b) before.push_back(h[static_cast<size_t>(b)].data());
-      const Affine8 affine = affine_of(before, state);
+      const std::vector<Affine8> affine = affine_of(before, state, n.per_row);
       std::vector<Floats> after(static_cast<size_t>(batch), Floats(static_cast<size_t>(n.hidden)));
       for (int64_t b = 0; b < batch; ++b)
         for (int64_t u = 0; u < n.hidden; ++u) {
@@ -188,9 +197,9 @@ Results reference(const Network& n, const Call& call) {
             const float bi = n.input_bias.empty() ? 0.0f : n.input_bias[static_cast<size_t>(o)];
             const float bh = n.recurrent_bias.empty() ? 0.0f : n.recurrent_bias[static_cast<size_t>(o)];
             const bool apart = n.cell == Cell::gru && g == 2;
-            from_input[g] = times(n.input, o, all[static_cast<size_t>(offset[static_cast<size_t>(t)] + b)], x_affine) +
-                            (apart ? bi : bi + bh);
-            from_state[g] = times(n.recurrent, o, before[static_cast<size_t>(b)], affine) + (apart ? bh : 0.0f);
+            const auto row = static_cast<size_t>(offset[static_cast<size_t>(t)] + b), one = static_cast<size_t>(b);
+            from_input[g] = times(n.input, o, all[row], x_affine[row]) + (apart ? bi : bi + bh);
+            from_state[g] = times(n.recurrent, o, before[one], affine[one]) + (apart ? bh : 0.0f);
             sum[g] = from_input[g] + from_state[g];
           }
           float& to = after[static_cast<size_t>(b)][static_cast<size_t>(u)];
@@ -211,12 +220,12 @@ Results reference(const Network& n, const Call& call) {
       if (n.projected > 0) {
         std::vector<const float*> raw;
         for (const Floats& row : after) raw.push_back(row.data());
-        const Affine8 raw_affine = affine_of(raw, n.hidden);
+        const std::vector<Affine8> raw_affine = affine_of(raw, n.hidden, n.per_row);
         std::vector<Floats> projected;
-        for (int64_t b = 0; b < batch; ++b) {
+        for (size_t b = 0; b < raw.size(); ++b) {
           projected.emplace_back();
           for (int64_t u = 0; u < state; ++u)
-            projected.back().push_back(times(n.projection, d * state + u, raw[static_cast<size_t>(b)], raw_affine));
+            projected.back().push_back(times(n.projection, d * state + u, raw[b], raw_affine[b]));
         }
         after = projected;
       }
@@ -279,7 +288,7 @@ void run_together(const Work& work, const std::vector<const void*>& in, Space& s
 }
 
 // Every level and number of threads against the simple loops, bit for bit.
-void check(const Network& n, const Call& call, const std::string& what) {
+void check_alone(const Network& n, const Call& call, const std::string& what) {
   const RecurrentLayer layer = n.layer();
   const Results expected = reference(n, call);
   const int64_t room = pack_recurrent(layer, Isa::scalar)->room(call.shape);
@@ -302,6 +311,15 @@ void check(const Network& n, const Call& call, const std::string& what) {
     return kept.back()->plan(call.shape);
   };
   check_on_every_isa(plan, call.bytes(n), expected, what, room);
+}
+
+// Where weights are int8, with one scale for all rows and with one a row.
+void check(Network n, const Call& call, const std::string& what) {
+  for (const bool per_row : {false, true}) {
+    if (per_row && !n.input.halves.empty()) continue;
+    n.per_row = per_row;
+    check_alone(n, call, what + (per_row ? ", a scale a row" : ""));
+  }
 }
 
 constexpr Cell kCells[] = {Cell::lstm, Cell::gru, Cell::rnn_tanh, Cell::rnn_relu};
@@ -408,9 +426,33 @@ TEST(recurrent_scratch_is_bounded_whatever_the_batch_and_the_layer) {
     }
 }
 
+TEST(recurrent_sequences_with_scales_of_their_own_do_not_depend_on_one_another) {
+  Rng rng(99);
+  for (const Cell cell : kCells) {
+    Network n(rng, cell, 1, 12, 20, 0, false, true, true);
+    n.per_row = true;
+    const Call together(rng, n, {3, 3, 3});
+    const Results all = reference(n, together);
+    for (int64_t b = 0; b < 3; ++b) {
+      Call alone(rng, n, {1, 1, 1});
+      for (int64_t t = 0; t < 3; ++t)
+        std::copy_n(together.x.begin() + (t * 3 + b) * n.inputs, n.inputs, alone.x.begin() + t * n.inputs);
+      std::copy_n(together.h.begin() + b * n.hidden, n.hidden, alone.h.begin());
+      std::copy_n(together.c.begin() + b * n.hidden, n.hidden, alone.c.begin());
+      Results wanted = reference(n, alone);
+      for (int64_t i = 0; i < 3 * n.hidden; ++i) {
+        const int64_t t = i / n.hidden, u = i % n.hidden;
+        CHECK_EQ(wanted[0][static_cast<size_t>(i)], all[0][static_cast<size_t>((t * 3 + b) * n.hidden + u)]);
+      }
+      check_alone(n, alone, "a sequence alone");
+    }
+    check_alone(n, together, "all of them");
+  }
+}
+
 TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
   Rng rng(95);
-  const Network n(rng, Cell::lstm, 1, 5, 6, 0, false, true, true);
+  Network n(rng, Cell::lstm, 1, 5, 6, 0, false, true, true);
   const auto packed = pack_recurrent(n.layer(), Isa::scalar);
   const auto result = [&](Call call) {
     const auto states = static_cast<size_t>(call.shape.batch * n.hidden);
@@ -427,6 +469,15 @@ TEST(recurrent_input_that_is_not_finite_or_does_not_fit) {
     Call of_state(rng, n, {2, 1});
     of_state.h[1] = value;
     for (const float y : result(of_state)) CHECK(std::isnan(y));
+  }
+  n.per_row = true;  // and then what follows of the sequence alone
+  const auto by_rows = pack_recurrent(n.layer(), Isa::scalar);
+  for (const float value : {NAN, INFINITY, -INFINITY}) {
+    Call call(rng, n, {2, 2});
+    call.x[3] = value;
+    Space space({Floats(24), Floats(12), Floats(12)}, 0);
+    run(*by_rows->plan(call.shape), call.in(n), space.out, 2);
+    for (size_t i = 0; i < 24; ++i) CHECK_EQ(std::isnan(space.results[0][i]), i / 6 % 2 == 0);
   }
   constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
   for (const std::vector<int64_t>& sizes :

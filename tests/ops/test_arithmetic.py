@@ -122,6 +122,16 @@ def test_a_zero_width_range_has_scale_one() -> None:
     assert arithmetic.affine_qparams(0.0, 0.0, -128, 127) == (1.0, -128)
 
 
+@given(st.lists(st.lists(floats, min_size=3, max_size=3), max_size=4))
+def test_dynamic_qparams_of_rows_are_those_of_each_alone(rows: list[list[float]]) -> None:
+    x = torch.tensor(rows).reshape(-1, 1, 3)
+    scale, zero_point = dynamic_qparams(x, reduce_range=False, per_row=True)
+    assert scale.shape == zero_point.shape == (len(rows), 1, 1)
+    alone = [dynamic_qparams(row, reduce_range=False) for row in x]
+    assert scale.reshape(-1).tolist() == [float(s) for s, _ in alone]
+    assert zero_point.reshape(-1).tolist() == [int(z) for _, z in alone]
+
+
 @given(st.lists(floats, max_size=5), st.booleans())
 def test_dynamic_qparams_equal_affine_qparams(values: list[float], reduce_range: bool) -> None:
     scale, zero_point = dynamic_qparams(torch.tensor(values), reduce_range=reduce_range)
@@ -136,6 +146,8 @@ def test_dynamic_qparams_of_what_is_not_finite_have_no_scale(value: float) -> No
     x = torch.tensor([1.0, value, -2.0])
     assert math.isnan(dynamic_qparams(x, reduce_range=False)[0])
     assert bool(requantize_dynamic(x, reduce_range=False).isnan().all())
+    of_rows = requantize_dynamic(torch.stack([x, torch.ones(3)]), reduce_range=False, per_row=True)
+    assert of_rows.isnan().all(-1).tolist() == of_rows.isnan().any(-1).tolist() == [True, False]
 
 
 def test_channels_quantize_along_their_axis() -> None:

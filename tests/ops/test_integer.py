@@ -213,21 +213,25 @@ def test_mean_of_nothing_is_zero() -> None:
     assert integer(x, dims=(1,), keepdim=False, out=QParams(0.2, 31, QDType.quint8)).tolist() == [[31] * 3] * 2
 
 
+@pytest.mark.parametrize("per_row", [False, True])
 @pytest.mark.parametrize("reduce_range", [False, True])
-def test_dynamic_linear_is_close_to_float(reduce_range: bool) -> None:
+def test_dynamic_linear_is_close_to_float(reduce_range: bool, per_row: bool) -> None:
     x, w, b = torch.randn(4, 10) + 0.5, torch.randint(-127, 128, (6, 10), dtype=torch.int8), torch.randn(6)
     scale = torch.rand(6) * 0.01 + 0.001
     q = QArray(w, scale, torch.zeros(6, dtype=torch.int64), 0)
-    y = linear_dynamic(x, q, b, reduce_range=reduce_range)
+    y = linear_dynamic(x, q, b, reduce_range=reduce_range, per_row=per_row)
     expected = torch.nn.functional.linear(x, w * scale[:, None], b)
-    step = (max(float(x.max()), 0.0) - min(float(x.min()), 0.0)) / (127 if reduce_range else 255)
+    low, high = (x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)) if per_row else (x.min(), x.max())
+    step = (high.clamp(min=0.0) - low.clamp(max=0.0)) / (127 if reduce_range else 255)
     # Each of the 10 inputs is off by at most half a step, and the zero point's rounding may clip half a step more.
     bound = step * (w.abs() * scale[:, None]).sum(1) + 1e-5
     assert bool(((y - expected).abs() <= bound).all())
-    assert linear_dynamic(x[:0], q, b).shape == (0, 6)
+    assert linear_dynamic(x[:0], q, b, per_row=per_row).shape == (0, 6)
 
 
 def test_dynamic_linear_of_values_that_are_not_finite() -> None:
     q = QArray(torch.ones(2, 3, dtype=torch.int8), torch.ones(2), torch.zeros(2, dtype=torch.int64), 0)
     for value in (torch.nan, torch.inf, -torch.inf):
-        assert bool(linear_dynamic(torch.tensor([[255.0, value, 1.0], [2.0, 3.0, 4.0]]), q).isnan().all())
+        x = torch.tensor([[255.0, value, 1.0], [2.0, 3.0, 4.0]])
+        assert linear_dynamic(x, q).isnan().tolist() == [[True, True], [True, True]]
+        assert linear_dynamic(x, q, per_row=True).isnan().tolist() == [[True, True], [False, False]]

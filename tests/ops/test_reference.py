@@ -128,7 +128,10 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = 
     )
 
 
-def requantize_dynamic(x: Tensor, reduce_range: bool) -> Tensor:
+def requantize_dynamic(x: Tensor, reduce_range: bool, per_row: bool = False) -> Tensor:
+    if per_row:
+        rows = [requantize_dynamic(row, reduce_range) for row in x.reshape(-1, x.shape[-1])]
+        return torch.stack(rows).reshape(x.shape) if rows else x
     values = [*x.reshape(-1).tolist(), 0.0]
     scale, zero_point = arithmetic.affine_qparams(min(values), max(values), 0, 127 if reduce_range else 255)
     codes = (torch.round(x.double() / scale) + zero_point).clamp(0, 127 if reduce_range else 255)

@@ -48,18 +48,22 @@ def in_order(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return y
 
 
-def affine(x: np.ndarray) -> tuple[np.float32, float]:
-    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-    scale = F((high - low) / 255) or F(1)
-    return scale, float(np.rint(-low / float(scale)))
+def affine(x: np.ndarray, per_row: bool) -> tuple[np.ndarray, np.ndarray]:
+    axis = -1 if per_row else None
+    low, high = (f(x.astype(np.float64), axis, keepdims=True, initial=0.0) for f in (np.min, np.max))
+    scale = ((high - low) / 255).astype(F)
+    scale[scale == 0] = 1
+    return scale, np.rint(-low / scale)
 
 
-def times(x: np.ndarray, constants: Constants, name: str, rows: slice, qparams: tuple[np.float32, float]) -> np.ndarray:
+def times(
+    x: np.ndarray, constants: Constants, name: str, rows: slice, qparams: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     w = constants[name][rows]
     if w.dtype == np.float16:
         return in_order(x, w.astype(F))
     scale, zero = qparams
-    q = np.clip(np.rint(x.astype(np.float64) / float(scale)) + zero, 0, 255).astype(np.int64) - int(zero)
+    q = (np.clip(np.rint(x.astype(np.float64) / scale) + zero, 0, 255) - zero).astype(np.int64)
     zero_points = constants.get(f"{name}_zero_point", np.zeros(len(constants[name]), np.int32))[rows]
     acc = q @ (w.astype(np.int64) - zero_points[:, None]).T
     return acc.astype(F) * (scale * constants[f"{name}_scale"][rows])
@@ -86,7 +90,13 @@ CELLS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
 
 
 def layer(
-    op: str, x: np.ndarray, states: list[np.ndarray], sizes: list[int], constants: Constants, directions: int
+    op: str,
+    x: np.ndarray,
+    states: list[np.ndarray],
+    sizes: list[int],
+    constants: Constants,
+    directions: int,
+    per_row: bool = False,
 ) -> tuple[np.ndarray, ...]:
     """A layer's results: of all time steps, and its states after the last one."""
     rows = len(constants["weight_ih"]) // directions
@@ -98,15 +108,15 @@ def layer(
         own = slice(d * rows, (d + 1) * rows)
         late = np.zeros(rows, F)  # the part of the recurrent bias that gru multiplies
         late[2 * hidden if op == "gru" else rows :] = bias_hh[own][2 * hidden if op == "gru" else rows :]
-        from_x = times(x, constants, "weight_ih", own, affine(x)) + (bias_ih[own] + (bias_hh[own] - late))
+        from_x = times(x, constants, "weight_ih", own, affine(x, per_row)) + (bias_ih[own] + (bias_hh[own] - late))
         for t in range(len(sizes))[:: -1 if d else 1]:
             n, at = sizes[t], slice(starts[t], starts[t] + sizes[t])
             before = last[0][d, :n].copy()
-            from_h = times(before, constants, "weight_hh", own, affine(before)) + late
+            from_h = times(before, constants, "weight_hh", own, affine(before, per_row)) + late
             c = last[1][d, :n] if op == "lstm" else before
             after, c = CELLS[op](from_x[at], from_h, before, c)
             if "weight_hr" in constants:
-                after = times(after, constants, "weight_hr", slice(d * state, (d + 1) * state), affine(after))
+                after = times(after, constants, "weight_hr", slice(d * state, (d + 1) * state), affine(after, per_row))
             last[0][d, :n], y[at, d * state : (d + 1) * state] = after, after
             if op == "lstm":
                 last[1][d, :n] = c

@@ -108,19 +108,20 @@ def linear_case(op: str) -> Case:
     return Case(op, (u8(2, 5, 20),), expected, attributes, label="linear")
 
 
-def linear_dynamic_case() -> Case:
+def linear_dynamic_case(**ints: int) -> Case:
     w, bias = RNG.integers(-128, 128, (6, 20), dtype=np.int8), f32(6)
     scale = RNG.uniform(1e-3, 2e-3, 6).astype(F)
 
     def expected(x: np.ndarray) -> np.ndarray:
-        low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-        s = F((high - low) / 255)
-        z = int(np.rint(-low / float(s)))
-        q = np.clip(np.rint(x.astype(np.float64) / float(s)) + z, 0, 255).astype(np.int64) - z
-        return (q @ w.T.astype(np.int64)).astype(F) * (s * scale) + bias
+        axis = -1 if ints.get("per_row") else None
+        low, high = (f(x.astype(np.float64), axis, keepdims=True, initial=0.0) for f in (np.min, np.max))
+        s = ((high - low) / 255).astype(F)
+        z = np.rint(-low / s)
+        q = np.clip(np.rint(x.astype(np.float64) / s) + z, 0, 255) - z
+        return (q @ w.T.astype(np.float64)).astype(F) * (s * scale) + bias
 
-    constants = {"weight": w, "weight_scale": scale, "bias": bias}
-    return Case("linear_dynamic", (f32(3, 4, 20),), expected, {"constants": constants})
+    attributes = {"ints": ints, "constants": {"weight": w, "weight_scale": scale, "bias": bias}}
+    return Case("linear_dynamic", (f32(3, 4, 20),), expected, attributes, label="-".join(ints))
 
 
 def matmul_cases() -> list[Case]:
@@ -458,8 +459,8 @@ def halves(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float16)
 
 
-def recurrent_case(op: str, directions: int = 1, *, half: bool = False, sizes: tuple[int, ...] = (3, 3, 2)) -> Case:
-    inputs, hidden = 6, 18
+def recurrent_case(op: str, directions: int = 1, *, half: bool = False, per_row: bool = False) -> Case:
+    inputs, hidden, sizes = 6, 18, (3, 3, 2)
     rows, batch = directions * recurrent_reference.GATES[op] * hidden, sizes[0]
     shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}
     constants = {"bias_ih": f32(rows), "bias_hh": f32(rows)}
@@ -471,11 +472,12 @@ def recurrent_case(op: str, directions: int = 1, *, half: bool = False, sizes: t
     states = [f32(directions, batch, hidden) for _ in range(2 if op == "lstm" else 1)]
 
     def expected(x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-        return recurrent_reference.layer(op, x, list(others[:-1]), list(sizes), constants, directions)
+        return recurrent_reference.layer(op, x, list(others[:-1]), list(sizes), constants, directions, per_row)
 
-    attributes = {"constants": constants, "ints": {"directions": directions}}
+    attributes = {"constants": constants, "ints": {"directions": directions, "per_row": int(per_row)}}
     given = (f32(sum(sizes), inputs), *states, np.array(sizes))
-    return Case(op, given, expected, attributes, label=f"{directions}{'-half' if half else ''}")
+    label = f"{directions}{'-half' if half else ''}{'-rows' if per_row else ''}"
+    return Case(op, given, expected, attributes, label=label)
 
 
 def linear_half_case() -> Case:
@@ -492,6 +494,7 @@ CASES = [
     *layout_cases(),
     linear_half_case(),
     *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
+    *(recurrent_case(op, per_row=True) for op in recurrent_reference.GATES),
     *(conv_case(d) for d in (1, 2, 3)),
     conv_case(2, groups=2),
     conv_case(2, residual=True),
@@ -499,6 +502,7 @@ CASES = [
     conv_case(2, lut=True, weight_zero_point=True),
     linear_case("conv"),
     linear_dynamic_case(),
+    linear_dynamic_case(per_row=1),
     *(binary_case(op, u8(2, 3, 5), u8(2, 3, 5)) for op in ("add", "sub", "mul")),
     *(binary_case(op, u8(2, 3, 5), u8(5)) for op in ("add", "sub", "mul")),
     binary_case("mul", u8(2, 1, 1, 6), u8(2, 4, 4, 6)),

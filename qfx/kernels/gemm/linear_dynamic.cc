@@ -31,6 +31,11 @@ Affine affine_of_all(const float* x, int64_t n, Isa isa) noexcept {
   return affine_of(low, high);
 }
 
+// Where rows have one each, there is none.
+Affine affine_of_whole(bool per_row, const float* x, int64_t n, Isa isa) noexcept {
+  return per_row ? Affine{1.0f, 0} : affine_of_all(x, n, isa);
+}
+
 class LoopsWork final : public Work {
  public:
   LoopsWork(const DynamicLinear& layer, int64_t rows) : l_(layer), rows_(rows) {}
@@ -39,10 +44,12 @@ class LoopsWork final : public Work {
     const auto* x = static_cast<const float*>(in[0]);
     auto* y = static_cast<float*>(out[0]);
     auto* codes = reinterpret_cast<uint8_t*>(scratch);
-    const RowQuantizer quantizer(affine_of_all(x, rows_ * l_.features, Isa::scalar), Isa::scalar);
+    const Affine whole = affine_of_whole(l_.per_row, x, rows_ * l_.features, Isa::scalar);
     const Range outputs = split(l_.outputs, tid, threads);
     for (int64_t r = 0; r < rows_; ++r) {
-      quantizer.run(x + r * l_.features, codes, l_.features);
+      const float* row = x + r * l_.features;
+      const RowQuantizer quantizer(l_.per_row ? affine_of_all(row, l_.features, Isa::scalar) : whole, Isa::scalar);
+      quantizer.run(row, codes, l_.features);
       for (int64_t o = outputs.begin; o < outputs.end; ++o) {
         const float value = product(codes, o, quantizer);
         y[r * l_.outputs + o] = value + (l_.bias.empty() ? kNoBias : l_.bias[static_cast<size_t>(o)]);
@@ -100,8 +107,8 @@ class Loops final : public PackedLinear {
 
 class DynamicWork final : public Work {
  public:
-  DynamicWork(const DynamicWeights& weights, int64_t outputs, int64_t rows, Isa isa)
-      : w_(weights), outputs_(outputs), rows_(rows), isa_(isa) {
+  DynamicWork(const DynamicWeights& weights, int64_t outputs, bool per_row, int64_t rows, Isa isa)
+      : w_(weights), outputs_(outputs), per_row_(per_row), rows_(rows), isa_(isa) {
     const int64_t tile = weights.weights().kernel().rows;
     block_ = std::clamp<int64_t>(kBlockBytes / weights.row_bytes() / tile * tile, tile, std::max(tile, rows));
   }
@@ -118,12 +125,12 @@ class DynamicWork final : public Work {
       rows = split(rows_, tid, threads, tile);
     }
     if (rows.begin == rows.end || own.begin == own.end) return;
-    const RowQuantizer quantizer = w_.quantizer(affine_of_all(x, rows_ * w_.features(), isa_));
+    const Affine whole = affine_of_whole(per_row_, x, rows_ * w_.features(), isa_);
     DynamicRows codes = w_.rows_in(scratch, block_);
-    codes.uniform = true;
+    codes.uniform = !per_row_;
     for (int64_t r = rows.begin; r < rows.end; r += block_) {
       const int64_t n = std::min(block_, rows.end - r);
-      for (int64_t i = 0; i < n; ++i) w_.quantize(x + (r + i) * w_.features(), quantizer, codes, i);
+      quantize(x + r * w_.features(), n, whole, codes);
       DynamicOutput to;
       to.y = y + r * outputs_;
       to.y_row = outputs_;
@@ -141,8 +148,17 @@ class DynamicWork final : public Work {
   }
 
  private:
+  // One row after the other, so that it is read from memory once.
+  void quantize(const float* x, int64_t n, const Affine& whole, const DynamicRows& codes) const noexcept {
+    for (int64_t i = 0; i < n; ++i, x += w_.features()) {
+      w_.quantize(x, w_.quantizer(per_row_ ? affine_of_all(x, w_.features(), isa_) : whole), codes, i);
+    }
+  }
+
   const DynamicWeights& w_;
-  int64_t outputs_, rows_, block_;
+  int64_t outputs_;
+  bool per_row_;
+  int64_t rows_, block_;
   Isa isa_;
 };
 
@@ -161,16 +177,18 @@ DynamicColumns columns_of(const DynamicLinear& l) {
 
 class Packed final : public PackedLinear {
  public:
-  Packed(const DynamicColumns& columns, const TileKernel& kernel, Isa isa, std::span<const TileKernel> kernels)
-      : outputs_(columns.segment), isa_(isa), weights_(columns, kernel, isa, kernels) {}
+  Packed(const DynamicLinear& layer, const DynamicColumns& columns, const TileKernel& kernel, Isa isa,
+         std::span<const TileKernel> kernels)
+      : outputs_(layer.outputs), per_row_(layer.per_row), isa_(isa), weights_(columns, kernel, isa, kernels) {}
 
   std::unique_ptr<Work> plan(int64_t rows) const override {
-    return std::make_unique<DynamicWork>(weights_, outputs_, rows, isa_);
+    return std::make_unique<DynamicWork>(weights_, outputs_, per_row_, rows, isa_);
   }
   size_t packed_bytes() const noexcept override { return weights_.bytes(); }
 
  private:
   int64_t outputs_;
+  bool per_row_;
   Isa isa_;
   DynamicWeights weights_;
 };
@@ -180,7 +198,7 @@ class Packed final : public PackedLinear {
 std::unique_ptr<PackedLinear> pack_linear_dynamic_gemm(const TileKernel& kernel, const DynamicLinear& layer, Isa isa,
                                                        std::span<const TileKernel> kernels) {
   check(layer);
-  return std::make_unique<Packed>(columns_of(layer), kernel, isa, kernels);
+  return std::make_unique<Packed>(layer, columns_of(layer), kernel, isa, kernels);
 }
 
 std::unique_ptr<PackedLinear> pack_linear_dynamic_scalar(const DynamicLinear& layer) {
@@ -194,7 +212,7 @@ std::unique_ptr<PackedLinear> pack_linear_dynamic(const DynamicLinear& layer, Is
   if (layer.features > gemm::kDynamicFeatures) return gemm::pack_linear_dynamic_scalar(layer);
   const gemm::DynamicColumns columns = gemm::columns_of(layer);
   const gemm::TileKernel& kernel = gemm::kernel_for(columns, gemm::SingleRows::often, isa);
-  return std::make_unique<gemm::Packed>(columns, kernel, isa, gemm::kernels());
+  return std::make_unique<gemm::Packed>(layer, columns, kernel, isa, gemm::kernels());
 }
 
 }  // namespace qfx

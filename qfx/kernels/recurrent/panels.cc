@@ -56,13 +56,16 @@ Affine PanelMatrix::affine(const Rows& x, int64_t n) const noexcept {
   return affine_of(low, high);
 }
 
-Operand PanelMatrix::operand(const Rows& x, int64_t n, const Affine& affine, std::byte* room) const noexcept {
+Operand PanelMatrix::operand(const Rows& x, int64_t n, const std::optional<Affine>& affine,
+                             std::byte* room) const noexcept {
   if (half_) return floats(x, n, room);
   Operand operand;
   operand.codes = codes_->rows_in(room, n);
-  operand.codes.uniform = true;
-  const gemm::RowQuantizer quantizer = codes_->quantizer(affine);
-  for (int64_t r = 0; r < n; ++r) codes_->quantize(x[r], quantizer, operand.codes, r);
+  operand.codes.uniform = affine || n == 1;
+  for (int64_t r = 0; r < n; ++r) {
+    const gemm::RowQuantizer quantizer = codes_->quantizer(affine ? *affine : this->affine(x.from(r), 1));
+    codes_->quantize(x[r], quantizer, operand.codes, r);
+  }
   return operand;
 }
 

@@ -49,8 +49,9 @@ class PanelMatrix {
 
   // Scale and zero point for n rows, from their extent. Not finite: NaN.
   Affine affine(const Rows& x, int64_t n) const noexcept;
-  // The rows as multiply() takes them, in `room` (operand_bytes()); `affine` is ignored for float16.
-  Operand operand(const Rows& x, int64_t n, const Affine& affine, std::byte* room) const noexcept;
+  // The rows as multiply() takes them, in `room` (operand_bytes()), by `affine`, or each by its own extent where there
+  // is none; float16 needs neither.
+  Operand operand(const Rows& x, int64_t n, const std::optional<Affine>& affine, std::byte* room) const noexcept;
   size_t operand_bytes(int64_t n) const noexcept;
 
   size_t packed_bytes() const noexcept;

@@ -67,6 +67,7 @@ class Packed final : public PackedRecurrent {
         hidden(layer.hidden),
         projected(layer.projected),
         state(layer.state()),
+        per_row(layer.per_row),
         units(gated(layer.cell) ? kLanes : kVectors * kLanes),
         kernel(select_cell(layer.cell, isa)) {
     check(layer);
@@ -92,7 +93,9 @@ class Packed final : public PackedRecurrent {
   int64_t projection_panels() const noexcept { return projected > 0 ? directions[0].projection->panels() : 0; }
 
   Cell cell;
-  int64_t inputs, hidden, projected, state, units;
+  int64_t inputs, hidden, projected, state;
+  bool per_row;
+  int64_t units;
   Kernel<Lstm> kernel;
   std::vector<Direction> directions;
 
@@ -236,7 +239,7 @@ class Thread {
     for (int64_t d = 0; d < directions_; ++d)
       if (c0_ != nullptr) start_cell_state(d);
     const PanelMatrix& input = w_.directions[0].input;
-    x_affine_ = input.affine({x_, w_.inputs, s_.rows}, s_.rows);
+    x_affine_ = affine(input, {x_, w_.inputs, s_.rows}, s_.rows);
     for (int64_t step = 0; step < s_.steps; ++step) {
       for (int64_t d = 0; d < directions_; ++d) advance(d, step);
       if (w_.projected > 0) {
@@ -332,29 +335,36 @@ class Thread {
     return gates_ + row * gates_row_ + (d * w_.panels() + panel - own_.begin) * columns;
   }
 
+  // What all rows are quantized by; none where each has its own.
+  std::optional<Affine> affine(const PanelMatrix& matrix, const Rows& x, int64_t n) const noexcept {
+    if (w_.per_row) return std::nullopt;
+    return matrix.affine(x, n);
+  }
+
   void advance(int64_t d, int64_t step) noexcept {
     const Range own = panels(d);
     if (own.begin == own.end) return;
     const int64_t t = time(d, step), n = size(t);
     const Rows h = before(d, step);
-    const Affine affine = w_.directions[static_cast<size_t>(d)].recurrent.affine(h, n);
+    const auto of_all = affine(w_.directions[static_cast<size_t>(d)].recurrent, h, n);
     if (n <= chunk_) {
       if (step >= chunk_end_[d]) project_steps(d, step);
-      return advance_rows(d, step, 0, n, h, affine);
+      return advance_rows(d, step, 0, n, h, of_all);
     }
     for (int64_t r = 0; r < n; r += chunk_) {
       const int64_t rows = std::min(chunk_, n - r);
       project_rows(d, offsets_[t] + r, rows);
-      advance_rows(d, step, r, rows, h, affine);
+      advance_rows(d, step, r, rows, h, of_all);
     }
   }
 
   // Sequences [first, first + n) by one time step; their gates are projected.
-  void advance_rows(int64_t d, int64_t step, int64_t first, int64_t n, const Rows& h, const Affine& affine) noexcept {
+  void advance_rows(int64_t d, int64_t step, int64_t first, int64_t n, const Rows& h,
+                    const std::optional<Affine>& of_all) noexcept {
     const Range own = panels(d);
     const int64_t t = time(d, step);
     const PanelMatrix& recurrent = w_.directions[static_cast<size_t>(d)].recurrent;
-    const Operand operand = recurrent.operand(h.from(first), n, affine, room_);
+    const Operand operand = recurrent.operand(h.from(first), n, of_all, room_);
     PanelProduct product(recurrent, operand, recurrent.columns());
     // There and back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
@@ -405,10 +415,10 @@ class Thread {
     const int64_t t = time(d, step), n = size(t);
     const PanelMatrix& projection = *w_.directions[static_cast<size_t>(d)].projection;
     const Rows h{raw(d, 0), w_.hidden, n};
-    const Affine affine = projection.affine(h, n);
+    const auto of_all = affine(projection, h, n);
     for (int64_t first = 0; first < n; first += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, n - first);
-      const Operand operand = projection.operand(h.from(first), rows, affine, room_);
+      const Operand operand = projection.operand(h.from(first), rows, of_all, room_);
       PanelProduct product(projection, operand, projection.columns());
       for (int64_t p = own.begin; p < own.end; ++p) {
         const int64_t feature = p * projection.columns();
@@ -451,7 +461,7 @@ class Thread {
   std::byte* room_;
   float *gates_, *recurrent_, *state_, *hidden_;
   Range own_, own_projection_;
-  Affine x_affine_;
+  std::optional<Affine> x_affine_;
   int64_t chunk_end_[2] = {0, 0}, chunk_row_[2] = {0, 0};
 };
 

@@ -23,6 +23,7 @@ struct RecurrentLayer {
   Cell cell = Cell::lstm;
   int64_t directions = 1, inputs = 0, hidden = 0;
   int64_t projected = 0;              // features of the hidden state if it is projected (lstm only), or 0
+  bool per_row = false;               // each row of a product's operand has a scale of its own
   RowWeights input, recurrent;        // [directions * gates * hidden][inputs or state()]; gates in torch's order
   RowWeights projection;              // [directions * projected][hidden]
   std::span<const float> input_bias;  // [directions * gates * hidden], or empty: 0
@@ -45,14 +46,14 @@ struct RecurrentShape {
 // out: y f32 [rows][directions * state], last h f32 [directions][batch][state], for lstm last c f32
 //      [directions][batch][hidden]; and room() bytes for the threads to work in, if that is not 0
 //
-// A product with int8 weights quantizes its float operand as linear_dynamic does, over the whole tensor at once: x
+// A product with int8 weights quantizes its float operand as linear_dynamic does, per row or over the whole tensor: x
 // once, the hidden state at each time step, the state to be projected likewise. Then
 //   p = float(sum (q - zero_point) * (w - weight_zero_point[o])) * (scale * weight_scale[o])
 // and with float16 weights p = sum x * float(w), in float32 in the order of the features. Then
 //   gate = p_input + bias + p_recurrent,  bias = input_bias + recurrent_bias
 // (gru's last gate: tanh((p_input + input_bias) + r * (p_recurrent + recurrent_bias))), each operation rounded on its
-// own, and sigmoid and tanh as cell.h defines them. Where an operand that is quantized holds an infinity or NaN, all of
-// the product is NaN; batch_sizes that do not fit give NaN everywhere.
+// own, and sigmoid and tanh as cell.h defines them. Where an operand that is quantized, or a row that has a scale of
+// its own, holds an infinity or NaN, all of its product is NaN; batch_sizes that do not fit give NaN everywhere.
 class PackedRecurrent {
  public:
   virtual ~PackedRecurrent() = default;

@@ -193,6 +193,7 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     channels = weight.values.shape[0]
     step = steps.linear_dynamic(
         x.id,
+        per_row=node.meta["per_row"],
         weight=emission.constant(weight.values),
         weight_scale=emission.constant(weight.scale.expand(channels).contiguous()),
         bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),

@@ -153,20 +153,23 @@ def _products_in_order(a: Tensor, b: Tensor) -> Tensor:
     return total.squeeze(-1 if b.dim() == 1 else -2) if a.dim() == 1 else total
 
 
-def linear_dynamic(x: Tensor, weight: QArray, bias: Tensor | None = None, *, reduce_range: bool = False) -> Tensor:
+def linear_dynamic(
+    x: Tensor, weight: QArray, bias: Tensor | None = None, *, reduce_range: bool = False, per_row: bool = False
+) -> Tensor:
     """Linear layer with an input quantized by its own range at run time; float32 in and out.
 
-    The range of all of ``x``, zero included, gives scale and zero point over ``0..127`` with ``reduce_range``,
-    else ``0..255``. ``y = float(acc) * (s_x * s_w[o]) + bias[o]``, each operation rounded to float32. NaN or an
-    infinity in ``x`` makes all of the result NaN.
+    The range of all of ``x``, or of each row of its last dim, zero included, gives scale and zero point over ``0..127``
+    with ``reduce_range``, else ``0..255``. ``y = float(acc) * (s_x * s_w[o]) + bias[o]``, each operation rounded to
+    float32. NaN or an infinity makes NaN of all that the scale is for: the result, or the row of it.
 
     Args:
         x: float32 ``[..., C]``.
         weight: int8 ``[O, C]``, symmetric.
         bias: float32 ``[O]``.
         reduce_range: Leave one bit unused.
+        per_row: Each row has a scale of its own.
     """
-    scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range)
+    scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range, per_row=per_row)
     codes = arithmetic.quantize(x, scale, zero_point, 0, 127 if reduce_range else 255)
     acc = compute.linear(integers(QArray(codes, scale, zero_point)), integers(weight))
     y = acc.float() * (scale * weight.scale)

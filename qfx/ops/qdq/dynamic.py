@@ -8,15 +8,17 @@ from torch import Tensor
 from qfx.ops import arithmetic
 
 
-def dynamic_qparams(x: Tensor, *, reduce_range: bool) -> tuple[Tensor, Tensor]:
-    """Scale (float32) and zero point (int64), 0-d, that map the range of all of ``x``, zero included, to 8 bits.
+def dynamic_qparams(x: Tensor, *, reduce_range: bool, per_row: bool = False) -> tuple[Tensor, Tensor]:
+    """Scale (float32) and zero point (int64) that map the range of ``x``, zero included, to 8 bits.
 
     The same numbers as :func:`qfx.ops.arithmetic.affine_qparams` over ``0..127`` with ``reduce_range``, else
-    ``0..255``, in tensor arithmetic. NaN or an infinity in ``x`` makes the scale NaN, and so all that it scales.
+    ``0..255``, in tensor arithmetic: of all of ``x``, 0-d, or with ``per_row`` of each row of its last dim,
+    ``[..., 1]``. NaN or an infinity makes the scale NaN, and so all that it scales.
     """
     qmax = 127 if reduce_range else 255
-    values = torch.cat([x.reshape(-1), x.new_zeros(1)]).double()
-    low, high = values.min(), values.max()
+    rows = x if per_row else x.reshape(-1)
+    values = torch.cat([rows, x.new_zeros(*rows.shape[:-1], 1)], -1).double()
+    low, high = values.amin(-1, keepdim=per_row), values.amax(-1, keepdim=per_row)
     scale = ((high - low) / qmax).float()
     scale = torch.where(scale == 0.0, torch.ones_like(scale), scale)
     scale = torch.where(scale.isfinite(), scale, torch.full_like(scale, torch.nan))
@@ -24,13 +26,14 @@ def dynamic_qparams(x: Tensor, *, reduce_range: bool) -> tuple[Tensor, Tensor]:
     return scale, zero_point.to(torch.int64)
 
 
-def requantize_dynamic(x: Tensor, *, reduce_range: bool) -> Tensor:
+def requantize_dynamic(x: Tensor, *, reduce_range: bool, per_row: bool = False) -> Tensor:
     """``x`` rounded to the 8-bit integers that its own minimum and maximum give, as float32.
 
     Args:
-        x: float32, any shape.
+        x: float32, any shape; with ``per_row`` at least one dim.
         reduce_range: Use ``0..127`` instead of ``0..255``.
+        per_row: Each row of the last dim has a range of its own; else one holds for all of ``x``.
     """
-    scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range)
+    scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range, per_row=per_row)
     q = arithmetic.quantize(x, scale, zero_point, 0, 127 if reduce_range else 255)
     return arithmetic.dequantize(q, scale, zero_point)

@@ -44,7 +44,8 @@ def dequantize_bad() -> list[Sample]:
 
 def requantize_dynamic() -> list[Sample]:
     inputs = (normal(4, 6) + 1.0, normal(2, 3, 5).abs(), -normal(7).abs(), normal(0, 3), torch.zeros(2, 2))
-    return [call(x, reduce_range=reduce_range) for x in inputs for reduce_range in (False, True)]
+    settings: tuple[dict[str, bool], ...] = ({}, {"per_row": False}, {"per_row": True})
+    return [call(x, reduce_range=half, **given) for x in inputs for half in (False, True) for given in settings]
 
 
 def requantize_dynamic_bad() -> list[Sample]:

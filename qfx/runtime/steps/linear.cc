@@ -32,7 +32,8 @@ struct DynamicParams : LinearSizes {
              s.constant("weight")->as<int8_t>(),
              s.data<float>("weight_scale", outputs),
              s.data<int32_t>("weight_zero_point", outputs),
-             s.data<float>("bias", outputs)};
+             s.data<float>("bias", outputs),
+             s.flag("per_row")};
   }
 
   std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_dynamic(layer, isa); }

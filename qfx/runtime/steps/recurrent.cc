@@ -53,6 +53,7 @@ struct RecurrentParams {
     const Matrix projection = cell.cell == Cell::lstm ? Matrix(s, "weight_hr") : Matrix();
     layer.cell = cell.cell;
     layer.directions = s.integer("directions");
+    layer.per_row = s.flag("per_row");
     s.require(input.rows == recurrent.rows && input.rows % (layer.directions * cell.gates) == 0,
               "the rows of 'weight_ih' and 'weight_hh' are not those of the gates of each direction");
     layer.inputs = input.features;

@@ -43,6 +43,10 @@ Attribute f32_clamp() {
       .within(-kInfinity, kInfinity)
       .otherwise({-kInfinity, kInfinity});
 }
+Attribute per_row() {
+  return flag("per_row", "whether each row that is quantized has a scale of its own; 0: one for all of them")
+      .otherwise({0});
+}
 Attribute result_zero_point() {
   return code("zero_point", "of a u8 result, which needs it").optional();
 }
@@ -105,10 +109,10 @@ StepSchema conv_schema() {
 
 StepSchema linear_dynamic_schema() {
   return {.op = "linear_dynamic",
-          .about = "A linear layer that quantizes its operand, with one scale for all of it.",
+          .about = "A linear layer that quantizes its operand.",
           .operands = {{"x", kF32}},
           .results = {{"y", kF32}},
-          .attributes = {constant("weight", kS8, "[O, C]"), constant("weight_scale", kF32, "[O]"),
+          .attributes = {per_row(), constant("weight", kS8, "[O, C]"), constant("weight_scale", kF32, "[O]"),
                          constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
                          constant("bias", kF32, "[O]").optional()}};
 }
@@ -305,7 +309,7 @@ std::vector<StepSchema> move_schemas() {
 StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_state) {
   std::vector<Attribute> attributes = {
       integer("directions").within(1, 2).otherwise({1}),
-      integer("first", "the first state that is this layer's").within(0, kMost).otherwise({0})};
+      integer("first", "the first state that is this layer's").within(0, kMost).otherwise({0}), per_row()};
   const DTypes weights = kS8 | kF16;
   const auto matrix = [&](const Attribute& weight, const char* scale, const char* zero_point) {
     attributes.push_back(weight);
