@@ -434,6 +434,8 @@ def _make_dynamic(run: _Conversion, op: Op, node: fx.Node) -> None:
     """Quantize the layer's input per call, with qparams from the values at hand."""
     x = arguments(op, node)[op.tensors[0]]
     with run.gm.graph.inserting_before(node):
-        rounded = run.gm.graph.call_function(requantize_dynamic, (x,), {"reduce_range": False})
+        rounded = run.gm.graph.call_function(
+            requantize_dynamic, (x,), {"reduce_range": False, "per_row": node.meta["qconfig"].per_row}
+        )
     rounded.meta.update(place(node))
     _set_operand(run, op, node, op.tensors[0], rounded)

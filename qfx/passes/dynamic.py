@@ -21,8 +21,8 @@ from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
 from qfx.runtime.limits import MOST_FEATURES
 
-_PER_CALL = Decision("dynamic", "dynamic qconfig: weights int8, activations quantized per call")
-_ROWS = Decision("dynamic", "dynamic qconfig: weights int8, looked up as float32")
+_PER_CALL = "dynamic qconfig: weights int8, activations quantized per call, one scale"
+_LOOKED_UP = Decision("dynamic", "dynamic qconfig: weights int8, looked up as float32")
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _LINEAR = (nn.Linear, nn.MultiheadAttention)
 _LARGEST = torch.finfo(torch.float16).max
@@ -84,7 +84,8 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
 def _decided(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
     dtype = qconfig.weight().dtype
     if dtype is QDType.qint8:
-        return _ROWS if issubclass(cls, _TABLES) else _PER_CALL
+        per_call = Decision("dynamic", f"{_PER_CALL} {'a row' if qconfig.per_row else 'a tensor'}")
+        return _LOOKED_UP if issubclass(cls, _TABLES) else per_call
     if dtype is torch.float16:
         return Decision("float16", f"dynamic qconfig: {of_half}")
     return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which no layer takes")

@@ -67,6 +67,7 @@ from qfx.quantization.observer import (
     default_placeholder_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
 from qfx.quantization.propagate import propagate_qconfig_
@@ -181,6 +182,7 @@ __all__ = [
     "per_channel_dynamic_qconfig",
     "per_channel_weight_observer_range_neg_127_to_127",
     "per_tensor_dynamic_qconfig",
+    "per_tensor_dynamic_quant_observer",
     "prepare",
     "prepare_qat",
     "propagate_qconfig_",

@@ -54,7 +54,7 @@ def require_cpu(model: nn.Module) -> None:
 
 
 def dynamic_qconfig(dtype: Any) -> QConfigDynamic:
-    """The qconfig of dynamic quantization to weights of ``dtype``; int8 ones have a scale a channel.
+    """The qconfig of dynamic quantization to weights of ``dtype``; int8 ones have a scale a channel, activations a row.
 
     Raises:
         QConfigError: It is neither qint8 nor float16.

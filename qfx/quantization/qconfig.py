@@ -29,10 +29,12 @@ from qfx.quantization.observer import (
     Observer,
     QuantileHistogramObserver,
     default_debug_observer,
+    default_dynamic_quant_observer,
     default_observer,
     default_per_channel_weight_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
 
@@ -68,6 +70,11 @@ class QConfig(_Fields):
         """Whether activations are quantized at run time, from their own range."""
         return bool(bound_arguments(self.activation).get("is_dynamic", False))
 
+    @property
+    def per_row(self) -> bool:
+        """Whether each row of activations that are quantized at run time has a scale of its own."""
+        return bool(bound_arguments(self.activation).get("per_row", False))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QConfig) and type(self) is type(other) and tuple(self) == tuple(other)
 
@@ -86,7 +93,7 @@ class QConfigDynamic(QConfig):
     """How weights are quantized where activations are quantized at run time.
 
     Args:
-        activation: Passed through; a dynamic activation has no statistics to collect.
+        activation: Says what a scale at run time is for: a row, by ``per_tensor_dynamic_quant_observer`` a tensor.
         weight: Class or factory of the weights' observer.
 
     Raises:
@@ -96,7 +103,9 @@ class QConfigDynamic(QConfig):
     __slots__ = ()
 
     def __new__(
-        cls, activation: ModuleFactory = NoopObserver, weight: ModuleFactory = default_weight_observer
+        cls,
+        activation: ModuleFactory = default_dynamic_quant_observer,
+        weight: ModuleFactory = default_per_channel_weight_observer,
     ) -> QConfigDynamic:
         made = super().__new__(cls, activation, weight)
         assert isinstance(made, QConfigDynamic)
@@ -140,14 +149,15 @@ default_qat_qconfig = QConfig(activation=default_fake_quant, weight=default_weig
 default_qat_qconfig_v2 = QConfig(activation=default_fused_act_fake_quant, weight=default_weight_fake_quant)
 """``default_fused_act_fake_quant`` for activations, ``default_weight_fake_quant`` for weights."""
 
-default_dynamic_qconfig = QConfigDynamic(weight=default_per_channel_weight_observer)
-"""Activations quantized at run time, weights by ``default_per_channel_weight_observer``."""
-float16_dynamic_qconfig = QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
+default_dynamic_qconfig = QConfigDynamic()
+"""Activations quantized at run time, one scale a row; weights by ``default_per_channel_weight_observer``."""
+float16_dynamic_qconfig = QConfigDynamic(NoopObserver, NoopObserver.with_args(dtype=torch.float16))
 """Weights stored as float16; activations stay float."""
 per_channel_dynamic_qconfig = default_dynamic_qconfig
 """The same under the name that says so."""
-per_tensor_dynamic_qconfig = QConfigDynamic(weight=default_weight_observer)
-"""Activations quantized at run time, weights by ``default_weight_observer``: torch's ``default_dynamic_qconfig``."""
+per_tensor_dynamic_qconfig = QConfigDynamic(per_tensor_dynamic_quant_observer, default_weight_observer)
+"""Activations quantized at run time, one scale a tensor; weights by ``default_weight_observer``: torch's
+``default_dynamic_qconfig``."""
 
 _symmetric_histogram = QuantileHistogramObserver.with_args(dtype=QDType.qint8, eps=2**-12)
 default_symmetric_qnnpack_qconfig = QConfig(

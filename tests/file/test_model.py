@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 import qfx
 from qfx.models import QuantizedModel
+from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import TABLE
 from tests.nets import NETS, settle, small_net
 
@@ -341,3 +342,17 @@ def test_a_function_of_the_aten_library_is_stored_by_name() -> None:
 
     for function in (torch.ops.aten.cumsum.default, torch.ops.aten.add.Tensor, F.pixel_shuffle, torch.topk):
         assert function_named(function_name(function)) is function
+
+
+def test_a_file_that_knows_of_no_rows_has_one_scale_for_all_of_an_input() -> None:
+    net, x = nn.Sequential(nn.Linear(6, 4), nn.Tanh()).eval(), torch.randn(3, 6)
+    model = qfx.quantize_fx(net, {"": qfx.per_tensor_dynamic_qconfig}, example_inputs=(x,))
+    graph = model.graph_module()
+    for node in graph.graph.nodes:
+        if node.target is requantize_dynamic:
+            node.kwargs = {"reduce_range": False}
+    loaded = through(QuantizedModel(graph, {}, "scalar"))
+    assert "per_row" not in str([node.kwargs for node in loaded.graph_module().graph.nodes])
+    by_rows = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig}, example_inputs=(x,))
+    assert same(loaded(x), model(x))
+    assert not same(by_rows(x), model(x))

@@ -16,6 +16,7 @@ from qfx.quantization import (
     default_dynamic_quant_observer,
     default_fixed_qparams_range_0to1_observer,
     default_fixed_qparams_range_neg1to1_observer,
+    per_tensor_dynamic_quant_observer,
 )
 
 
@@ -68,7 +69,9 @@ def test_recording_keeps_copies_in_order() -> None:
 def test_dynamic_placeholder() -> None:
     observer = default_dynamic_quant_observer()
     assert observer.is_dynamic
+    assert observer.per_row
     assert observer.dtype is QDType.quint8
+    assert not per_tensor_dynamic_quant_observer().per_row
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

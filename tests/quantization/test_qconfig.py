@@ -24,6 +24,7 @@ from qfx.quantization import (
     QConfig,
     QConfigDynamic,
     default_dynamic_qconfig,
+    default_dynamic_quant_observer,
     default_fake_quant,
     default_observer,
     default_per_channel_weight_observer,
@@ -38,6 +39,7 @@ from qfx.quantization import (
     get_default_qconfig_dict,
     per_channel_dynamic_qconfig,
     per_tensor_dynamic_qconfig,
+    per_tensor_dynamic_quant_observer,
 )
 from qfx.quantization.qconfig import SMALLEST_SCALE
 from tests.quantization.peer import own_qparams, peer_qparams
@@ -79,10 +81,10 @@ def test_the_specified_equalities() -> None:
     )
     assert default_qconfig == QConfig(default_observer, default_weight_observer)
     assert default_qat_qconfig == QConfig(default_fake_quant, default_weight_fake_quant)
-    assert per_tensor_dynamic_qconfig == QConfigDynamic(weight=default_weight_observer)
-    assert default_dynamic_qconfig == per_channel_dynamic_qconfig
-    assert default_dynamic_qconfig == QConfigDynamic(weight=default_per_channel_weight_observer)
-    assert float16_dynamic_qconfig == QConfigDynamic(weight=NoopObserver.with_args(dtype=torch.float16))
+    assert per_tensor_dynamic_qconfig == QConfigDynamic(per_tensor_dynamic_quant_observer, default_weight_observer)
+    assert default_dynamic_qconfig == per_channel_dynamic_qconfig == QConfigDynamic()
+    assert tuple(default_dynamic_qconfig) == (default_dynamic_quant_observer, default_per_channel_weight_observer)
+    assert float16_dynamic_qconfig == QConfigDynamic(NoopObserver, NoopObserver.with_args(dtype=torch.float16))
     assert quantization.qconfig.QConfig is QConfig
     assert quantization.qconfig.QConfigDynamic is QConfigDynamic
 
@@ -130,6 +132,16 @@ def test_which_qconfigs_are_dynamic() -> None:
     assert QConfig(PlaceholderObserver.with_args(is_dynamic=True), default_weight_observer).is_dynamic
     assert QConfig(functools.partial(PlaceholderObserver, is_dynamic=True), default_weight_observer).is_dynamic
     assert not default_qconfig.is_dynamic
+
+
+def test_which_qconfigs_give_rows_scales_of_their_own() -> None:
+    by_rows = QConfigDynamic(weight=default_weight_observer), QConfig(default_dynamic_quant_observer, MinMaxObserver)
+    for qconfig in (default_dynamic_qconfig, per_channel_dynamic_qconfig, *by_rows):
+        assert qconfig.per_row
+        assert qconfig.is_dynamic
+    before = QConfigDynamic(NoopObserver, default_weight_observer)  # as files hold it that know of no rows
+    for qconfig in (per_tensor_dynamic_qconfig, float16_dynamic_qconfig, default_qconfig, before):
+        assert not qconfig.per_row
 
 
 def test_our_default() -> None:
@@ -238,8 +250,7 @@ def test_training_qconfigs_hold_factories_of_fake_quantization(backend: str) -> 
 
 @pytest.mark.inventory("S092", "S096")
 def test_a_dynamic_qconfig_observes_no_activations() -> None:
-    observer = QConfigDynamic().activation()
-    assert isinstance(observer, NoopObserver)
+    assert isinstance(QConfigDynamic().activation(), PlaceholderObserver)
     assert default_dynamic_qconfig.weight().dtype is QDType.qint8
 
 

@@ -13,6 +13,7 @@ from qfx.quantization.observer.defaults import (
     default_placeholder_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
 from qfx.quantization.observer.histogram import HistogramObserver
@@ -59,5 +60,6 @@ __all__ = [
     "default_placeholder_observer",
     "default_weight_observer",
     "per_channel_weight_observer_range_neg_127_to_127",
+    "per_tensor_dynamic_quant_observer",
     "weight_observer_range_neg_127_to_127",
 ]

@@ -29,10 +29,12 @@ per_channel_weight_observer_range_neg_127_to_127 = default_per_channel_weight_ob
 )
 """Weights in -127..127, symmetric, one scale a channel."""
 
-default_dynamic_quant_observer = PlaceholderObserver.with_args(
+per_tensor_dynamic_quant_observer = PlaceholderObserver.with_args(
     dtype=QDType.quint8, quant_min=0, quant_max=255, is_dynamic=True
 )
-"""Activations in 0..255, quantized at run time."""
+"""Activations in 0..255, quantized at run time, one scale a tensor."""
+default_dynamic_quant_observer = per_tensor_dynamic_quant_observer.with_args(per_row=True)
+"""Activations in 0..255, quantized at run time, one scale a row of the last dim."""
 
 default_fixed_qparams_range_0to1_observer = FixedQParamsObserver.with_args(scale=1.0 / 256.0, zero_point=0)
 """Of values in 0..1, as sigmoid gives."""

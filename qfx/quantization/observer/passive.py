@@ -161,6 +161,7 @@ class PlaceholderObserver(_WithoutQParams):
         qscheme: Scheme at run time.
         eps: Smallest scale at run time.
         is_dynamic: The value is quantized at run time, from its own range.
+        per_row: Then each row of its last dim is, from the row's range.
     """
 
     @checked
@@ -174,10 +175,12 @@ class PlaceholderObserver(_WithoutQParams):
         qscheme: Any = QScheme.per_tensor_affine,
         eps: float = FLOAT32_EPS,
         is_dynamic: bool = False,
+        per_row: bool = False,
     ) -> None:
         super().__init__(dtype)
         self.custom_op = custom_op_name
-        self.quant_min, self.quant_max, self.eps, self.is_dynamic = quant_min, quant_max, eps, is_dynamic
+        self.quant_min, self.quant_max, self.eps = quant_min, quant_max, eps
+        self.is_dynamic, self.per_row = is_dynamic, per_row
         self.qscheme = QScheme.parse(qscheme)
 
     def extra_repr(self) -> str:

@@ -156,6 +156,24 @@ def test_dynamic_weights_are_qint8_or_float16_and_nothing_else(name: str) -> Non
             module.load_state_dict({**state, integers[-1]: state[integers[-1]].to(dtype)})
 
 
+@pytest.mark.parametrize("name", dynamic.__all__)
+def test_state_of_before_rows_had_scales_of_their_own_keeps_its_meaning(name: str) -> None:
+    layer = getattr(nn, name)(8, 2)
+    layer.qconfig = qfx.per_tensor_dynamic_qconfig
+    module = getattr(dynamic, name).from_float(layer)
+    state = module.state_dict()
+    older = {key: value for key, value in state.items() if not key.endswith("input_per_row")}
+    assert (len(older) < len(state)) == ("Embedding" not in name)
+    fresh = getattr(dynamic, name)(8, 2)
+    fresh.load_state_dict(older)
+    for part in module.modules():
+        part._buffers.pop("input_per_row", None)
+    assert module.state_dict().keys() == older.keys()
+    for twin in (fresh, pickle.loads(pickle.dumps(module))):
+        assert twin.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[key]) for key, value in twin.state_dict().items())
+
+
 FUSED_ROWS = {"LinearReLU": "S069", "ConvReLU1d": "S070", "ConvReLU2d": "S071", "ConvReLU3d": "S072"}
 
 

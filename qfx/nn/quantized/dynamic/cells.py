@@ -23,7 +23,7 @@ Made = TypeVar("Made", bound="RecurrentCell")
 class RecurrentCell(DynamicModule):
     """One time step of a recurrent layer. Weights are zero until they are loaded.
 
-    Input and hidden state are each quantized over the whole batch to 0..255; gates and states are float32.
+    Input and hidden state are each quantized a row, or over the whole batch, to 0..255; gates and states are float32.
 
     Args:
         input_size: Features of the input.

@@ -28,6 +28,7 @@ class Table(DynamicModule):
     num_embeddings: int
     embedding_dim: int
     padding_idx: int | None
+    multiplies = False
 
     @classmethod
     def from_float(cls: type[Made], mod: nn.Module) -> Made:

@@ -26,12 +26,12 @@ Made = TypeVar("Made", bound="Linear")
 class Linear(DynamicModule):
     """``x W^T + bias`` as ``torch.nn.Linear``, float32 in and out. Weights are zero until they are loaded.
 
-    With int8 weights the input is quantized over the whole tensor to 0..255, with the range of its values and zero
+    With int8 weights each row of the input, or all of it, is quantized to 0..255, with the range of its values and zero
     included, and ``y = float(sum (q - z) (w - z_w)) * (scale * weight_scale) + bias``. With float16 weights everything
     is float32.
 
-    State: ``weight`` int8 ``[O, I]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or ``[O]``), or
-    ``weight`` float16 alone; ``bias`` float32 ``[O]`` if there is one.
+    State: ``weight`` int8 ``[O, I]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or ``[O]``) and
+    ``input_per_row`` bool (0-d), or ``weight`` float16 alone; ``bias`` float32 ``[O]`` if there is one.
 
     Args:
         in_features: Size of the last dim of the input.
@@ -158,6 +158,7 @@ class Linear(DynamicModule):
 
     def extra_repr(self) -> str:
         shown = f"in_features={self.in_features}, out_features={self.out_features}, dtype={self.dtype!r}"
+        shown += "" if self.per_row or self.dtype is torch.float16 else ", per_row=False"
         return shown if "bias" in self._buffers else f"{shown}, bias=False"
 
     def _build(self) -> Executable:
@@ -169,6 +170,7 @@ class Linear(DynamicModule):
             step = steps.linear_half(x, weight=weight.values, bias=bias)
         else:
             step = steps.linear_dynamic(
-                x, weight=weight.values, weight_scale=weight.scale, weight_zero_point=weight.zero_point, bias=bias
-            )
+                x, per_row=self.per_row, weight=weight.values, weight_scale=weight.scale,
+                weight_zero_point=weight.zero_point, bias=bias,
+            )  # fmt: skip
         return Executable(b.build([x], write(b, "linear", step, [-1, self.out_features])))

@@ -60,7 +60,7 @@ def _step(b: ProgramBuilder, layer: LayerWeights, module: DynamicModule, inputs:
     if layer.step == "lstm":
         x, h, c, batch_sizes = inputs
         return steps.lstm(
-            x, h, c, batch_sizes, directions=layer.directions, first=first,
+            x, h, c, batch_sizes, directions=layer.directions, first=first, per_row=module.per_row,
             weight_ih=own.values, weight_ih_scale=own.scale, weight_ih_zero_point=own.zero_point,
             weight_hh=recurrent.values, weight_hh_scale=recurrent.scale, weight_hh_zero_point=recurrent.zero_point,
             weight_hr=projection and projection.values, weight_hr_scale=projection and projection.scale,
@@ -68,7 +68,7 @@ def _step(b: ProgramBuilder, layer: LayerWeights, module: DynamicModule, inputs:
         )  # fmt: skip
     x, h, batch_sizes = inputs
     return _CELLS[layer.step](
-        x, h, batch_sizes, directions=layer.directions, first=first,
+        x, h, batch_sizes, directions=layer.directions, first=first, per_row=module.per_row,
         weight_ih=own.values, weight_ih_scale=own.scale, weight_ih_zero_point=own.zero_point,
         weight_hh=recurrent.values, weight_hh_scale=recurrent.scale, weight_hh_zero_point=recurrent.zero_point,
         bias_ih=bias_ih, bias_hh=bias_hh,

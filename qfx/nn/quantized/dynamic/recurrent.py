@@ -68,7 +68,7 @@ _MOST_LAYERS = 2**16
 class Recurrent(DynamicModule):
     """A recurrent layer, or several, over whole sequences. Weights are zero until they are loaded.
 
-    Each product quantizes its float operand over the whole tensor to 0..255: the input of a layer once, its hidden
+    Each product quantizes each row of its float operand, or all of it, to 0..255: the input of a layer once, its hidden
     state (and an LSTM's state before projection) at every time step. Gates and states are float32. Equations, shapes
     and names are those of the float layer in ``torch.nn``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,12 @@ from qfx.memory import is_watched
 from qfx.nn.quantized.dynamic.seen import Kernel, Sizes, state_of
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.keeps_precision import KeepsPrecision
-from qfx.quantization.qconfig import per_channel_dynamic_qconfig
+from qfx.quantization.qconfig import QConfig, per_channel_dynamic_qconfig
 from qfx.runtime import Executable, ProgramBuilder
 from qfx.runtime.limits import MOST_FEATURES
 
 SCALE, ZERO_POINT = "_scale", "_zero_point"
+PER_ROW = "input_per_row"
 
 
 def weight_dtype(dtype: Any) -> QDType | torch.dtype:
@@ -56,6 +57,8 @@ class DynamicModule(KeepsPrecision, nn.Module):
     """A module whose weights are int8 or float16, plain tensors, and whose programs are made on first use.
 
     A weight ``w`` is int8 with ``w_scale`` float32 and ``w_zero_point`` int64 (0-d, or one a row), or float16 alone.
+    What int8 weights multiply is quantized at each call: ``input_per_row`` (bool, 0-d) says whether each row of it has
+    a scale of its own, or one holds for all of it, as it does where an older state has no such entry.
 
     Args:
         dtype: ``qfx.qint8`` or ``torch.float16``.
@@ -63,6 +66,9 @@ class DynamicModule(KeepsPrecision, nn.Module):
     Raises:
         UnsupportedError: Another dtype.
     """
+
+    multiplies: ClassVar[bool] = True
+    """Whether weights are multiplied with what is given, and not just looked up."""
 
     def __init__(self, dtype: Any) -> None:
         super().__init__()
@@ -97,6 +103,18 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 if dtype is torch.int8:
                     self.keep(name + SCALE, torch.ones((), dtype=torch.float32, device="cpu"))
                     self.keep(name + ZERO_POINT, torch.zeros((), dtype=torch.int64, device="cpu"))
+        self._keep_per_row(True)
+
+    @property
+    def per_row(self) -> bool:
+        """Whether each row of what int8 weights multiply is quantized with a scale of its own."""
+        stored = self._buffers.get(PER_ROW)
+        return stored is not None and bool(stored)
+
+    def _keep_per_row(self, per_row: bool) -> None:
+        if self.multiplies and self.dtype is not torch.float16:
+            with torch.inference_mode(False):
+                self.keep(PER_ROW, torch.tensor(per_row, device="cpu"))
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Make ``tensor`` the module's own under ``name``.
@@ -115,12 +133,13 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return {name: tensor for name, tensor in own.items() if tensor is not None}
 
     def take(self, mod: nn.Module, names: Mapping[str, str]) -> None:
-        """Quantize the float tensors ``names`` (own name: name in ``mod``) as the qconfig of ``mod`` says.
+        """Quantize the float tensors ``names`` (own name: name in ``mod``), and inputs, as the qconfig of ``mod`` says.
 
         Raises:
             ConversionError: The qconfig's weight observer is for another dtype than this module's.
             CalibrationError: A weight is not finite.
         """
+        self._keep_per_row(qconfig_of(mod).per_row)
         with torch.no_grad(), torch.inference_mode(False):
             for own, theirs in names.items():
                 value = getattr(mod, theirs).detach().to("cpu", torch.float32, copy=True)
@@ -204,6 +223,8 @@ class DynamicModule(KeepsPrecision, nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if PER_ROW not in self._buffers:
+            self._keep_per_row(False)
         self._forget_programs()
 
     def _roles(self) -> dict[str, Role]:
@@ -218,11 +239,15 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 found[name] = Role("zero point", codes.qmin, codes.qmax, counts=counts)
             elif tensor.dtype is torch.int8:
                 found[name] = Role("integers", codes.qmin, codes.qmax)
+            elif name == PER_ROW:
+                found[name] = Role("integers", 0, 1, counts=(1,))
             else:
                 found[name] = Role("statistics", dtype=tensor.dtype)
         return found
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if PER_ROW in self._buffers and any(prefix + name in state_dict for name in self.kept()):
+            state_dict.setdefault(prefix + PER_ROW, torch.tensor(False, device="cpu"))
         for name, own in self.kept().items():
             given = state_dict.get(prefix + name)
             if not isinstance(given, Tensor):
@@ -257,6 +282,12 @@ def weight_observer(mod: nn.Module) -> Any:
     if trained is not None:
         return trained
     return (getattr(mod, "qconfig", None) or per_channel_dynamic_qconfig).weight()
+
+
+def qconfig_of(mod: nn.Module) -> QConfig:
+    """The dynamic qconfig of ``mod``, or the default: a trained module has another."""
+    given: QConfig | None = getattr(mod, "qconfig", None)
+    return given if given is not None and given.is_dynamic else per_channel_dynamic_qconfig
 
 
 def dtype_of(mod: nn.Module) -> QDType | torch.dtype:

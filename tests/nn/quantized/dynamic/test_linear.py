@@ -33,15 +33,20 @@ def layer(qconfig: Any = None, inputs: int = 37, outputs: int = 21, bias: bool =
 
 def by_hand(q: dynamic.Linear, x: Tensor) -> Tensor:
     """The formula of the class, in int64 and float32."""
+    flat = x.reshape(-1, x.shape[-1])
+    scaled = flat.split(1) if bool(q.state_dict()["input_per_row"]) else (flat,)
+    return torch.cat([with_one_scale(q, part) for part in scaled]).reshape(*x.shape[:-1], -1)
+
+
+def with_one_scale(q: dynamic.Linear, x: Tensor) -> Tensor:
     state = q.state_dict()
     scale, zero_point = arithmetic.affine_qparams(float(x.min()), float(x.max()), 0, 255)
     step, zero = torch.tensor(scale), torch.tensor(zero_point)
     codes = arithmetic.quantize(x, step, zero, 0, 255) - zero_point
     rows = state["weight"].shape[:1]
     weights = state["weight"].to(torch.int64) - state["weight_zero_point"].expand(rows)[:, None]
-    y = (codes.reshape(-1, x.shape[-1]) @ weights.T).float() * (step * state["weight_scale"].expand(rows))
-    y = y if "bias" not in state else y + state["bias"]
-    return y.reshape(*x.shape[:-1], *rows)
+    y = (codes @ weights.T).float() * (step * state["weight_scale"].expand(rows))
+    return y if "bias" not in state else y + state["bias"]
 
 
 @pytest.mark.parametrize("name", QCONFIGS)
@@ -61,7 +66,8 @@ def test_is_within_the_steps_of_both_roundings_of_the_float_layer(name: str) -> 
     state = q.state_dict()
     zero_point = state["weight_zero_point"].expand(21)[:, None]
     weight = (state["weight"] - zero_point) * state["weight_scale"].expand(21)[:, None]
-    step = (x.max().clamp(min=0) - x.min().clamp(max=0)) / 255
+    axes = -1 if q.per_row else (0, 1)
+    step = (x.amax(axes, True).clamp(min=0) - x.amin(axes, True).clamp(max=0)) / 255
     # The zero point is rounded too: a value at the range's end is off by up to a whole step.
     bound = x.abs() @ (weight - mod.weight).abs().T + step * weight.abs().sum(1)
     assert bool(((q(x) - mod(x)).abs() <= bound + 1e-5).all())
@@ -85,28 +91,38 @@ def test_a_batch_of_one_value(value: float) -> None:
 
 
 def test_the_range_is_that_of_the_call() -> None:
-    q = dynamic.Linear.from_float(layer(per_channel))
+    q = dynamic.Linear.from_float(layer(per_tensor_dynamic_qconfig))
     x = torch.randn(4, 37)
     together, alone = q(torch.cat([x, 1000 * x])), q(x)
     assert not torch.equal(together[:4], alone)
     assert torch.equal(q(x), alone)
 
 
+@pytest.mark.parametrize("eager", [True, False])
+def test_a_row_does_not_depend_on_its_neighbours(eager: bool) -> None:
+    x = torch.randn(6, 37) * 10.0 ** torch.arange(-3, 3)[:, None]
+    q = dynamic.Linear.from_float(layer()) if eager else in_graph_mode(qfx.default_dynamic_qconfig)
+    together = q(x)
+    for row, y in zip(x, together, strict=True):
+        assert torch.equal(q(row[None])[0], y)
+
+
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
-def test_what_is_not_finite_gives_nan(value: float) -> None:
-    """One scale holds for the whole tensor, and there is none."""
-    q, x = dynamic.Linear.from_float(layer()), torch.randn(2, 37)
-    x[1, 3] = value
-    assert bool(q(x).isnan().all())
-
-
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_in_graph_mode_too(value: float) -> None:
-    model, x = torch.nn.Sequential(torch.nn.Linear(37, 5)).eval(), torch.randn(2, 37)
-    q = qfx.quantize_fx(model, {"": per_tensor_dynamic_qconfig}, example_inputs=(x,))
+@pytest.mark.parametrize(
+    ("qconfig", "rows"), [(per_tensor_dynamic_qconfig, [True, True]), (per_channel, [False, True])]
+)
+@pytest.mark.parametrize("eager", [True, False])
+def test_what_is_not_finite_gives_nan(value: float, qconfig: QConfigDynamic, rows: list[bool], eager: bool) -> None:
+    """A scale holds for the whole tensor or for a row, and there is none."""
+    q, x = dynamic.Linear.from_float(layer(qconfig)) if eager else in_graph_mode(qconfig), torch.randn(2, 37)
     assert bool(q(x).isfinite().all())
     x[1, 3] = value
-    assert bool(q(x).isnan().all())
+    y = q(x)
+    assert y.isnan().all(-1).tolist() == y.isnan().any(-1).tolist() == rows
+
+
+def in_graph_mode(qconfig: QConfigDynamic) -> qfx.QuantizedModel:
+    return qfx.quantize_fx(nn.Sequential(layer()), {"": qconfig}, example_inputs=(torch.randn(2, 37),))
 
 
 def test_strides_do_not_matter() -> None:
@@ -119,7 +135,7 @@ def test_state_survives(qconfig: QConfigDynamic) -> None:
     q, x = dynamic.Linear.from_float(layer(qconfig)), torch.randn(4, 37)
     y = q(x)
     half = qconfig is float16_dynamic_qconfig
-    names = {"weight", "bias"} | (set() if half else {"weight_scale", "weight_zero_point"})
+    names = {"weight", "bias"} | (set() if half else {"weight_scale", "weight_zero_point", "input_per_row"})
     assert set(q.state_dict()) == names
     assert all(type(t) is Tensor for t in q.state_dict().values())
     file = io.BytesIO()
@@ -151,6 +167,7 @@ def test_weight_and_bias_can_be_read_and_replaced() -> None:
 
 def test_repr() -> None:
     assert repr(dynamic.Linear(3, 4)) == "Linear(in_features=3, out_features=4, dtype=qfx.qint8)"
+    assert "dtype=qfx.qint8, per_row=False" in repr(dynamic.Linear.from_float(layer(per_tensor_dynamic_qconfig)))
     assert "dtype=torch.float16, bias=False" in repr(dynamic.Linear(3, 4, bias_=False, dtype=torch.float16))
 
 

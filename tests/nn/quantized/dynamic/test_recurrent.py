@@ -84,7 +84,7 @@ def by_hand(q: Any, x: np.ndarray, hx: Any, sizes: list[int]) -> tuple[np.ndarra
                 for end in ("_scale", "_zero_point"):
                     constants[part + end] = torch.cat([q.state_dict()[n + end].expand(rows) for n in names]).numpy()
         own = [g[i * directions : (i + 1) * directions] for g in given]
-        x, *states = recurrent_reference.layer(q.step, x, own, sizes, constants, directions)
+        x, *states = recurrent_reference.layer(q.step, x, own, sizes, constants, directions, q.per_row)
         after.append(states)
     return x, [np.concatenate(parts) for parts in zip(*after, strict=True)]
 
@@ -216,16 +216,18 @@ def test_dropout_is_between_layers_and_for_training_only() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("setting", ["LSTM both ways", "GRU", "RNN with relu", "LSTM projected"])
-def test_what_is_not_finite_gives_nan(setting: str, value: float) -> None:
-    """One scale holds for a whole tensor, and there is none."""
-    q, x = quantized(layer(setting)), torch.randn(4, 2, 10)
-    x[2, 1, 3] = value
-    assert bool(q(x)[0].isnan().all())
-    x[2, 1, 3] = 0.0
+@pytest.mark.parametrize("qconfig", [per_tensor_dynamic_qconfig, per_channel])
+def test_what_is_not_finite_gives_nan(setting: str, value: float, qconfig: QConfigDynamic) -> None:
+    """A scale holds for a whole tensor, or for a row, and there is none: for what follows of the sequence."""
+    q, x = quantized(layer(setting, qconfig)), torch.randn(4, 2, 10)
     states = [torch.zeros_like(h) for h in listed(q(x)[1])]
     states[0][:, 0, 1] = value
-    y = q(x, tuple(states) if len(states) > 1 else states[0])[0]
-    assert bool(y.isnan().all())
+    y = q(x, tuple(states) if len(states) > 1 else states[0])[0].isnan()
+    assert y.all(-1).tolist() == y.any(-1).tolist() == [[True, not q.per_row]] * 4
+    x[2, 1, 3] = value
+    y = q(x)[0].isnan()
+    before = not q.per_row or q.bidirectional
+    assert y.all(-1).tolist() == y.any(-1).tolist() == [[not q.per_row, t >= 2 or before] for t in range(4)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -249,7 +251,8 @@ def test_state_survives(setting: str, qconfig: QConfigDynamic) -> None:
     q, x = quantized(mod), torch.randn(4, 2, 10)
     y = q(x)[0]
     state = q.state_dict()
-    assert {n for n in state if not n.endswith(("_scale", "_zero_point"))} == set(mod.state_dict())
+    entries = {n for n in state if not n.endswith(("_scale", "_zero_point"))}
+    assert entries == {*mod.state_dict(), *(["input_per_row"] if q.dtype is qfx.qint8 else [])}
     assert all(type(t) is Tensor for t in state.values())
     file = io.BytesIO()
     torch.save(state, file)
@@ -264,7 +267,20 @@ def test_state_survives(setting: str, qconfig: QConfigDynamic) -> None:
     copies = (copy.deepcopy(q), pickle.loads(pickle.dumps(q)), torch.load(whole, weights_only=False))
     for other in (fresh, *copies):
         assert torch.equal(other(x)[0], y)
-    assert set(q.get_weight()) | set(q.get_bias()) == set(state)
+    assert set(q.get_weight()) | set(q.get_bias()) == set(state) - {"input_per_row"}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_sequence_does_not_depend_on_its_neighbours(setting: str) -> None:
+    q, x, hx = quantized(mod := layer(setting)), torch.randn(6, 3, 10), states_for(mod, 3)
+    x = x * torch.tensor([0.01, 1.0, 100.0])[:, None]
+    y, after = q(x, hx)
+    for i in range(3):
+        own = tuple(h[:, i : i + 1] for h in listed(hx))
+        alone, ends = q(x[:, i : i + 1], own if len(own) > 1 else own[0])
+        assert torch.equal(alone, y[:, i : i + 1])
+        for a, b in zip(listed(ends), listed(after), strict=True):
+            assert torch.equal(a, b[:, i : i + 1])
 
 
 def test_a_changed_weight_is_seen() -> None:
