@@ -85,30 +85,36 @@ def conv(
 
 def linear_dynamic(
     x: int,
+    residual: int | None = None,
     *,
     weight: int,
     weight_scale: int,
     per_row: bool | None = None,
+    f32_clamp: Sequence[float] | None = None,
     weight_zero_point: int | None = None,
     bias: int | None = None,
 ) -> Step:
-    """A linear layer that quantizes its operand.
+    """A linear layer that quantizes its operand x.
 
-    Takes ``x`` f32. Gives ``y`` f32.
+    Takes ``x`` f32, ``residual`` f32 or none. Gives ``y`` f32.
 
     Args:
         weight: Constant of s8; [O, C].
         weight_scale: Constant of f32; [O].
         per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
+        f32_clamp: The bounds of an f32 result; else -inf, inf.
         weight_zero_point: Constant of s32; [O]; 0 where it is left out; or none.
         bias: Constant of f32; [O]; or none.
     """
     return Step.of(
         "linear_dynamic",
-        [x],
+        [x, residual],
         {"y": "f32"},
         ints={
             "per_row": per_row,
+        },
+        floats={
+            "f32_clamp": f32_clamp,
         },
         constants={
             "weight": weight,

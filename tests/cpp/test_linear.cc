@@ -25,6 +25,8 @@ struct Layer {
   Floats scale, bias, x;
   std::vector<int32_t> zero_point;
   bool per_row = false;
+  Floats residual;
+  float lo = -INFINITY, hi = INFINITY;
 
   Layer(Rng& rng, const Dims& s, double low, double high) : rows(s[0]), features(s[1]), outputs(s[2]) {
     for (int64_t i = 0; i < outputs * features; ++i) {
@@ -39,13 +41,16 @@ struct Layer {
     x = random_floats(rng, rows * features, low, high);
   }
 
-  DynamicLinear linear() const { return {outputs, features, weights, scale, zero_point, bias, per_row}; }
+  DynamicLinear linear() const {
+    return {outputs, features, weights, scale, zero_point, bias, per_row, !residual.empty(), lo, hi};
+  }
 
   // One row of it alone.
   Layer row(int64_t r) const {
     Layer one = *this;
     one.rows = 1;
     one.x.assign(x.begin() + r * features, x.begin() + (r + 1) * features);
+    if (!residual.empty()) one.residual.assign(residual.begin() + r * outputs, residual.begin() + (r + 1) * outputs);
     return one;
   }
 };
@@ -78,7 +83,9 @@ Floats reference(const Layer& l) {
                (l.weights[static_cast<size_t>(o * l.features + i)] - zero_point);
       }
       volatile float product = static_cast<float>(sum) * (s * l.scale[at]);
-      y.push_back(l.bias.empty() ? product : product + l.bias[at]);
+      volatile float value = l.bias.empty() ? product : product + l.bias[at];
+      if (!l.residual.empty()) value = value + l.residual[y.size()];
+      y.push_back(value < l.lo ? l.lo : (value > l.hi ? l.hi : value));
     }
   return y;
 }
@@ -89,7 +96,7 @@ void check_kernels(const Layer& l, const std::string& what) {
   const auto check = [&](const PackedLinear& packed, const std::vector<int>& threads) {
     CHECK(packed.packed_bytes() >= l.weights.size());
     const auto work = packed.plan(l.rows);
-    for (const int n : threads) check_work(*work, {bytes_of(l.x)}, want, n, what);
+    for (const int n : threads) check_work(*work, {bytes_of(l.x), bytes_of(l.residual)}, want, n, what);
     if (tile::model().configured()) throw Failure("tiles left configured: " + work->describe());
   };
   check(*gemm::pack_linear_dynamic_scalar(l.linear()), {1, 3});
@@ -110,6 +117,23 @@ void check_layer(Layer l, const std::string& what) {
   }
 }
 
+// As it is, with a residual, with a range (which zeros and what is below and above it are held in), and with both.
+void check_endings(Layer l, const std::string& what) {
+  Rng rng(65);
+  check_layer(l, what);
+  const Floats residual = random_floats(rng, l.rows * l.outputs, -3, 3);
+  for (const bool added : {true, false}) {
+    l.residual = added ? residual : Floats();
+    if (added) check_layer(l, what + ", with a residual");
+    for (const float hi : {1.0f, INFINITY}) {
+      l.lo = 0.0f;
+      l.hi = hi;
+      check_layer(l, what + ", in a range");
+    }
+    l.lo = -INFINITY;
+  }
+}
+
 }  // namespace
 
 TEST(linear_dynamic_of_every_tail) {
@@ -117,7 +141,7 @@ TEST(linear_dynamic_of_every_tail) {
   for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 64, 33}, Dims{2, 31, 130}, Dims{0, 4, 5},
                         Dims{67, 100, 21}, Dims{29, 66, 259}, Dims{1, 130, 1029}, Dims{1, 64, 300}, Dims{2, 1024, 40}})
     for (double high : {0.0, 1.0, 30.0}) {
-      check_layer(Layer(rng, s, high == 0.0 ? 0.0 : -2.0, high), "linear_dynamic " + shown_dims(s));
+      check_endings(Layer(rng, s, high == 0.0 ? 0.0 : -2.0, high), "linear_dynamic " + shown_dims(s));
     }
 }
 
@@ -171,6 +195,8 @@ TEST(linear_dynamic_of_what_is_not_finite_is_nan_and_nothing_else_is) {
   constexpr int64_t rows = 3, k = 45, n = 19;  // whole vectors, and what is left of them
   Rng rng(70);
   Layer l(rng, {rows, k, n}, 0.0, 1.0);
+  l.lo = 0.0f;
+  l.hi = 1.0f;
   for (const bool per_row : {false, true}) {
     l.per_row = per_row;
     std::vector<std::unique_ptr<PackedLinear>> packed;
@@ -203,53 +229,6 @@ TEST(linear_dynamic_refuses_what_does_not_fit) {
   CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
   wrong.features = wrong.outputs = 0;
   CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
-}
-
-// What is added beside the bias, and the range that is kept, by the family's own interface.
-TEST(linear_dynamic_rows_have_scales_of_their_own_an_addend_and_a_range) {
-  Rng rng(72);
-  constexpr int64_t rows = 9, k = 70, n = 83;
-  const Layer l(rng, {rows, k, n}, -1.0, 1.0);
-  const Floats addend = random_floats(rng, rows * n, -3, 3);
-  gemm::DynamicColumns columns;
-  columns.weights = l.weights;
-  columns.features = k;
-  for (int64_t o = 0; o < n; ++o) columns.row.push_back(o);
-  columns.scale = l.scale;
-  columns.zero_point = l.zero_point;
-  columns.bias = l.bias;
-  columns.bias.resize(n, -0.0f);
-  columns.segment = n;
-  Floats want;
-  for (int64_t r = 0; r < rows; ++r) {
-    const Floats y = reference(l.row(r));
-    for (int64_t o = 0; o < n; ++o) {
-      const float v = y[static_cast<size_t>(o)] + addend[static_cast<size_t>(r * n + o)];
-      want.push_back(std::min(std::max(v, -1.0f), 2.0f));
-    }
-  }
-  for (const auto& kernel : runnable_gemm_kernels()) {
-    if (runs_on(kernel.isa) == RunsOn::nowhere) continue;
-    const gemm::DynamicWeights weights(columns, kernel, Isa::scalar, runnable_gemm_kernels());
-    AlignedVector<std::byte> room(weights.room_bytes(rows));
-    const gemm::DynamicRows codes = weights.rows_in(room.data(), rows);
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* x = l.x.data() + r * k;
-      const double low = std::min(0.0f, *std::min_element(x, x + k)),
-                   high = std::max(0.0f, *std::max_element(x, x + k));
-      weights.quantize(x, weights.quantizer(affine_of(low, high)), codes, r);
-    }
-    GuardedBuffer y(want.size() * sizeof(float));
-    gemm::DynamicOutput out;
-    out.y = y.data<float>();
-    out.y_row = n;
-    out.addend = addend.data();
-    out.addend_row = n;
-    out.lo = -1.0f;
-    out.hi = 2.0f;
-    weights.multiply({0, weights.weights().panel_count()}, codes, rows, out);
-    check_result(y, want, std::string("rows of their own, ") + kernel.name);
-  }
 }
 
 // ---------------------------------------------------------------- float16 weights

@@ -189,13 +189,30 @@ def test_dynamic_layers_equal_the_interpreter(qconfig: qfx.QConfig) -> None:
                 assert_same_floats(twin(x), interpret_integers(model.graph_module(), (x,)).output)
 
 
-def test_epilogues_of_dynamic_layers_run() -> None:
-    """A relu fused into a dynamic linear layer, which its kernel does not have."""
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU6()).eval()
+class Residuals(nn.Module):
+    """Linear layers with all that may be behind one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third, self.last = nn.Linear(6, 8), *(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        x = x + self.second(x)
+        return self.last(nn.functional.relu6(self.third(x) + x))
+
+
+@pytest.mark.parametrize("qconfig", [qfx.per_tensor_dynamic_qconfig, qfx.default_dynamic_qconfig])
+def test_what_is_fused_into_dynamic_layers_is_part_of_their_step(qconfig: qfx.QConfig) -> None:
+    model = qfx.quantize_fx(Residuals().eval(), {"": qconfig}, example_inputs=torch.randn(2, 6))
+    assert [r.fused for r in model.report] == [("clamp",), ("residual",), ("residual", "clamp"), ()]
+    assert [step.op for step in model.explain().parts[0].steps] == ["linear_dynamic"] * 4  # type: ignore[union-attr]
     x = torch.randn(5, 6)
-    model = qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig}, example_inputs=x)
-    assert [r.fused for r in model.report] == [("clamp",), ("clamp",)]
-    assert_same_floats(model(x), interpret_integers(model.graph_module(), (x,)).output)
-    assert model(x).min() == 0
+    x[3, 2] = torch.nan
+    for isa in isa_names():
+        twin = QuantizedModel(model.graph_module(), {}, isa)
+        for given in (x, x[:3]):
+            want = interpret_integers(model.graph_module(), (given,)).output
+            assert_same_floats(twin(given).nan_to_num(nan=9.0), want.nan_to_num(nan=9.0))
     with torch.no_grad():
-        assert torch.allclose(model(x), model.run_graph(x), rtol=0, atol=2**-20)
+        assert torch.allclose(model(x[:3]), model.run_graph(x[:3]), rtol=0, atol=2**-20)

@@ -108,20 +108,24 @@ def linear_case(op: str) -> Case:
     return Case(op, (u8(2, 5, 20),), expected, attributes, label="linear")
 
 
-def linear_dynamic_case(**ints: int) -> Case:
+def linear_dynamic_case(*, residual: bool = False, f32_clamp: tuple[float, ...] = (), **ints: int) -> Case:
     w, bias = RNG.integers(-128, 128, (6, 20), dtype=np.int8), f32(6)
     scale = RNG.uniform(1e-3, 2e-3, 6).astype(F)
 
-    def expected(x: np.ndarray) -> np.ndarray:
+    def expected(x: np.ndarray, r: Any = 0.0) -> np.ndarray:
         axis = -1 if ints.get("per_row") else None
         low, high = (f(x.astype(np.float64), axis, keepdims=True, initial=0.0) for f in (np.min, np.max))
         s = ((high - low) / 255).astype(F)
         z = np.rint(-low / s)
         q = np.clip(np.rint(x.astype(np.float64) / s) + z, 0, 255) - z
-        return (q @ w.T.astype(np.float64)).astype(F) * (s * scale) + bias
+        y = (q @ w.T.astype(np.float64)).astype(F) * (s * scale) + bias + r
+        return np.clip(y, *np.array(f32_clamp, F)) if f32_clamp else y
 
-    attributes = {"ints": ints, "constants": {"weight": w, "weight_scale": scale, "bias": bias}}
-    return Case("linear_dynamic", (f32(3, 4, 20),), expected, attributes, label="-".join(ints))
+    constants = {"weight": w, "weight_scale": scale, "bias": bias}
+    attributes = {"ints": ints, "floats": {"f32_clamp": f32_clamp} if f32_clamp else {}, "constants": constants}
+    inputs = (f32(3, 4, 20), f32(3, 4, 6)) if residual else (f32(3, 4, 20),)
+    named = [*ints, *(["residual"] if residual else []), *(["clamp"] if f32_clamp else [])]
+    return Case("linear_dynamic", inputs, expected, attributes, label="-".join(named))
 
 
 def matmul_cases() -> list[Case]:
@@ -503,6 +507,8 @@ CASES = [
     linear_case("conv"),
     linear_dynamic_case(),
     linear_dynamic_case(per_row=1),
+    linear_dynamic_case(residual=True),
+    linear_dynamic_case(residual=True, f32_clamp=(-1.0, 2.0), per_row=1),
     *(binary_case(op, u8(2, 3, 5), u8(2, 3, 5)) for op in ("add", "sub", "mul")),
     *(binary_case(op, u8(2, 3, 5), u8(5)) for op in ("add", "sub", "mul")),
     binary_case("mul", u8(2, 1, 1, 6), u8(2, 4, 4, 6)),

@@ -31,13 +31,17 @@ struct DynamicLinear {
   std::span<const int32_t> zero_point;  // [outputs], or empty: all 0
   std::span<const float> bias;          // [outputs], or empty
   bool per_row = false;                 // each row of x has a scale of its own; else one holds for all of x
+  bool residual = false;                // f32 [rows][outputs], a second operand, is added
+  float lo = -__builtin_inff();
+  float hi = __builtin_inff();
 };
 
 // Dynamic quantization of a linear layer's input: over all of x, or over each row, min and max with zero included give
 // scale and zero point (of codes up to 255) in float32 as qfx.ops.arithmetic.affine_qparams defines; then exact s8 x u8
-// products and y = float(acc) * (x_scale * weight_scale[o]) + bias[o], acc over weights less their zero points. What
-// has an infinity or NaN in it, x or the row, gives NaN everywhere. Copies the constants. Throws std::invalid_argument
-// for sizes that do not fit together.
+// products and y = float(acc) * (x_scale * weight_scale[o]) + bias[o] (+ residual), acc over weights less their zero
+// points, each float operation rounded on its own, and y held in [lo, hi], in which NaN stays NaN. What has an infinity
+// or NaN in it, x or the row, gives NaN everywhere. Copies the constants. Throws std::invalid_argument for sizes that
+// do not fit together.
 std::unique_ptr<PackedLinear> pack_linear_dynamic(const DynamicLinear& layer, Isa isa);
 
 namespace gemm {

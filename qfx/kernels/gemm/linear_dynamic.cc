@@ -42,6 +42,7 @@ class LoopsWork final : public Work {
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);
+    const auto* residual = l_.residual ? static_cast<const float*>(in[1]) : nullptr;
     auto* y = static_cast<float*>(out[0]);
     auto* codes = reinterpret_cast<uint8_t*>(scratch);
     const Affine whole = affine_of_whole(l_.per_row, x, rows_ * l_.features, Isa::scalar);
@@ -51,8 +52,10 @@ class LoopsWork final : public Work {
       const RowQuantizer quantizer(l_.per_row ? affine_of_all(row, l_.features, Isa::scalar) : whole, Isa::scalar);
       quantizer.run(row, codes, l_.features);
       for (int64_t o = outputs.begin; o < outputs.end; ++o) {
-        const float value = product(codes, o, quantizer);
-        y[r * l_.outputs + o] = value + (l_.bias.empty() ? kNoBias : l_.bias[static_cast<size_t>(o)]);
+        float value = product(codes, o, quantizer);
+        value += l_.bias.empty() ? kNoBias : l_.bias[static_cast<size_t>(o)];
+        if (residual != nullptr) value += residual[r * l_.outputs + o];
+        y[r * l_.outputs + o] = std::min(std::max(value, l_.lo), l_.hi);
       }
     }
   }
@@ -107,8 +110,9 @@ class Loops final : public PackedLinear {
 
 class DynamicWork final : public Work {
  public:
-  DynamicWork(const DynamicWeights& weights, int64_t outputs, bool per_row, int64_t rows, Isa isa)
-      : w_(weights), outputs_(outputs), per_row_(per_row), rows_(rows), isa_(isa) {
+  // Of the layer all but its constants, which are packed.
+  DynamicWork(const DynamicWeights& weights, const DynamicLinear& layer, int64_t rows, Isa isa)
+      : w_(weights), l_(layer), rows_(rows), isa_(isa) {
     const int64_t tile = weights.weights().kernel().rows;
     block_ = std::clamp<int64_t>(kBlockBytes / weights.row_bytes() / tile * tile, tile, std::max(tile, rows));
   }
@@ -116,7 +120,7 @@ class DynamicWork final : public Work {
   // Parts are rows, or panels where there are too few rows: then each part quantizes them all.
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);
-    auto* y = static_cast<float*>(out[0]);
+    const auto* residual = l_.residual ? static_cast<const float*>(in[1]) : nullptr;
     const int64_t tile = w_.weights().kernel().rows, panels = w_.weights().panel_count();
     Range rows{0, rows_}, own{0, panels};
     if (slowest_share(panels, threads) < kClearlyLess * slowest_share(ceil_div(rows_, tile), threads)) {
@@ -125,21 +129,24 @@ class DynamicWork final : public Work {
       rows = split(rows_, tid, threads, tile);
     }
     if (rows.begin == rows.end || own.begin == own.end) return;
-    const Affine whole = affine_of_whole(per_row_, x, rows_ * w_.features(), isa_);
+    const Affine whole = affine_of_whole(l_.per_row, x, rows_ * w_.features(), isa_);
     DynamicRows codes = w_.rows_in(scratch, block_);
-    codes.uniform = !per_row_;
+    codes.uniform = !l_.per_row;
+    DynamicOutput to;
+    to.y_row = to.addend_row = l_.outputs;
+    to.lo = l_.lo;
+    to.hi = l_.hi;
     for (int64_t r = rows.begin; r < rows.end; r += block_) {
       const int64_t n = std::min(block_, rows.end - r);
       quantize(x + r * w_.features(), n, whole, codes);
-      DynamicOutput to;
-      to.y = y + r * outputs_;
-      to.y_row = outputs_;
+      to.y = static_cast<float*>(out[0]) + r * l_.outputs;
+      to.addend = residual == nullptr ? nullptr : residual + r * l_.outputs;
       w_.multiply(own, codes, n, to);
     }
   }
 
   size_t scratch_bytes() const noexcept override { return w_.room_bytes(block_); }
-  int64_t cost() const noexcept override { return rows_ * w_.features() * outputs_; }
+  int64_t cost() const noexcept override { return rows_ * w_.features() * l_.outputs; }
   std::vector<const char*> kernels() const override {
     std::vector<const char*> names;
     w_.add_kernels(names);
@@ -151,13 +158,12 @@ class DynamicWork final : public Work {
   // One row after the other, so that it is read from memory once.
   void quantize(const float* x, int64_t n, const Affine& whole, const DynamicRows& codes) const noexcept {
     for (int64_t i = 0; i < n; ++i, x += w_.features()) {
-      w_.quantize(x, w_.quantizer(per_row_ ? affine_of_all(x, w_.features(), isa_) : whole), codes, i);
+      w_.quantize(x, w_.quantizer(l_.per_row ? affine_of_all(x, w_.features(), isa_) : whole), codes, i);
     }
   }
 
   const DynamicWeights& w_;
-  int64_t outputs_;
-  bool per_row_;
+  const DynamicLinear& l_;
   int64_t rows_, block_;
   Isa isa_;
 };
@@ -179,16 +185,19 @@ class Packed final : public PackedLinear {
  public:
   Packed(const DynamicLinear& layer, const DynamicColumns& columns, const TileKernel& kernel, Isa isa,
          std::span<const TileKernel> kernels)
-      : outputs_(layer.outputs), per_row_(layer.per_row), isa_(isa), weights_(columns, kernel, isa, kernels) {}
+      : layer_(layer), isa_(isa), weights_(columns, kernel, isa, kernels) {
+    layer_.weights = {};
+    layer_.scale = layer_.bias = {};
+    layer_.zero_point = {};
+  }
 
   std::unique_ptr<Work> plan(int64_t rows) const override {
-    return std::make_unique<DynamicWork>(weights_, outputs_, per_row_, rows, isa_);
+    return std::make_unique<DynamicWork>(weights_, layer_, rows, isa_);
   }
   size_t packed_bytes() const noexcept override { return weights_.bytes(); }
 
  private:
-  int64_t outputs_;
-  bool per_row_;
+  DynamicLinear layer_;
   Isa isa_;
   DynamicWeights weights_;
 };

@@ -190,18 +190,19 @@ def clamp_codes(activation: Activation, out: QParams) -> list[int]:
 def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     given, weight = _arguments(node), node.meta["weights"]["weight"].array
     x = _features_last(emission, node, emission.value(given["x"]))
-    channels = weight.values.shape[0]
+    channels, residual = weight.values.shape[0], None
+    if given["residual"] is not None:
+        residual = emission.in_order(node, emission.value(given["residual"]), x.order).id
     step = steps.linear_dynamic(
         x.id,
+        residual,
+        f32_clamp=clamp_epilogue(given["activation"], None).f32_clamp,
         per_row=node.meta["per_row"],
         weight=emission.constant(weight.values),
         weight_scale=emission.constant(weight.scale.expand(channels).contiguous()),
         bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),
     )
-    made = emission.step(node, step, x.order)
-    if given["residual"] is not None:
-        return plus_f32(emission, node, made, given["residual"], given["activation"])
-    return clamped_f32(emission, node, made, given["activation"])
+    return emission.step(node, step, x.order)
 
 
 def plus_f32(emission: Emission, node: fx.Node, value: Physical, residual: fx.Node, activation: object) -> Physical:

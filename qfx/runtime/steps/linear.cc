@@ -33,7 +33,12 @@ struct DynamicParams : LinearSizes {
              s.data<float>("weight_scale", outputs),
              s.data<int32_t>("weight_zero_point", outputs),
              s.data<float>("bias", outputs),
-             s.flag("per_row")};
+             s.flag("per_row"),
+             s.input_count() == 2};
+    const std::vector<double> bounds = s.floats("f32_clamp");
+    layer.lo = static_cast<float>(bounds[0]);
+    layer.hi = static_cast<float>(bounds[1]);
+    s.require(!layer.residual || s.input(1).rank() == s.output().rank(), "the residual's rank is not the output's");
   }
 
   std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_dynamic(layer, isa); }
@@ -65,6 +70,9 @@ class LinearStep : public StepKernel {
                                   std::to_string(features_));
     }
     y.back() = outputs_;
+    if (in.inputs.size() == 2 && in.inputs[1] != y) {
+      throw std::invalid_argument("the residual has shape " + to_string(in.inputs[1]) + ", the output " + to_string(y));
+    }
     return y;
   }
   Planned plan(const StepShapes&, const Dims& y) const override {

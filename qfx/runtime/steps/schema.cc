@@ -108,13 +108,14 @@ StepSchema conv_schema() {
 }
 
 StepSchema linear_dynamic_schema() {
-  return {.op = "linear_dynamic",
-          .about = "A linear layer that quantizes its operand.",
-          .operands = {{"x", kF32}},
-          .results = {{"y", kF32}},
-          .attributes = {per_row(), constant("weight", kS8, "[O, C]"), constant("weight_scale", kF32, "[O]"),
-                         constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
-                         constant("bias", kF32, "[O]").optional()}};
+  return {
+      .op = "linear_dynamic",
+      .about = "A linear layer that quantizes its operand x.",
+      .operands = {{"x", kF32}, {"residual", kF32, Presence::optional}},
+      .results = {{"y", kF32}},
+      .attributes = {per_row(), f32_clamp(), constant("weight", kS8, "[O, C]"), constant("weight_scale", kF32, "[O]"),
+                     constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
+                     constant("bias", kF32, "[O]").optional()}};
 }
 
 StepSchema linear_half_schema() {
