@@ -199,15 +199,20 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
                V > 3 ? code(3, c3, f.m3) : c3));
 }
 
-// Whether all there is to the ending of rows that were quantized as they came is values of V whole vectors.
+// Whether rows that were quantized as they came end in registers: V whole vectors, and weights without zero points.
 template <int V>
 bool is_plain_dynamic(const Output& out) noexcept {
-  const bool clamps = out.epilogue->f32_lo != -__builtin_inff() || out.epilogue->f32_hi != __builtin_inff();
-  return out.columns == 16 * V && out.dynamic.column_zero_point == nullptr && out.dynamic.addend == nullptr && !clamps;
+  return out.columns == 16 * V && out.dynamic.column_zero_point == nullptr;
 }
 
-// The ending of those for one vector of columns. kUniform: all rows have the scale and the zero point of the first. All
-// that it reads is in variables of its own: else stores of vectors, which may alias anything, have it read again.
+// And whether nothing is added, nor clamped, and all rows have the scale and the zero point of the first.
+inline bool is_uniform(const Output& out) noexcept {
+  const bool clamps = out.epilogue->f32_lo != -__builtin_inff() || out.epilogue->f32_hi != __builtin_inff();
+  return out.dynamic.uniform && out.dynamic.addend == nullptr && !clamps;
+}
+
+// The ending of those for one vector of columns. kUniform: is_uniform(). All that it reads is in variables of its own:
+// else stores of vectors, which may alias anything, have it read again.
 template <bool kUniform>
 struct FinishPlainDynamic {
   QFX_INLINE FinishPlainDynamic(const Output& out, int64_t row, int v) noexcept
@@ -217,7 +222,11 @@ struct FinishPlainDynamic {
         zero_point(out.dynamic.zero_point + row),
         sums(_mm512_loadu_si512(out.dynamic.column_sum + 16 * v)),
         scales(_mm512_loadu_ps(out.multiplier + 16 * v)),
-        bias(_mm512_loadu_ps(out.dynamic.bias + 16 * v)) {
+        bias(_mm512_loadu_ps(out.dynamic.bias + 16 * v)),
+        addend(out.dynamic.addend == nullptr ? nullptr : out.dynamic.addend + row * out.dynamic.addend_row + 16 * v),
+        addend_row(out.dynamic.addend_row),
+        lo(_mm512_set1_ps(out.epilogue->f32_lo)),
+        hi(_mm512_set1_ps(out.epilogue->f32_hi)) {
     take(0);
   }
 
@@ -228,7 +237,12 @@ struct FinishPlainDynamic {
 
   QFX_INLINE void operator()(int64_t r, __m512i acc) noexcept {
     if constexpr (!kUniform) take(r);
-    _mm512_storeu_ps(y + r * y_row, _mm512_add_ps(scaled(_mm512_sub_epi32(acc, offset), m), bias));
+    __m512 value = _mm512_add_ps(scaled(_mm512_sub_epi32(acc, offset), m), bias);
+    if constexpr (!kUniform) {
+      if (addend != nullptr) value = _mm512_add_ps(value, _mm512_loadu_ps(addend + r * addend_row));
+      value = _mm512_min_ps(hi, _mm512_max_ps(lo, value));  // in this order: see finish_dynamic()
+    }
+    _mm512_storeu_ps(y + r * y_row, value);
   }
 
   float* y;
@@ -237,6 +251,9 @@ struct FinishPlainDynamic {
   const int32_t* zero_point;
   __m512i sums, offset;
   __m512 scales, bias, m;
+  const float* addend;
+  int64_t addend_row;
+  __m512 lo, hi;
 };
 
 // One row that was quantized as it came, from accumulators in memory.

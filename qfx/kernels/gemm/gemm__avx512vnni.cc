@@ -46,6 +46,15 @@ QFX_INLINE void row_step(const std::byte* a, const std::byte* b, __m512i& c0, __
 template <int R, int V>
 constexpr bool kFetches = R > 2 && V > 1;
 
+// What a tile adds lies apart, row by row: it is on its way while the tile is computed.
+template <int R, int V>
+QFX_INLINE void fetch_addend(const Output& out, int64_t first) noexcept {
+  if (out.dynamic.addend == nullptr) return;
+  const float* row = out.dynamic.addend + first * out.dynamic.addend_row;
+  for (int64_t r = 0; r < R; ++r, row += out.dynamic.addend_row)
+    for (int64_t v = 0; v < V; ++v) __builtin_prefetch(row + 16 * v);
+}
+
 // `count` tiles of R rows by V vectors, from row `first` on.
 template <int R, int V, Ending kEnding>
 void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
@@ -71,6 +80,7 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
     QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
+    if constexpr (kEnding == Ending::dynamic) fetch_addend<R, V>(out, first);
     const std::byte* b = t.b;
     const int64_t fetched = first / R * ahead_of_tile;
     const bool fetches = fetched < t.ahead_bytes;
@@ -308,8 +318,8 @@ void gemm(const Tile& t, int64_t rows) noexcept {
   const Epilogue& e = *t.out.epilogue;
   if constexpr (kColumns != 24) {
     if (t.out.dynamic.scale != nullptr && is_plain_dynamic<kColumns / 16>(t.out)) {
-      return t.out.dynamic.uniform ? gemm_to<R, kColumns, Ending::uniform>(t, rows)
-                                   : gemm_to<R, kColumns, Ending::dynamic>(t, rows);
+      return is_uniform(t.out) ? gemm_to<R, kColumns, Ending::uniform>(t, rows)
+                               : gemm_to<R, kColumns, Ending::dynamic>(t, rows);
     }
   }
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
