@@ -278,7 +278,7 @@ def quantize_dynamic(
     mapping: ClassMapping | None = None,
     inplace: bool = False,
 ) -> nn.Module:
-    """Linear and recurrent layers with int8 or float16 weights, their activations quantized at each call.
+    """Linear and recurrent layers with int8 or float16 weights, their activations quantized at each call, row by row.
 
     Args:
         model: The float model.
