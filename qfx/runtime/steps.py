@@ -276,6 +276,48 @@ def matmul_f32(
     )
 
 
+def attention(
+    q: int,
+    k: int,
+    v: int,
+    mask: int | None = None,
+    *,
+    factor: float,
+    causal: bool | None = None,
+    q_perm: Sequence[int] | None = None,
+    k_perm: Sequence[int] | None = None,
+    v_perm: Sequence[int] | None = None,
+    perm: Sequence[int] | None = None,
+) -> Step:
+    """softmax(q @ k' + mask) @ v of each head, quantized as it runs; dims of the mask are full or 1.
+
+    Takes ``q`` f32, ``k`` f32, ``v`` f32, ``mask`` f32 or bool or none. Gives ``y`` f32.
+
+    Args:
+        factor: The scale times log2(e).
+        causal: Query i sees the keys up to i; else 0.
+        q_perm: Where each dim of [batch, heads, rows, columns] lies in memory; in order where left out; or none.
+        k_perm: Where each dim of [batch, heads, rows, columns] lies in memory; in order where left out; or none.
+        v_perm: Where each dim of [batch, heads, rows, columns] lies in memory; in order where left out; or none.
+        perm: Where each dim of [batch, heads, rows, columns] lies in memory; in order where left out; or none.
+    """
+    return Step.of(
+        "attention",
+        [q, k, v, mask],
+        {"y": "f32"},
+        ints={
+            "causal": causal,
+            "q_perm": q_perm,
+            "k_perm": k_perm,
+            "v_perm": v_perm,
+            "perm": perm,
+        },
+        floats={
+            "factor": factor,
+        },
+    )
+
+
 def add(
     a: int,
     b: int,

@@ -20,6 +20,14 @@ namespace qfx::conv::model {
 
 }  // namespace qfx::conv::model
 
+namespace qfx::attention::model {
+
+#define QFX_KERNEL(kind, name, isa) QFX_IF_MODELED_##isa(kind::Fn name;)
+#include "attention/kernels.inc"
+#undef QFX_KERNEL
+
+}  // namespace qfx::attention::model
+
 namespace qfx::test {
 namespace {
 
@@ -41,6 +49,16 @@ void use_models(std::vector<conv::DepthwiseKernel>& kernels) {
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) \
   QFX_IF_MODELED_##isa(use(#name, conv::model::name, conv::model::name##_interleave);)
 #include "conv/kernels.inc"
+}
+
+void use_models(std::vector<Kernel<attention::Attend>>& kernels) {
+  [[maybe_unused]] const auto use = [&](const char* name, attention::Attend::Fn* run) {
+    for (auto& k : kernels)
+      if (std::strcmp(k.name, name) == 0 && runs_on(k.isa) == RunsOn::model) k.run = run;
+  };
+#define QFX_KERNEL(kind, name, isa) QFX_IF_MODELED_##isa(use(#name, attention::model::name);)
+#include "attention/kernels.inc"
+#undef QFX_KERNEL
 }
 
 template <class Kernel>
@@ -78,11 +96,23 @@ std::span<const conv::DepthwiseKernel> runnable_depthwise_kernels() {
   return kernels;
 }
 
+std::span<const Kernel<attention::Attend>> runnable_attention_kernels() {
+  constexpr Kernel<attention::Attend> kAll[] = {
+#define QFX_KERNEL(kind, name, isa) {attention::name, #name, Isa::isa},
+#include "attention/kernels.inc"
+#undef QFX_KERNEL
+  };
+  static const auto kernels = with_models(std::span<const Kernel<attention::Attend>>(kAll));
+  return kernels;
+}
+
 std::vector<std::string> model_kernels() {
   std::vector<std::string> names;
   for (const auto& kernel : gemm::kernels())
     if (runs_on(kernel.isa) == RunsOn::model) names.push_back(kernel.name);
   for (const auto& kernel : conv::depthwise_kernels())
+    if (runs_on(kernel.isa) == RunsOn::model) names.push_back(kernel.name);
+  for (const auto& kernel : runnable_attention_kernels())
     if (runs_on(kernel.isa) == RunsOn::model) names.push_back(kernel.name);
   return names;
 }

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/kernels.h"
 #include "conv/depthwise.h"
 #include "gemm/tile.h"
 
@@ -12,10 +13,11 @@ namespace qfx::test {
 enum class RunsOn { hardware, model, nowhere };
 RunsOn runs_on(Isa isa) noexcept;
 
-// The conv kernels of this architecture, models in the place of those that the hardware lacks. Those of a level that
-// runs nowhere must not be called.
+// The kernels of products of this architecture, models in the place of those that the hardware lacks. Those of a level
+// that runs nowhere must not be called.
 std::span<const gemm::TileKernel> runnable_gemm_kernels();
 std::span<const conv::DepthwiseKernel> runnable_depthwise_kernels();
+std::span<const Kernel<attention::Attend>> runnable_attention_kernels();
 
 // The kernels of kernels.inc that ran as a model here.
 std::vector<std::string> model_kernels();

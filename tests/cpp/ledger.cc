@@ -25,6 +25,7 @@ struct Line {
 #define QFX_CONV_SLIDE(name, isa, window, channels) {#name, Isa::isa},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},
 constexpr Line kLines[] = {
+#include "attention/kernels.inc"
 #include "conv/kernels.inc"
 #include "elementwise/kernels.inc"
 #include "fake_quant/kernels.inc"

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "attention/kernels.h"
 #include "elementwise/kernels.h"
 #include "fake_quant/kernels.h"
 #include "float_ops/kernels.h"
@@ -19,6 +20,9 @@ struct Line {
 using List = std::vector<Line>;
 
 #define QFX_KERNEL(kind, name, isa) {#kind, #name, Isa::isa},
+const List kAttention{
+#include "attention/kernels.inc"
+};
 const List kElementwise{
 #include "elementwise/kernels.inc"
 };
@@ -46,7 +50,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list : {&kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent}) {
+  for (const List* list : {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qfx.runtime import _C, Executable, Program, isa_names
+from tests.attention_definition import attention
 from tests.runtime import recurrent_reference
 from tests.runtime import step_reference as ref
 from tests.runtime.step_programs import one_step, outs_of
@@ -159,6 +160,19 @@ def matmul_cases() -> list[Case]:
             {"ints": quant, "floats": floats | {"f32_clamp": [-2.0, 3.0]}}, label="f32",
         ),
     ]  # fmt: skip
+
+
+def attention_cases() -> list[Case]:
+    def seen(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        return attention(q, k, v, mask, factor=float(F(0.4)), causal=mask is None)
+
+    operands = f32(2, 4, 21, 16), f32(2, 2, 40, 16), f32(2, 2, 40, 24)
+    floats = {"factor": float(F(0.4))}
+    mask = RNG.random((2, 1, 21, 40)) < 0.7
+    return [
+        Case("attention", operands, seen, {"floats": floats, "ints": {"causal": 1}}, label="causal"),
+        Case("attention", (*operands, mask), seen, {"floats": floats}, label="mask"),
+    ]
 
 
 def binary_case(op: str, a: np.ndarray, b: np.ndarray) -> Case:
@@ -519,6 +533,7 @@ CASES = [
     *move_cases(),
     *float_cases(),
     *matmul_cases(),
+    *attention_cases(),
 ]
 
 

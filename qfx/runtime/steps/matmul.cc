@@ -1,6 +1,5 @@
 #include "gemm/matmul.h"
 
-#include <algorithm>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -8,20 +7,6 @@
 
 namespace qfx {
 namespace {
-
-// Where each dim of [batch..., rows, columns] lies in memory; the identity where the attribute is absent.
-std::vector<size_t> places(const StepView& s, const char* name, size_t rank) {
-  Dims given = s.ints(name);
-  if (given.empty())
-    for (size_t i = 0; i < rank; ++i) given.push_back(static_cast<int64_t>(i));
-  std::vector<size_t> at;
-  for (const int64_t d : given) {
-    s.require(d >= 0 && d < static_cast<int64_t>(rank) && std::count(given.begin(), given.end(), d) == 1,
-              std::string("'") + name + "' is not a permutation");
-    at.push_back(static_cast<size_t>(d));
-  }
-  return at;
-}
 
 struct MatmulParams {
   MatmulQuant quant;
@@ -31,9 +16,9 @@ struct MatmulParams {
     const size_t rank = s.input(0).rank();
     s.require(rank >= 2 && s.input(1).rank() == rank && s.output().rank() == rank,
               "operands and result are of one rank, 2 at least");
-    x = places(s, "x_perm", rank);
-    y = places(s, "y_perm", rank);
-    out = places(s, "perm", rank);
+    x = s.places("x_perm", rank);
+    y = s.places("y_perm", rank);
+    out = s.places("perm", rank);
     s.require(x.back() + 1 == rank && out.back() + 1 == rank, "the last dim of x and of the result is last in memory");
     parse_quant(s);
   }

@@ -14,6 +14,7 @@ constexpr double kMost = 2147483647.0;
 
 constexpr DTypes kU8 = types_of({DType::u8}), kF32 = types_of({DType::f32}), kS8 = types_of({DType::s8});
 constexpr DTypes kS32 = types_of({DType::s32}), kS64 = types_of({DType::s64}), kF16 = types_of({DType::f16});
+constexpr DTypes kBool = types_of({DType::boolean});
 
 constexpr DTypes whole_bytes() {
   DTypes types = 0;
@@ -141,6 +142,19 @@ std::vector<StepSchema> matmul_schemas() {
            .operands = {{"x", kF32}, {"y", kF32}},
            .results = {{"z", kF32}},
            .attributes = {}}};
+}
+
+std::vector<StepSchema> attention_schemas() {
+  const char* const order = "where each dim of [batch, heads, rows, columns] lies in memory; in order where left out";
+  return {
+      {.op = "attention",
+       .about = "softmax(q @ k' + mask) @ v of each head, quantized as it runs; dims of the mask are full or 1.",
+       .operands = {{"q", kF32}, {"k", kF32}, {"v", kF32}, {"mask", kF32 | kBool, Presence::optional}},
+       .results = {{"y", kF32}},
+       .attributes = {single("factor", "the scale times log2(e)"),
+                      flag("causal", "query i sees the keys up to i").otherwise({0}),
+                      integer("q_perm", order).entries(4).optional(), integer("k_perm", order).entries(4).optional(),
+                      integer("v_perm", order).entries(4).optional(), integer("perm", order).entries(4).optional()}}};
 }
 
 // ---------------------------------------------------------------- elementwise
@@ -350,8 +364,8 @@ std::vector<StepSchema> recurrent_schemas() {
 
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
-  for (auto* family : {quantize_schemas, matmul_schemas, elementwise_schemas, window_schemas, reduction_schemas,
-                       move_schemas, float_op_schemas, recurrent_schemas}) {
+  for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, elementwise_schemas, window_schemas,
+                       reduction_schemas, move_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;

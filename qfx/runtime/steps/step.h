@@ -50,6 +50,8 @@ class StepView {
   void clamp(int32_t* lo, int32_t* hi) const;
   std::vector<int> permutation(const char* name) const;  // of the dims of input 0
   int axis(const char* name) const;                      // of input 0
+  // Where each of `rank` dims lies in memory; in order where the attribute is absent.
+  std::vector<size_t> places(const char* name, size_t rank) const;
 
   void require(bool condition, const std::string& message) const {
     if (!condition) fail(message);
@@ -164,6 +166,7 @@ std::vector<KernelRow> quantize_rows();
 std::vector<KernelRow> conv_rows();
 std::vector<KernelRow> linear_rows();
 std::vector<KernelRow> matmul_rows();
+std::vector<KernelRow> attention_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> move_rows();

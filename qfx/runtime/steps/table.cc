@@ -12,8 +12,8 @@ namespace {
 
 std::vector<OpRow> all_rows() {
   std::unordered_map<std::string_view, KernelRow> kernels;
-  for (auto* family : {quantize_rows, conv_rows, linear_rows, matmul_rows, elementwise_rows, pool_rows, move_rows,
-                       float_op_rows, recurrent_rows}) {
+  for (auto* family : {quantize_rows, conv_rows, linear_rows, matmul_rows, attention_rows, elementwise_rows, pool_rows,
+                       move_rows, float_op_rows, recurrent_rows}) {
     for (const KernelRow& row : family()) {
       if (!kernels.emplace(row.op, row).second) throw std::logic_error(std::string("two kernels of ") + row.op);
     }
@@ -222,6 +222,19 @@ std::vector<int> StepView::permutation(const char* name) const {
     perm.push_back(static_cast<int>(d));
   }
   return perm;
+}
+
+std::vector<size_t> StepView::places(const char* name, size_t rank) const {
+  Dims given = ints(name);
+  if (given.empty())
+    for (size_t i = 0; i < rank; ++i) given.push_back(static_cast<int64_t>(i));
+  std::vector<size_t> at;
+  for (const int64_t d : given) {
+    require(d >= 0 && d < static_cast<int64_t>(rank) && std::count(given.begin(), given.end(), d) == 1,
+            quoted(name) + " is not a permutation");
+    at.push_back(static_cast<size_t>(d));
+  }
+  return at;
 }
 
 int StepView::axis(const char* name) const {

@@ -1,0 +1,170 @@
+#pragma once
+// Codes and scales of queries, keys and values, in the order in which tile.h multiplies them.
+#include <algorithm>
+
+#include "attention/held.h"
+
+namespace qfx::attention {
+namespace {
+
+template <class V>
+inline int32_t top_of(const float* x, int64_t n) noexcept {
+  constexpr int32_t kMagnitude = 0x7fffffff;
+  Ints<V> tops = {};
+  int64_t i = 0;
+  for (; i + kWidth<V> <= n; i += kWidth<V>) {
+    const Ints<V> size = bits(load<V>(x + i)) & kMagnitude;
+    tops = size > tops ? size : tops;
+  }
+  int32_t lanes[kWidth<V>];
+  std::memcpy(lanes, &tops, sizeof tops);
+  int32_t top = 0;
+  for (const int32_t lane : lanes) top = std::max(top, lane);
+  for (; i < n; ++i) top = std::max(top, bits(x[i]) & kMagnitude);
+  return top;
+}
+
+// What codes are made with and the scales of rows, of which those from `n` on count as zeros. False where one is not
+// finite.
+template <class V, int64_t kRows>
+inline bool scale_rows(const float* x, int64_t row, int64_t n, int64_t length, float* inverse, float* scale) noexcept {
+  int32_t top[kRows] = {};
+  for (int64_t r = 0; r < n; ++r) top[r] = top_of<V>(x + r * row, length);
+  for (int64_t r = 0; r < kRows; r += kWidth<V>) {
+    Ints<V> some;
+    std::memcpy(&some, top + r, sizeof some);
+    const Scaling<V> s = scaling_of<V>(some);
+    store(inverse + r, s.inverse);
+    store(scale + r, s.scale);
+  }
+  return *std::max_element(top, top + kRows) < kNotFinite;
+}
+
+template <class T>
+inline void code_row(const float* x, int64_t n, float inverse, typename T::Code* codes, int64_t padded) noexcept {
+  for (int64_t c = 0; c < n; ++c) codes[c] = static_cast<typename T::Code>(bits(x[c] * inverse + kRounding));
+  for (int64_t c = n; c < padded; ++c) codes[c] = 0;
+}
+
+// [row][step][group] to [step][row][group].
+template <class T, int64_t kRows>
+inline void interleave(const typename T::Code* rows, int64_t steps, typename T::Code* to) noexcept {
+  struct Unit {
+    typename T::Code codes[T::kGroup];
+  };
+  for (int64_t s = 0; s < steps; ++s)
+    for (int64_t r = 0; r < kRows; ++r)
+      std::memcpy(to + (s * kRows + r) * T::kGroup, rows + (r * steps + s) * T::kGroup, sizeof(Unit));
+}
+
+// Minus what a vector of `shift` alone gives for each column of a panel.
+template <class T>
+inline void start_of(int32_t shift, const typename T::Code* columns, int64_t steps, int32_t* start) noexcept {
+  Ints<typename T::Floats> acc[kColumns] = {};
+  const typename T::Codes shifts = T::shifts(shift);
+  for (int64_t s = 0; s < steps; ++s) T::dot(acc, shifts, columns + s * kColumns * T::kGroup);
+  for (int64_t n = 0; n < kColumns; ++n) start[n] = -acc[n][0];
+}
+
+template <class T>
+inline void pack_keys(const Piece& p, const Held<T>& h, int64_t first, const float* inverse) noexcept {
+  const int64_t padded = h.steps * T::kGroup;
+  for (int64_t j = first; j < std::min(first + kBlock, p.keys); j += kColumns) {
+    for (int64_t n = 0; n < kColumns; ++n) {
+      const bool there = j + n < p.keys;
+      code_row<T>(p.k + (j + n) * p.k_row, there ? p.depth : 0, inverse[j + n - first], h.rows + n * padded, padded);
+    }
+    typename T::Code* panel = h.key_codes + j * padded;
+    interleave<T, kColumns>(h.rows, h.steps, panel);
+    if constexpr (T::kQueryShift != 0) start_of<T>(T::kQueryShift, panel, h.steps, h.key_start + j);
+  }
+}
+
+// A group of kGroup values of consecutive keys, for as many columns as there are lanes.
+template <class T>
+inline void pack_values(const Piece& p, const Held<T>& h, int64_t first, const float* inverse) noexcept {
+  using V = typename T::Floats;
+  constexpr int64_t kSome = std::min(kWidth<V>, kColumns) * T::kGroup;  // codes of a vector that lie together
+  for (int64_t j = first; j < std::min(first + kBlock, up_to(p.keys, kColumns)); j += T::kGroup) {
+    typename T::Code* to = h.value_codes + j * kColumns;
+    for (int64_t d = 0; d < h.panels * kColumns; d += kWidth<V>) {
+      Ints<V> codes[T::kGroup];
+      for (int64_t k = 0; k < T::kGroup; ++k) {
+        const int64_t n = j + k < p.keys ? std::clamp<int64_t>(p.width - d, 0, kWidth<V>) : 0;
+        V x = {};
+        if (n == kWidth<V>)
+          x = load<V>(p.v + (j + k) * p.v_row + d);
+        else if (n > 0)
+          std::memcpy(&x, p.v + (j + k) * p.v_row + d, static_cast<size_t>(n) * sizeof(float));
+        codes[k] = bits(x * inverse[j + k - first] + kRounding);
+      }
+      const typename T::Codes packed = T::pack(codes);
+      const auto* from = reinterpret_cast<const typename T::Code*>(&packed);
+      for (int64_t part = 0; part * kSome < kWidth<V> * T::kGroup && d / kColumns + part < h.panels; ++part)
+        std::memcpy(to + (d / kColumns + part) * kColumns * h.keys + d % kColumns * T::kGroup, from + part * kSome,
+                    kSome * sizeof(typename T::Code));
+    }
+  }
+}
+
+template <class T>
+inline void start_values(const Piece& p, const Held<T>& h) noexcept {
+  for (int64_t at = 0; at < h.panels * h.blocks; ++at) {
+    const int64_t keys = std::min(kBlock, up_to(p.keys - at % h.blocks * kBlock, kColumns));
+    start_of<T>(T::kWeightShift, h.value_codes + at * kColumns * kBlock, keys / T::kGroup,
+                h.value_start + at * kColumns);
+  }
+}
+
+template <class T>
+inline void prepare_keys(const Piece& p, const Held<T>& h) noexcept {
+  using V = typename T::Floats;
+  float inverse[kBlock], scale[kBlock];
+  *h.finite = true;
+  for (int64_t j = 0; j < p.keys; j += kBlock) {
+    const int64_t n = std::min(kBlock, p.keys - j);
+    bool finite = scale_rows<V, kBlock>(p.k + j * p.k_row, p.k_row, n, p.depth, inverse, h.key_scale + j);
+    pack_keys(p, h, j, inverse);
+    finite &= scale_rows<V, kBlock>(p.v + j * p.v_row, p.v_row, n, p.width, inverse, scale);
+    pack_values(p, h, j, inverse);
+    for (int64_t r = 0; r < kBlock; r += kWidth<V>) {
+      store(h.log_scale + j + r, log2_of(load<V>(scale + r)));
+      store(h.reciprocal + j + r, 1.0f / load<V>(scale + r));
+    }
+    *h.finite &= finite;
+  }
+  if constexpr (T::kWeightShift != 0) start_values(p, h);
+}
+
+// A mask of one row, as part of what is added to each key's product.
+template <class T>
+inline void prepare_offsets(const Piece& p, const Held<T>& h) noexcept {
+  for (int64_t j = 0; j < h.keys; ++j) {
+    float offset = j < p.keys ? 0.0f : -kInfinity;
+    if (j < p.keys && p.mask.row == 0 && p.mask.type == MaskType::additive)
+      offset = mask_offset(static_cast<const float*>(p.mask.at)[j * p.mask.column]);
+    if (j < p.keys && p.mask.row == 0 && p.mask.type == MaskType::visible)
+      offset = static_cast<const uint8_t*>(p.mask.at)[j * p.mask.column] != 0 ? 0.0f : -kInfinity;
+    h.row_offset[j] = offset;
+    h.bias[j] = offset + h.log_scale[j];
+  }
+}
+
+// Queries [first, first + n): their codes, and the scale of each lane, NaN where the row is not finite.
+template <class T>
+inline typename T::Floats prepare_queries(const Piece& p, const Held<T>& h, int64_t first, int64_t n) noexcept {
+  using V = typename T::Floats;
+  constexpr int64_t kLanes = Held<T>::kLanes;
+  const int64_t padded = h.steps * T::kGroup;
+  float inverse[kLanes], scale[kLanes];
+  scale_rows<V, kLanes>(p.q + first * p.q_row, p.q_row, n, p.depth, inverse, scale);
+  for (int64_t r = 0; r < kLanes; ++r)
+    code_row<T>(p.q + (first + r) * p.q_row, r < n ? p.depth : 0, inverse[r], h.rows + r * padded, padded);
+  interleave<T, kLanes>(h.rows, h.steps, reinterpret_cast<typename T::Code*>(h.queries));
+  if constexpr (T::kQueryShift != 0)
+    for (int64_t s = 0; s < h.steps; ++s) h.queries[s] = T::shifted(h.queries[s]);
+  return load<V>(scale);
+}
+
+}  // namespace
+}  // namespace qfx::attention
