@@ -17,15 +17,24 @@ struct Traits {
     const Ints<Floats> low = (v[0] & 0xff) | (v[1] & 0xff) << 8;
     return reinterpret_cast<Codes>(low | (v[2] & 0xff) << 16 | v[3] << 24);
   }
-  static Codes shifted(Codes x) noexcept { return _mm512_xor_si512(x, shifts(-128)); }
-  static Codes shifts(int32_t shift) noexcept { return _mm512_set1_epi8(static_cast<char>(shift)); }
+  static Codes shifted(Codes x) noexcept { return _mm512_xor_si512(x, _mm512_set1_epi8(-128)); }
+  static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
+    const auto load = [](const Code* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
+    const __m256i shift = _mm256_set1_epi8(-128);
+    __m256i sums = _mm256_setzero_si256();
+    for (int64_t s = 0; s < steps; ++s) {
+      sums = _mm256_dpbusd_epi32(sums, shift, load(columns + s * kColumns * kGroup));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_sub_epi32(_mm256_setzero_si256(), sums));
+  }
 
   static void dot(Ints<Floats> (&acc)[kColumns], Codes x, const Code* columns) noexcept {
     for (int64_t n = 0; n < kColumns; ++n) {
-      int32_t column;
-      std::memcpy(&column, columns + n * kGroup, sizeof column);
-      acc[n] = reinterpret_cast<Ints<Floats>>(
-          _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc[n]), x, _mm512_set1_epi32(column)));
+      Ints<Floats> sum = acc[n];              // gcc 12 keeps what assembly names by an index in memory
+      __asm__("vpdpbusd %2%{1to16%}, %1, %0"  // and loads what the intrinsic broadcasts
+              : "+v"(sum)
+              : "v"(x), "m"(*reinterpret_cast<const int32_t*>(columns + n * kGroup)));
+      acc[n] = sum;
     }
   }
 };

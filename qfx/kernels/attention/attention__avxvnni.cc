@@ -19,8 +19,17 @@ struct Traits {
     const Ints<Floats> low = (v[0] & 0xff) | (v[1] & 0xff) << 8;
     return reinterpret_cast<Codes>(low | (v[2] & 0xff) << 16 | v[3] << 24);
   }
-  static Codes shifted(Codes x) noexcept { return _mm256_xor_si256(x, shifts(-128)); }
-  static Codes shifts(int32_t shift) noexcept { return _mm256_set1_epi8(static_cast<char>(shift)); }
+  static Codes shifted(Codes x) noexcept { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
+  static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
+    const auto load = [](const Code* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
+    const __m256i shift = _mm256_set1_epi8(-128);
+    __m256i sums = _mm256_setzero_si256();
+    for (int64_t s = 0; s < steps; ++s) {
+      const __m256i y = load(columns + s * kColumns * kGroup);
+      QFX_DOT(sums, shift, y);
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_sub_epi32(_mm256_setzero_si256(), sums));
+  }
 
   static void dot(Ints<Floats> (&acc)[kColumns], Codes x, const Code* columns) noexcept {
     for (int64_t n = 0; n < kColumns; ++n) {

@@ -17,8 +17,17 @@ struct Traits {
     const Ints<Floats> low = (v[0] & 0xff) | (v[1] & 0xff) << 8;
     return reinterpret_cast<Codes>(low | (v[2] & 0xff) << 16 | v[3] << 24);
   }
-  static Codes shifted(Codes x) noexcept { return veorq_s8(x, shifts(-128)); }
-  static Codes shifts(int32_t shift) noexcept { return vdupq_n_s8(static_cast<int8_t>(shift)); }
+  static Codes shifted(Codes x) noexcept { return veorq_s8(x, vdupq_n_s8(-128)); }
+  static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
+    const int8x16_t shift = vdupq_n_s8(-128);
+    int32x4_t low = vdupq_n_s32(0), high = low;
+    for (int64_t s = 0; s < steps; ++s, columns += kColumns * kGroup) {
+      low = vdotq_s32(low, shift, vld1q_s8(columns));
+      high = vdotq_s32(high, shift, vld1q_s8(columns + 16));
+    }
+    vst1q_s32(to, vnegq_s32(low));
+    vst1q_s32(to + 4, vnegq_s32(high));
+  }
 
   static void dot_four(Ints<Floats>* acc, Codes x, int8x16_t columns) noexcept {
     const auto add = [&](Ints<Floats>& to, int32x4_t sum) { to = reinterpret_cast<Ints<Floats>>(sum); };

@@ -4,7 +4,8 @@
 //   Code, kGroup       codes of keys and values in memory, so many of which are multiplied at once
 //   kQueryShift, kWeightShift  what Codes of queries and of weights have more than they should, to be in their range
 //   pack               Codes of kGroup vectors, whose low bits are codes
-//   shifted, shifts    Codes with that shift, and of nothing else
+//   shifted            Codes with that shift
+//   start              minus what the shift of every code adds to the sums of a panel's columns
 //   dot                acc[n] += products of the codes of each query and the kGroup codes of column n
 #include "attention/functions.h"
 #include "attention/kernels.h"

@@ -3,33 +3,50 @@
 #include <algorithm>
 
 #include "attention/held.h"
+#include "attention/transpose.h"
 
 namespace qfx::attention {
 namespace {
 
+// The greatest |x| of a row as its bits, in four parts.
 template <class V>
-inline int32_t top_of(const float* x, int64_t n) noexcept {
+inline FourInts top_of(const float* x, int64_t n) noexcept {
   constexpr int32_t kMagnitude = 0x7fffffff;
+  constexpr int64_t kParts = kWidth<V> / 4;
   Ints<V> tops = {};
   int64_t i = 0;
   for (; i + kWidth<V> <= n; i += kWidth<V>) {
     const Ints<V> size = bits(load<V>(x + i)) & kMagnitude;
     tops = size > tops ? size : tops;
   }
-  int32_t lanes[kWidth<V>];
-  std::memcpy(lanes, &tops, sizeof tops);
-  int32_t top = 0;
-  for (const int32_t lane : lanes) top = std::max(top, lane);
-  for (; i < n; ++i) top = std::max(top, bits(x[i]) & kMagnitude);
+  FourInts parts[kParts];
+  std::memcpy(parts, &tops, sizeof tops);
+  FourInts top = parts[0];
+  for (int64_t k = 1; k < kParts; ++k) top = parts[k] > top ? parts[k] : top;
+  for (; i < n; ++i) top[0] = std::max(top[0], bits(x[i]) & kMagnitude);
   return top;
 }
 
-// What codes are made with and the scales of rows, of which those from `n` on count as zeros. False where one is not
-// finite.
+constexpr int64_t kLine = 16;  // floats
+constexpr int64_t kAhead = 8;  // rows, which lie apart
+
+// What codes are made with and the scales of kRows rows, of which those from `n` on count as zeros. False where one is
+// not finite.
 template <class V, int64_t kRows>
 inline bool scale_rows(const float* x, int64_t row, int64_t n, int64_t length, float* inverse, float* scale) noexcept {
-  int32_t top[kRows] = {};
-  for (int64_t r = 0; r < n; ++r) top[r] = top_of<V>(x + r * row, length);
+  int32_t top[kRows];
+  FourInts greatest = {};
+  for (int64_t r = 0; r < kRows; r += 4) {
+    FourInts tops[4] = {};
+    for (int64_t i = r; i < std::min(r + 4, n); ++i) {
+      for (int64_t c = 0; c < length; c += kLine) __builtin_prefetch(x + (i + kAhead) * row + c);
+      tops[i - r] = top_of<V>(x + i * row, length);
+    }
+    turn(tops);
+    for (int64_t i = 1; i < 4; ++i) tops[0] = tops[i] > tops[0] ? tops[i] : tops[0];
+    greatest = tops[0] > greatest ? tops[0] : greatest;
+    std::memcpy(top + r, &tops[0], sizeof tops[0]);
+  }
   for (int64_t r = 0; r < kRows; r += kWidth<V>) {
     Ints<V> some;
     std::memcpy(&some, top + r, sizeof some);
@@ -37,7 +54,7 @@ inline bool scale_rows(const float* x, int64_t row, int64_t n, int64_t length, f
     store(inverse + r, s.inverse);
     store(scale + r, s.scale);
   }
-  return *std::max_element(top, top + kRows) < kNotFinite;
+  return std::max(std::max(greatest[0], greatest[1]), std::max(greatest[2], greatest[3])) < kNotFinite;
 }
 
 template <class T>
@@ -57,15 +74,6 @@ inline void interleave(const typename T::Code* rows, int64_t steps, typename T::
       std::memcpy(to + (s * kRows + r) * T::kGroup, rows + (r * steps + s) * T::kGroup, sizeof(Unit));
 }
 
-// Minus what a vector of `shift` alone gives for each column of a panel.
-template <class T>
-inline void start_of(int32_t shift, const typename T::Code* columns, int64_t steps, int32_t* start) noexcept {
-  Ints<typename T::Floats> acc[kColumns] = {};
-  const typename T::Codes shifts = T::shifts(shift);
-  for (int64_t s = 0; s < steps; ++s) T::dot(acc, shifts, columns + s * kColumns * T::kGroup);
-  for (int64_t n = 0; n < kColumns; ++n) start[n] = -acc[n][0];
-}
-
 template <class T>
 inline void pack_keys(const Piece& p, const Held<T>& h, int64_t first, const float* inverse) noexcept {
   const int64_t padded = h.steps * T::kGroup;
@@ -76,7 +84,7 @@ inline void pack_keys(const Piece& p, const Held<T>& h, int64_t first, const flo
     }
     typename T::Code* panel = h.key_codes + j * padded;
     interleave<T, kColumns>(h.rows, h.steps, panel);
-    if constexpr (T::kQueryShift != 0) start_of<T>(T::kQueryShift, panel, h.steps, h.key_start + j);
+    if constexpr (T::kQueryShift != 0) T::start(panel, h.steps, h.key_start + j);
   }
 }
 
@@ -111,8 +119,7 @@ template <class T>
 inline void start_values(const Piece& p, const Held<T>& h) noexcept {
   for (int64_t at = 0; at < h.panels * h.blocks; ++at) {
     const int64_t keys = std::min(kBlock, up_to(p.keys - at % h.blocks * kBlock, kColumns));
-    start_of<T>(T::kWeightShift, h.value_codes + at * kColumns * kBlock, keys / T::kGroup,
-                h.value_start + at * kColumns);
+    T::start(h.value_codes + at * kColumns * kBlock, keys / T::kGroup, h.value_start + at * kColumns);
   }
 }
 
@@ -136,18 +143,34 @@ inline void prepare_keys(const Piece& p, const Held<T>& h) noexcept {
   if constexpr (T::kWeightShift != 0) start_values(p, h);
 }
 
+// What the mask adds to the scores of query i with `n` keys from `first` on.
+inline void read_row(const Piece& p, int64_t i, int64_t first, int64_t n, float* to) noexcept {
+  const int64_t at = i * p.mask.row + first * p.mask.column, step = p.mask.column;
+  const auto each = [&](auto entry) {
+    if (step == 1)
+      for (int64_t j = 0; j < n; ++j) to[j] = entry(at + j);
+    else
+      for (int64_t j = 0; j < n; ++j) to[j] = entry(at + j * step);
+  };
+  const auto* additive = static_cast<const float*>(p.mask.at);
+  const auto* visible = static_cast<const uint8_t*>(p.mask.at);
+  if (p.mask.type == MaskType::additive)
+    each([&](int64_t e) { return mask_offset(additive[e]); });
+  else if (p.mask.type == MaskType::visible)
+    each([&](int64_t e) { return visible[e] != 0 ? 0.0f : -kInfinity; });
+  else
+    std::fill_n(to, n, 0.0f);
+}
+
 // A mask of one row, as part of what is added to each key's product.
 template <class T>
 inline void prepare_offsets(const Piece& p, const Held<T>& h) noexcept {
-  for (int64_t j = 0; j < h.keys; ++j) {
-    float offset = j < p.keys ? 0.0f : -kInfinity;
-    if (j < p.keys && p.mask.row == 0 && p.mask.type == MaskType::additive)
-      offset = mask_offset(static_cast<const float*>(p.mask.at)[j * p.mask.column]);
-    if (j < p.keys && p.mask.row == 0 && p.mask.type == MaskType::visible)
-      offset = static_cast<const uint8_t*>(p.mask.at)[j * p.mask.column] != 0 ? 0.0f : -kInfinity;
-    h.row_offset[j] = offset;
-    h.bias[j] = offset + h.log_scale[j];
-  }
+  if (p.mask.row == 0)
+    read_row(p, 0, 0, p.keys, h.row_offset);
+  else
+    std::fill_n(h.row_offset, p.keys, 0.0f);
+  std::fill(h.row_offset + p.keys, h.row_offset + h.keys, -kInfinity);
+  for (int64_t j = 0; j < h.keys; ++j) h.bias[j] = h.row_offset[j] + h.log_scale[j];
 }
 
 // Queries [first, first + n): their codes, and the scale of each lane, NaN where the row is not finite.

@@ -27,9 +27,9 @@ class Tile {
     factor_ = scale * p_.factor;
     V greatest = all<V>(-kInfinity);
     for (int64_t b = 0; b < blocks_; ++b) {
-      multiply_keys(b);
-      score(b);
-      greatest = most(weigh(b), greatest);
+      const V top = score(b);
+      weigh(b, top);
+      greatest = most(top, greatest);
     }
     const I flat = (greatest < all<V>(kFlatBelow)) & (greatest > all<V>(-kInfinity));
     if (any(flat)) greatest = flatten(flat, greatest);
@@ -48,9 +48,10 @@ class Tile {
     return found;
   }
 
-  void multiply_keys(int64_t b) const noexcept;
-  void score(int64_t b) const noexcept;
-  V weigh(int64_t b) const noexcept;
+  template <class Score>
+  V multiply_keys(int64_t b, Score&& score) const noexcept;
+  V score(int64_t b) const noexcept;
+  void weigh(int64_t b, V greatest) const noexcept;
   void read_offsets(int64_t b) const noexcept;
   void read_mask(int64_t b) const noexcept;
   V flatten(I flat, V greatest) const noexcept;
@@ -66,10 +67,12 @@ class Tile {
   V factor_;
 };
 
-// x of a block.
+// Scores of a block: what `score` makes of each key and its x. Returns the greatest.
 template <class T>
-inline void Tile<T>::multiply_keys(int64_t b) const noexcept {
+template <class Score>
+inline typename T::Floats Tile<T>::multiply_keys(int64_t b, Score&& score) const noexcept {
   const int64_t keys = keys_of(b), panel = kColumns * T::kGroup;
+  V greatest = all<V>(-kInfinity);
   for (int64_t n = 0; n < keys; n += kColumns) {
     const int64_t j = b * kBlock + n;
     I acc[kColumns] = {};
@@ -77,33 +80,31 @@ inline void Tile<T>::multiply_keys(int64_t b) const noexcept {
       for (int64_t c = 0; c < kColumns; ++c) acc[c] = I{} + h_.key_start[j + c];
     const typename T::Code* codes = h_.key_codes + j * h_.steps * T::kGroup;
     for (int64_t s = 0; s < h_.steps; ++s) T::dot(acc, h_.queries[s], codes + s * panel);
-    for (int64_t c = 0; c < kColumns; ++c) h_.scores[n + c] = (converted<V>(acc[c]) * h_.key_scale[j + c]) * factor_;
+    for (int64_t c = 0; c < kColumns; ++c) {
+      const V e = score(n + c, (converted<V>(acc[c]) * h_.key_scale[j + c]) * factor_);
+      greatest = most(e, greatest);
+      h_.scores[n + c] = e;
+    }
   }
+  return greatest;
 }
 
-// x becomes e.
+// e of a block. Returns the greatest.
 template <class T>
-inline void Tile<T>::score(int64_t b) const noexcept {
+inline typename T::Floats Tile<T>::score(int64_t b) const noexcept {
   const float* bias = h_.bias + b * kBlock;
-  const int64_t keys = keys_of(b);
-  if (!has_offsets(b)) {
-    for (int64_t j = 0; j < keys; ++j) h_.scores[j] = h_.scores[j] + bias[j];
-    return;
-  }
+  if (!has_offsets(b)) return multiply_keys(b, [&](int64_t n, V x) { return x + bias[n]; });
   read_offsets(b);
-  for (int64_t j = 0; j < keys; ++j) h_.scores[j] = h_.scores[j] + (h_.offsets[j] + bias[j]);
+  return multiply_keys(b, [&](int64_t n, V x) { return x + (h_.offsets[n] + bias[n]); });
 }
 
-// Weights of a block, and their sum. Returns the greatest e.
+// Weights of a block, and their sum.
 template <class T>
-inline typename T::Floats Tile<T>::weigh(int64_t b) const noexcept {
-  const int64_t keys = keys_of(b);
-  V greatest = all<V>(-kInfinity);
-  for (int64_t j = 0; j < keys; ++j) greatest = most(h_.scores[j], greatest);
+inline void Tile<T>::weigh(int64_t b, V greatest) const noexcept {
   const float* reciprocal = h_.reciprocal + b * kBlock;
   typename T::Codes* weights = h_.weights + b * H::kBlockSteps;
   V sum = {};
-  for (int64_t j = 0; j < keys; j += T::kGroup) {
+  for (int64_t j = 0; j < keys_of(b); j += T::kGroup) {
     I codes[T::kGroup];
     for (int64_t k = 0; k < T::kGroup; ++k) {
       const V u = exp2_of((h_.scores[j + k] - greatest) + kWeights);
@@ -115,7 +116,6 @@ inline typename T::Floats Tile<T>::weigh(int64_t b) const noexcept {
   }
   h_.greatest[b] = greatest;
   h_.sums[b] = sum;
-  return greatest;
 }
 
 // m of the lanes' own rows.
@@ -135,48 +135,37 @@ inline void Tile<T>::read_offsets(int64_t b) const noexcept {
 
 template <class T>
 inline void Tile<T>::read_mask(int64_t b) const noexcept {
-  const int64_t begin = b * kBlock, keys = keys_of(b), there = std::min(keys, visible_ - begin);
-  auto* offsets = reinterpret_cast<float*>(h_.offsets);
-  std::fill_n(h_.offsets, keys, V{});
-  for (int64_t l = 0; l < count_; ++l) {
-    const int64_t at = (first_ + l) * p_.mask.row + begin * p_.mask.column;
-    if (p_.mask.type == MaskType::additive) {
-      const float* row = static_cast<const float*>(p_.mask.at) + at;
-      for (int64_t j = 0; j < there; ++j) offsets[j * H::kLanes + l] = row[j * p_.mask.column];
-    } else {
-      const uint8_t* row = static_cast<const uint8_t*>(p_.mask.at) + at;
-      for (int64_t j = 0; j < there; ++j) offsets[j * H::kLanes + l] = row[j * p_.mask.column] != 0 ? 0.0f : -kInfinity;
-    }
-  }
-  if (p_.mask.type == MaskType::additive)
-    for (int64_t j = 0; j < keys; ++j) h_.offsets[j] = mask_offset(h_.offsets[j]);
+  const int64_t keys = keys_of(b), there = std::min(keys, visible_ - b * kBlock);
+  float rows[H::kLanes * kBlock];
+  std::fill(rows + count_ * kBlock, rows + H::kLanes * kBlock, 0.0f);
+  for (int64_t l = 0; l < count_; ++l) read_row(p_, first_ + l, b * kBlock, there, rows + l * kBlock);
+  transpose(rows, kBlock, H::kLanes, keys, reinterpret_cast<float*>(h_.offsets), H::kLanes);
 }
 
 // Once more, with the greatest x + m alike in the `flat` lanes. Returns the greatest e.
 template <class T>
 inline typename T::Floats Tile<T>::flatten(I flat, V greatest) const noexcept {
-  const auto for_each_block = [&](auto&& key) {
+  const auto for_each_block = [&](auto&& body) {
     for (int64_t b = 0; b < blocks_; ++b) {
       const bool has = has_offsets(b);
-      const float *row = h_.row_offset + b * kBlock, *scale = h_.log_scale + b * kBlock;
-      multiply_keys(b);
       if (has) read_offsets(b);
-      for (int64_t j = 0; j < keys_of(b); ++j) {
-        const V offset = has ? h_.offsets[j] + row[j] : all<V>(row[j]);
-        h_.scores[j] = key(h_.scores[j] + offset, h_.scores[j] + (offset + scale[j]), scale[j]);
-      }
-      greatest = most(weigh(b), greatest);
+      const float* row = h_.row_offset + b * kBlock;
+      body(b, [&, has, row](int64_t n) { return has ? h_.offsets[n] + row[n] : all<V>(row[n]); });
     }
   };
-  V most_of_all = all<V>(-kInfinity);
-  for_each_block([&](V seen, V e, float) {
-    most_of_all = most(seen, most_of_all);
-    return e;
+  V seen = all<V>(-kInfinity);
+  for_each_block([&](int64_t b, auto&& offset) {
+    seen = most(multiply_keys(b, [&](int64_t n, V x) { return x + offset(n); }), seen);
   });
   greatest = flat ? all<V>(-kInfinity) : greatest;
-  for_each_block([&](V seen, V e, float scale) {
-    const V alike = seen == most_of_all ? all<V>(scale) : all<V>(-kInfinity);
-    return flat ? alike : e;
+  for_each_block([&](int64_t b, auto&& offset) {
+    const float* scale = h_.log_scale + b * kBlock;
+    const V top = multiply_keys(b, [&](int64_t n, V x) {
+      const V alike = x + offset(n) == seen ? all<V>(scale[n]) : all<V>(-kInfinity);
+      return flat ? alike : x + (offset(n) + scale[n]);
+    });
+    weigh(b, top);
+    greatest = most(top, greatest);
   });
   return greatest;
 }
@@ -220,10 +209,7 @@ inline void Tile<T>::write(I hidden, I finite) const noexcept {
     y = hidden ? V{} : y;
     y = finite & (y == y) ? y : all<V>(kNaN);
   }
-  for (int64_t l = 0; l < count_; ++l) {
-    float* out = p_.out + (first_ + l) * p_.out_row;
-    for (int64_t d = 0; d < p_.width; ++d) out[d] = results[d * H::kLanes + l];
-  }
+  transpose(results, H::kLanes, p_.width, count_, p_.out + first_ * p_.out_row, p_.out_row);
 }
 
 template <class T>
