@@ -71,6 +71,7 @@ FUSE = Stage(
         Pass(rewrite.eliminate_identities, "normal", "normal"),
         Pass(rewrite.apply_registered_rules, "normal", "normal"),
         Pass(rewrite.fold_scales, "normal", "normal"),
+        Pass(rewrite.find_attention, "normal", "normal"),
         Pass(rewrite.fold_padding, "normal", "normal"),
         Pass(rewrite.unify_pooling, "normal", "normal"),
         Pass(rewrite.fuse_activations, "normal", "normal"),

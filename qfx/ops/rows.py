@@ -1,5 +1,6 @@
 """The rows of the op table, family by family."""
 
+from qfx.ops.attention import rows as attention
 from qfx.ops.compute import rows as compute
 from qfx.ops.float_ops import rows as float_ops
 from qfx.ops.pointwise import reference as pointwise
@@ -8,6 +9,6 @@ from qfx.ops.qdq import rows as qdq
 from qfx.ops.shape import rows as shape
 from qfx.ops.table import register
 
-for _family in (compute, pool, shape, pointwise, float_ops, qdq):
+for _family in (compute, pool, shape, pointwise, float_ops, attention, qdq):
     for _row in _family.ROWS:
         register(_row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qfx.errors import UnsupportedError
+from qfx.ops.attention import spellings as attention
 from qfx.ops.compute import arithmetic, products, transposed
 from qfx.ops.compute import spellings as compute
 from qfx.ops.float_ops import spellings as float_ops
@@ -46,7 +47,7 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _module in (compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape):
+for _module in (compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, attention):
     for _alias in _module.ALIASES:
         register_alias(_alias)
 

@@ -87,6 +87,7 @@ class Op:
         layout: How its program wants values in memory: an ``image`` as ``[N, *spatial, C]``; ``rows`` as they are
             written, the last dim last. None: as they come.
         computed: Attributes that may be computed from sizes. The runtime takes others as constants only.
+        by_rows: Whether it can make integers of its float operands itself, row by row: where ``integers`` is true.
         any_rank: Whether a call means the same with and without a batch dim.
         reduces: Whether it reduces dims, to one where none is named.
         rounds: Whether results fall between the integers of the operand whose qparams it shares.
@@ -122,6 +123,7 @@ class Op:
     sums: Sums | None = None
     layout: Layout | None = None
     computed: tuple[str, ...] = ()
+    by_rows: bool = False
     any_rank: bool = False
     reduces: bool = False
     rounds: bool = False

@@ -22,6 +22,7 @@ from qfx.ir.types import QDType, QParams
 from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of, facts_kept
 from qfx.ops.table import Op, op_of
+from qfx.passes.by_rows import decide_by_rows
 from qfx.passes.dynamic import decide_linear, decide_module
 from qfx.passes.limits import beyond_sums
 from qfx.passes.on_codes import why_in_float
@@ -131,6 +132,8 @@ def _decide(
         if is_opaque(node):
             kept = Decision("float", node.meta.get("opaque_reason") or node.meta["island_reason"])
             decisions[node] = decide_module(node) or kept
+        elif op is not None and op.by_rows:
+            decisions[node] = decide_by_rows(op, node)
         elif op is not None and op.qparams != "none":
             decisions[node] = _decide_op(op, node, decisions, ahead, spread)
             if decisions[node].kind == "int8" and node not in wanted and has_float_step(op, node):

@@ -20,6 +20,7 @@ from qfx.ops.calls import activations, arguments
 from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_at, op_of
 from qfx.passes import weights
+from qfx.passes.by_rows import compute_by_rows
 from qfx.passes.dynamic import convert_layers
 from qfx.passes.insert import (
     GROUP,
@@ -84,6 +85,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
         if GROUP in node.meta and "observer" not in node.meta:
             _quantize_value(run, node)
     swap_inside(gm, convert_layers(gm))
+    compute_by_rows(gm)
     _remove_observers(gm)
     for source, join in run.apart:
         _requantize(run, source, join)

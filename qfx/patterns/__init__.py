@@ -4,6 +4,7 @@ from qfx.patterns.dead_code import eliminate_dead_code
 from qfx.patterns.passes import (
     RULES,
     eliminate_identities,
+    find_attention,
     fold_batch_norm,
     fold_padding,
     fold_scales,
@@ -18,6 +19,7 @@ __all__ = [
     "apply_registered_rules",
     "eliminate_dead_code",
     "eliminate_identities",
+    "find_attention",
     "fold_batch_norm",
     "fold_padding",
     "fold_scales",

@@ -5,7 +5,19 @@ from __future__ import annotations
 from torch import fx
 
 from qfx.patterns.rewriter import Rule, rewrite
-from qfx.patterns.rules import activation, batch_norm, identity, matmul, padding, pool, residual, scale, shuffle, sink
+from qfx.patterns.rules import (
+    activation,
+    attention,
+    batch_norm,
+    identity,
+    matmul,
+    padding,
+    pool,
+    residual,
+    scale,
+    shuffle,
+    sink,
+)
 from qfx.patterns.symbolic_shape import infer_extents
 
 RULES: tuple[Rule, ...] = (
@@ -15,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     *batch_norm.RULES,
     *scale.RULES,
     *matmul.RULES,
+    *attention.RULES,
     *padding.RULES,
     *activation.RULES,
     *residual.RULES,
@@ -41,6 +54,11 @@ def fold_batch_norm(graph_module: fx.GraphModule) -> fx.GraphModule:
 def fold_scales(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Folds products with constants into convolutions, linears and matmuls, or makes them channel affines."""
     return rewrite(graph_module, (*scale.RULES, *matmul.RULES, *batch_norm.RULES))
+
+
+def find_attention(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Makes products with a softmax between them one op."""
+    return rewrite(infer_extents(graph_module), (*attention.RULES, *identity.RULES))
 
 
 def fold_padding(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -42,8 +42,10 @@ class Sampled(nn.Module):
                 self.arguments.append((value,))
         self.inputs = tuple(inputs)
 
-    def forward(self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None) -> Any:
-        arguments = [self.argument(item, (a, b, c)) for item in self.arguments]
+    def forward(
+        self, a: Tensor, b: Tensor | None = None, c: Tensor | None = None, d: Tensor | None = None
+    ) -> Any:  # fmt: skip
+        arguments = [self.argument(item, (a, b, c, d)) for item in self.arguments]
         return TABLE[self.op].fn(*arguments, **self.options)
 
     def argument(self, item: Any, given: tuple[Any, ...]) -> Any:
@@ -98,7 +100,7 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
         (nn.Sequential(nn.ChannelShuffle(3)), (2, 12, 3, 5)),
         (Lambda(lambda m, x: F.channel_shuffle(x, 2)), (1, 6, 4, 4)),
     ],
-    "causal_softmax": [
+    "attention": [
         (Lambda(lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.5)), (2, 3, 5, 8)),
     ],
     "slice": [

@@ -49,6 +49,15 @@ def elementwise(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
     return lambda x, y, activation=None: activated(fn(x, y), activation)
 
 
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **given: Any) -> Tensor:
+    scores = torch.einsum("...id,...jd->...ij", query, key) * given["scale"]
+    if mask is not None:
+        scores = scores + mask
+    if given.get("causal", False):
+        scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+    return torch.einsum("...ij,...jd->...id", torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True), value)
+
+
 def pool(kind: str, **names: str) -> Callable[..., Tensor]:
     """A pooling module of the input's rank, built from the op's keyword arguments under the module's names."""
 
@@ -146,6 +155,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "sub": elementwise(lambda x, y: x - y),
     "mul": elementwise(lambda x, y: x * y),
     "div": lambda x, y: x / y,
+    "attention": attention,
     "matmul": lambda x, y, factor=1.0, activation=None: activated(x @ y * factor, activation),
     "max_pool": pool("MaxPool", kernel="kernel_size"),
     "avg_pool": pool("AvgPool", kernel="kernel_size"),

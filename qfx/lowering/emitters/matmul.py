@@ -49,7 +49,7 @@ def _coded(emission: Emission, node: fx.Node, a: Physical, b: Physical) -> Physi
         a = emission.in_order(node, a, identity(rank))
     if b.order[-1] < rank - 2:
         b = emission.in_order(node, b, identity(rank))
-    order = _wanted_order(node, rank)
+    order = wanted_order(node, rank)
     out = before_table(node)
     (s_x, z_x, _, _), (s_y, z_y, _, _) = (code_of(operand(node, i).meta["value_type"].qparams) for i in range(2))
     s_out = 1.0 if out is None else out.scale
@@ -79,7 +79,7 @@ def _given(node: fx.Node) -> dict[str, Any]:
     return arguments(op, node)
 
 
-def _wanted_order(node: fx.Node, rank: int) -> Order:
+def wanted_order(node: fx.Node, rank: int) -> Order:
     """The order in which a permutation that is the result's only use leaves nothing to move."""
     user = next(iter(node.users), None)
     if len(node.users) != 1 or user is None or not is_op(user, "permute", "transpose"):

@@ -1,0 +1,111 @@
+"""Find attention that is spelled out: two products with a softmax between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qfx.ops.extents import rank_of
+from qfx.ops.table import is_op
+from qfx.ops.terms import Term, term
+from qfx.patterns.pattern import Match, op, single_user, value
+from qfx.patterns.rewriter import Rule
+from qfx.patterns.rules.batch_norm import arguments_of
+
+
+def _attention(match: Match) -> Term | None:
+    product, masks = _scores(match["softmax"].args[0])
+    if product is None or product.meta.get("qconfig") != match.root.meta.get("qconfig"):
+        return None
+    if not (_is_plain(match.root) and _is_plain(product, factor=True) and _is_last(match["softmax"])):
+        return None
+    query, transposed = product.args
+    if not (all(map(_is_batch, (query, transposed, match["value"]))) and _fit(product, masks)):
+        return None
+    causal = is_op(match["softmax"], "causal_softmax")
+    if causal and masks:
+        return None
+    key = term("transpose", transposed, dim0=-2, dim1=-1)
+    attributes = {"scale": product.kwargs.get("factor", 1.0), "causal": causal}
+    return Term("attention", (query, key, match["value"], _sum(masks)), attributes)
+
+
+def _scores(node: fx.Node) -> tuple[fx.Node | None, list[fx.Node]]:
+    """The product behind a softmax, and what is added to it, in order."""
+    masks: list[fx.Node] = []
+    while single_user(node) and is_op(node, "add") and arguments_of(node)["activation"] is None:
+        first, second = node.args
+        scores = next((n for n in (first, second) if isinstance(n, fx.Node) and is_op(n, "add", "matmul")), None)
+        if scores is None:
+            return None, []
+        masks.insert(0, second if scores is first else first)
+        node = scores
+    return (node if single_user(node) and is_op(node, "matmul") else None), masks
+
+
+def _sum(masks: list[fx.Node]) -> Any:
+    if not masks:
+        return None
+    total: Any = masks[0]
+    for mask in masks[1:]:
+        total = term("add", total, mask)
+    return total
+
+
+def _is_plain(product: fx.Node, factor: bool = False) -> bool:
+    given = arguments_of(product)
+    return given["activation"] is None and (factor or given["factor"] == 1.0)
+
+
+def _is_last(softmax: fx.Node) -> bool:
+    if is_op(softmax, "causal_softmax"):
+        return True
+    rank, dim = rank_of(softmax), softmax.kwargs["dim"]
+    return dim == -1 or (rank is not None and dim == rank - 1)
+
+
+def _is_batch(node: Any) -> bool:
+    """Whether a value is known to be matrices, of a rank that attention takes."""
+    return isinstance(node, fx.Node) and 2 <= (rank_of(node) or 0) <= 4
+
+
+def _fit(scores: fx.Node, masks: list[Any]) -> bool:
+    """Whether masks are broadcast to scores, and not the other way round: by what was seen, or by expressions."""
+    nodes = [scores, *masks]
+    key = next((k for k in ("shape", "extents") if all(isinstance(n, fx.Node) and n.meta.get(k) for n in nodes)), None)
+    if key is None:
+        return not masks
+    own, *others = (tuple(n.meta[key]) for n in nodes)
+    pairs = [(length, mine) for other in others for length, mine in zip(reversed(other), reversed(own), strict=False)]
+    return all(len(other) <= len(own) for other in others) and all(length in (1, mine) for length, mine in pairs)
+
+
+class _Attention(nn.Module):
+    def __init__(self, *, returned: bool = False) -> None:
+        super().__init__()
+        self.returned = returned
+        self.keys, self.values, self.mask = (nn.Parameter(torch.randn(shape)) for shape in ((7, 5), (7, 4), (7,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(-1, 5, 5)
+        probabilities = torch.softmax(x @ self.keys.transpose(0, 1) + self.mask, -1)
+        y = probabilities @ self.values
+        return torch.cat([y, probabilities], 2) if self.returned else y
+
+
+def _rows() -> tuple[Tensor]:
+    return (torch.randn(2, 5, 5),)
+
+
+RULES = (
+    Rule(
+        "products_to_attention",
+        op("matmul", op("softmax causal_softmax", name="softmax", where=(single_user,)), value("value")),
+        _attention,
+        benefit=1,
+        sample=lambda: (_Attention(), _rows()),
+        near_miss=lambda: (_Attention(returned=True), _rows()),
+    ),
+)
