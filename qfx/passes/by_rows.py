@@ -8,6 +8,7 @@ from torch import fx
 from qfx.ir.nodes import Decision, decision_of
 from qfx.ir.types import QDType
 from qfx.ops.calls import activations
+from qfx.ops.extents import rank_of
 from qfx.ops.table import Op, op_of
 
 MOST_RANK = 4
@@ -22,13 +23,14 @@ def decide_by_rows(op: Op, node: fx.Node) -> Decision:
         return Decision("float", f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})")
     if qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
         return Decision("float", "its dynamic qconfig keeps activations in float")
+    if node.meta.get("shape") is None:
+        return Decision("float", "shapes are not known: prepare the model with example inputs")
     values = [node, *activations(op, node)]
-    if any(n.meta.get("shape") is None for n in values):
-        return Decision("float", "its operands' shapes are not known: prepare the model with example inputs")
-    if any(n.meta["dtype"] is not torch.float32 for n in values):
-        return Decision("float", f"its operands are {', '.join(sorted({str(n.meta['dtype']) for n in values}))}")
-    if any(len(n.meta["shape"]) > MOST_RANK for n in values):
-        return Decision("float", f"its operands have more than {MOST_RANK} dims")
+    others = sorted({str(dtype) for n in values if (dtype := n.meta.get("dtype")) not in (None, torch.float32)})
+    if others:
+        return Decision("float", f"its values are {' and '.join(others)}, not float32")
+    if any((rank_of(n) or MOST_RANK + 1) > MOST_RANK for n in values):
+        return Decision("float", f"its values have more than {MOST_RANK} dims")
     return _BY_ROWS
 
 

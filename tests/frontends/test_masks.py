@@ -1,4 +1,4 @@
-"""Attention with masks: added to the scores in float, whatever they are made of; products stay int8."""
+"""Attention with masks, whatever they are made of: on integers, as one step of the program."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_masked_attention_is_int8(kind: str, frontend: str) -> None:
     net: Any = Masked(kind).eval()
     quantized = qfx.quantize_fx(net, DEFAULT, [X], frontend=frontend)
     kinds = [(r.op, r.decision) for r in quantized.report]
-    assert kinds.count(("matmul", "int8")) == 2
-    assert ("softmax", "float") in kinds
+    assert kinds.count(("attention", "int8")) == 1
+    assert not {"matmul", "softmax"} & {op for op, _ in kinds}
     with torch.no_grad():
         assert sqnr(net(X), quantized(X)) > 30
     changed = X.clone()
@@ -81,8 +81,7 @@ def test_causal_attention_is_one_int8_program(frontend: str) -> None:
     given = torch.jit.trace(net, X) if frontend == "torchscript" else net
     quantized = qfx.quantize_fx(given, DEFAULT, [X], frontend=frontend)
     kinds = [(r.op, r.decision) for r in quantized.report]
-    assert kinds.count(("matmul", "int8")) == 2
-    assert ("causal_softmax", "float") in kinds
+    assert kinds.count(("attention", "int8")) == 1
     assert sum(part.executable is not None for part in quantized.compiled.segments) == 1
     with torch.no_grad():
         assert sqnr(net(X), quantized(X)) > 30
@@ -94,7 +93,99 @@ def test_causal_attention_is_one_int8_program(frontend: str) -> None:
     assert torch.equal(quantized(X), interpret_integers(quantized.graph_module(), (X,)).output)
 
 
-def test_a_row_without_anything_to_attend_to_is_no_nan() -> None:
-    net = Masked("constant").eval()
+@pytest.mark.parametrize("kind", ["numbers", "constant", "of the input"])
+def test_a_row_without_anything_to_attend_to_is_what_torch_makes_of_it(kind: str) -> None:
+    net = Masked(kind).eval()
+    net.mask[2] = torch.finfo(torch.float32).min if kind == "numbers" else False
+    quantized = qfx.quantize_fx(net, DEFAULT, [X])
+    with torch.no_grad():
+        assert sqnr(net(X)[:, 2], quantized(X)[:, 2]) > 30
+    assert torch.equal(quantized(X), interpret_integers(quantized.graph_module(), (X,)).output)
+
+
+class Spelled(nn.Module):
+    """Attention as products and a softmax, in the ways that code has it; ``forward``'s is one of ``FORMS``."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.form, self.q, self.k, self.v, self.out = form, *(nn.Linear(16, 16) for _ in range(4))
+        self.register_buffer("bias", torch.randn(4, 7, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (4, 4)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        return self.out(FORMS[self.form](q, k, v, self.bias).transpose(1, 2).flatten(2))
+
+
+def _by_bmm(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+    return torch.bmm(torch.bmm(q / 2, k.transpose(1, 2)).softmax(2), v).unflatten(0, (-1, 4))
+
+
+FORMS: dict[str, Any] = {
+    "scaled query": lambda q, k, v, bias: ((q * 0.5) @ k.mT).softmax(-1) @ v,
+    "scaled scores": lambda q, k, v, bias: torch.softmax(torch.matmul(q, k.transpose(-1, -2)) / 2.0, dim=-1) @ v,
+    "bias": lambda q, k, v, bias: ((q @ k.mT) * 0.5 + bias).softmax(-1) @ v,
+    "bias first": lambda q, k, v, bias: (bias + q @ k.mT).softmax(-1) @ v,
+    "two masks": lambda q, k, v, bias: ((q @ k.mT) * 0.5 + bias + bias[0].clamp(max=0.0)).softmax(-1) @ v,
+    "dropout": lambda q, k, v, bias: F.dropout((q @ k.mT).softmax(-1), 0.1, training=False) @ v,
+    "einsum": lambda q, k, v, bias: torch.einsum(
+        "bhij,bhjd->bhid", torch.einsum("bhid,bhjd->bhij", q, k).softmax(-1), v
+    ),
+    "bmm": _by_bmm,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_attention_that_is_spelled_out_is_found(form: str) -> None:
+    net = Spelled(form).eval()
+    quantized = qfx.quantize_fx(net, DEFAULT, [X])
+    kinds = [(r.op, r.decision) for r in quantized.report]
+    assert kinds.count(("attention", "int8")) == 1
+    assert not {"matmul", "softmax"} & {op for op, _ in kinds}
+    assert sum(part.executable is not None for part in quantized.compiled.segments) == 1
+    with torch.no_grad():
+        assert sqnr(net(X), quantized(X)) > 30
+    assert torch.equal(quantized(X), interpret_integers(quantized.graph_module(), (X,)).output)
+
+
+def _probabilities_are_read(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    p = (q @ k.mT).softmax(-1)
+    return p @ v + p.mean()
+
+
+NEAR_MISSES: dict[str, Any] = {
+    "probabilities are read": _probabilities_are_read,
+    "softmax of columns": lambda q, k, v, bias: (q @ k.mT).softmax(-2) @ v,
+    "relu of scores": lambda q, k, v, bias: (q @ k.mT).relu().softmax(-1) @ v,
+    "scores of more batches": lambda q, k, v, bias: ((q[:, :1] @ k[:, :1].mT) + bias).softmax(-1) @ v,
+}
+
+
+@pytest.mark.parametrize("form", NEAR_MISSES)
+def test_what_looks_like_attention_is_left(form: str) -> None:
+    FORMS[form] = NEAR_MISSES[form]
+    net = Spelled(form).eval()
+    quantized = qfx.quantize_fx(net, DEFAULT, [X])
+    assert not [r for r in quantized.report if r.op == "attention"]
+    with torch.no_grad():
+        assert sqnr(net(X), quantized(X)) > 25
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"": None}, "its qconfig is None"),
+        ({"": qfx.quantization.float16_dynamic_qconfig}, "keeps activations in float"),
+        ({"": DEFAULT[""], "object_type": [(F.scaled_dot_product_attention, None)]}, "its qconfig is None"),
+    ],
+)
+def test_attention_stays_float_where_the_qconfig_says_so(entry: dict[str, Any], why: str) -> None:
+    net = Masked("of the input").eval()
     net.mask[2] = False
-    assert qfx.quantize_fx(net, DEFAULT, [X])(X).isfinite().all()
+    quantized = qfx.quantize_fx(net, entry, [X])
+    (record,) = [r for r in quantized.report if r.op == "attention"]
+    assert record.decision == "float"
+    assert why in record.reason
+    with torch.no_grad():
+        assert sqnr(net(X)[:, 2], quantized(X)[:, 2]) > 30

@@ -62,13 +62,17 @@ def _is_plain(product: fx.Node, factor: bool = False) -> bool:
 def _is_last(softmax: fx.Node) -> bool:
     if is_op(softmax, "causal_softmax"):
         return True
-    rank, dim = rank_of(softmax), softmax.kwargs["dim"]
-    return dim == -1 or (rank is not None and dim == rank - 1)
+    return softmax.kwargs["dim"] in (-1, _rank(softmax) - 1)
 
 
 def _is_batch(node: Any) -> bool:
     """Whether a value is known to be matrices, of a rank that attention takes."""
-    return isinstance(node, fx.Node) and 2 <= (rank_of(node) or 0) <= 4
+    return isinstance(node, fx.Node) and 2 <= _rank(node) <= 4
+
+
+def _rank(node: fx.Node) -> int:
+    """As seen in a run, or as the graph tells; 0: not known."""
+    return len(node.meta["shape"]) if node.meta.get("shape") is not None else rank_of(node) or 0
 
 
 def _fit(scores: fx.Node, masks: list[Any]) -> bool:
