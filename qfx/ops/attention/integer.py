@@ -65,7 +65,7 @@ def _rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     finite = x.isfinite().all(-1)
     x = torch.where(finite[..., None], x, 0.0)
     most = F.pad(x.abs(), (0, 1), value=_LEAST_MAGNITUDE).amax(-1)
-    return torch.round(x * (127.0 / most)[..., None]), most / 127.0, finite
+    return torch.round(x * torch.div(torch.tensor(127.0), most)[..., None]), most / 127.0, finite
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
