@@ -43,6 +43,7 @@ def quantize_fx(
     example_inputs: Any = None,
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
+    rotation: bool = True,
     strict: bool = False,
     frontend: str = "auto",
     isa: str | None = None,
@@ -66,6 +67,8 @@ def quantize_fx(
         bias_correction: Take the shift that rounded weights leave out of the biases.
         adaptive_rounding: Round the weights of each layer so that its output on the calibration data changes least,
             instead of each weight to its nearest integer. Layers of more than 1536 weights a channel are not.
+        rotation: In transformers, rotate what linear layers read behind a normalization, an attention or the
+            activation of an MLP, and their weights with it: outlier channels then cost nothing.
         strict: Raise instead of keeping a part float that can't be traced.
         frontend: How to capture the model: ``"symbolic"`` tracing, ``"export"`` by torch.export, which needs example
             inputs, ``"torchscript"``, or ``"auto"``: what the model is made for, and export where tracing fails or
@@ -98,6 +101,7 @@ def quantize_fx(
         prepare_custom_config,
         bias_correction=bias_correction,
         adaptive_rounding=adaptive_rounding,
+        rotation=rotation,
         strict=strict,
         frontend=frontend,
     )
@@ -139,6 +143,7 @@ def prepare_fx(
     *,
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
+    rotation: bool = True,
     strict: bool = False,
     frontend: str = "auto",
     qconfig_mapping: Mapping[str, Any] | None = None,
@@ -156,7 +161,7 @@ def prepare_fx(
             but for the custom modules.
         _equalization_config: None: qfx equalizes no ranges; anything else is an error.
         backend_config: None: the op table says what runs in int8; anything else is an error.
-        bias_correction, adaptive_rounding: As there.
+        bias_correction, adaptive_rounding, rotation: As there.
         strict, frontend: As there.
     """
     require_no_equalization(_equalization_config)
@@ -167,7 +172,7 @@ def prepare_fx(
         as_config(PrepareCustomConfig, prepare_custom_config),
         strict,
         frontend,
-        Recovery(bias_correction, adaptive_rounding),
+        Recovery(bias_correction, adaptive_rounding, rotation),
     )
     return to_calibrate(as_module(model), request)
 

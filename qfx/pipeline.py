@@ -23,6 +23,7 @@ from qfx.passes.float_copies import copy_joins_for_floats
 from qfx.passes.forget import forget_derivations, forget_foreign
 from qfx.passes.insert import insert_fake_quantize, insert_observers
 from qfx.passes.preparation import Preparation
+from qfx.passes.rotation import rotate_inputs
 from qfx.passes.trained import find_trainable_batch_norms, restore_computed
 from qfx.passes.uncalibrated import give_default_qparams
 
@@ -85,6 +86,7 @@ PREPARE = Stage(
     (
         Pass(assign_qconfigs, "normal", "normal", Preparation),
         *FUSE.passes,
+        Pass(rotate_inputs, "normal", "normal", Preparation),
         Pass(annotate_values, "normal", "normal", Preparation),
         Pass(copy_joins_for_floats, "normal", "normal", Preparation),
         Pass(observe_custom_modules, "normal", "normal", Preparation),

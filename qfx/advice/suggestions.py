@@ -259,6 +259,7 @@ def _prepared(
         without_label(model, next(iter(batches))),
         bias_correction=recovery.bias_correction,
         adaptive_rounding=recovery.adaptive_rounding,
+        rotation=recovery.rotation,
         frontend=frontend,
     )
     calibrate(prepared, fed, progress=progress)

@@ -44,6 +44,7 @@ class Conversion:
     std: tuple[float, ...] = Preprocessing.std
     bias_correction: bool = True
     adaptive_rounding: bool = True
+    rotation: bool = True
     strict: bool = False
     isa: str | None = None
     report: Path | None = None
@@ -101,6 +102,7 @@ def _quantized(
             frontend=asked.frontend,
             bias_correction=asked.bias_correction,
             adaptive_rounding=asked.adaptive_rounding,
+            rotation=asked.rotation,
             strict=asked.strict,
             isa=asked.isa,
         )

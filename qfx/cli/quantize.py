@@ -31,6 +31,12 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-adaptive-rounding", dest="adaptive_rounding", action="store_false", help="round weights to nearest"
     )
+    parser.add_argument(
+        "--no-rotation",
+        dest="rotation",
+        action="store_false",
+        help="leave the inputs of transformers' layers as they are",
+    )
     parser.add_argument("--strict", action="store_true", help="fail instead of keeping a part float")
     parser.add_argument("--isa", help="check that the file loads for this instruction set, such as avx2")
     parser.add_argument("--report", metavar="OUT.html", type=Path, help="also write a page about the result")

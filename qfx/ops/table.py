@@ -88,6 +88,7 @@ class Op:
             written, the last dim last. None: as they come.
         computed: Attributes that may be computed from sizes. The runtime takes others as constants only.
         by_rows: Whether it can make integers of its float operands itself, row by row: where ``integers`` is true.
+        has_outliers: Whether in transformers a few channels of its result dwarf the others.
         any_rank: Whether a call means the same with and without a batch dim.
         reduces: Whether it reduces dims, to one where none is named.
         rounds: Whether results fall between the integers of the operand whose qparams it shares.
@@ -124,6 +125,7 @@ class Op:
     layout: Layout | None = None
     computed: tuple[str, ...] = ()
     by_rows: bool = False
+    has_outliers: bool = False
     any_rank: bool = False
     reduces: bool = False
     rounds: bool = False

@@ -15,15 +15,17 @@ from qfx.quantization.qconfig_dict import QConfigRules
 
 @dataclass(frozen=True)
 class Recovery:
-    """What conversion may do about the error of rounded weights; each part needs statistics from calibration.
+    """What preparation and conversion may do about the error of rounding; all but the rotation need calibration.
 
     Args:
         bias_correction: Take the shift of the mean output out of the bias.
         adaptive_rounding: Round weights for the least output error instead of each to its nearest integer.
+        rotation: Rotate what linear layers of transformers read, so that no channel dwarfs the others.
     """
 
     bias_correction: bool = True
     adaptive_rounding: bool = True
+    rotation: bool = True
 
 
 @dataclass(frozen=True)

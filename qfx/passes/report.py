@@ -21,6 +21,7 @@ from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import decision_of
 from qfx.ir.types import QParams
 from qfx.ops import qdq
+from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.passes.islands import INSIDE
 from qfx.passes.wide import COMPUTES, PART_OF
@@ -242,9 +243,8 @@ def fused_names(node: fx.Node) -> tuple[str, ...]:
 
 
 def _has(node: fx.Node, key: str) -> bool:
-    if key == "residual":
-        return node.kwargs.get(key) is not None or (len(node.args) > 3 and node.args[3] is not None)
-    return node.kwargs.get(key) is not None
+    op = op_of(node)
+    return op is not None and arguments(op, node).get(key) is not None
 
 
 _COLUMNS = ("name", "op", "module", "decision", "scale", "zero", "why", "source")

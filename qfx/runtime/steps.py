@@ -318,6 +318,28 @@ def attention(
     )
 
 
+def rotate(
+    x: int,
+    *,
+    block: int,
+) -> Step:
+    """Blocks of the last dim times the orthonormal Hadamard matrix.
+
+    Takes ``x`` f32. Gives ``y`` f32.
+
+    Args:
+        block: Length of a block: 16, 32, 64 or 128, a divisor of the last dim; 16 to 128.
+    """
+    return Step.of(
+        "rotate",
+        [x],
+        {"y": "f32"},
+        ints={
+            "block": block,
+        },
+    )
+
+
 def add(
     a: int,
     b: int,

@@ -34,6 +34,7 @@ constexpr Line kLines[] = {
 #include "move/kernels.inc"
 #include "pool/kernels.inc"
 #include "recurrent/kernels.inc"
+#include "rotation/kernels.inc"
 };
 #undef QFX_KERNEL
 #undef QFX_EVERY_ARCHITECTURE

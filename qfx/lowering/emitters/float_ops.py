@@ -53,6 +53,14 @@ def layer_norm(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, step, x.order)
 
 
+@emits("rotate", coded=False)
+def rotate(emission: Emission, node: fx.Node) -> Physical:
+    given, x = _given(emission, node)
+    if x.order[-1] != x.rank - 1:
+        x = emission.in_order(node, x, identity(x.rank))
+    return emission.step(node, steps.rotate(x.id, block=given["block"]), x.order)
+
+
 @emits("group_norm", "instance_norm", coded=False)
 def group_norm(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)

@@ -96,9 +96,9 @@ def _weighted(e: Tensor, v: Tensor, inverse: Tensor) -> Tensor:
     """``sum(2^e * v) / sum(2^e * inverse)`` over keys, block by block."""
     blocks = -(-e.shape[-1] // BLOCK)
     spare = blocks * BLOCK - e.shape[-1]
-    e = F.pad(e, (0, spare), value=-torch.inf).unflatten(-1, (blocks, BLOCK))
-    v = F.pad(v, (0, 0, 0, spare)).unflatten(-2, (blocks, BLOCK))
-    inverse = F.pad(inverse, (0, spare)).unflatten(-1, (blocks, BLOCK))[..., None, :, :]
+    e = F.pad(e, (0, spare), value=-torch.inf).reshape(*e.shape[:-1], blocks, BLOCK)
+    v = F.pad(v, (0, 0, 0, spare)).reshape(*v.shape[:-2], blocks, BLOCK, v.shape[-1])
+    inverse = F.pad(inverse, (0, spare)).reshape(*inverse.shape[:-1], 1, blocks, BLOCK)
     if blocks == 0:
         return torch.zeros((*e.shape[:-2], v.shape[-1]))
     most = e.amax(-1)

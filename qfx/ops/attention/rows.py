@@ -24,7 +24,8 @@ def attention_shape(query: Lengths, key: Lengths, value: Lengths, *operands: Any
 def _exact(*operands: Any, out: QParams | None, **attributes: Any) -> Tensor:
     if not attributes.get("integers", False):
         return through_float64(reference.attention, *operands, out=out, **attributes)
-    return quantized(reference.attention(*(x if x is None else value(x) for x in operands), **attributes), out)
+    floats: list[Any] = [x if x is None else value(x) for x in operands]
+    return quantized(reference.attention(*floats, **attributes), out)
 
 
 def _uncovered(*, integers: bool = False, **attributes: Any) -> str | None:
@@ -36,7 +37,7 @@ ROWS = with_samples(
     samples.BAD,
     Op(
         "attention", reference.attention, ("query", "key", "value", "mask"), "float", shape=attention_shape,
-        integer=_exact, family="attention", floats="integer", uncovered=_uncovered, by_rows=True, layout="rows",
-        any_rank=True, follows_layout=False, kernels="attention: Attention",
+        integer=_exact, family="attention", floats="integer", uncovered=_uncovered, by_rows=True,
+        has_outliers=True, layout="rows", any_rank=True, follows_layout=False, kernels="attention: Attention",
     ),
 )  # fmt: skip

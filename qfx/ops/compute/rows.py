@@ -115,7 +115,7 @@ ROWS = with_samples(
     ),
     _arithmetic(reference.add, integer.add),
     _arithmetic(reference.sub, integer.sub),
-    _arithmetic(reference.mul, integer.mul, spread=_product_spread),
+    _arithmetic(reference.mul, integer.mul, spread=_product_spread, has_outliers=True),
     _binary(
         reference.matmul, integer.matmul, shape=matmul_shape, floats="integer", sums="operands",
         layout="rows", by_lengths=True, follows_layout=False, kernels=_GEMM,

@@ -40,7 +40,7 @@ ROWS = with_samples(
     _float_op(reference.softmax, "softmax", qparams="fixed", fixed=UNIT),
     _float_op(reference.causal_softmax, "softmax", qparams="fixed", fixed=UNIT),
     _float_op(reference.log_softmax, "log_softmax"),
-    _norm(reference.layer_norm, "layer_norm", shape=layer_norm_shape, layout="rows"),
+    _norm(reference.layer_norm, "layer_norm", shape=layer_norm_shape, layout="rows", has_outliers=True),
     _norm(reference.group_norm, "group_norm", layout="image"),
     _norm(reference.instance_norm, "group_norm", layout="image"),
     _float_op(

@@ -53,14 +53,14 @@ def clamp(x: Tensor, *, min: float | None = None, max: float | None = None) -> T
     return torch.clamp(x, min, max)
 
 
-@function(float64.silu, keeps_range=True)
+@function(float64.silu, keeps_range=True, has_outliers=True)
 def silu(x: Tensor) -> Tensor:
     """``x * sigmoid(x)``."""
     return F.silu(x)
 
 
 @function(
-    float64.gelu, keeps_range=True, samples=[{}, {"approximate": "none"}, {"approximate": "tanh"}],
+    float64.gelu, keeps_range=True, has_outliers=True, samples=[{}, {"approximate": "none"}, {"approximate": "tanh"}],
     bad=lambda: [refused(RuntimeError, "approximate", normal(3), approximate="cubic")],
 )  # fmt: skip
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:

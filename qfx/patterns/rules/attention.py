@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -36,7 +36,7 @@ def _scores(node: fx.Node) -> tuple[fx.Node | None, list[fx.Node]]:
     """The product behind a softmax, and what is added to it, in order."""
     masks: list[fx.Node] = []
     while single_user(node) and is_op(node, "add") and arguments_of(node)["activation"] is None:
-        first, second = node.args
+        first, second = cast("tuple[fx.Node, fx.Node]", node.args[:2])
         scores = next((n for n in (first, second) if isinstance(n, fx.Node) and is_op(n, "add", "matmul")), None)
         if scores is None:
             return None, []

@@ -157,6 +157,15 @@ std::vector<StepSchema> attention_schemas() {
                       integer("v_perm", order).entries(4).optional(), integer("perm", order).entries(4).optional()}}};
 }
 
+std::vector<StepSchema> rotation_schemas() {
+  return {{.op = "rotate",
+           .about = "Blocks of the last dim times the orthonormal Hadamard matrix.",
+           .operands = {{"x", kF32}},
+           .results = {{"y", kF32}},
+           .attributes = {
+               integer("block", "length of a block: 16, 32, 64 or 128, a divisor of the last dim").within(16, 128)}}};
+}
+
 // ---------------------------------------------------------------- elementwise
 
 StepSchema binary_schema(const char* op, const char* about, bool two_multipliers) {
@@ -364,8 +373,8 @@ std::vector<StepSchema> recurrent_schemas() {
 
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
-  for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, elementwise_schemas, window_schemas,
-                       reduction_schemas, move_schemas, float_op_schemas, recurrent_schemas}) {
+  for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, elementwise_schemas,
+                       window_schemas, reduction_schemas, move_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;

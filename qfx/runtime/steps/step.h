@@ -167,6 +167,7 @@ std::vector<KernelRow> conv_rows();
 std::vector<KernelRow> linear_rows();
 std::vector<KernelRow> matmul_rows();
 std::vector<KernelRow> attention_rows();
+std::vector<KernelRow> rotation_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> move_rows();

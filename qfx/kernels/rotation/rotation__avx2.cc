@@ -1,0 +1,11 @@
+#include "core/lanes__avx2.h"
+#include "rotation/hadamard.h"
+#include "rotation/kernels.h"
+
+namespace qfx::rotation {
+
+void rotate_f32_x8__avx2(const float* x, float* y, int64_t blocks, int64_t block) noexcept {
+  rotate<Floats>(x, y, blocks, block);
+}
+
+}  // namespace qfx::rotation

@@ -1,0 +1,1 @@
+"""Rotation of channels: what spreads outliers before they are rounded."""
