@@ -27,7 +27,8 @@ def rotate_inputs(gm: fx.GraphModule, told: Preparation) -> fx.GraphModule:
     """Puts a rotation in front of the linear layers of a transformer, and into their weights.
 
     A transformer is a graph with an attention. Layers that read a normalization, an attention, the activation of an
-    MLP or a gated one, directly or through moves of elements, are rotated where they are to be int8 and a block divides their width.
+    MLP or a gated one, directly or through moves of elements, are rotated where they are to be int8 and a block divides
+    their width.
     """
     if not told.recovery.rotation or not any(is_op(node, "attention") for node in gm.graph.nodes):
         return gm
