@@ -134,7 +134,7 @@ class _Lowering:
             made = self.graph.node_copy(node, self._as_torch)
             made.meta["in_torch"] = True
         self._finish(made, node, _float_type(node))
-        if op is not None and decision_of(node).kind == "dynamic":
+        if op is not None and op.weights and decision_of(node).kind == "dynamic":
             made.meta["per_row"] = bool(keyword(arguments(op, node)["x"], "per_row"))
 
     def _call(self, op: Op | None, node: fx.Node, *, coded: bool) -> fx.Node:
