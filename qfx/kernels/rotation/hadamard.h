@@ -1,42 +1,54 @@
 #pragma once
 // The rotation of a block on lanes of a vector (core/lanes.h).
-#include <cmath>
-
 #include "core/lanes.h"
 
 namespace qfx::rotation {
 namespace {
 
-// Of pairs of lanes that are `apart` lanes apart the sum, in the first, and the difference, in the second.
-template <class V>
-inline V mixed(V v, int apart) noexcept {
+// Of pairs of lanes that are kApart lanes apart the sum, in the first, and the difference, in the second.
+template <int kApart, class V>
+inline V mixed(V v) noexcept {
   using Ints = decltype(v < v);
   Ints from{};
   V sign{};
   for (int i = 0; i < kWidth<V>; ++i) {
-    from[i] = i ^ apart;
-    sign[i] = (i & apart) != 0 ? -1.0f : 1.0f;
+    from[i] = i ^ kApart;
+    sign[i] = (i & kApart) != 0 ? -1.0f : 1.0f;
   }
   return __builtin_shuffle(v, from) + v * sign;
+}
+
+template <class V>
+inline V mixed_lanes(V v) noexcept {
+  v = mixed<2>(mixed<1>(v));
+  if constexpr (kWidth<V> > 4) v = mixed<4>(v);
+  if constexpr (kWidth<V> > 8) v = mixed<8>(v);
+  return v;
+}
+
+template <int kApart, class V, int kVectors>
+inline void mix_vectors(V (&v)[kVectors]) noexcept {
+  if constexpr (kApart < kVectors) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) {
+      if ((i & kApart) != 0) continue;
+      const V a = v[i], b = v[i + kApart];
+      v[i] = a + b;
+      v[i + kApart] = a - b;
+    }
+    mix_vectors<2 * kApart>(v);
+  }
 }
 
 template <class V, int kBlock>
 inline void rotate_block(const float* x, float* y) noexcept {
   constexpr int kLanes = kWidth<V>, kVectors = kBlock / kLanes;
   V v[kVectors];
-  for (int i = 0; i < kVectors; ++i) {
-    v[i] = load<V>(x + i * kLanes);
-#pragma GCC unroll 4
-    for (int apart = 1; apart < kLanes; apart *= 2) v[i] = mixed(v[i], apart);
-  }
-  for (int apart = 1; apart < kVectors; apart *= 2)
-    for (int i = 0; i < kVectors; ++i) {
-      if ((i & apart) != 0) continue;
-      const V a = v[i], b = v[i + apart];
-      v[i] = a + b;
-      v[i + apart] = a - b;
-    }
+#pragma GCC unroll 32
+  for (int i = 0; i < kVectors; ++i) v[i] = mixed_lanes(load<V>(x + i * kLanes));
+  mix_vectors<1>(v);
   const float scale = static_cast<float>(1.0 / __builtin_sqrt(double{kBlock}));
+#pragma GCC unroll 32
   for (int i = 0; i < kVectors; ++i) store(y + i * kLanes, v[i] * scale);
 }
 
