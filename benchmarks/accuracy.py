@@ -12,7 +12,7 @@ import logging
 import torch
 
 from benchmarks import contenders, photos, zoo
-from benchmarks.metrics import agreement, logits, sqnr
+from benchmarks.metrics import agreement, outputs, sqnr
 from benchmarks.report import header, row
 from benchmarks.workloads import workload
 
@@ -27,14 +27,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     chosen = [name for name in options.contenders.split(",") if not contenders.missing(name)]
-    batches = photos.evaluation(options.images, BATCH)
+    batches = [(batch,) for batch in photos.evaluation(options.images, BATCH)]
     header("model", "", f"top-1 agreement, {options.images} crops", "SQNR dB")
     for network in options.models:
         given = workload(network)
-        reference = logits(given.load(), batches)
+        reference = outputs(given.load(), batches)
         for name in chosen:
             with torch.inference_mode():
-                other = logits(contenders.TABLE[name].load(given, BATCH, torch.get_num_threads()), batches)
+                other = outputs(contenders.TABLE[name].load(given, BATCH, torch.get_num_threads()), batches)
             row(network, name, f"{agreement(reference, other):.3f}", f"{sqnr(reference, other):.1f}")
 
 

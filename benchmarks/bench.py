@@ -1,5 +1,7 @@
 """Every figure of the runtime: ``python -m benchmarks.bench [network ...] [--parts rows,threads,...]``.
 
+Networks that are not named are the convolutional ones and the perceptron; the word ``encoders`` names every encoder.
+
 ``rows``: latency of qfx beside its peers for every network, batch size and number of threads, our time over the best
     peer's, and at one thread the share of the CPU's peak (for the perceptron: of its read bandwidth).
 ``threads``: two threads over one.   ``avx2``: the AVX2 level against torch's float kernels and OpenVINO at AVX2.
@@ -8,6 +10,7 @@
 
 Each contender is a process of its own, and they take turns (see ``benchmarks.contest``). Ratios hold within one cell of
 one run; nothing here compares machines. What a peer can't do is listed as n/a with the reason.
+The other parts are about the convolutional networks; of encoders there are rows only.
 """
 
 from __future__ import annotations
@@ -19,41 +22,55 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, selection, targets, workloads
-from benchmarks.contenders import OURS
+from benchmarks.contenders import OURS, OURS_DYNAMIC
 from benchmarks.contest import Cell, ContenderError, Contest, Entrant, Process
 from benchmarks.report import header, machine, row
 from benchmarks.targets import Verdict
 
 THREADS = min(2, os.cpu_count() or 1)
+ENCODERS = "encoders"
+KNOWN = (*workloads.NAMES, *workloads.ENCODERS)
 Cells = dict[tuple[str, int, int], Cell]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=workloads.NAMES, help=f"of {', '.join(workloads.NAMES)}")
+    known = f"of {', '.join(KNOWN)}, or {ENCODERS}; default {', '.join(workloads.NAMES)}"
+    parser.add_argument("networks", nargs="*", default=list(workloads.NAMES), help=known)
     parser.add_argument("--parts", default=",".join(PARTS), help="default %(default)s")
-    parser.add_argument("--batches", default="1,16")
+    parser.add_argument("--batches", default="", help="default 1,16; of encoders 1,8")
     parser.add_argument("--threads", default=",".join(map(str, range(1, THREADS + 1))))
-    parser.add_argument("--contenders", default=",".join(contenders.QUANTIZED), help="default %(default)s")
+    usual = f"default {','.join(contenders.QUANTIZED)}; of encoders {','.join(contenders.ENCODING)}"
+    parser.add_argument("--contenders", default="", help=usual)
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn, default %(default)s")
     parser.add_argument("--rounds", type=int, default=4, help="turns of each contender, default %(default)s")
     parser.add_argument("--json", type=Path, default=Path(".cache/bench.json"), help="default %(default)s")
     options = parser.parse_args(arguments)
     for name in ("parts", "contenders"):
         setattr(options, name, [item for item in getattr(options, name).split(",") if item])
-    for name, known in (("parts", PARTS), ("contenders", contenders.TABLE), ("networks", workloads.NAMES)):
+    named = [workloads.ENCODERS if item == ENCODERS else (item,) for item in options.networks]
+    options.networks = list(itertools.chain.from_iterable(named))
+    for name, known in (("parts", PARTS), ("contenders", contenders.TABLE), ("networks", KNOWN)):
         unknown = [item for item in getattr(options, name) if item not in known]
         if unknown:
             parser.error(f"{name}: no {', '.join(map(repr, unknown))} among {', '.join(known)}")
     for name in ("batches", "threads"):
-        setattr(options, name, [int(item) for item in getattr(options, name).split(",")])
+        setattr(options, name, [int(item) for item in getattr(options, name).split(",") if item])
     return options
+
+
+def _families(options: argparse.Namespace) -> Iterator[tuple[list[str], tuple[str, ...], list[int]]]:
+    """The chosen networks by kind, each kind with who is measured on it and at which batch sizes."""
+    for encoders, batches in ((False, [1, 16]), (True, [1, 8])):
+        networks = [network for network in options.networks if (network in workloads.ENCODERS) is encoders]
+        if networks:
+            yield networks, tuple(options.contenders) or contenders.usual(networks[0]), options.batches or batches
 
 
 def say(text: str) -> None:
@@ -65,18 +82,20 @@ def say(text: str) -> None:
 
 
 def measure_rows(options: argparse.Namespace) -> Cells:
-    """Every cell, printed as soon as it is there."""
-    row("network", "batch", "threads", *options.contenders, "others' CPU")
-    row(*("---" for _ in range(len(options.contenders) + 4)))
+    """Every cell, printed as soon as it is there: a table for each kind of network."""
     cells: Cells = {}
-    for network in options.networks:
-        with Contest({name: Entrant(name) for name in options.contenders}) as contest:
-            macs = _multiply_accumulates(contest, network)
-            for batch, threads in itertools.product(options.batches, options.threads):
-                say(f"{network}, batch {batch}, threads {threads}")
-                cell = _measure_row(contest, network, batch, threads, macs, options)
-                cells[network, batch, threads] = cell
-                _print_cell(cell, network, batch, threads, options.contenders)
+    for networks, labels, batches in _families(options):
+        row("network", "batch", "threads", *labels, "others' CPU")
+        row(*("---" for _ in range(len(labels) + 4)))
+        for network in networks:
+            with Contest({name: Entrant(name) for name in labels}) as contest:
+                macs = _multiply_accumulates(contest, network)
+                for batch, threads in itertools.product(batches, options.threads):
+                    say(f"{network}, batch {batch}, threads {threads}")
+                    cell = _measure_row(contest, network, batch, threads, macs, options)
+                    cells[network, batch, threads] = cell
+                    _print_cell(cell, network, batch, threads, labels)
+        print()
     _print_absent(cells)
     return cells
 
@@ -113,21 +132,39 @@ def _multiply_accumulates(contest: Contest, network: str) -> int:
     return int(contest.processes[OURS].ask("macs", network=network)["macs"])
 
 
-def _print_cell(cell: Cell, network: str, batch: int, threads: int, labels: list[str]) -> None:
+def _print_cell(cell: Cell, network: str, batch: int, threads: int, labels: Sequence[str]) -> None:
     times = [f"{cell.samples[label].median:.3f}" if label in cell.samples else "n/a" for label in labels]
     row(network, batch, threads, *times, f"{max((s.foreign for s in cell.samples.values()), default=0):.2f}")
 
 
 def judge_rows(cells: Cells) -> Iterator[Verdict]:
-    """Every row against its best peer, their mean, and the shares of what the machine can do."""
-    rows = []
-    for (network, batch, threads), cell in cells.items():
-        what = f"{network}, batch {batch}, threads {threads}: time over the best peer's"
-        rows.append(targets.against_best(what, cell.samples, OURS, targets.row_target(network, batch)))
-    yield from rows
-    yield targets.overall(rows)
+    """Every row against its best peer, their mean a kind, and the shares of what the machine can do."""
+    kinds = {kind: {key: cell for key, cell in cells.items() if _kind(key[0]) == kind} for kind in ("", ENCODERS)}
+    static = {kind: [_against_peers(*key, cell, OURS) for key, cell in found.items()] for kind, found in kinds.items()}
+    for rows in static.values():
+        yield from rows
+    for (network, batch, threads), cell in kinds[ENCODERS].items():
+        if OURS_DYNAMIC in cell.samples:
+            yield _against_peers(network, batch, threads, cell, OURS_DYNAMIC)
+    for kind, bound in (("", targets.OVERALL), (ENCODERS, targets.ENCODERS_OVERALL)):
+        if static[kind]:
+            yield targets.overall(static[kind], bound, kind)
     for key, cell in cells.items():
         yield from _shares(*key, cell)
+
+
+def _kind(network: str) -> str:
+    return ENCODERS if network in workloads.ENCODERS else ""
+
+
+def _against_peers(network: str, batch: int, threads: int, cell: Cell, ours: str) -> Verdict:
+    """One of ours over the best peer: another of ours is none."""
+    samples = {name: sample for name, sample in cell.samples.items() if name == ours or name not in contenders.OWN}
+    what = (
+        f"{network}, batch {batch}, threads {threads}: time{'' if ours == OURS else f' of {ours}'} over the best peer's"
+    )
+    bound = targets.row_target(network, batch) if ours == OURS else targets.ENCODER_DYNAMIC
+    return targets.against_best(what, samples, ours, bound)
 
 
 def _shares(network: str, batch: int, threads: int, cell: Cell) -> Iterator[Verdict]:

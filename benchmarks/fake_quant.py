@@ -37,7 +37,7 @@ def activations(model: str, batch: int) -> Counter[Shape]:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.inference_mode():
-        net(workload(model).inputs(1))
+        net(*workload(model).inputs(1))
     return found
 
 

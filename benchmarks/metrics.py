@@ -1,8 +1,8 @@
-"""How close two sets of logits are."""
+"""How close two sets of outputs are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -18,7 +18,12 @@ def agreement(reference: torch.Tensor, other: torch.Tensor) -> float:
     return float((reference.argmax(1) == other.argmax(1)).double().mean())
 
 
-def logits(model: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The model's outputs for all batches: [rows, classes]."""
+def cosines(reference: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Of every sample's whole output with its reference: float64 [samples]."""
+    return torch.nn.functional.cosine_similarity(reference.double().flatten(1), other.double().flatten(1))
+
+
+def outputs(model: Callable[..., torch.Tensor], batches: Iterable[Sequence[torch.Tensor]]) -> torch.Tensor:
+    """The model's outputs for all batches, each the model's inputs: [samples, ...]."""
     with torch.inference_mode():
-        return torch.cat([model(batch).clone() for batch in batches])
+        return torch.cat([model(*batch).clone() for batch in batches])

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.artefacts import artefact
-from benchmarks.workloads import Workload
+from benchmarks.workloads import Tensors, Workload
 
-Call = Callable[[torch.Tensor], torch.Tensor]
+Call = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,16 @@ class Peer:
     """Another way to run a network.
 
     Attributes:
-        load: From a workload, a batch size and a number of threads, what maps a float batch to logits.
+        load: From a workload, a batch size and a number of threads, what maps a network's inputs to its output.
         packages: What has to be installed.
         quantized: Whether it computes in int8.
+        dynamic: Whether it quantizes activations at run time: for transformers.
     """
 
     load: Callable[[Workload, int, int], Call]
     packages: tuple[str, ...] = ()
     quantized: bool = True
+    dynamic: bool = False
 
 
 # ------------------------------------------------------------------ torch
@@ -41,7 +44,7 @@ class Peer:
 def _float_eager(workload: Workload, _batch: int, threads: int) -> Call:
     torch.set_num_threads(threads)
     model = workload.load()
-    if workload.inputs(1).dim() != 4:
+    if workload.inputs(1)[0].dim() != 4:
         return model
     model = model.to(memory_format=torch.channels_last)
     return lambda x: model(x.contiguous(memory_format=torch.channels_last))
@@ -64,9 +67,9 @@ def quantize_torch_ao(workload: Workload, engine: str, folder: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         example = workload.inputs(2)
-        observed = prepare_fx(workload.load(), get_default_qconfig_mapping(engine), (example,))
+        observed = prepare_fx(workload.load(), get_default_qconfig_mapping(engine), example)
         for batch in workload.calibration():
-            observed(batch)
+            observed(*batch)
         traced = torch.jit.trace(convert_fx(observed), example, check_trace=False)
         torch.jit.save(torch.jit.freeze(traced.eval()), folder / "frozen.pt")
 
@@ -75,7 +78,7 @@ def quantize_torch_ao(workload: Workload, engine: str, folder: Path) -> None:
 
 
 def onnx_file(workload: Workload) -> Path:
-    """The float network as an ONNX file with a free batch size."""
+    """The float network as an ONNX file with a free batch size, attention spelled out."""
     return artefact(workload, "float", ["torch", "onnx"], lambda to: _export_onnx(workload, to)) / "model.onnx"
 
 
@@ -83,15 +86,19 @@ def _export_onnx(workload: Workload, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            workload.load(),
-            (workload.inputs(2),),
+            (workload.load_spelled_out or workload.load)(),
+            workload.inputs(2),
             str(folder / "model.onnx"),
-            input_names=["x"],
+            input_names=list(workload.takes),
             output_names=["y"],
-            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            dynamic_axes={name: {0: "n"} for name in (*workload.takes, "y")},
             opset_version=17,
             dynamo=False,
         )
+
+
+def _named(workload: Workload, given: Tensors) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in zip(workload.takes, given, strict=True)}
 
 
 def quantize_onnx(workload: Workload, folder: Path) -> None:
@@ -105,7 +112,7 @@ def quantize_onnx(workload: Workload, folder: Path) -> None:
 
         def get_next(self) -> dict[str, object] | None:
             sample = next(self.left, None)
-            return None if sample is None else {"x": sample.numpy()}
+            return None if sample is None else _named(workload, sample)
 
     shaped = folder / "shaped.onnx"
     quant_pre_process(onnx_file(workload), shaped, skip_symbolic_shape=True)
@@ -117,18 +124,47 @@ def quantize_onnx(workload: Workload, folder: Path) -> None:
 
 def _onnxruntime_int8(workload: Workload, _batch: int, threads: int) -> Call:
     packages = ["torch", "onnx", "onnxruntime"]
-    return _session(
-        artefact(workload, "int8", packages, lambda to: quantize_onnx(workload, to)) / "model.onnx", threads
-    )
+    return _session(workload, artefact(workload, "int8", packages, lambda to: quantize_onnx(workload, to)), threads)
 
 
-def _session(path: Path, threads: int) -> Call:
+def quantize_onnx_dynamic(workload: Workload, folder: Path) -> None:
+    """onnxruntime's dynamic quantization, int8 weights per channel, after its own fusions for transformers."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path = onnx_file(workload)
+    fused = folder / "fused.onnx"
+    if workload.attention is not None:
+        from onnxruntime.transformers.optimizer import optimize_model
+
+        kind, sizes = workload.attention.fusions, (workload.attention.heads, workload.attention.width)
+        optimize_model(str(path), kind, *sizes, opt_level=1).save_model_to_file(str(fused))
+        path = fused
+    # Fused nodes have no inferred type: 1 is ONNX's number for float32.
+    extra = {"DefaultTensorType": 1}
+    quantize_dynamic(path, folder / "model.onnx", per_channel=True, weight_type=QuantType.QInt8, extra_options=extra)
+    fused.unlink(missing_ok=True)
+
+
+def _onnxruntime_dynamic(workload: Workload, _batch: int, threads: int) -> Call:
+    packages = ["torch", "onnx", "onnxruntime"]
+    made = artefact(workload, "dynamic", packages, lambda to: quantize_onnx_dynamic(workload, to))
+    return _session(workload, made, threads)
+
+
+def _session(workload: Workload, folder: Path, threads: int) -> Call:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    # Fusions and export may drop an input that a network has no use for.
+    used = {given.name for given in session.get_inputs()}
+
+    def call(*given: torch.Tensor) -> torch.Tensor:
+        feed = {name: array for name, array in _named(workload, given).items() if name in used}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return call
 
 
 # ------------------------------------------------------------------ openvino
@@ -140,35 +176,41 @@ def _openvino(workload: Workload, batch: int, threads: int) -> Call:
     folder = artefact(workload, "int8", ["torch", "onnx", "openvino", "nncf"], lambda to: quantize_nncf(workload, to))
     core = openvino.Core()
     model = core.read_model(folder / "model.xml")
-    model.reshape([batch, *workload.inputs(1).shape[1:]])
+    model.reshape({name: [batch, *array.shape[1:]] for name, array in _named(workload, workload.inputs(1)).items()})
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     request = core.compile_model(model, "CPU", hints).create_infer_request()
-    return lambda x: torch.from_numpy(request.infer([x.numpy()], share_inputs=True, share_outputs=True)[0])
+
+    def call(*given: torch.Tensor) -> torch.Tensor:
+        results = request.infer(_named(workload, given), share_inputs=True, share_outputs=True)
+        return torch.from_numpy(results[0])
+
+    return call
 
 
 def quantize_nncf(workload: Workload, folder: Path) -> None:
     import nncf
     import openvino
 
-    data = nncf.Dataset(workload.calibration(batch=1), lambda sample: {"x": sample.numpy()})
+    samples = workload.calibration(batch=1)
+    data = nncf.Dataset(samples, lambda sample: _named(workload, sample))
     model = openvino.convert_model(onnx_file(workload))
-    preset = nncf.QuantizationPreset.MIXED
-    quantized = nncf.quantize(model, data, subset_size=len(workload.calibration(batch=1)), preset=preset)
+    preset, kind = nncf.QuantizationPreset.MIXED, nncf.ModelType.TRANSFORMER if workload.attention else None
+    quantized = nncf.quantize(model, data, subset_size=len(samples), preset=preset, model_type=kind)
     openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
 
 
 # ------------------------------------------------------------------ torchao PT2E
 
 
-def _quantize_pt2e(workload: Workload, quantizer: object, example: torch.Tensor, *, strict: bool) -> nn.Module:
+def _quantize_pt2e(workload: Workload, quantizer: object, example: Tensors, *, strict: bool) -> nn.Module:
     """The network exported for ``example`` and quantized with calibration batches of the same size."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     with torch.no_grad():
-        exported = torch.export.export(workload.load(), (example,), strict=strict).module()
+        exported = torch.export.export(workload.load(), example, strict=strict).module()
         observed = prepare_pt2e(exported, quantizer)
-        for batch in workload.calibration(len(example)):
-            observed(batch)
+        for batch in workload.calibration(len(example[0])):
+            observed(*batch)
         return convert_pt2e(observed)
 
 
@@ -179,7 +221,7 @@ def _executorch(workload: Workload, batch: int, threads: int) -> Call:
     folder = artefact(workload, "xnnpack", packages, lambda to: _lower_xnnpack(workload, batch, to), f"batch-{batch}")
     portable_lib._unsafe_reset_threadpool(threads)
     module = portable_lib._load_for_executorch(str(folder / "model.pte"))
-    return lambda x: module.forward((x,))[0]
+    return lambda *given: module.forward(given)[0]
 
 
 def _lower_xnnpack(workload: Workload, batch: int, folder: Path) -> None:
@@ -193,7 +235,7 @@ def _lower_xnnpack(workload: Workload, batch: int, folder: Path) -> None:
     example = workload.inputs(batch)
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     quantized = _quantize_pt2e(workload, quantizer, example, strict=False)
-    exported = torch.export.export(quantized, (example,), strict=False)
+    exported = torch.export.export(quantized, example, strict=False)
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(lowered.buffer)
 
@@ -213,7 +255,7 @@ def _compile_inductor(workload: Workload, batch: int, folder: Path) -> None:
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
     quantized = _quantize_pt2e(workload, quantizer, example, strict=True)  # the quantizer matches what strict leaves
     with torch.no_grad():
-        exported = torch.export.export(quantized, (example,))
+        exported = torch.export.export(quantized, example)
         settings = {"freezing": True}
         torch._inductor.aoti_compile_and_package(
             exported, package_path=str(folder.absolute() / "model.pt2"), inductor_configs=settings
@@ -225,11 +267,12 @@ TABLE = {
     "torch.ao onednn": Peer(_torch_ao("onednn")),
     "onnxruntime int8": Peer(_onnxruntime_int8, ("onnx", "onnxruntime")),
     "openvino int8": Peer(_openvino, ("onnx", "openvino", "nncf")),
+    "onnxruntime dynamic": Peer(_onnxruntime_dynamic, ("onnx", "onnxruntime"), dynamic=True),
     "executorch xnnpack": Peer(_executorch, ("executorch", "torchao")),
     "torchao inductor": Peer(_inductor, ("torchao",)),
     "torch fp32": Peer(_float_eager, quantized=False),
     "onnxruntime fp32": Peer(
-        lambda workload, _batch, threads: _session(onnx_file(workload), threads),
+        lambda workload, _batch, threads: _session(workload, onnx_file(workload).parent, threads),
         ("onnx", "onnxruntime"),
         quantized=False,
     ),

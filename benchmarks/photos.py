@@ -28,18 +28,23 @@ _SKIMAGE = (
 _SKLEARN = ("china.jpg", "flower.jpg")
 
 
-def _folder(package: str, *parts: str) -> Path:
+def folder(package: str, *parts: str) -> Path:
+    """A folder inside an installed package, which is not imported.
+
+    Raises:
+        SystemExit: The package is not installed.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"the photographs come with {package}: run through `make`, which installs it")
+        raise SystemExit(f"real data come with {package}: run through `make`, which installs it")
     return Path(spec.submodule_search_locations[0], *parts)
 
 
 @functools.cache
 def photographs() -> dict[str, Image.Image]:
     """Every photograph, RGB, by its file's stem; always in the same order, which the crops depend on."""
-    paths = [_folder("skimage", "data") / name for name in _SKIMAGE]
-    paths += [_folder("sklearn", "datasets", "images") / name for name in _SKLEARN]
+    paths = [folder("skimage", "data") / name for name in _SKIMAGE]
+    paths += [folder("sklearn", "datasets", "images") / name for name in _SKLEARN]
     return {path.stem: Image.open(path).convert("RGB") for path in paths}
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    x = workload(options.model).inputs(options.batch)
+    (x,) = workload(options.model).inputs(options.batch)
     labels = torch.arange(options.batch) % 1000
     steps = {name: step(model, x, labels) for name, model in models(options.model, x).items()}
     taken = measure(steps, options.rounds)

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import bench, contenders, peers, zoo
 from benchmarks.report import header, row
-from benchmarks.workloads import Workload, workload
+from benchmarks.workloads import Tensors, Workload, workload
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -30,15 +30,15 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def float_forward(model: torch.nn.Module, batches: list[torch.Tensor]) -> float:
+def float_forward(model: torch.nn.Module, batches: list[Tensors]) -> float:
     """Seconds that the float model takes for all batches, after one untimed batch; the better of two."""
 
     def once() -> None:
         with torch.inference_mode():
             for batch in batches:
-                model(batch)
+                model(*batch)
 
-    model(batches[0])
+    model(*batches[0])
     return min(seconds(once), seconds(once))
 
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         given = _loaded(workload(name))
         batches = given.calibration()
         unit = float_forward(given.load(), batches)
-        row(name, f"float forward of {sum(map(len, batches))} images", f"{unit:.2f}", 1)
+        row(name, f"float forward of {sum(len(first) for first, *_ in batches)} samples", f"{unit:.2f}", 1)
         for label, action in quantizers(given, with_qfx=not options.without_qfx).items():
             taken = seconds(action)
             row(name, label, f"{taken:.2f}", f"{taken / unit:.1f}")

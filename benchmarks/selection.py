@@ -70,7 +70,7 @@ def shapes(given: Workload, batch: int) -> set[Shape]:
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(note)
     with torch.inference_mode():
-        network(given.inputs(batch))
+        network(*given.inputs(batch))
     return found
 
 

@@ -131,20 +131,3 @@ def plain(net: nn.Module) -> nn.Module:
                 rest = [module for module in (child.drop, child.act) if not isinstance(module, nn.Identity)]
                 setattr(parent, name, nn.Sequential(norm, *rest))
     return copied.eval().requires_grad_(False)
-
-
-def multiply_accumulates(net: nn.Module, example: torch.Tensor) -> int:
-    """Multiply-accumulates that the convolution and linear layers do for ``example``."""
-    total = 0
-
-    def count(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.weight[0].numel()
-
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        net(example)
-    for hook in hooks:
-        hook.remove()
-    return total

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 import qfx
 from benchmarks import zoo_report
 from benchmarks.metrics import sqnr
+from benchmarks.work import Counter
 from benchmarks.zoo_models import Entry, table
 from qfx.ir.levels import is_opaque
 from qfx.ir.nodes import decision_of
@@ -111,33 +110,10 @@ def _is_exact(quantized: QuantizedModel, x: Tensor) -> bool:
     return found.same_output and not found.mismatches
 
 
-class _Counter(TorchDispatchMode):
-    """Counts the multiply-accumulates of torch's operators while active."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given: dict[str, Any] = kwargs or {}
-        result = func(*args, **given)
-        packet = getattr(func, "_overloadpacket", None)
-        if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:  # torch's registry has the GPU's only
-            self.total += _attention(*args[:3])
-        elif packet in flop_registry:
-            self.total += flop_registry[packet](*args, **given, out_val=result) // 2
-        return result
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Multiply-accumulates of both products: ``[..., l, e] @ [..., e, s]`` and ``[..., l, s] @ [..., s, v]``."""
-    return query.numel() * key.shape[-2] + query.numel() // query.shape[-1] * key.shape[-2] * value.shape[-1]
-
-
 class _CountingInterpreter(fx.Interpreter):
     """Runs a QDQ graph and counts by what was decided for the node."""
 
-    def __init__(self, gm: fx.GraphModule, counter: _Counter) -> None:
+    def __init__(self, gm: fx.GraphModule, counter: Counter) -> None:
         super().__init__(gm)
         self.counter, self.in_int8 = counter, 0
 
@@ -151,7 +127,7 @@ class _CountingInterpreter(fx.Interpreter):
 
 def multiply_accumulates(quantized: QuantizedModel, x: Tensor) -> tuple[int, int]:
     """Those of the whole model for ``x``, inside its islands too, and of its int8 operations."""
-    counter = _Counter()
+    counter = Counter()
     with torch.no_grad(), counter:
         interpreter = _CountingInterpreter(quantized.graph_module(), counter)
         interpreter.run(x)

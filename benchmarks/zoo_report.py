@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 import qfx
 from benchmarks import photos, zoo
-from benchmarks.metrics import logits, sqnr
+from benchmarks.metrics import outputs, sqnr
 from benchmarks.report import header, row
 from qfx.lowering.compile import compile_int8
 from qfx.lowering.compiled import Compiled, fetch_codes
@@ -58,8 +58,9 @@ def signal_to_noise(model: nn.Module, quantized: QuantizedModel, count: int = 64
     The two round differently, which moves either by about 0.2 dB on 8 crops, up or down; hence many.
     """
     batches = photos.evaluation(count, batch=4)
-    reference = logits(model, batches)
-    return sqnr(reference, logits(quantized, batches)), sqnr(reference, logits(quantized.run_graph, batches))
+    given = [(batch,) for batch in batches]
+    reference = outputs(model, given)
+    return sqnr(reference, outputs(quantized, given)), sqnr(reference, outputs(quantized.run_graph, given))
 
 
 def interpret(quantized: QuantizedModel, batch: int) -> tuple[torch.Tensor, IntegerRun]:

@@ -13,7 +13,7 @@ from benchmarks.workloads import Workload
 def test_layers_of_one_shape_count_once() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), *(nn.Conv2d(8, 8, 3, padding=1, groups=8) for _ in range(2)))
     net.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)])
-    given = Workload("net", lambda: net, lambda count, _seed: torch.zeros(count, 3, 12, 12))
+    given = Workload("net", lambda: net, lambda count, _seed: (torch.zeros(count, 3, 12, 12),))
     assert shapes(given, 2) == {
         Shape(2, 12, 3, 8, 3, 2, 1),
         Shape(2, 6, 8, 8, 3, 1, 8),

@@ -20,7 +20,7 @@ pytestmark = [
 @pytest.mark.parametrize("name", [*zoo.NAMES, MLP])
 def test_integers_are_within_one_quantum_of_the_trained_ones(name: str) -> None:
     given = workload(name)
-    x = given.inputs(4)
+    (x,) = given.inputs(4)
     if x.dim() == 4:
         x = torch.nn.functional.interpolate(x, size=96, mode="bilinear")
     model = qfx.prepare_qat_fx(given.load().requires_grad_(True), {"": qfx.get_default_qat_qconfig()}, (x,))
