@@ -214,7 +214,7 @@ bench-cpp: $(STAMPS)/tools
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
-# Transformer encoders beside the peers, which `make bench` leaves out; then how close they are, and where the time goes.
+# Transformer encoders beside the peers, which `make bench` leaves out; how close they are, and where the time goes.
 encoders: $(STAMPS)/qfx $(STAMPS)/encoders
 	$(BIN)/python -m benchmarks.bench --parts rows encoders $(ARGS)
 	$(BIN)/python -m benchmarks.encoders --steps
