@@ -8,14 +8,41 @@ namespace qfx {
 namespace {
 
 typedef float Floats __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
+// gcc 12 warns of what the forms without a mask leave undefined.
+constexpr __mmask16 kAll = 0xffff;
+
+inline __mmask16 first_lanes(int64_t n) noexcept {
+  return static_cast<__mmask16>((1u << n) - 1u);
+}
 
 template <>
+inline Floats load_part(const float* from, int64_t n, Floats rest) noexcept {
+  return _mm512_mask_loadu_ps(rest, first_lanes(n), from);
+}
+template <>
+inline void store_part(float* to, int64_t n, Floats v) noexcept {
+  _mm512_mask_storeu_ps(to, first_lanes(n), v);
+}
+template <>
 inline Floats least(Floats a, Floats b) noexcept {
-  return _mm512_min_ps(a, b);
+  return _mm512_maskz_min_ps(kAll, a, b);
 }
 template <>
 inline Floats most(Floats a, Floats b) noexcept {
-  return _mm512_max_ps(a, b);
+  return _mm512_maskz_max_ps(kAll, a, b);
+}
+template <>
+inline Floats root(Floats v) noexcept {
+  return _mm512_maskz_sqrt_ps(kAll, v);
+}
+template <>
+inline Doubles widened<Doubles>(const float* from) noexcept {
+  return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from));
+}
+template <>
+inline void store_narrowed(float* to, Doubles v) noexcept {
+  _mm256_storeu_ps(to, _mm512_maskz_cvtpd_ps(0xff, v));
 }
 
 }  // namespace
