@@ -16,6 +16,7 @@ from qfx.arguments import checked
 from qfx.errors import UnsupportedError, shown
 from qfx.lowering.emit import emits
 from qfx.lowering.emitters.compute import pointwise as emit_table
+from qfx.ops.pointwise.float32 import rounded
 from qfx.ops.pointwise.integer import pointwise as integer_pointwise
 from qfx.ops.sample import Sample
 from qfx.ops.spelling import finite, require_tensor
@@ -56,7 +57,7 @@ def register_op(
             return fn(x, **attributes)
 
         name = fn.__name__
-        integer = partial(integer_pointwise, pointwise)
+        integer = partial(integer_pointwise, pointwise, rounded(pointwise))
         row = Op(
             name,
             op_fn,

@@ -12,15 +12,17 @@ using namespace qfx::test;
 namespace {
 
 // Equal, or neighbours: a float64 evaluation that is off by a few of its own ulps can only round to a neighbour.
-// `absolute` allows for a difference of larger float64 values.
-bool nearly(float a, float b, double absolute) {
+bool nearly(float a, float b) {
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
-  return a == b || std::nextafter(a, b) == b || std::fabs(static_cast<double>(a) - static_cast<double>(b)) <= absolute;
+  return a == b || std::nextafter(a, b) == b;
 }
 
-// One thread against the reference; several threads and guard pages against one thread.
+constexpr double kUnit = 0x1p-24;  // what rounding to float32 adds at most, relative
+
+// One thread against the reference, with what each element may be off by; several threads, every level and guard pages
+// against one thread of scalar.
 void check_glue(const Plan& plan, const std::vector<std::vector<float>>& inputs, const std::vector<float>& expected,
-                const std::string& what, double absolute = 0.0) {
+                const std::string& what, const std::vector<double>& allowed = {}) {
   std::vector<const void*> in;
   std::vector<Bytes> bytes;
   for (const auto& input : inputs) {
@@ -30,37 +32,80 @@ void check_glue(const Plan& plan, const std::vector<std::vector<float>>& inputs,
   std::vector<float> y(expected.size());
   run(*plan(Isa::scalar), in, {y.data()}, 1);
   for (size_t i = 0; i < y.size(); ++i)
-    if (!nearly(y[i], expected[i], absolute))
+    if (!nearly(y[i], expected[i]) && !(std::fabs(static_cast<double>(y[i]) - static_cast<double>(expected[i])) <=
+                                        (allowed.empty() ? 0.0 : allowed[i])))
       throw Failure(what + ": element " + std::to_string(i) + " is " + shown(y[i]) + ", not " + shown(expected[i]));
   check_on_every_isa(plan, bytes, y, what);
 }
 
 }  // namespace
 
+namespace {
+
+struct Softmax {
+  std::vector<float> y;
+  std::vector<double> allowed;
+};
+
+// Of one row of n numbers, `stride` apart, at the same places of `to`. What float32 may be off by: the differences that
+// are raised, by d units for a power of -d; the power, by 2.2; a sum of positive numbers in lanes, by as many as a lane
+// has additions, and 10 for lanes and groups; quotient and product; powers that are left out.
+void softmax_of_row(const float* x, int64_t n, int64_t stride, bool log, Softmax& to, size_t at) {
+  long double sum = 0, most = -INFINITY;
+  for (int64_t k = 0; k < n; ++k) most = std::max<long double>(most, x[k * stride]);
+  for (int64_t k = 0; k < n; ++k) sum += std::exp(static_cast<long double>(x[k * stride]) - most);
+  const double additions = static_cast<double>(std::min<int64_t>(n / 16, 64) + n / 1024 + 10);
+  for (int64_t k = 0; k < n; ++k) {
+    const long double d = static_cast<long double>(x[k * stride]) - most, shift = std::log(sum);
+    const size_t i = at + static_cast<size_t>(k * stride);
+    to.y[i] = static_cast<float>(log ? d - shift : std::exp(d) / sum);
+    const double units = static_cast<double>(-d) + additions + 5;
+    to.allowed[i] = log ? kUnit * (units + 6 * static_cast<double>(shift - d))
+                        : kUnit * units * static_cast<double>(to.y[i]) + 0x1p-126;
+  }
+}
+
+}  // namespace
+
 TEST(float_ops_softmax_and_log_softmax) {
   Rng rng(60);
-  for (const Dims& shape :
-       {Dims{4, 10, 1}, Dims{2, 7, 5}, Dims{3, 1, 2}, Dims{0, 3, 2}, Dims{1, 1000, 1}, Dims{2, 0, 3}}) {
+  std::vector<Dims> shapes{{0, 3, 2}, {2, 0, 3}, {1, 1000, 1}, {1, 1023, 1}, {2, 2049, 1}, {1, 3000, 17}, {1, 5, 200}};
+  for (int64_t n = 1; n <= 35; ++n) shapes.insert(shapes.end(), {{3, n, 1}, {2, n, 5}, {1, 7, n}});
+  for (const Dims& shape : shapes) {
     const int64_t outer = shape[0], n = shape[1], inner = shape[2];
     const auto x = random_floats(rng, outer * n * inner, -90, 90);
     for (bool log : {false, true}) {
-      std::vector<float> y(x.size());
+      Softmax expected{std::vector<float>(x.size()), std::vector<double>(x.size())};
       for (int64_t o = 0; o < outer; ++o)
         for (int64_t i = 0; i < inner; ++i) {
-          const auto at = [&](int64_t k) { return static_cast<size_t>((o * n + k) * inner + i); };
-          long double sum = 0, most = -INFINITY;
-          for (int64_t k = 0; k < n; ++k) most = std::max<long double>(most, x[at(k)]);
-          for (int64_t k = 0; k < n; ++k) sum += std::exp(static_cast<long double>(x[at(k)]) - most);
-          for (int64_t k = 0; k < n; ++k) {
-            const long double shifted = static_cast<long double>(x[at(k)]) - most;
-            y[at(k)] = static_cast<float>(log ? shifted - std::log(sum) : std::exp(shifted) / sum);
-          }
+          const auto at = static_cast<size_t>(o * n * inner + i);
+          softmax_of_row(x.data() + at, n, inner, log, expected, at);
         }
-      // The sum of n terms is off by n ulps of float64 at most, |x - most| <= 180 by 180 of them.
-      const double absolute = log ? static_cast<double>(n + 180) * 0x1p-52 : 0.0;
-      check_glue([&](Isa) { return plan_softmax(outer, n, inner, log); }, {x}, y, "softmax " + shown_dims(shape),
-                 absolute);
+      check_glue([&](Isa isa) { return plan_softmax(outer, n, inner, log, isa); }, {x}, expected.y,
+                 "softmax " + shown_dims(shape), expected.allowed);
     }
+  }
+}
+
+TEST(float_ops_softmax_of_infinities_and_nan_is_torchs) {
+  // In rows of 20: nothing but -infinity, a NaN, +infinity; one finite number beside -infinity.
+  const float none = -INFINITY;
+  for (const int64_t inner : {1, 40}) {
+    std::vector<float> x(static_cast<size_t>(4 * 20 * inner), none), y(x.size(), NAN);
+    for (int64_t i = 0; i < inner; ++i) {
+      const auto at = [&](int64_t row, int64_t k) { return static_cast<size_t>((row * 20 + k) * inner + i); };
+      x[at(1, 17)] = NAN;
+      for (int64_t k = 0; k < 20; ++k) x[at(2, k)] = static_cast<float>(k);
+      x[at(2, 3)] = INFINITY;
+      x[at(3, 18)] = -3.0f;
+      for (int64_t k = 0; k < 20; ++k) y[at(3, k)] = k == 18 ? 1.0f : 0.0f;
+    }
+    for (Isa isa : isas())
+      for (bool log : {false, true}) {
+        std::vector<float> got(x.size());
+        run(*plan_softmax(4, 20, inner, log, isa), {x.data()}, {got.data()}, 1);
+        for (size_t i = 0; i < y.size(); ++i) CHECK(nearly(got[i], log ? std::log(y[i]) : y[i]));
+      }
   }
 }
 
@@ -71,18 +116,16 @@ TEST(float_ops_causal_softmax) {
                             Dims{1, 200, 200}, Dims{2, 0, 3}, Dims{2, 3, 0}}) {
     const int64_t rows = shape[0] * shape[1], period = shape[1], n = shape[2];
     auto x = random_floats(rng, rows * n, -90, 90);
-    std::vector<float> y(x.size());
+    Softmax expected{std::vector<float>(x.size()), std::vector<double>(x.size())};
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t kept = std::min(n, row % period + 1);
-      long double sum = 0, most = -INFINITY;
-      const auto at = [&](int64_t k) { return static_cast<size_t>(row * n + k); };
-      for (int64_t k = 0; k < kept; ++k) most = std::max<long double>(most, x[at(k)]);
-      for (int64_t k = 0; k < kept; ++k) sum += std::exp(static_cast<long double>(x[at(k)]) - most);
-      for (int64_t k = 0; k < kept; ++k)
-        y[at(k)] = static_cast<float>(std::exp(static_cast<long double>(x[at(k)]) - most) / sum);
-      for (int64_t k = kept; k < n; ++k) x[at(k)] = k % 2 == 0 ? NAN : INFINITY;  // nobody reads it
+      const auto at = static_cast<size_t>(row * n);
+      softmax_of_row(x.data() + at, kept, 1, false, expected, at);
+      for (int64_t k = kept; k < n; ++k)
+        x[at + static_cast<size_t>(k)] = k % 2 == 0 ? NAN : INFINITY;  // nobody reads it
     }
-    check_glue([&](Isa) { return plan_causal_softmax(rows, period, n); }, {x}, y, "causal " + shown_dims(shape));
+    check_glue([&](Isa isa) { return plan_causal_softmax(rows, period, n, isa); }, {x}, expected.y,
+               "causal " + shown_dims(shape), expected.allowed);
   }
 }
 
@@ -182,46 +225,58 @@ TEST(float_ops_pointwise_functions) {
     std::vector<double> args;
     std::function<long double(long double)> f;
     double lo = -12, hi = 12;
+    double units = 1;       // of the value, for each rounding one; 2 for each unit of functions.h
+    double units_of_x = 0;  // where larger values cancel
   };
   using L = long double;
   const auto clamp = [](L x, L lo, L hi) { return std::min(std::max(x, lo), hi); };
   const std::vector<Row> rows{
       {"relu", {}, [](L x) { return std::max(x, 0.0L); }},
       {"clamp", {-1.5, 6.0}, [&](L x) { return clamp(x, -1.5L, 6.0L); }},
-      {"sigmoid", {}, [](L x) { return 1 / (1 + std::exp(-x)); }},
-      {"tanh", {}, [](L x) { return std::tanh(x); }},
-      {"silu", {}, [](L x) { return x / (1 + std::exp(-x)); }},
-      {"gelu", {0}, [](L x) { return x * std::erfc(-x / std::sqrt(2.0L)) / 2; }, -3},
+      {"clamp", {6.0, -1.5}, [](L) { return -1.5L; }},
+      {"sigmoid", {}, [](L x) { return 1 / (1 + std::exp(-x)); }, -80, 80, 5},
+      {"tanh", {}, [](L x) { return std::tanh(x); }, -12, 12, 6},
+      {"silu", {}, [](L x) { return x / (1 + std::exp(-x)); }, -80, 80, 6},
+      {"gelu", {0}, [](L x) { return x * std::erfc(-x / std::sqrt(2.0L)) / 2; }, -12, 12, 5, 2},
       {"gelu",
        {1},
        [](L x) {
          return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x)));
        },
-       -2},
-      {"hardsigmoid", {}, [&](L x) { return clamp(x + 3, 0, 6) / 6; }},
-      {"hardswish", {}, [&](L x) { return x * clamp(x + 3, 0, 6) / 6; }},
+       -12,
+       12,
+       5,
+       2},
+      {"hardsigmoid", {}, [&](L x) { return clamp(x + 3, 0, 6) / 6; }, -12, 12, 2, 1},
+      {"hardswish", {}, [&](L x) { return x * clamp(x + 3, 0, 6) / 6; }, -12, 12, 3, 3},
       {"leaky_relu", {0.25}, [](L x) { return x < 0 ? x / 4 : x; }},
-      {"elu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x) / 2; }},
-      {"celu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x * 2) / 2; }},
-      {"selu", {}, [](L x) { return 1.0507009873554804934L * (x > 0 ? x : 1.6732632423543772848L * std::expm1(x)); }},
-      {"softplus", {2, 20}, [](L x) { return x * 2 > 20 ? x : std::log1p(std::exp(x * 2)) / 2; }},
-      {"mish", {}, [](L x) { return x * std::tanh(std::log1p(std::exp(x))); }},
-      {"logsigmoid", {}, [](L x) { return -std::log1p(std::exp(-x)); }},
-      {"softsign", {}, [](L x) { return x / (1 + std::abs(x)); }},
-      {"tanhshrink", {}, [](L x) { return x - std::tanh(x); }, 1},
+      {"elu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x) / 2; }, -12, 12, 5},
+      {"celu", {0.5}, [](L x) { return x > 0 ? x : std::expm1(x * 2) / 2; }, -12, 12, 6},
+      {"celu", {-0.5}, [](L x) { return x > 0 ? x : std::expm1(-x * 2) / -2; }, -30, 12, 6},
+      {"selu",
+       {},
+       [](L x) { return 1.0507009873554804934L * (x > 0 ? x : 1.6732632423543772848L * std::expm1(x)); },
+       -12,
+       12,
+       8},
+      {"softplus", {2, 20}, [](L x) { return x * 2 > 20 ? x : std::log1p(std::exp(x * 2)) / 2; }, -40, 12, 10},
+      {"mish", {}, [](L x) { return x * std::tanh(std::log1p(std::exp(x))); }, -80, 80, 10},
+      {"logsigmoid", {}, [](L x) { return -std::log1p(std::exp(-x)); }, -80, 80, 10},
+      {"softsign", {}, [](L x) { return x / (1 + std::abs(x)); }, -12, 12, 2},
+      {"tanhshrink", {}, [](L x) { return x - std::tanh(x); }, -12, 12, 1, 6},
       {"hardshrink", {0.5}, [](L x) { return std::abs(x) <= 0.5L ? 0 : x; }},
       {"softshrink", {0.5}, [](L x) { return x > 0.5L ? x - 0.5L : (x < -0.5L ? x + 0.5L : 0); }},
       {"threshold", {1.0, -7.0}, [](L x) { return x > 1 ? x : -7; }},
-      {"exp", {}, [](L x) { return std::exp(x); }},
-      {"log", {}, [](L x) { return std::log(x); }, 0.1},
+      {"exp", {}, [](L x) { return std::exp(x); }, -80, 80, 2.2},
+      {"log", {}, [](L x) { return std::log(x); }, 0.1, 12, 4},
       {"sqrt", {}, [](L x) { return std::sqrt(x); }, 0},
-      {"rsqrt", {}, [](L x) { return 1 / std::sqrt(x); }, 0.1},
+      {"rsqrt", {}, [](L x) { return 1 / std::sqrt(x); }, 0.1, 12, 2},
       {"reciprocal", {}, [](L x) { return 1 / x; }, 0.1},
       {"abs", {}, [](L x) { return std::abs(x); }},
       {"neg", {}, [](L x) { return -x; }},
       {"square", {}, [](L x) { return x * x; }},
       {"pow_scalar", {2.5}, [](L x) { return std::pow(x, 2.5L); }, 0},
-      {"erf", {}, [](L x) { return std::erf(x); }},
+      {"erf", {}, [](L x) { return std::erf(x); }, -12, 12, 8},
       {"sin", {}, [](L x) { return std::sin(x); }},
       {"cos", {}, [](L x) { return std::cos(x); }},
       {"add_scalar", {-3}, [](L x) { return x - 3; }},
@@ -235,17 +290,58 @@ TEST(float_ops_pointwise_functions) {
   };
   Rng rng(64);
   for (const Row& row : rows) {
-    auto x = random_floats(rng, 77, row.lo, row.hi);
+    auto x = random_floats(rng, 1077, row.lo, row.hi);
     std::vector<float> y;
-    for (float value : x) y.push_back(static_cast<float>(row.f(value)));
-    const auto plan = [&](Isa) { return plan_pointwise_f32(row.name, row.args, static_cast<int64_t>(x.size())); };
-    check_glue(plan, {x}, y, row.name);
-    if (std::string(row.name) == "threshold" || std::string(row.name) == "hardshrink") continue;
+    std::vector<double> allowed;
+    for (float value : x) {
+      y.push_back(static_cast<float>(row.f(value)));
+      allowed.push_back(kUnit * (row.units * std::fabs(static_cast<double>(y.back())) +
+                                 row.units_of_x * std::fabs(static_cast<double>(value))));
+    }
+    const auto plan = [&](Isa isa) {
+      return plan_pointwise_f32(row.name, row.args, static_cast<int64_t>(x.size()), isa);
+    };
+    check_glue(plan, {x}, y, row.name, allowed);
+    if (std::string(row.name) == "threshold" || std::string(row.name) == "sign") continue;
     x.assign(x.size(), std::numeric_limits<float>::quiet_NaN());
     check_glue(plan, {x}, x, std::string(row.name) + " of NaN");
   }
   CHECK_THROWS(std::invalid_argument, plan_pointwise_f32("no_such", {}, 1));
   CHECK_THROWS(std::invalid_argument, plan_pointwise_f32("clamp", std::vector<double>{1.0}, 1));
+}
+
+// Every level's bits of every function, over floats of every exponent, with each number of elements behind a vector.
+TEST(float_ops_pointwise_functions_have_the_same_bits_on_every_level) {
+  std::vector<float> x{0.0f, -0.0f, INFINITY, -INFINITY, std::numeric_limits<float>::quiet_NaN()};
+  for (uint32_t bits = 1; bits < 0x7f800000u; bits += 0x1234567u / 40)
+    for (const uint32_t sign : {0u, 0x80000000u}) {
+      float value;
+      const uint32_t both = bits | sign;
+      std::memcpy(&value, &both, sizeof value);
+      x.push_back(value);
+    }
+  for (int64_t tail = 0; tail < 17; ++tail) x.push_back(1.0f + static_cast<float>(tail));
+  struct Named {
+    const char* name;
+    size_t arguments;
+  };
+  const Named functions[] = {
+#define QFX_POINTWISE(name, arguments, value) {#name, arguments},
+#include "float_ops/pointwise.inc"
+#undef QFX_POINTWISE
+  };
+  for (const Named& f : functions)
+    for (const double first : {0.7, 0.0, -1.25})
+      for (int64_t tail = 0; tail < 17; tail += 5) {
+        const std::vector<double> all{first, 3.0}, args(all.begin(), all.begin() + static_cast<int64_t>(f.arguments));
+        const std::vector<float> part(x.begin(), x.end() - tail);
+        std::vector<float> y(part.size());
+        const auto plan = [&](Isa isa) {
+          return plan_pointwise_f32(f.name, args, static_cast<int64_t>(part.size()), isa);
+        };
+        run(*plan(Isa::scalar), {part.data()}, {y.data()}, 1);
+        check_on_every_isa(plan, {bytes_of(part)}, y, f.name);
+      }
 }
 
 TEST(float_ops_matmul_f32_in_the_order_of_k) {

@@ -10,14 +10,14 @@
 
 namespace qfx {
 
-// Ops on dense f32, which stay float. Sums and transcendental functions are evaluated in float64 in a fixed order
-// and rounded once, so that the result does not depend on ISA or threads.
+// Ops on dense f32, which stay float: float32 operations in a fixed order, or float64 ones that are rounded once, so
+// that the result does not depend on ISA or threads.
 
 // Over the middle dim of [outer][n][inner].
-std::unique_ptr<Work> plan_softmax(int64_t outer, int64_t n, int64_t inner, bool log);
+std::unique_ptr<Work> plan_softmax(int64_t outer, int64_t n, int64_t inner, bool log, Isa isa = Isa::scalar);
 
 // softmax of the first row % period + 1 of the n numbers of each row; zeros after them.
-std::unique_ptr<Work> plan_causal_softmax(int64_t rows, int64_t period, int64_t n);
+std::unique_ptr<Work> plan_causal_softmax(int64_t rows, int64_t period, int64_t n, Isa isa = Isa::scalar);
 
 // Normalizes each row of [rows][n] to zero mean and unit variance (population), then * weight + bias (may be empty).
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
@@ -34,7 +34,8 @@ std::unique_ptr<Work> plan_binary_f32(FloatBinaryOp op, const std::vector<int64_
 // A pointwise function by its table name ("silu", "clamp", ...) with its arguments in the order of its
 // signature: an absent bound is an infinity, gelu's is 1 for the tanh approximation and 0 for none. Throws
 // std::invalid_argument for an unknown name or a wrong number of arguments.
-std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<const double> args, int64_t n);
+std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<const double> args, int64_t n,
+                                         Isa isa = Isa::scalar);
 
 // [batch][m][k] x [batch][k][n] -> [batch][m][n]; float32, accumulated in float32 in the order of k.
 std::unique_ptr<Work> plan_matmul_f32(int64_t batch, int64_t m, int64_t k, int64_t n);

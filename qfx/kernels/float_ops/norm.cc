@@ -9,7 +9,6 @@
 namespace qfx {
 namespace {
 
-using float_ops::kLanes;
 using float_ops::NormalizeRow;
 
 // An affine map per channel; the identity where weight or bias is absent.
@@ -23,6 +22,7 @@ struct Affine {
   std::vector<double> weight, bias;
 };
 
+constexpr int64_t kLanes = 8;
 struct Lanes {
   double at[kLanes] = {};
 

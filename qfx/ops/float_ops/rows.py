@@ -9,7 +9,7 @@ from typing import Any
 from qfx.ops.compute.rows import broadcast_shape
 from qfx.ops.dims import Lengths
 from qfx.ops.epilogue import through_float64
-from qfx.ops.float_ops import reference, samples
+from qfx.ops.float_ops import integer, reference, samples
 from qfx.ops.pointwise.reference import UNIT
 from qfx.ops.table import Function, Op, always, with_samples
 
@@ -23,11 +23,12 @@ def layer_norm_shape(x: Lengths, *operands: Any, normalized_shape: Sequence[int]
 # ---------------------------------------------------------------- rows
 
 _NORM = "float_ops: NormalizeRow"
+_SOFTMAX = "float_ops: SoftmaxRow SoftmaxColumns"
 
 
 def _float_op(fn: Function, family: str, **cells: Any) -> Op:
-    cells = {"tensors": ("x",), "qparams": "float", **cells}
-    return Op(fn.__name__, fn, integer=partial(through_float64, fn), family=family, floats="integer", **cells)
+    cells = {"tensors": ("x",), "qparams": "float", "integer": partial(through_float64, fn), **cells}
+    return Op(fn.__name__, fn, family=family, floats="integer", **cells)
 
 
 def _norm(fn: Function, family: str, **cells: Any) -> Op:
@@ -37,9 +38,14 @@ def _norm(fn: Function, family: str, **cells: Any) -> Op:
 ROWS = with_samples(
     samples.GOOD,
     samples.BAD,
-    _float_op(reference.softmax, "softmax", qparams="fixed", fixed=UNIT),
-    _float_op(reference.causal_softmax, "softmax", qparams="fixed", fixed=UNIT),
-    _float_op(reference.log_softmax, "log_softmax"),
+    _float_op(
+        reference.softmax, "softmax", integer=integer.softmax, qparams="fixed", fixed=UNIT, kernels=_SOFTMAX,
+    ),
+    _float_op(
+        reference.causal_softmax, "softmax", integer=integer.causal_softmax, qparams="fixed", fixed=UNIT,
+        kernels="float_ops: SoftmaxRow",
+    ),
+    _float_op(reference.log_softmax, "log_softmax", integer=integer.log_softmax, kernels=_SOFTMAX),
     _norm(reference.layer_norm, "layer_norm", shape=layer_norm_shape, layout="rows", has_outliers=True),
     _norm(reference.group_norm, "group_norm", layout="image"),
     _norm(reference.instance_norm, "group_norm", layout="image"),

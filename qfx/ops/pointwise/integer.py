@@ -13,15 +13,18 @@ from qfx.ir.types import QArray, QParams
 from qfx.ops.epilogue import Operand, quantized
 
 
-def pointwise(fn: Callable[..., Any], x: Operand, *, out: QParams | None, **kwargs: Any) -> Tensor:
-    """The float64 function ``fn`` of each exact value, quantized to ``out`` or rounded to float32.
+def pointwise(
+    exact: Callable[..., Any], single: Callable[..., Any], x: Operand, *, out: QParams | None, **kwargs: Any
+) -> Tensor:
+    """``exact`` of each value of codes in float64, ``single`` of float32 values; quantized to ``out``, or float32.
 
-    Equals the op's lookup table: NaN becomes the zero point, infinities saturate.
+    Equals the op's lookup table, in which NaN becomes the zero point and infinities saturate, and its step on floats.
     """
-    if isinstance(x, QArray):
-        real = (x.values.to(torch.int64) - x.zero_point).double() * x.scale.double()
-    else:
-        real = x.double()
     with np.errstate(all="ignore"):
-        y = torch.from_numpy(np.asarray(fn(real.numpy(), **kwargs), dtype=np.float64))
+        if isinstance(x, QArray):
+            real = (x.values.to(torch.int64) - x.zero_point).double() * x.scale.double()
+            y = torch.from_numpy(np.asarray(exact(real.numpy(), **kwargs), dtype=np.float64))
+        else:
+            flat = x.contiguous().reshape(-1).numpy()
+            y = torch.from_numpy(np.asarray(single(flat, **kwargs), dtype=np.float32)).reshape(x.shape)
     return y.float() if out is None else quantized(y, out)

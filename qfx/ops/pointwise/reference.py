@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qfx.ir.types import QDType, QParams
-from qfx.ops.pointwise import float64, row
+from qfx.ops.pointwise import float32, float64, row
 from qfx.ops.pointwise.row import function
 from qfx.ops.sample import normal, refused
 from qfx.ops.table import Spread, always
@@ -25,6 +25,10 @@ SIGNED_UNIT = QParams(2.0 / 256.0, 128, QDType.quint8)
 
 ROWS = row.ROWS
 """One of each function below."""
+
+
+def _power(x: float64.Array, *, exponent: float) -> float64.Array:
+    return np.sqrt(x) if exponent == 0.5 else np.power(x, float(exponent))  # as torch: NaN for -inf
 
 
 def _power_spread(x: object, *, exponent: float) -> Spread | None:
@@ -53,14 +57,15 @@ def clamp(x: Tensor, *, min: float | None = None, max: float | None = None) -> T
     return torch.clamp(x, min, max)
 
 
-@function(float64.silu, keeps_range=True, has_outliers=True)
+@function(float64.silu, single=float32.silu, keeps_range=True, has_outliers=True)
 def silu(x: Tensor) -> Tensor:
     """``x * sigmoid(x)``."""
     return F.silu(x)
 
 
 @function(
-    float64.gelu, keeps_range=True, has_outliers=True, samples=[{}, {"approximate": "none"}, {"approximate": "tanh"}],
+    float64.gelu, single=float32.gelu, keeps_range=True, has_outliers=True,
+    samples=[{}, {"approximate": "none"}, {"approximate": "tanh"}],
     bad=lambda: [refused(RuntimeError, "approximate", normal(3), approximate="cubic")],
 )  # fmt: skip
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
@@ -86,6 +91,7 @@ def leaky_relu(x: Tensor, *, negative_slope: float) -> Tensor:
 
 @function(
     lambda x, *, alpha: np.where(x > 0.0, x, alpha * np.expm1(x)),
+    single=float32.elu,
     keeps_range=True,
     samples=[{"alpha": 1.0}, {"alpha": 0.4}],
 )
@@ -96,6 +102,7 @@ def elu(x: Tensor, *, alpha: float) -> Tensor:
 
 @function(
     lambda x, *, alpha: np.where(x > 0.0, x, alpha * np.expm1(x / alpha)),
+    single=float32.celu,
     keeps_range=True,
     samples=[{"alpha": 1.0}, {"alpha": 0.4}],
 )
@@ -104,7 +111,7 @@ def celu(x: Tensor, *, alpha: float) -> Tensor:
     return F.celu(x, alpha)
 
 
-@function(lambda x: float64.SELU_SCALE * np.where(x > 0.0, x, float64.SELU_ALPHA * np.expm1(x)))
+@function(lambda x: float64.SELU_SCALE * np.where(x > 0.0, x, float64.SELU_ALPHA * np.expm1(x)), single=float32.selu)
 def selu(x: Tensor) -> Tensor:
     """The self-normalizing elu."""
     return torch.selu(x)
@@ -112,6 +119,7 @@ def selu(x: Tensor) -> Tensor:
 
 @function(
     lambda x, *, beta, threshold: np.where(x * beta > threshold, x, np.logaddexp(0.0, x * beta) / beta),
+    single=float32.softplus,
     samples=[{"beta": 1.0, "threshold": 20.0}, {"beta": 2.0, "threshold": 3.0}],
 )
 def softplus(x: Tensor, *, beta: float, threshold: float) -> Tensor:
@@ -119,13 +127,13 @@ def softplus(x: Tensor, *, beta: float, threshold: float) -> Tensor:
     return F.softplus(x, beta, threshold)
 
 
-@function(lambda x: x * np.tanh(np.logaddexp(0.0, x)), keeps_range=True)
+@function(lambda x: x * np.tanh(np.logaddexp(0.0, x)), single=float32.mish, keeps_range=True)
 def mish(x: Tensor) -> Tensor:
     """``x * tanh(log(1 + exp(x)))``."""
     return F.mish(x)
 
 
-@function(lambda x: -np.logaddexp(0.0, -x))
+@function(lambda x: -np.logaddexp(0.0, -x), single=float32.logsigmoid)
 def logsigmoid(x: Tensor) -> Tensor:
     """``log(sigmoid(x))``."""
     return F.logsigmoid(x)
@@ -137,7 +145,7 @@ def softsign(x: Tensor) -> Tensor:
     return F.softsign(x)
 
 
-@function(lambda x: x - np.tanh(x))
+@function(lambda x: x - np.tanh(x), single=float32.tanhshrink)
 def tanhshrink(x: Tensor) -> Tensor:
     """``x - tanh(x)``."""
     return F.tanhshrink(x)
@@ -193,37 +201,38 @@ def square(x: Tensor) -> Tensor:
 
 
 @function(
-    lambda x, *, exponent: np.power(x, float(exponent)),
+    _power,
+    single=float32.rounded(_power),
     spread=_power_spread,
     does_nothing=lambda *, exponent: exponent == 1.0,
     keeps_dtype=True,
     positive=True,
-    samples=[{"exponent": 2.0}, {"exponent": 3}, {"exponent": 0.5}, {"exponent": 0}],
+    samples=[{"exponent": 2.0}, {"exponent": 3}, {"exponent": 0.5}, {"exponent": 0}, {"exponent": -1.0}],
 )
 def pow_scalar(x: Tensor, *, exponent: float) -> Tensor:
     """``x ** exponent``."""
     return torch.pow(x, exponent)
 
 
-@function(float64.erf)
+@function(float64.erf, single=float32.erf)
 def erf(x: Tensor) -> Tensor:
     """Error function."""
     return torch.erf(x)
 
 
-@function(np.sin)
+@function(np.sin, single=float32.rounded(np.sin))
 def sin(x: Tensor) -> Tensor:
     """Sine."""
     return torch.sin(x)
 
 
-@function(np.cos)
+@function(np.cos, single=float32.rounded(np.cos))
 def cos(x: Tensor) -> Tensor:
     """Cosine."""
     return torch.cos(x)
 
 
-@function(np.exp, spread=always("expands"))
+@function(np.exp, single=float32.exp, spread=always("expands"))
 def exp(x: Tensor) -> Tensor:
     """Exponential."""
     return torch.exp(x)
@@ -289,7 +298,7 @@ def sign(x: Tensor) -> Tensor:
     return torch.sign(x)
 
 
-@function(np.log, qparams="float", spread=always("contracts"), positive=True)
+@function(np.log, single=float32.log, qparams="float", spread=always("contracts"), positive=True)
 def log(x: Tensor) -> Tensor:
     """Natural logarithm."""
     return torch.log(x)
@@ -315,7 +324,7 @@ def rdiv_scalar(x: Tensor, *, value: float) -> Tensor:
     return value / x
 
 
-@function(lambda x: 1.0 / (1.0 + np.exp(-x)), fixed=UNIT)
+@function(lambda x: 1.0 / (1.0 + np.exp(-x)), single=float32.sigmoid, fixed=UNIT)
 def sigmoid(x: Tensor) -> Tensor:
     """``1 / (1 + exp(-x))``."""
     return torch.sigmoid(x)
@@ -327,7 +336,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
     return F.hardsigmoid(x)
 
 
-@function(np.tanh, fixed=SIGNED_UNIT)
+@function(np.tanh, single=float32.tanh, fixed=SIGNED_UNIT)
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent."""
     return torch.tanh(x)

@@ -23,6 +23,7 @@ _Arguments = Sequence[Mapping[str, Any]]
 def function(
     exact: Callable[..., Any],
     *,
+    single: Callable[..., Any] | None = None,
     name: str | None = None,
     qparams: QParamsKind = "own",
     fixed: QParams | None = None,
@@ -36,10 +37,11 @@ def function(
 
     Args:
         exact: The same in numpy float64.
+        single: The same in numpy float32, as the kernel computes it; ``exact`` on float32 arrays where it is left out.
         name: The op's name, where it is not the function's.
         qparams: As in :class:`qfx.ops.table.Op`.
         fixed: Its parameters, where they are fixed.
-        floats: None for a function that ``qfx/kernels/float_ops/pointwise.cc`` does not have: torch computes it where
+        floats: None for a function that ``qfx/kernels/float_ops/pointwise.inc`` does not have: torch computes it where
             its operand is float.
         samples: Its keyword arguments, a set for each sample.
         bad: Calls that must fail, beside one with an argument that no function has.
@@ -50,8 +52,8 @@ def function(
     def decorate(fn: _Fn) -> _Fn:
         row = Op(
             name or fn.__name__, fn, ("x",), "fixed" if fixed is not None else qparams, fixed=fixed,
-            integer=partial(integer.pointwise, exact), pointwise=exact, family="lookup", floats=floats,
-            kernels="" if qparams == "float" else "elementwise: Lookup",
+            integer=partial(integer.pointwise, exact, single or exact), pointwise=exact, family="lookup", floats=floats,
+            kernels="float_ops: Pointwise" if qparams == "float" else "elementwise: Lookup, float_ops: Pointwise",
             samples=partial(_samples, samples, positive), bad_samples=partial(_bad_samples, samples, bad), **cells,
         )  # fmt: skip
         ROWS.append(row)

@@ -30,15 +30,17 @@ struct SoftmaxParams {
 class SoftmaxStep : public StepKernel {
  public:
   using Params = SoftmaxParams;
-  SoftmaxStep(Params params, Isa) : p_(params) {}
+  SoftmaxStep(Params params, Isa isa) : p_(params), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
   Planned plan(const StepShapes&, const Dims& y) const override {
-    return {plan_softmax(product(y, 0, p_.axis), y[p_.axis], product(y, p_.axis + 1, y.size()), p_.log), 0, nullptr};
+    const int64_t inner = product(y, p_.axis + 1, y.size());
+    return {plan_softmax(product(y, 0, p_.axis), y[p_.axis], inner, p_.log, isa_), 0, nullptr};
   }
 
  private:
   Params p_;
+  Isa isa_;
 };
 
 struct CausalSoftmaxParams {
@@ -51,13 +53,16 @@ struct CausalSoftmaxParams {
 class CausalSoftmaxStep : public StepKernel {
  public:
   using Params = CausalSoftmaxParams;
-  CausalSoftmaxStep(Params, Isa) {}
+  CausalSoftmaxStep(Params, Isa isa) : isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     const size_t last = y.size() - 1;
-    return {plan_causal_softmax(product(y, 0, last), y[last - 1], y[last]), 0, nullptr};
+    return {plan_causal_softmax(product(y, 0, last), y[last - 1], y[last], isa_), 0, nullptr};
   }
+
+ private:
+  Isa isa_;
 };
 
 struct AffineParams {
@@ -188,15 +193,16 @@ struct PointwiseParams {
 class PointwiseStep : public StepKernel {
  public:
   using Params = PointwiseParams;
-  PointwiseStep(Params params, Isa) : p_(std::move(params)) {}
+  PointwiseStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
   Planned plan(const StepShapes&, const Dims& y) const override {
-    return {plan_pointwise_f32(p_.function, p_.args, element_count(y)), 0, nullptr};
+    return {plan_pointwise_f32(p_.function, p_.args, element_count(y), isa_), 0, nullptr};
   }
 
  private:
   Params p_;
+  Isa isa_;
 };
 
 struct MatmulParams {
