@@ -362,7 +362,7 @@ def _find_own_length(value: fx.Node, dim: int, facts: _Facts) -> Length | None:
 
 
 def _length_for_readers(value: fx.Node) -> int | None:
-    """The length of the last dim that the linear layers and layer norms that read ``value`` take: no other works."""
+    """The length of the last dim that the linear layers and norms of rows that read ``value`` take: no other works."""
     taken = (_length_taken(reader) for reader in value.users if reader.args and reader.args[0] is value)
     return next((length for length in taken if length is not None), None)
 
@@ -373,7 +373,7 @@ def _length_taken(reader: fx.Node) -> int | None:
     if op is TABLE["linear"]:
         weight: Any = reader.args[1]
         return int(weight.meta["shape"][1]) if weight.op == "get_attr" and "shape" in weight.meta else None
-    if op is TABLE["layer_norm"]:
+    if op in (TABLE["layer_norm"], TABLE["rms_norm"]):
         return int(reader.kwargs["normalized_shape"][-1])  # type: ignore[index,arg-type]
     return None
 

@@ -11,6 +11,7 @@ from qfx.patterns.rules import (
     batch_norm,
     identity,
     matmul,
+    norm,
     padding,
     pool,
     residual,
@@ -23,6 +24,7 @@ from qfx.patterns.symbolic_shape import infer_extents
 RULES: tuple[Rule, ...] = (
     *identity.RULES,
     *shuffle.RULES,
+    *norm.RULES,
     *pool.RULES,
     *batch_norm.RULES,
     *scale.RULES,
@@ -37,8 +39,8 @@ RULES: tuple[Rule, ...] = (
 
 
 def eliminate_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Drops ops that return their operand, merges consecutive moves of elements, recognizes channel shuffles."""
-    return rewrite(infer_extents(graph_module), (*identity.RULES, *shuffle.RULES))
+    """Drops ops that return their operand, merges consecutive moves, recognizes channel shuffles and RMS norms."""
+    return rewrite(infer_extents(graph_module), (*identity.RULES, *shuffle.RULES, *norm.RULES))
 
 
 def unify_pooling(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -1208,6 +1208,37 @@ def layer_norm(
     )
 
 
+def rms_norm(
+    x: int,
+    *,
+    ndim: int,
+    eps: float,
+    weight: int | None = None,
+) -> Step:
+    """Over the last dims, to unit mean square.
+
+    Takes ``x`` f32. Gives ``y`` f32.
+
+    Args:
+        ndim: How many dims; at least 1.
+        weight: Constant of f32; or none.
+    """
+    return Step.of(
+        "rms_norm",
+        [x],
+        {"y": "f32"},
+        ints={
+            "ndim": ndim,
+        },
+        floats={
+            "eps": eps,
+        },
+        constants={
+            "weight": weight,
+        },
+    )
+
+
 def group_norm(
     x: int,
     *,

@@ -129,36 +129,51 @@ TEST(float_ops_causal_softmax) {
   }
 }
 
-TEST(float_ops_layer_norm_of_every_length) {
+// Of one row in long double; `mean`: whether it is taken off. What float32 may be off by, in units: of the normalized
+// value, the variance, whose sum has as many additions as a lane, halved by the root, and 8 for the rest; the same of
+// 1, which the distances from the mean that are summed are on average; of the result, 2.
+void norm_of_row(const std::vector<float>& x, int64_t n, bool mean, const std::vector<float>& weight,
+                 const std::vector<float>& bias, std::vector<float>& y, std::vector<double>& allowed) {
+  const size_t first = y.size();
+  long double sum = 0, square = 0;
+  for (int64_t i = 0; mean && i < n; ++i) sum += x[first + static_cast<size_t>(i)];
+  for (int64_t i = 0; i < n; ++i) {
+    const long double d = x[first + static_cast<size_t>(i)] - sum / n;
+    square += d * d;
+  }
+  const double units = static_cast<double>(std::min<int64_t>(n, 1024) / 64 + n / 1024 + 8);
+  for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+    const long double v = (x[first + i] - sum / n) / std::sqrt(square / n + 1e-5L);
+    const long double scaled = weight.empty() ? v : v * weight[i];
+    y.push_back(static_cast<float>(bias.empty() ? scaled : scaled + bias[i]));
+    const double from_mean = mean ? units * (weight.empty() ? 1.0 : std::fabs(double{weight[i]})) : 0.0;
+    allowed.push_back(kUnit *
+                      (units * std::fabs(static_cast<double>(scaled)) + from_mean + 2 * std::fabs(double{y.back()})));
+  }
+}
+
+TEST(float_ops_norms_of_rows_of_every_length) {
   Rng rng(61);
-  for (int64_t n : {1, 2, 7, 8, 9, 63, 96, 768})
-    for (bool affine : {false, true}) {
-      const int64_t rows = 5;
-      const auto x = random_floats(rng, rows * n, 1, 3);
-      const auto weight = random_floats(rng, affine ? n : 0, -2, 2), bias = random_floats(rng, affine ? n : 0, -2, 2);
-      std::vector<float> y;
-      for (int64_t r = 0; r < rows; ++r) {
-        long double sum = 0, square = 0;
-        for (int64_t i = 0; i < n; ++i) sum += x[static_cast<size_t>(r * n + i)];
-        const long double mean = sum / n;
-        for (int64_t i = 0; i < n; ++i) {
-          const long double d = x[static_cast<size_t>(r * n + i)] - mean;
-          square += d * d;
+  for (int64_t n : {1, 2, 7, 8, 9, 31, 32, 33, 63, 96, 384, 768, 1023, 1025, 5000})
+    for (bool affine : {false, true})
+      for (const double mean : {0.0, 2.0, 1000.0}) {
+        const int64_t rows = 5;
+        const auto x = random_floats(rng, rows * n, mean - 1, mean + 1);
+        const auto weight = random_floats(rng, affine ? n : 0, -2, 2), bias = random_floats(rng, affine ? n : 0, -2, 2);
+        std::vector<float> layer, rms;
+        std::vector<double> layer_allowed, rms_allowed;
+        for (int64_t r = 0; r < rows; ++r) {
+          norm_of_row(x, n, true, weight, bias, layer, layer_allowed);
+          norm_of_row(x, n, false, weight, {}, rms, rms_allowed);
         }
-        for (int64_t i = 0; i < n; ++i) {
-          const size_t c = static_cast<size_t>(i);
-          const long double d = x[static_cast<size_t>(r * n + i)] - mean;
-          const long double v = d / std::sqrt(square / n + 1e-5L);
-          y.push_back(static_cast<float>(affine ? v * weight[c] + bias[c] : v));
-        }
+        const std::string what = std::to_string(n) + " of mean " + std::to_string(mean);
+        check_glue([&](Isa isa) { return plan_layer_norm(rows, n, 1e-5, weight, bias, isa); }, {x}, layer,
+                   "layer_norm " + what, layer_allowed);
+        check_glue([&](Isa isa) { return plan_rms_norm(rows, n, 1e-5, weight, isa); }, {x}, rms, "rms_norm " + what,
+                   rms_allowed);
       }
-      if (n == 1) y.assign(y.size(), 0.0f);
-      if (n == 1 && affine)
-        for (float& value : y) value = bias[0];
-      check_glue([&](Isa isa) { return plan_layer_norm(rows, n, 1e-5, weight, bias, isa); }, {x}, y,
-                 "layer_norm " + std::to_string(n));
-    }
   CHECK_THROWS(std::invalid_argument, plan_layer_norm(2, 3, 1e-5, std::vector<float>(2), {}));
+  CHECK_THROWS(std::invalid_argument, plan_rms_norm(2, 3, 1e-5, std::vector<float>(2)));
 }
 
 TEST(float_ops_group_norm_and_instance_norm) {

@@ -304,6 +304,22 @@ class Case:
         return torch.randn((batch, *self.shape), generator=torch.Generator().manual_seed(seed))
 
 
+class Gated(nn.Module):
+    """RMS norms, as a module and written out with and without a weight, in front of a gated product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.gate, self.down, self.last = (nn.Linear(n, m) for n, m in ((40, 48), (40, 48), (48, 40), (40, 6)))
+        self.norm, self.gain = nn.RMSNorm(40, eps=1e-6), nn.Parameter(torch.rand(40) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        y = self.gain * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5))
+        x = x + self.down(F.gelu(self.gate(y), approximate="tanh") * self.up(y))
+        return self.last(x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5))
+
+
 CASES = {
     case.make.__name__: case
     for case in (
@@ -323,5 +339,6 @@ CASES = {
         Case(Attention, (7, 24), False),
         Case(Reductions, (3, 9, 8)),
         Case(UpAndDown, (3, 10, 12)),
+        Case(Gated, (9, 40), False),
     )
 }

@@ -106,6 +106,12 @@ def layer_norm(x: Tensor, weight: Any = None, bias: Any = None, *, normalized_sh
     return y if bias is None else y + bias
 
 
+def rms_norm(x: Tensor, weight: Any = None, *, normalized_shape: Any, eps: float) -> Tensor:
+    dims = tuple(range(-len(normalized_shape), 0))
+    y = x * torch.rsqrt(x.pow(2).mean(dims, keepdim=True) + eps)
+    return y if weight is None else y * weight
+
+
 def group_norm(x: Tensor, weight: Any = None, bias: Any = None, *, groups: int, eps: float) -> Tensor:
     rows = x.reshape(x.shape[0], groups, -1)
     y = layer_norm(rows, normalized_shape=rows.shape[-1:], eps=eps).reshape(x.shape)
@@ -186,6 +192,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "causal_softmax": lambda x: (x + torch.full(x.shape[-2:], -torch.inf).triu(1)).softmax(-1),
     "log_softmax": lambda x, dim: nn.LogSoftmax(dim)(x),
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "quantize": quantize,

@@ -215,6 +215,7 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "causal_softmax rank": ("causal_softmax", [np.zeros(4, np.float32)], ("f32", 1), {}),
     "layer_norm ndim": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "layer_norm eps": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 1}, "floats": {"eps": -1.0}}),
+    "rms_norm ndim": ("rms_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "group_norm groups": ("group_norm", [FLOATS], ("f32", 4), {"ints": {"groups": -1}, "floats": {"eps": 1e-5}}),
     "affine sizes": (
         "layer_norm",

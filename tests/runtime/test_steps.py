@@ -405,6 +405,25 @@ def of_tensors(reference: Callable[..., torch.Tensor], **attributes: Any) -> Cal
     return lambda x: reference(torch.from_numpy(x), **attributes, out=None).numpy()
 
 
+def row_norm_cases() -> list[Case]:
+    cases = []
+    for n in (8, 31, 100, 2100):
+        x, weight, bias = f32(2, 3, n) + F(n % 7), f32(n), f32(n)
+        tensors = {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
+        attributes: dict[str, Any] = {"ints": {"ndim": 1}, "floats": {"eps": 1e-5}}
+        shared: dict[str, Any] = {"normalized_shape": (n,), "eps": 1e-5}
+        layer = of_tensors(integer.layer_norm, **shared, **tensors)
+        rms = of_tensors(integer.rms_norm, **shared, weight=tensors["weight"])
+        cases += [
+            Case(
+                "layer_norm", (x,), layer, {**attributes, "constants": {"weight": weight, "bias": bias}}, label=f"{n}"
+            ),
+            Case("layer_norm", (x,), of_tensors(integer.layer_norm, **shared), attributes, label=f"{n} plain"),
+            Case("rms_norm", (x,), rms, {**attributes, "constants": {"weight": weight}}, label=f"{n}"),
+        ]
+    return cases
+
+
 def float_cases() -> list[Case]:
     def norm(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         x = x.astype(np.float64)
@@ -421,13 +440,7 @@ def float_cases() -> list[Case]:
         Case("softmax", (f32(2, 3, 2100),), of_tensors(integer.softmax, dim=2), {"ints": {"axis": 2}}, label="rows"),
         Case("causal_softmax", (f32(2, 5, 3),), of_tensors(integer.causal_softmax), {}),
         Case("log_softmax", (f32(2, 5, 3),), of_tensors(integer.log_softmax, dim=2), {"ints": {"axis": 2}}),
-        Case(
-            "layer_norm",
-            (f32(2, 3, 8),),
-            lambda x: norm(x, (2,)) * weight + bias,
-            {"ints": {"ndim": 1}, "floats": {"eps": 1e-5}, **affine},
-            ulps=1,
-        ),
+        *row_norm_cases(),
         Case(
             "group_norm",
             (f32(2, 3, 4, 8),),

@@ -4,7 +4,8 @@
 // fits the coefficients; tests/cpp/test_functions.cc checks the bounds, in units of the last place of the float64
 // value.
 //
-// NaN stays NaN. Results under 2^-126.5 are 0: nothing here makes a subnormal number of a normal one further down.
+// NaN stays NaN; powers under 2^-126.5 are 0. Recurrent cells have rationals of their own (recurrent/cell.h), which are
+// quicker and less exact.
 #include <limits>
 
 #include "core/lanes.h"
@@ -51,7 +52,6 @@ struct Exponent {
   V biased;  // n + kRoundAndBias
   V rest;
 
-  V number() const noexcept { return biased - kRoundAndBias; }
   V power() const noexcept { return floats<V>(ints(biased) << 23); }
 };
 template <class V>

@@ -66,18 +66,6 @@ inline V integer_in(Ints<V> i) noexcept {
   return floats<V>(i + 0x4b400000) - 0x1.8p23f;
 }
 
-// Floats as doubles and back, for a vector D of doubles, or one; the levels specialize them.
-template <class D>
-inline constexpr int64_t kDoubles = static_cast<int64_t>(sizeof(D) / sizeof(double));
-template <class D>
-inline D widened(const float* from) noexcept {
-  return static_cast<D>(*from);
-}
-template <class D>
-inline void store_narrowed(float* to, D v) noexcept {
-  *to = static_cast<float>(v);
-}
-
 // Where one is NaN, and of two zeros, the second: as the instructions of x86, for which its levels specialize them.
 template <class V>
 inline V least(V a, V b) noexcept {

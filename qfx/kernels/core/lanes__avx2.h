@@ -8,7 +8,6 @@ namespace qfx {
 namespace {
 
 typedef float Floats __attribute__((vector_size(32)));
-typedef double Doubles __attribute__((vector_size(32)));
 
 inline __m256i first_lanes(int64_t n) noexcept {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -34,14 +33,6 @@ inline Floats most(Floats a, Floats b) noexcept {
 template <>
 inline Floats root(Floats v) noexcept {
   return _mm256_sqrt_ps(v);
-}
-template <>
-inline Doubles widened<Doubles>(const float* from) noexcept {
-  return _mm256_cvtps_pd(_mm_loadu_ps(from));
-}
-template <>
-inline void store_narrowed(float* to, Doubles v) noexcept {
-  _mm_storeu_ps(to, _mm256_cvtpd_ps(v));
 }
 
 }  // namespace

@@ -8,7 +8,6 @@ namespace qfx {
 namespace {
 
 typedef float Floats __attribute__((vector_size(64)));
-typedef double Doubles __attribute__((vector_size(64)));
 // gcc 12 warns of what the forms without a mask leave undefined.
 constexpr __mmask16 kAll = 0xffff;
 
@@ -35,14 +34,6 @@ inline Floats most(Floats a, Floats b) noexcept {
 template <>
 inline Floats root(Floats v) noexcept {
   return _mm512_maskz_sqrt_ps(kAll, v);
-}
-template <>
-inline Doubles widened<Doubles>(const float* from) noexcept {
-  return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from));
-}
-template <>
-inline void store_narrowed(float* to, Doubles v) noexcept {
-  _mm256_storeu_ps(to, _mm512_maskz_cvtpd_ps(0xff, v));
 }
 
 }  // namespace

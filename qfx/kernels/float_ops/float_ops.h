@@ -23,6 +23,10 @@ std::unique_ptr<Work> plan_causal_softmax(int64_t rows, int64_t period, int64_t 
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
                                       std::span<const float> bias, Isa isa = Isa::scalar);
 
+// Normalizes each row of [rows][n] to unit mean square, then * weight (may be empty).
+std::unique_ptr<Work> plan_rms_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
+                                    Isa isa = Isa::scalar);
+
 // Channels-last [n][pixels][channels]; statistics per image and group of channels; instance norm is groups == channels.
 std::unique_ptr<Work> plan_group_norm(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps,
                                       std::span<const float> weight, std::span<const float> bias);

@@ -4,9 +4,13 @@
 #include "float_ops/softmax.h"
 
 namespace qfx::float_ops {
-void normalize_row_f32__neon(const float* x, float* y, int64_t n, double eps, const double* weight,
-                             const double* bias) noexcept {
-  normalize_row<Doubles>(x, y, n, eps, weight, bias);
+void normalize_row_f32_x4__neon(const float* x, float* y, int64_t n, float eps, const float* weight,
+                                const float* bias) noexcept {
+  normalize_row<Floats>(x, y, n, eps, weight, bias);
+}
+void rms_row_f32_x4__neon(const float* x, float* y, int64_t n, float eps, const float* weight,
+                          const float* bias) noexcept {
+  rms_row<Floats>(x, y, n, eps, weight, bias);
 }
 void softmax_row_f32_x4__neon(const float* x, float* y, int64_t n, bool log) noexcept {
   softmax_row<Floats>(x, y, n, log);

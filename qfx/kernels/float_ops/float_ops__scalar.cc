@@ -4,9 +4,13 @@
 
 namespace qfx::float_ops {
 
-void normalize_row_f32__scalar(const float* x, float* y, int64_t n, double eps, const double* weight,
-                               const double* bias) noexcept {
-  normalize_row<double>(x, y, n, eps, weight, bias);
+void normalize_row_f32__scalar(const float* x, float* y, int64_t n, float eps, const float* weight,
+                               const float* bias) noexcept {
+  normalize_row<float>(x, y, n, eps, weight, bias);
+}
+void rms_row_f32__scalar(const float* x, float* y, int64_t n, float eps, const float* weight,
+                         const float* bias) noexcept {
+  rms_row<float>(x, y, n, eps, weight, bias);
 }
 void softmax_row_f32__scalar(const float* x, float* y, int64_t n, bool log) noexcept {
   softmax_row<float>(x, y, n, log);

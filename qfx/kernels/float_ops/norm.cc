@@ -10,16 +10,18 @@ namespace qfx {
 namespace {
 
 using float_ops::NormalizeRow;
+using float_ops::RmsRow;
 
 // An affine map per channel; the identity where weight or bias is absent.
+template <class T>
 struct Affine {
-  Affine(std::span<const float> w, std::span<const float> b, int64_t n) : weight(n, 1.0), bias(n, 0.0) {
+  Affine(std::span<const float> w, std::span<const float> b, int64_t n) : weight(n, T(1)), bias(n, T(0)) {
     if (!(w.empty() || static_cast<int64_t>(w.size()) == n) || !(b.empty() || static_cast<int64_t>(b.size()) == n))
       throw std::invalid_argument("a weight or bias of another size than what is normalized");
     std::ranges::copy(w, weight.begin());
     std::ranges::copy(b, bias.begin());
   }
-  std::vector<double> weight, bias;
+  std::vector<T> weight, bias;
 };
 
 constexpr int64_t kLanes = 8;
@@ -59,10 +61,16 @@ void normalize(const float* x, float* y, int64_t n, const Statistics& s, const d
     y[i] = static_cast<float>((static_cast<double>(x[i]) - s.mean) * s.scale * weight[i] + bias[i]);
 }
 
-class LayerNormWork final : public Work {
+// Of rows that lie together, by a kernel of the kind.
+template <class Kind>
+class RowNormWork final : public Work {
  public:
-  LayerNormWork(int64_t rows, int64_t n, double eps, Affine affine, Isa isa)
-      : rows_(rows), n_(n), eps_(eps), affine_(std::move(affine)), kernel_(float_ops::select<NormalizeRow>(isa)) {}
+  RowNormWork(int64_t rows, int64_t n, double eps, Affine<float> affine, Isa isa)
+      : rows_(rows),
+        n_(n),
+        eps_(static_cast<float>(eps)),
+        affine_(std::move(affine)),
+        kernel_(float_ops::select<Kind>(isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const float*>(in[0]);
@@ -72,19 +80,19 @@ class LayerNormWork final : public Work {
       kernel_.run(x + r * n_, y + r * n_, n_, eps_, affine_.weight.data(), affine_.bias.data());
   }
 
-  int64_t cost() const noexcept override { return 12 * rows_ * n_; }
+  int64_t cost() const noexcept override { return 6 * rows_ * n_; }
   std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
  private:
   int64_t rows_, n_;
-  double eps_;
-  Affine affine_;
-  Kernel<NormalizeRow> kernel_;
+  float eps_;
+  Affine<float> affine_;
+  Kernel<Kind> kernel_;
 };
 
 class GroupNormWork final : public Work {
  public:
-  GroupNormWork(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps, Affine affine)
+  GroupNormWork(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps, Affine<double> affine)
       : n_(n), pixels_(pixels), channels_(channels), groups_(groups), eps_(eps), affine_(std::move(affine)) {}
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
@@ -107,7 +115,7 @@ class GroupNormWork final : public Work {
  private:
   int64_t n_, pixels_, channels_, groups_;
   double eps_;
-  Affine affine_;
+  Affine<double> affine_;
 };
 
 }  // namespace
@@ -115,14 +123,19 @@ class GroupNormWork final : public Work {
 std::unique_ptr<Work> plan_layer_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight,
                                       std::span<const float> bias, Isa isa) {
   if (rows < 0 || n < 0) throw std::invalid_argument("a negative dimension");
-  return std::make_unique<LayerNormWork>(rows, n, eps, Affine(weight, bias, n), isa);
+  return std::make_unique<RowNormWork<NormalizeRow>>(rows, n, eps, Affine<float>(weight, bias, n), isa);
+}
+
+std::unique_ptr<Work> plan_rms_norm(int64_t rows, int64_t n, double eps, std::span<const float> weight, Isa isa) {
+  if (rows < 0 || n < 0) throw std::invalid_argument("a negative dimension");
+  return std::make_unique<RowNormWork<RmsRow>>(rows, n, eps, Affine<float>(weight, {}, n), isa);
 }
 
 std::unique_ptr<Work> plan_group_norm(int64_t n, int64_t pixels, int64_t channels, int64_t groups, double eps,
                                       std::span<const float> weight, std::span<const float> bias) {
   if (n < 0 || pixels < 0 || channels < 0) throw std::invalid_argument("a negative dimension");
   if (groups < 1 || channels % groups != 0) throw std::invalid_argument("groups that do not divide the channels");
-  return std::make_unique<GroupNormWork>(n, pixels, channels, groups, eps, Affine(weight, bias, channels));
+  return std::make_unique<GroupNormWork>(n, pixels, channels, groups, eps, Affine<double>(weight, bias, channels));
 }
 
 }  // namespace qfx

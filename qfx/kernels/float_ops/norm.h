@@ -1,58 +1,50 @@
 #pragma once
-// Norms of rows on lanes of any width, as kernels.h defines them: D is a vector of doubles, or one, and F as many
-// floats.
-#include "core/lanes.h"
+// Norms of rows on lanes of any width, as kernels.h defines them.
 #include "float_ops/loops.h"
 
 namespace qfx::float_ops {
 namespace {
 
-template <class D>
-inline D doubles(const double* from) noexcept {
-  D d;
-  std::memcpy(&d, from, sizeof d);
-  return d;
+template <class V>
+struct Moments {
+  V first, second;
+};
+
+// The sums of d = x - origin and of d * d.
+template <class V>
+inline Moments<float> moments(const float* x, int64_t n, float origin) noexcept {
+  Lanes<V, kNormLanes> first(0.0f), second(0.0f);
+  for (int64_t i = 0; i < n; i += kGroup) {
+    Lanes<V, kNormLanes> d_group(0.0f), square_group(0.0f);
+    for_each_lane<V, kNormLanes>(x + i, n - i < kGroup ? n - i : kGroup, origin, [&](V v, int64_t k) {
+      const V d = v - origin;
+      d_group.part[k] = d_group.part[k] + d;
+      square_group.part[k] = square_group.part[k] + d * d;
+    });
+    first.add(d_group);
+    second.add(square_group);
+  }
+  return {first.folded(kAdd), second.folded(kAdd)};
 }
 
-// The sum of term(x[i]).
-template <class D, class Term>
-inline double double_sum(const float* x, int64_t n, Term&& term) noexcept {
-  constexpr int64_t kVectors = kDoubleLanes / kDoubles<D>;
-  D part[kVectors] = {};
-  int64_t i = 0;
-  for (; i + kDoubleLanes <= n; i += kDoubleLanes)
-    for (int64_t k = 0; k < kVectors; ++k) part[k] = part[k] + term(widened<D>(x + i + k * kDoubles<D>));
-  double at[kDoubleLanes];
-  std::memcpy(at, part, sizeof at);
-  for (int64_t k = 0; i < n; ++i, ++k) at[k] += term(static_cast<double>(x[i]));
-  return folded(at, kAdd);
-}
-
-// y[i] = float32(f(x[i], i)), where f takes the first of as many elements.
-template <class D, class Function>
-inline void for_each_double(const float* x, float* y, int64_t n, Function&& f) noexcept {
-  int64_t i = 0;
-  for (; i + kDoubles<D> <= n; i += kDoubles<D>) store_narrowed<D>(y + i, f(widened<D>(x + i), i));
-  for (; i < n; ++i) y[i] = static_cast<float>(f(static_cast<double>(x[i]), i));
-}
-
-template <class D>
-inline void normalize_row(const float* x, float* y, int64_t n, double eps, const double* weight,
-                          const double* bias) noexcept {
-  const double count = static_cast<double>(n), mean = double_sum<D>(x, n, [](auto v) { return v; }) / count;
-  const double square = double_sum<D>(x, n, [=](auto v) { return (v - mean) * (v - mean); });
-  const double scale = 1.0 / __builtin_sqrt(square / count + eps);
-  for_each_double<D>(x, y, n, [=](auto v, int64_t i) {
-    using T = decltype(v);
-    return ((v - mean) * scale) * doubles<T>(weight + i) + doubles<T>(bias + i);
+template <class V>
+inline void normalize_row(const float* x, float* y, int64_t n, float eps, const float* weight,
+                          const float* bias) noexcept {
+  const float count = static_cast<float>(n);
+  const float origin = sum_of<V, kNormLanes>(x, n, 0.0f, [](V v) { return v; }) / count;
+  const Moments<float> sums = moments<V>(x, n, origin);
+  const float rest = sums.first / count, variance = most(0.0f, sums.second / count - rest * rest);
+  const float scale = 1.0f / root(variance + eps);
+  for_each_at<V>(n, [=](auto from, auto to, int64_t i) {
+    to(y + i, (((from(x + i) - origin) - rest) * scale) * from(weight + i) + from(bias + i));
   });
 }
 
-template <class D>
-inline void rms_row(const float* x, float* y, int64_t n, double eps, const double* weight) noexcept {
-  const double square = double_sum<D>(x, n, [](auto v) { return v * v; });
-  const double scale = 1.0 / __builtin_sqrt(square / static_cast<double>(n) + eps);
-  for_each_double<D>(x, y, n, [=](auto v, int64_t i) { return (v * scale) * doubles<decltype(v)>(weight + i); });
+template <class V>
+inline void rms_row(const float* x, float* y, int64_t n, float eps, const float* weight, const float*) noexcept {
+  const float square = sum_of<V, kNormLanes>(x, n, 0.0f, [](V v) { return v * v; });
+  const float scale = 1.0f / root(square / static_cast<float>(n) + eps);
+  for_each_at<V>(n, [=](auto from, auto to, int64_t i) { to(y + i, (from(x + i) * scale) * from(weight + i)); });
 }
 
 }  // namespace

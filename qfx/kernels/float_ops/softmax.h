@@ -6,52 +6,13 @@
 namespace qfx::float_ops {
 namespace {
 
-// A row's elements in kFloatLanes lanes.
-template <class V>
-struct Lanes {
-  static constexpr int64_t kVectors = kFloatLanes / kWidth<V>;
-  V part[kVectors];
-
-  explicit Lanes(float value) noexcept {
-    for (V& v : part) v = all<V>(value);
-  }
-  // part = combine(part, term(x)); `padding` stands behind a row's last element.
-  template <class Term, class Combine>
-  void take(const float* x, int64_t n, float padding, Term&& term, Combine&& combine) noexcept {
-    int64_t i = 0;
-    for (; i + kFloatLanes <= n; i += kFloatLanes)
-      for (int64_t k = 0; k < kVectors; ++k) part[k] = combine(part[k], term(load<V>(x + i + k * kWidth<V>)));
-    for (int64_t k = 0; i < n; ++k, i += kWidth<V>) {
-      const int64_t count = n - i < kWidth<V> ? n - i : kWidth<V>;
-      part[k] = combine(part[k], term(load_part(x + i, count, all<V>(padding))));
-    }
-  }
-  template <class Combine>
-  float result(Combine&& combine) const noexcept {
-    float at[kFloatLanes];
-    for (int64_t k = 0; k < kVectors; ++k) store(at + k * kWidth<V>, part[k]);
-    return folded(at, combine);
-  }
-};
-
 constexpr auto kMost = [](auto a, auto b) noexcept { return most(a, b); };
 
 template <class V>
 inline float highest(const float* x, int64_t n) noexcept {
-  Lanes<V> lanes(-kInfinity);
-  lanes.take(x, n, -kInfinity, [](V v) { return v; }, kMost);
-  return lanes.result(kMost);
-}
-
-template <class V, class Term>
-inline float sum_of(const float* x, int64_t n, float padding, Term&& term) noexcept {
-  Lanes<V> total(0.0f);
-  for (int64_t i = 0; i < n; i += kGroup) {
-    Lanes<V> group(0.0f);
-    group.take(x + i, n - i < kGroup ? n - i : kGroup, padding, term, kAdd);
-    for (int64_t k = 0; k < Lanes<V>::kVectors; ++k) total.part[k] = total.part[k] + group.part[k];
-  }
-  return total.result(kAdd);
+  Lanes<V, kSoftmaxLanes> lanes(-kInfinity);
+  for_each_lane<V, kSoftmaxLanes>(x, n, -kInfinity, [&](V v, int64_t k) { lanes.part[k] = most(lanes.part[k], v); });
+  return lanes.folded(kMost);
 }
 
 template <class V>
@@ -59,28 +20,30 @@ inline void softmax_row(const float* x, float* y, int64_t n, bool log) noexcept 
   const float top = highest<V>(x, n);
   const auto power = [=](V v) { return exp_below(v - top); };
   if (log) {
-    const float shift = log_of(sum_of<V>(x, n, -kInfinity, power));
+    const float shift = log_of(sum_of<V, kSoftmaxLanes>(x, n, -kInfinity, power));
     return for_each<V>(x, y, n, [=](V v) { return (v - top) - shift; });
   }
   for_each<V>(x, y, n, power);
-  const float factor = 1.0f / sum_of<V>(y, n, 0.0f, [](V v) { return v; });
+  const float factor = 1.0f / sum_of<V, kSoftmaxLanes>(y, n, 0.0f, [](V v) { return v; });
   for_each<V>(y, y, n, [=](V v) { return v * factor; });
 }
 
 // The sums of kWidth columns.
 template <class V, class Term>
 inline V column_sums(const float* x, int64_t n, int64_t stride, Term&& term) noexcept {
-  V total[kFloatLanes] = {};
+  V total[kSoftmaxLanes] = {};
   for (int64_t first = 0; first < n; first += kGroup) {
-    V group[kFloatLanes] = {};
+    V group[kSoftmaxLanes] = {};
     const int64_t last = n - first < kGroup ? n : first + kGroup;
     for (int64_t i = first; i < last; ++i) {
-      V& lane = group[i % kFloatLanes];
+      V& lane = group[i % kSoftmaxLanes];
       lane = lane + term(load<V>(x + i * stride));
     }
-    for (int64_t k = 0; k < kFloatLanes; ++k) total[k] = total[k] + group[k];
+    for (int64_t k = 0; k < kSoftmaxLanes; ++k) total[k] = total[k] + group[k];
   }
-  return folded(total, kAdd);
+  for (int64_t half = kSoftmaxLanes / 2; half > 0; half /= 2)
+    for (int64_t k = 0; k < half; ++k) total[k] = total[k] + total[k + half];
+  return total[0];
 }
 
 template <class V>

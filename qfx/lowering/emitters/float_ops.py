@@ -34,21 +34,24 @@ def causal_softmax(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, steps.causal_softmax(x.id), x.order)
 
 
-def _affine(emission: Emission, given: dict[str, Any]) -> tuple[int | None, int | None]:
-    """The constants of weight and bias."""
-    weight, bias = (
-        None if given[k] is None else emission.constant(emission.tensor(given[k])) for k in ("weight", "bias")
-    )
-    return weight, bias
+def _constant(emission: Emission, tensor: fx.Node | None) -> int | None:
+    """The constant of a weight or bias."""
+    return None if tensor is None else emission.constant(emission.tensor(tensor))
 
 
-@emits("layer_norm", coded=False)
-def layer_norm(emission: Emission, node: fx.Node) -> Physical:
+def _rows(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical, int]:
+    """A norm's arguments, its operand with the dims that are normalized last, and how many they are."""
     given, x = _given(emission, node)
     count = len(given["normalized_shape"])
     if x.order[-count:] != tuple(range(x.rank - count, x.rank)):
         x = emission.in_order(node, x, identity(x.rank))
-    weight, bias = _affine(emission, given)
+    return given, x, count
+
+
+@emits("layer_norm", coded=False)
+def layer_norm(emission: Emission, node: fx.Node) -> Physical:
+    given, x, count = _rows(emission, node)
+    weight, bias = _constant(emission, given["weight"]), _constant(emission, given["bias"])
     step = steps.layer_norm(x.id, ndim=count, eps=float(given["eps"]), weight=weight, bias=bias)
     return emission.step(node, step, x.order)
 
@@ -61,11 +64,18 @@ def rotate(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, steps.rotate(x.id, block=given["block"]), x.order)
 
 
+@emits("rms_norm", coded=False)
+def rms_norm(emission: Emission, node: fx.Node) -> Physical:
+    given, x, count = _rows(emission, node)
+    weight = _constant(emission, given["weight"])
+    return emission.step(node, steps.rms_norm(x.id, ndim=count, eps=float(given["eps"]), weight=weight), x.order)
+
+
 @emits("group_norm", "instance_norm", coded=False)
 def group_norm(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, channels_last(x.rank))
-    weight, bias = _affine(emission, given)
+    weight, bias = _constant(emission, given["weight"]), _constant(emission, given["bias"])
     step = steps.group_norm(x.id, groups=given.get("groups", 0), eps=float(given["eps"]), weight=weight, bias=bias)
     return emission.step(node, step, x.order)
 

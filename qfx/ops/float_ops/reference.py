@@ -37,6 +37,11 @@ def layer_norm(
     return F.layer_norm(x, list(normalized_shape), weight, bias, eps)
 
 
+def rms_norm(x: Tensor, weight: Tensor | None = None, *, normalized_shape: Sequence[int], eps: float) -> Tensor:
+    """Unit mean square over the trailing ``normalized_shape`` dims, then ``* weight``."""
+    return F.rms_norm(x, list(normalized_shape), weight, eps)
+
+
 def group_norm(
     x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, groups: int, eps: float
 ) -> Tensor:

@@ -22,7 +22,6 @@ def layer_norm_shape(x: Lengths, *operands: Any, normalized_shape: Sequence[int]
 
 # ---------------------------------------------------------------- rows
 
-_NORM = "float_ops: NormalizeRow"
 _SOFTMAX = "float_ops: SoftmaxRow SoftmaxColumns"
 
 
@@ -32,7 +31,7 @@ def _float_op(fn: Function, family: str, **cells: Any) -> Op:
 
 
 def _norm(fn: Function, family: str, **cells: Any) -> Op:
-    return _float_op(fn, family, functional=fn.__name__, kernels=_NORM, **cells)
+    return _float_op(fn, family, functional=fn.__name__, **cells)
 
 
 ROWS = with_samples(
@@ -46,7 +45,14 @@ ROWS = with_samples(
         kernels="float_ops: SoftmaxRow",
     ),
     _float_op(reference.log_softmax, "log_softmax", integer=integer.log_softmax, kernels=_SOFTMAX),
-    _norm(reference.layer_norm, "layer_norm", shape=layer_norm_shape, layout="rows", has_outliers=True),
+    _norm(
+        reference.layer_norm, "layer_norm", integer=integer.layer_norm, shape=layer_norm_shape, layout="rows",
+        has_outliers=True, kernels="float_ops: NormalizeRow",
+    ),
+    _float_op(
+        reference.rms_norm, "rms_norm", integer=integer.rms_norm, shape=layer_norm_shape, layout="rows",
+        has_outliers=True, kernels="float_ops: RmsRow",
+    ),
     _norm(reference.group_norm, "group_norm", layout="image"),
     _norm(reference.instance_norm, "group_norm", layout="image"),
     _float_op(

@@ -34,6 +34,18 @@ def layer_norm_bad() -> list[Sample]:
     return [refused(RuntimeError, "normalized_shape", normal(2, 5, 8), normalized_shape=(7,), eps=1e-5)]
 
 
+def rms_norm() -> list[Sample]:
+    return [
+        call(normal(2, 5, 8) + 1.0, normal(8, seed=1), normalized_shape=(8,), eps=1e-6),
+        call(normal(2, 5, 8), normalized_shape=(5, 8), eps=1e-3),
+        call(normal(3, 70), normal(70, seed=1), normalized_shape=(70,), eps=1e-5),
+    ]
+
+
+def rms_norm_bad() -> list[Sample]:
+    return [refused(RuntimeError, "normalized_shape", normal(2, 5, 8), normalized_shape=(7,), eps=1e-5)]
+
+
 def group_norm() -> list[Sample]:
     return [
         call(normal(2, 6, 4, 3) - 2.0, normal(6, seed=1), normal(6, seed=2), groups=3, eps=1e-5),
@@ -69,6 +81,7 @@ GOOD: dict[str, Samples] = {
     "causal_softmax": causal_softmax,
     "log_softmax": softmax,
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "div": div,
@@ -78,6 +91,7 @@ BAD: dict[str, Samples] = {
     "causal_softmax": causal_softmax_bad,
     "log_softmax": softmax_bad,
     "layer_norm": layer_norm_bad,
+    "rms_norm": rms_norm_bad,
     "group_norm": group_norm_bad,
     "instance_norm": instance_norm_bad,
     "div": compute.arithmetic_bad,

@@ -23,6 +23,15 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     return term("layer_norm", input, weight, bias, normalized_shape=shape, eps=eps)
 
 
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Term:
+    """``F.rms_norm``, whose ``eps`` is what float32 can tell from 1 unless it is given."""
+    require_tensor(input)
+    shape = ntuple(normalized_shape, 1)
+    require(all(isinstance(entry, int) for entry in shape), "its normalized shape is not constant")
+    given = torch.finfo(torch.float32).eps if eps is None else eps
+    return term("rms_norm", input, weight, normalized_shape=shape, eps=given)
+
+
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Term:
     """``F.group_norm``."""
     require_tensor(input)
@@ -92,6 +101,11 @@ def aten_layer_norm(
     return layer_norm(input, shape, weight, bias, eps)
 
 
+def aten_rms_norm(input: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Term:
+    """``aten.rms_norm``."""
+    return rms_norm(input, shape, weight, eps)
+
+
 def aten_group_norm(
     input: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *flags: Any
 ) -> Term:
@@ -121,6 +135,8 @@ def _aten_softmax(op: str, input: Any, dim: int, half_to_float: bool) -> Term:
 ALIASES: tuple[Alias, ...] = (
     *aliases("layer_norm", layer_norm, functions=[F.layer_norm, torch.layer_norm], modules=[nn.LayerNorm],
              attributes="normalized_shape weight bias eps"),
+    *aliases("rms_norm", rms_norm, functions=[F.rms_norm, torch.rms_norm], modules=[nn.RMSNorm],
+             attributes="normalized_shape weight eps"),
     *aliases("group_norm", group_norm, functions=[F.group_norm, torch.group_norm], modules=[nn.GroupNorm],
              attributes="num_groups weight bias eps"),
     *aliases("group_norm", instance_norm, functions=[F.instance_norm]),
@@ -135,6 +151,8 @@ ALIASES: tuple[Alias, ...] = (
              methods="log_softmax"),
     *aten("layer_norm", aten_layer_norm, "layer_norm"),
     *aten("layer_norm", first(aten_layer_norm), "native_layer_norm"),
+    *aten("rms_norm", aten_rms_norm, "rms_norm"),
+    *aten("rms_norm", first(aten_rms_norm), "_fused_rms_norm"),
     *aten("group_norm", aten_group_norm, "group_norm"),
     *aten("group_norm", first(_native_group_norm), "native_group_norm"),
     *aten("group_norm", aten_instance_norm, "instance_norm"),

@@ -315,7 +315,7 @@ def convert(input: Any, *targets: Any, **options: Any) -> Any:
     require_tensor(input)
     targets += tuple(value for key, value in options.items() if key in ("dtype", "device", "other"))
     for target in targets:
-        keeps = isinstance(target, (str, torch.device, bool)) or target is torch.float32 or _is_float32(target)
+        keeps = isinstance(target, (str, torch.device, bool)) or target is torch.float32 or _means_float32(target)
         require(keeps, f"it converts to {target}")
     only_device = all(isinstance(target, (str, torch.device, bool)) for target in targets) and bool(targets)
     require(only_device or _is_float32(input), "the dtype that it converts from is unknown")
@@ -330,6 +330,12 @@ def to_float(input: Any) -> Any:
 def to_cpu(input: Any) -> Any:
     """``x.cpu()``."""
     return convert(input, "cpu")
+
+
+def _means_float32(target: Any) -> bool:
+    """A float32 tensor, or the dtype of one."""
+    reads = isinstance(target, fx.Node) and target.target is getattr and target.args[1] == "dtype"
+    return _is_float32(target.args[0] if reads else target)
 
 
 def _is_float32(value: Any) -> bool:

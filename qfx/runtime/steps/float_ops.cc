@@ -68,9 +68,9 @@ class CausalSoftmaxStep : public StepKernel {
 struct AffineParams {
   std::span<const float> weight, bias;
 
-  explicit AffineParams(const StepView& s) {
+  explicit AffineParams(const StepView& s, bool may_shift = true) {
     if (const Constant* c = s.constant("weight")) weight = c->as<float>();
-    if (const Constant* c = s.constant("bias")) bias = c->as<float>();
+    if (const Constant* c = may_shift ? s.constant("bias") : nullptr) bias = c->as<float>();
     s.require(weight.empty() || bias.empty() || weight.size() == bias.size(), "'weight' and 'bias' differ in size");
   }
 
@@ -83,29 +83,34 @@ struct AffineParams {
   }
 };
 
-struct LayerNormParams {
+struct RowNormParams {
+  bool rms;
   AffineParams affine;
   double eps;
   size_t ndim;
 
-  explicit LayerNormParams(const StepView& s)
-      : affine(s), eps(s.number("eps")), ndim(static_cast<size_t>(s.integer("ndim"))) {
+  explicit RowNormParams(const StepView& s)
+      : rms(s.step().op == "rms_norm"),
+        affine(s, !rms),
+        eps(s.number("eps")),
+        ndim(static_cast<size_t>(s.integer("ndim"))) {
     require_same_rank(s);
     s.require(ndim <= s.input(0).rank(), "'ndim' is more than the rank");
   }
 };
 
-class LayerNormStep : public StepKernel {
+class RowNormStep : public StepKernel {
  public:
-  using Params = LayerNormParams;
-  LayerNormStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+  using Params = RowNormParams;
+  RowNormStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t n = product(y, y.size() - p_.ndim, y.size());
     p_.affine.check(n);
-    return {plan_layer_norm(product(y, 0, y.size() - p_.ndim), n, p_.eps, p_.affine.weight, p_.affine.bias, isa_), 0,
-            nullptr};
+    const int64_t rows = product(y, 0, y.size() - p_.ndim);
+    if (p_.rms) return {plan_rms_norm(rows, n, p_.eps, p_.affine.weight, isa_), 0, nullptr};
+    return {plan_layer_norm(rows, n, p_.eps, p_.affine.weight, p_.affine.bias, isa_), 0, nullptr};
   }
 
  private:
@@ -242,12 +247,12 @@ class MatmulStep : public StepKernel {
 }  // namespace
 
 std::vector<KernelRow> float_op_rows() {
-  return {kernel_row<SoftmaxStep>("softmax"),      kernel_row<CausalSoftmaxStep>("causal_softmax"),
-          kernel_row<SoftmaxStep>("log_softmax"),  kernel_row<LayerNormStep>("layer_norm"),
-          kernel_row<GroupNormStep>("group_norm"), kernel_row<FloatBinaryStep>("add_f32"),
-          kernel_row<FloatBinaryStep>("sub_f32"),  kernel_row<FloatBinaryStep>("mul_f32"),
-          kernel_row<FloatBinaryStep>("div_f32"),  kernel_row<PointwiseStep>("pointwise_f32"),
-          kernel_row<MatmulStep>("matmul_f32")};
+  return {kernel_row<SoftmaxStep>("softmax"),         kernel_row<CausalSoftmaxStep>("causal_softmax"),
+          kernel_row<SoftmaxStep>("log_softmax"),     kernel_row<RowNormStep>("layer_norm"),
+          kernel_row<RowNormStep>("rms_norm"),        kernel_row<GroupNormStep>("group_norm"),
+          kernel_row<FloatBinaryStep>("add_f32"),     kernel_row<FloatBinaryStep>("sub_f32"),
+          kernel_row<FloatBinaryStep>("mul_f32"),     kernel_row<FloatBinaryStep>("div_f32"),
+          kernel_row<PointwiseStep>("pointwise_f32"), kernel_row<MatmulStep>("matmul_f32")};
 }
 
 }  // namespace qfx
