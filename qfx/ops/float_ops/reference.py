@@ -15,7 +15,10 @@ def softmax(x: Tensor, *, dim: int) -> Tensor:
 
 
 def causal_softmax(x: Tensor) -> Tensor:
-    """Softmax along the last dim of what is on or below the diagonal of the last two dims; zero above it."""
+    """Softmax along the last dim of what is on or below the diagonal of the last two dims; zero above it.
+
+    In graphs of older files only: what made it is attention now.
+    """
     above = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
     return torch.softmax(x.masked_fill(above, -torch.inf), -1)
 

@@ -24,12 +24,9 @@ def _attention(match: Match) -> Term | None:
     query, transposed = product.args
     if not (all(map(_is_batch, (query, transposed, match["value"]))) and _fit(product, masks)):
         return None
-    causal = is_op(match["softmax"], "causal_softmax")
-    if causal and masks:
-        return None
     key = term("transpose", transposed, dim0=-2, dim1=-1)
-    attributes = {"scale": product.kwargs.get("factor", 1.0), "causal": causal}
-    return Term("attention", (query, key, match["value"], _sum(masks)), attributes)
+    scale = product.kwargs.get("factor", 1.0)
+    return Term("attention", (query, key, match["value"], _sum(masks)), {"scale": scale})
 
 
 def _scores(node: fx.Node) -> tuple[fx.Node | None, list[fx.Node]]:
@@ -60,8 +57,6 @@ def _is_plain(product: fx.Node, factor: bool = False) -> bool:
 
 
 def _is_last(softmax: fx.Node) -> bool:
-    if is_op(softmax, "causal_softmax"):
-        return True
     return softmax.kwargs["dim"] in (-1, _rank(softmax) - 1)
 
 
@@ -106,7 +101,7 @@ def _rows() -> tuple[Tensor]:
 RULES = (
     Rule(
         "products_to_attention",
-        op("matmul", op("softmax causal_softmax", name="softmax", where=(single_user,)), value("value")),
+        op("matmul", op("softmax", name="softmax", where=(single_user,)), value("value")),
         _attention,
         benefit=1,
         sample=lambda: (_Attention(), _rows()),
