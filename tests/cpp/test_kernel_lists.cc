@@ -54,7 +54,8 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list : {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent, &kRotation}) {
+  for (const List* list :
+       {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent, &kRotation}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -56,9 +56,10 @@ def rotated(model: Any) -> set[str]:
     return {r.module_path for r in model.report if any("rotated" in reason for reason in r.reasons)}
 
 
-@pytest.mark.parametrize("qconfigs", [STATIC, DYNAMIC], ids=["static", "dynamic"])
+# A scale a row follows the rows already, one a tensor follows nothing: so much a rotation gains at least, in dB.
+@pytest.mark.parametrize(("qconfigs", "gain"), [(STATIC, 3.0), (DYNAMIC, 1.0)], ids=["static", "dynamic"])
 @pytest.mark.parametrize("activation", [F.gelu, F.silu, lambda x: F.silu(x) * (x + 1.0)], ids=["gelu", "silu", "gated"])
-def test_layers_of_transformers_read_rotated_inputs(qconfigs: Any, activation: Any) -> None:
+def test_layers_of_transformers_read_rotated_inputs(qconfigs: Any, gain: float, activation: Any) -> None:
     net = Block(activation=activation).eval()
     model = qfx.quantize_fx(net, qconfigs, [X])
     assert rotated(model) == {"q", "k", "v", "o", "up", "down"}
@@ -69,7 +70,7 @@ def test_layers_of_transformers_read_rotated_inputs(qconfigs: Any, activation: A
     assert not rotations(plain)
     assert not rotated(plain)
     with torch.no_grad():
-        assert sqnr(net(X), model(X)) > sqnr(net(X), plain(X)) + 3
+        assert sqnr(net(X), model(X)) > sqnr(net(X), plain(X)) + gain
         assert sqnr(net(X), model(X)) > 30
 
 
