@@ -3,8 +3,8 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
-#include <optional>
 
+#include "attention/functions.h"
 #include "kernel_check.h"
 #include "kernel_models.h"
 
@@ -233,4 +233,21 @@ TEST(attention_refuses_what_it_could_not_compute) {
   plan_attention(s.params, shape_of(s), Isa::scalar);
   s.params.factor = kInf;
   CHECK_THROWS(std::invalid_argument, plan_attention(s.params, shape_of(s), Isa::scalar));
+}
+
+TEST(attention_powers_and_logarithms_are_within_their_bounds) {
+  Rng rng(9);
+  for (int i = 0; i < 200000; ++i) {
+    const auto t = static_cast<float>(rng.real(-126, 8));
+    const double power = std::exp2(static_cast<double>(t));
+    CHECK(std::fabs(static_cast<double>(attention::exp2_of(t)) - power) <= power * 0x1p-18);
+    const auto v = static_cast<float>(std::exp2(rng.real(-67, 121)));
+    const double log = std::log2(static_cast<double>(v));
+    const double rounding = std::fabs(log) * 0x1p-24;
+    CHECK(std::fabs(static_cast<double>(attention::log2_of(v)) - log) <= 0x1p-16 + rounding);
+  }
+  CHECK_EQ(attention::exp2_of(0.0f), 1.0f);
+  for (const float t : {-126.6f, -127.0f, -1e30f, -kInf, std::numeric_limits<float>::quiet_NaN()})
+    CHECK_EQ(attention::exp2_of(t), 0.0f);
+  CHECK_EQ(attention::log2_of(1.0f), 0.0f);
 }

@@ -2,6 +2,7 @@
 // The functions of attention.h on lanes of any width (core/lanes.h), and the scratch of its kernels.
 #include <cfloat>
 #include <limits>
+#include <type_traits>
 
 #include "core/aligned.h"
 #include "core/lanes.h"

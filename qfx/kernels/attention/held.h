@@ -7,6 +7,8 @@
 //   shifted            Codes with that shift
 //   start              minus what the shift of every code adds to the sums of a panel's columns
 //   dot                acc[n] += products of the codes of each query and the kGroup codes of column n
+#include <algorithm>
+
 #include "attention/functions.h"
 #include "attention/kernels.h"
 
