@@ -39,8 +39,11 @@ class Tile {
   }
 
  private:
-  // A block's keys, of whole panels.
-  int64_t keys_of(int64_t b) const noexcept { return std::min(kBlock, up_to(visible_ - b * kBlock, kColumns)); }
+  // A block's keys, of whole panels: those that the tile sees, unless sums start at a value for the whole block.
+  int64_t keys_of(int64_t b) const noexcept {
+    const int64_t end = T::kWeightShift != 0 ? p_.keys : visible_;
+    return std::min(kBlock, up_to(end - b * kBlock, kColumns));
+  }
   bool has_offsets(int64_t b) const noexcept { return has_rows_ || (p_.causal && (b + 1) * kBlock > first_ + 1); }
   static bool any(I lanes) noexcept {
     bool found = false;
@@ -138,7 +141,10 @@ inline void Tile<T>::read_mask(int64_t b) const noexcept {
   const int64_t keys = keys_of(b), there = std::min(keys, visible_ - b * kBlock);
   float rows[H::kLanes * kBlock];
   std::fill(rows + count_ * kBlock, rows + H::kLanes * kBlock, 0.0f);
-  for (int64_t l = 0; l < count_; ++l) read_row(p_, first_ + l, b * kBlock, there, rows + l * kBlock);
+  for (int64_t l = 0; l < count_; ++l) {
+    read_row(p_, first_ + l, b * kBlock, there, rows + l * kBlock);
+    std::fill_n(rows + l * kBlock + there, keys - there, 0.0f);
+  }
   transpose(rows, kBlock, H::kLanes, keys, reinterpret_cast<float*>(h_.offsets), H::kLanes);
 }
 
