@@ -20,8 +20,13 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given: dict[str, Any] = kwargs or {}
-        result = func(*args, **given)
         packet = getattr(func, "_overloadpacket", None)
+        if packet not in flop_registry and hasattr(func, "decompose"):
+            with self:  # in inference mode layers arrive whole
+                made = func.decompose(*args, **given)
+            if made is not NotImplemented:
+                return made
+        result = func(*args, **given)
         if packet is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:  # torch's registry has the GPU's only
             self.total += _attention(*args[:3])
         elif packet in flop_registry:

@@ -14,6 +14,7 @@ from benchmarks import artefacts, bench, contenders, photos, sentences, workload
 from benchmarks.contest import Cell
 from benchmarks.metrics import cosines, outputs
 from benchmarks.timing import Sample
+from benchmarks.work import multiply_accumulates
 from benchmarks.workloads import Attention, Workload
 
 
@@ -99,3 +100,23 @@ def test_one_of_ours_is_no_peer_of_the_other() -> None:
     assert found["minilm, batch 1, threads 1: time over the best peer's"] == 0.5
     assert found["minilm, batch 1, threads 1: time of qfx dynamic over the best peer's"] == 0.25
     assert found["geometric mean of 1 rows of encoders"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_multiply_accumulates_are_those_of_layers_and_of_attention(mode: type) -> None:
+    rows, keys, width, heads = 12, 12, 64, 4
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.conv = nn.Linear(width, width), nn.Conv1d(heads, heads, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            split = self.first(x).view(1, rows, heads, width // heads).transpose(1, 2)
+            joined = nn.functional.scaled_dot_product_attention(split, split, split)
+            return self.conv(joined.reshape(1, heads, -1))
+
+    with mode():
+        found = multiply_accumulates(Attending(), (torch.zeros(1, rows, width),))
+    linear, attention, conv = rows * width * width, 2 * rows * keys * width, rows * width * heads * 3
+    assert found == linear + attention + conv
