@@ -256,6 +256,17 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
         ("u8", 4),
         {**PRODUCT, "constants": {"lut": np.zeros(3, np.uint8)}},
     ),
+    "attention of bytes": ("attention", [BYTES] * 3, ("f32", 4), {"floats": {"factor": 1.0}}),
+    "attention of one head": ("attention", [FLOATS[0]] * 3, ("f32", 3), {"floats": {"factor": 1.0}}),
+    "attention mask": ("attention", [*[FLOATS] * 3, BYTES], ("f32", 4), {"floats": {"factor": 1.0}}),
+    "attention mask of rows": ("attention", [*[FLOATS] * 3, FLOATS[0]], ("f32", 4), {"floats": {"factor": 1.0}}),
+    "attention factor": ("attention", [FLOATS] * 3, ("f32", 4), {"floats": {"factor": float("inf")}}),
+    "attention columns apart": (
+        "attention",
+        [FLOATS] * 3,
+        ("f32", 4),
+        {"floats": {"factor": 1.0}, "ints": {"v_perm": [0, 1, 3, 2]}},
+    ),
     "linear_dynamic scale": (
         "linear_dynamic",
         [FLOATS],
