@@ -18,7 +18,7 @@ from tests.nets import NETS, small_net
 FRONTENDS = ("symbolic", "torchscript", "export")
 
 BELOW_NORMAL = {"quantize", "dequantize", "requantize_dynamic", "rotate", "causal_softmax"}
-"""Rows that no frontend makes: of later levels and passes, and of files that were written before attention was an op."""
+"""Rows that no frontend makes: of later levels and passes, and of files from before attention was an op."""
 
 
 class Sampled(nn.Module):

@@ -58,6 +58,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
     return torch.einsum("...ij,...jd->...id", torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True), value)
 
 
+def rotate(x: Tensor, *, block: int) -> Tensor:
+    signs = [[(-1.0) ** (i & j).bit_count() for j in range(block)] for i in range(block)]
+    return torch.einsum("...bj,ij->...bi", x.unflatten(-1, (-1, block)), torch.tensor(signs) / block**0.5).flatten(-2)
+
+
 def pool(kind: str, **names: str) -> Callable[..., Tensor]:
     """A pooling module of the input's rank, built from the op's keyword arguments under the module's names."""
 
@@ -223,6 +228,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "sqrt": Tensor.sqrt,
     "rsqrt": Tensor.rsqrt,
     "reciprocal": lambda x: 1 / x,
+    "rotate": rotate,
     "abs": abs,
     "neg": lambda x: -x,
     "square": lambda x: x**2,

@@ -215,6 +215,7 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "causal_softmax rank": ("causal_softmax", [np.zeros(4, np.float32)], ("f32", 1), {}),
     "layer_norm ndim": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "layer_norm eps": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 1}, "floats": {"eps": -1.0}}),
+    "rotate block": ("rotate", [FLOATS], ("f32", 4), {"ints": {"block": 24}}),
     "rms_norm ndim": ("rms_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "group_norm groups": ("group_norm", [FLOATS], ("f32", 4), {"ints": {"groups": -1}, "floats": {"eps": 1e-5}}),
     "affine sizes": (
@@ -571,6 +572,7 @@ def test_shapes_that_a_step_cannot_take(mistake: str) -> None:
         ("pad", [(2, 3)], {"ints": {"lo": [0, 3], "hi": [0, 0], "mode": 1}}),
         ("pad", [(2, 3)], {"ints": {"lo": [-2, 0], "hi": [-2, 0]}}),
         ("group_norm", [(2, 3)], {"ints": {"groups": 2}, "floats": {"eps": 1e-5}}),
+        ("rotate", [(2, 40)], {"ints": {"block": 16}}),
     ],
 )
 def test_float_shapes_that_a_step_cannot_take(

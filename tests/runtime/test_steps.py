@@ -12,6 +12,7 @@ import torch
 
 from qfx.ops.float_ops import integer
 from qfx.ops.pointwise import float32
+from qfx.ops.rotation.integer import rotate
 from qfx.runtime import _C, Executable, Program, isa_names
 from tests.attention_definition import attention
 from tests.runtime import recurrent_reference
@@ -424,6 +425,13 @@ def row_norm_cases() -> list[Case]:
     return cases
 
 
+def rotation_cases() -> list[Case]:
+    return [
+        Case("rotate", (f32(2, 3, 128),), of_tensors(rotate, block=block), {"ints": {"block": block}}, label=f"{block}")
+        for block in (16, 32, 64, 128)
+    ]
+
+
 def float_cases() -> list[Case]:
     def norm(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         x = x.astype(np.float64)
@@ -441,6 +449,7 @@ def float_cases() -> list[Case]:
         Case("causal_softmax", (f32(2, 5, 3),), of_tensors(integer.causal_softmax), {}),
         Case("log_softmax", (f32(2, 5, 3),), of_tensors(integer.log_softmax, dim=2), {"ints": {"axis": 2}}),
         *row_norm_cases(),
+        *rotation_cases(),
         Case(
             "group_norm",
             (f32(2, 3, 4, 8),),
