@@ -557,7 +557,11 @@ def test_compositions_of_torch(name: str, holder: type[Holder], with_example: bo
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_compositions_lose_the_same_in_a_graph_an_island_and_eager_mode(name: str) -> None:
-    """All three round the same weights and the same inputs, so that they differ by the order of float sums."""
+    """All three round the same weights and the same inputs, so that they differ by the order of float sums.
+
+    In a graph, attention is on integers too: its operands are rounded to 8 bits as the layers' inputs are,
+    so it may add as much again.
+    """
     errors = []
     for holder, example in ((Holder, False), (Plain, True)):
         torch.manual_seed(3)
@@ -566,7 +570,9 @@ def test_compositions_lose_the_same_in_a_graph_an_island_and_eager_mode(name: st
         errors.append(relative_error(quantized(x), model(x)))
     swapped = qfx.quantization.quantize_dynamic(model)
     errors.append(relative_error(swapped(x), model(x)))
-    assert max(errors) < 1.1 * min(errors)
+    in_island, in_graph, in_eager_mode = errors
+    assert max(in_island, in_eager_mode) < 1.1 * min(in_island, in_eager_mode)
+    assert in_graph < 2 * in_eager_mode
 
 
 def test_the_fused_kernel_of_torch_is_left_where_one_layer_is_quantized(monkeypatch: pytest.MonkeyPatch) -> None:

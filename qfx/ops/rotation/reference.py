@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -32,7 +30,6 @@ def rotate(x: Tensor, *, block: int) -> Tensor:
     return (blocks @ hadamard(block).to(x)).reshape(x.shape)
 
 
-@functools.cache
 def hadamard(block: int) -> Tensor:
     """float64 ``[block, block]``: rows are orthonormal, and it is symmetric."""
     matrix = torch.ones(1, 1, dtype=torch.float64)
