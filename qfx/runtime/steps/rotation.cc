@@ -2,7 +2,6 @@
 
 #include "core/nest.h"
 
-#include "runtime/shapes.h"
 #include "runtime/steps/step.h"
 
 namespace qfx {
