@@ -104,17 +104,17 @@ def test_a_row_without_anything_to_attend_to_is_what_torch_makes_of_it(kind: str
 
 
 class Spelled(nn.Module):
-    """Attention as products and a softmax, in the ways that code has it; ``forward``'s is one of ``FORMS``."""
+    """Attention as products and a softmax, in the ways that code has it."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, attend: Any) -> None:
         super().__init__()
         torch.manual_seed(6)
-        self.form, self.q, self.k, self.v, self.out = form, *(nn.Linear(16, 16) for _ in range(4))
+        self.attend, self.q, self.k, self.v, self.out = attend, *(nn.Linear(16, 16) for _ in range(4))
         self.register_buffer("bias", torch.randn(4, 7, 7))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (f(x).unflatten(-1, (4, 4)).transpose(1, 2) for f in (self.q, self.k, self.v))
-        return self.out(FORMS[self.form](q, k, v, self.bias).transpose(1, 2).flatten(2))
+        return self.out(self.attend(q, k, v, self.bias).transpose(1, 2).flatten(2))
 
 
 def _by_bmm(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_attention_that_is_spelled_out_is_found(form: str) -> None:
-    net = Spelled(form).eval()
+    net = Spelled(FORMS[form]).eval()
     quantized = qfx.quantize_fx(net, DEFAULT, [X])
     kinds = [(r.op, r.decision) for r in quantized.report]
     assert kinds.count(("attention", "int8")) == 1
@@ -164,12 +164,50 @@ NEAR_MISSES: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", NEAR_MISSES)
 def test_what_looks_like_attention_is_left(form: str) -> None:
-    FORMS[form] = NEAR_MISSES[form]
-    net = Spelled(form).eval()
+    net = Spelled(NEAR_MISSES[form]).eval()
     quantized = qfx.quantize_fx(net, DEFAULT, [X])
     assert not [r for r in quantized.report if r.op == "attention"]
     with torch.no_grad():
         assert sqnr(net(X), quantized(X)) > 25
+
+
+class Broadcast(nn.Module):
+    """Attention whose operands have batches or heads of length 1, or fewer dims, as learned queries have."""
+
+    def __init__(self, attend: Any) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.attend, self.layer, self.out = attend, nn.Linear(16, 16), nn.Linear(4, 4)
+        self.learned = nn.Parameter(torch.randn(1, 4, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.attend(self.learned, self.layer(x).unflatten(-1, (4, 4)).transpose(1, 2)))
+
+
+BROADCAST: dict[str, Any] = {
+    "one batch of queries": lambda p, h: F.scaled_dot_product_attention(p, h, h),
+    "one batch of keys": lambda p, h: F.scaled_dot_product_attention(h, p, p),
+    "keys of fewer dims": lambda p, h: F.scaled_dot_product_attention(h, p[0], p[0]),
+    "one head of queries": lambda p, h: F.scaled_dot_product_attention(h[:, :1], h, h),
+    "one head of keys": lambda p, h: F.scaled_dot_product_attention(h, h[:, :1], h),
+    "one head of values": lambda p, h: F.scaled_dot_product_attention(h, h, h[:, :1]),
+    "one head of both": lambda p, h: F.scaled_dot_product_attention(h, h[:, :1], h[:, :1]),
+    "spelled, one batch": lambda p, h: (p @ h.mT).softmax(-1) @ h,
+    "spelled, one batch and head of values": lambda p, h: (h @ h.mT).softmax(-1) @ h[:1, :1],
+    "spelled, more heads of values": lambda p, h: (h[:, :1] @ h[:, :1].mT).softmax(-1) @ h,
+}
+
+
+@pytest.mark.parametrize("form", BROADCAST)
+def test_operands_of_attention_broadcast(form: str) -> None:
+    net = Broadcast(BROADCAST[form]).eval()
+    shorter = torch.cat([X, X, X])[:, :5]
+    quantized = qfx.quantize_fx(net, DEFAULT, [X, shorter])
+    assert [r.decision for r in quantized.report if r.op == "attention"] == ["int8"]
+    for x in (X, X[:1], shorter):
+        with torch.no_grad():
+            assert sqnr(net(x), quantized(x)) > 30
+        assert torch.equal(quantized(x), interpret_integers(quantized.graph_module(), (x,)).output)
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,10 @@ def test_is_near_attention(keys: int) -> None:
 
 
 SHAPES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
-    ("batches are not of one length", [(1, 2, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4)], {}),
-    ("not the same heads and rows", [(1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 4, 4)], {}),
+    ("batches do not broadcast", [(3, 2, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4)], {}),
+    ("batches do not broadcast", [(1, 2, 3, 4), (3, 2, 3, 4), (2, 2, 3, 4)], {}),
+    ("heads of k and v do not broadcast", [(1, 6, 3, 4), (1, 3, 3, 4), (1, 2, 3, 4)], {}),
+    ("not the same rows", [(1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 4, 4)], {}),
     ("not the same columns", [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4)], {}),
     ("not a multiple", [(1, 3, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)], {}),
     ("does not broadcast to \\[1, 2, 3, 5\\]", [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4), (1, 2, 3, 4)], {}),

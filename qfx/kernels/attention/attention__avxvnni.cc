@@ -15,10 +15,7 @@ struct Traits {
   static constexpr int64_t kGroup = 4;
   static constexpr int32_t kQueryShift = 128, kWeightShift = 0;
 
-  static Codes pack(const Ints<Floats> (&v)[4]) noexcept {
-    const Ints<Floats> low = (v[0] & 0xff) | (v[1] & 0xff) << 8;
-    return reinterpret_cast<Codes>(low | (v[2] & 0xff) << 16 | v[3] << 24);
-  }
+  static Codes pack(const Ints<Floats> (&v)[4]) noexcept { return reinterpret_cast<Codes>(low_bytes<Floats>(v)); }
   static Codes shifted(Codes x) noexcept { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
   static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
     const auto load = [](const Code* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };

@@ -13,10 +13,7 @@ struct Traits {
   static constexpr int64_t kGroup = 4;
   static constexpr int32_t kQueryShift = 0, kWeightShift = -128;
 
-  static Codes pack(const Ints<Floats> (&v)[4]) noexcept {
-    const Ints<Floats> low = (v[0] & 0xff) | (v[1] & 0xff) << 8;
-    return reinterpret_cast<Codes>(low | (v[2] & 0xff) << 16 | v[3] << 24);
-  }
+  static Codes pack(const Ints<Floats> (&v)[4]) noexcept { return reinterpret_cast<Codes>(low_bytes<Floats>(v)); }
   static Codes shifted(Codes x) noexcept { return veorq_s8(x, vdupq_n_s8(-128)); }
   static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
     const int8x16_t shift = vdupq_n_s8(-128);

@@ -15,34 +15,17 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 template <class V>
-struct IntsOf {
-  using Type = decltype(V{} < V{});
-};
-template <>
-struct IntsOf<float> {
-  using Type = int32_t;
-};
-template <class V>
-using Ints = typename IntsOf<V>::Type;
-
-template <class V>
-inline Ints<V> bits(V v) noexcept {
-  Ints<V> i;
-  std::memcpy(&i, &v, sizeof v);
-  return i;
-}
-template <class V>
-inline V from_bits(Ints<V> i) noexcept {
-  V v;
-  std::memcpy(&v, &i, sizeof v);
-  return v;
-}
-template <class V>
 inline V converted(Ints<V> i) noexcept {
   if constexpr (std::is_same_v<V, float>)
     return static_cast<float>(i);
   else
     return __builtin_convertvector(i, V);
+}
+
+// The lowest bytes of four, side by side in each lane.
+template <class V>
+inline Ints<V> low_bytes(const Ints<V> (&v)[4]) noexcept {
+  return (v[0] & 0xff) | (v[1] & 0xff) << 8 | (v[2] & 0xff) << 16 | v[3] << 24;
 }
 
 // Added to |v| < 2^22 it leaves rint(v), halves to even, in the low bits.
@@ -59,7 +42,7 @@ inline V exp2_of(V t) noexcept {
   const V p =
       (((f * 0.009582854807376862f + 0.05590642988681793f) * f + 0.24024099111557007f) * f + 0.6931241750717163f) * f +
       1.0f;
-  return p * from_bits<V>(bits(r) << 23);
+  return p * floats<V>(ints(r) << 23);
 }
 
 // log2(v) of a positive normal v. A polynomial of least maximal error on [sqrt(1/2), sqrt(2)] that is 0 at 1: within
@@ -67,8 +50,8 @@ inline V exp2_of(V t) noexcept {
 template <class V>
 inline V log2_of(V v) noexcept {
   constexpr int32_t kRootOfHalf = 0x3f3504f3;
-  const Ints<V> exponent = (bits(v) - kRootOfHalf) >> 23;
-  const V z = from_bits<V>(bits(v) - (exponent << 23)) - 1.0f;
+  const Ints<V> exponent = (ints(v) - kRootOfHalf) >> 23;
+  const V z = floats<V>(ints(v) - (exponent << 23)) - 1.0f;
   const V p =
       (((z * 0.2526611089706421f - 0.3945755064487457f) * z + 0.4866860508918762f) * z - 0.7202417850494385f) * z +
       1.4425779581069946f;
@@ -88,7 +71,7 @@ struct Scaling {
 };
 template <class V>
 inline Scaling<V> scaling_of(Ints<V> top) noexcept {
-  const V size = most(from_bits<V>(top), all<V>(0x1p-60f));
+  const V size = most(floats<V>(top), all<V>(0x1p-60f));
   const V scale = size / 127.0f;
   return {127.0f / size, top < kNotFinite ? scale : all<V>(kNaN)};
 }

@@ -16,14 +16,14 @@ inline FourInts top_of(const float* x, int64_t n) noexcept {
   Ints<V> tops = {};
   int64_t i = 0;
   for (; i + kWidth<V> <= n; i += kWidth<V>) {
-    const Ints<V> size = bits(load<V>(x + i)) & kMagnitude;
+    const Ints<V> size = ints(load<V>(x + i)) & kMagnitude;
     tops = size > tops ? size : tops;
   }
   FourInts parts[kParts];
   std::memcpy(parts, &tops, sizeof tops);
   FourInts top = parts[0];
   for (int64_t k = 1; k < kParts; ++k) top = parts[k] > top ? parts[k] : top;
-  for (; i < n; ++i) top[0] = std::max(top[0], bits(x[i]) & kMagnitude);
+  for (; i < n; ++i) top[0] = std::max(top[0], ints(x[i]) & kMagnitude);
   return top;
 }
 
@@ -59,7 +59,7 @@ inline bool scale_rows(const float* x, int64_t row, int64_t n, int64_t length, f
 
 template <class T>
 inline void code_row(const float* x, int64_t n, float inverse, typename T::Code* codes, int64_t padded) noexcept {
-  for (int64_t c = 0; c < n; ++c) codes[c] = static_cast<typename T::Code>(bits(x[c] * inverse + kRounding));
+  for (int64_t c = 0; c < n; ++c) codes[c] = static_cast<typename T::Code>(ints(x[c] * inverse + kRounding));
   for (int64_t c = n; c < padded; ++c) codes[c] = 0;
 }
 
@@ -104,7 +104,7 @@ inline void pack_values(const Piece& p, const Held<T>& h, int64_t first, const f
           x = load<V>(p.v + (j + k) * p.v_row + d);
         else if (n > 0)
           std::memcpy(&x, p.v + (j + k) * p.v_row + d, static_cast<size_t>(n) * sizeof(float));
-        codes[k] = bits(x * inverse[j + k - first] + kRounding);
+        codes[k] = ints(x * inverse[j + k - first] + kRounding);
       }
       const typename T::Codes packed = T::pack(codes);
       const auto* from = reinterpret_cast<const typename T::Code*>(&packed);

@@ -112,7 +112,7 @@ inline void Tile<T>::weigh(int64_t b, V greatest) const noexcept {
     for (int64_t k = 0; k < T::kGroup; ++k) {
       const V u = exp2_of((h_.scores[j + k] - greatest) + kWeights);
       sum += u * reciprocal[j + k];
-      codes[k] = bits(u + kRounding);
+      codes[k] = ints(u + kRounding);
     }
     weights[j / T::kGroup] = T::pack(codes);
     if constexpr (T::kWeightShift != 0) weights[j / T::kGroup] = T::shifted(weights[j / T::kGroup]);

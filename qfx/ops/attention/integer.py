@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qfx.ops.compute.rows import broadcast_shape
+
 BLOCK = 32
 """Keys whose probabilities are rounded against one maximum."""
 
@@ -31,7 +33,7 @@ def by_rows(
     denominator is not rounded and takes it out again.
 
     A query with NaN or an infinity gives a row of NaN; a key or value with one, NaN everywhere in its head. Where every
-    key is masked by -inf the result is 0; where the least finite float masks all, keys have equal weights.
+    key is masked by -inf, or there is none, the result is 0; where the least finite float masks all, they count alike.
 
     Args:
         query: float32 ``[..., L, D]``.
@@ -52,7 +54,7 @@ def by_rows(
     placed = log2_of(v_scale)[..., None, :]
     e = _equal_where_all_are_masked(scores + (masked + placed), scores + masked, placed)
     weights = _weighted(e, v, 1.0 / v_scale)
-    return torch.where(finite, weights, torch.nan)
+    return torch.where(finite, weights, torch.nan) if e.shape[-1] > 0 else weights
 
 
 def exponent_factor(scale: float) -> float:
@@ -100,7 +102,8 @@ def _weighted(e: Tensor, v: Tensor, inverse: Tensor) -> Tensor:
     v = F.pad(v, (0, 0, 0, spare)).reshape(*v.shape[:-2], blocks, BLOCK, v.shape[-1])
     inverse = F.pad(inverse, (0, spare)).reshape(*inverse.shape[:-1], 1, blocks, BLOCK)
     if blocks == 0:
-        return torch.zeros((*e.shape[:-2], v.shape[-1]))
+        batch = broadcast_shape(tuple(e.shape[:-3]), tuple(v.shape[:-3]))
+        return torch.zeros((*batch, e.shape[-3], v.shape[-1]))
     most = e.amax(-1)
     hidden = most == -torch.inf
     u = torch.where(hidden[..., None], 0.0, exp2_of((e - most[..., None]) + torch.tensor(math.log2(255.0))))

@@ -35,7 +35,7 @@ struct AttentionStepParams {
   static constexpr size_t kMaskInput = 3;
 };
 
-// The lengths of a tensor in the order of Dim, and its strides.
+// The lengths of a tensor in the order of Dim, and its strides: 0 in batches and heads of length 1, which broadcast.
 struct Located {
   Dims size, stride;
 
@@ -43,10 +43,25 @@ struct Located {
     const Dims strides = dense_strides(shape);
     for (const size_t at : places) {
       size.push_back(shape[at]);
-      stride.push_back(strides[at]);
+      stride.push_back(size.size() <= kRows && shape[at] == 1 ? 0 : strides[at]);
     }
   }
   HeadStrides strides() const { return {stride[kBatch], stride[kHeads], stride[kRows]}; }
+};
+
+// 1 is any length.
+int64_t joint(int64_t a, int64_t b) {
+  return a == 1 ? b : a;
+}
+
+// What there is of batches and heads.
+struct Heads {
+  int64_t batch, heads, key_heads;
+
+  Heads(const Dims& q, const Dims& k, const Dims& v)
+      : batch(joint(q[kBatch], joint(k[kBatch], v[kBatch]))),
+        heads(joint(q[kHeads], joint(k[kHeads], v[kHeads]))),
+        key_heads(joint(k[kHeads], v[kHeads])) {}
 };
 
 class AttentionStep : public StepKernel {
@@ -57,20 +72,25 @@ class AttentionStep : public StepKernel {
 
   Dims shape(const StepShapes& in) const override {
     const Located q(in.inputs[0], p_.q), k(in.inputs[1], p_.k), v(in.inputs[2], p_.v);
-    check(q.size, k.size, v.size);
-    if (in.inputs.size() > Params::kMaskInput) check_mask(in.inputs[Params::kMaskInput], q.size, k.size);
+    const Heads all(q.size, k.size, v.size);
+    check(all, q.size, k.size, v.size);
+    if (in.inputs.size() > Params::kMaskInput)
+      check_mask(in.inputs[Params::kMaskInput], {all.batch, all.heads, q.size[kRows], k.size[kRows]});
     Dims y(kDims);
-    for (const Dim d : {kBatch, kHeads, kRows}) y[p_.out[d]] = q.size[d];
+    y[p_.out[kBatch]] = all.batch;
+    y[p_.out[kHeads]] = all.heads;
+    y[p_.out[kRows]] = q.size[kRows];
     y[p_.out[kColumns]] = v.size[kColumns];
     return y;
   }
 
   Planned plan(const StepShapes& in, const Dims& y) const override {
     const Located q(in.inputs[0], p_.q), k(in.inputs[1], p_.k), v(in.inputs[2], p_.v), out(y, p_.out);
+    const Heads all(q.size, k.size, v.size);
     AttentionShape s;
-    s.batch = q.size[kBatch];
-    s.heads = q.size[kHeads];
-    s.key_heads = k.size[kHeads];
+    s.batch = all.batch;
+    s.heads = all.heads;
+    s.key_heads = all.key_heads;
     s.queries = q.size[kRows];
     s.keys = k.size[kRows];
     s.depth = q.size[kColumns];
@@ -92,21 +112,24 @@ class AttentionStep : public StepKernel {
   }
 
  private:
-  static void check(const Dims& q, const Dims& k, const Dims& v) {
+  static void check(const Heads& all, const Dims& q, const Dims& k, const Dims& v) {
     const auto require = [&](bool holds, const char* what) {
       if (holds) return;
       throw std::invalid_argument("q " + to_string(q) + ", k " + to_string(k) + " and v " + to_string(v) +
                                   " as [batch, heads, rows, columns]: " + what);
     };
-    require(q[kBatch] == k[kBatch] && k[kBatch] == v[kBatch], "their batches are not of one length");
-    require(k[kHeads] == v[kHeads] && k[kRows] == v[kRows], "k and v have not the same heads and rows");
+    const auto fits = [](int64_t length, int64_t joint) { return length == 1 || length == joint; };
+    bool batches = true;
+    for (const Dims* x : {&q, &k, &v}) batches = batches && fits((*x)[kBatch], all.batch);
+    require(batches, "their batches do not broadcast");
+    require(fits(k[kHeads], all.key_heads) && fits(v[kHeads], all.key_heads), "the heads of k and v do not broadcast");
+    require(k[kRows] == v[kRows], "k and v have not the same rows");
     require(q[kColumns] == k[kColumns], "q and k have not the same columns");
-    require(k[kHeads] == 0 ? q[kHeads] == 0 : q[kHeads] % k[kHeads] == 0,
+    require(all.key_heads == 0 ? all.heads == 0 : all.heads % all.key_heads == 0,
             "the heads of q are not a multiple of those of k");
   }
 
-  static void check_mask(const Dims& mask, const Dims& q, const Dims& k) {
-    const Dims full{q[kBatch], q[kHeads], q[kRows], k[kRows]};
+  static void check_mask(const Dims& mask, const Dims& full) {
     for (size_t d = 0; d < kDims; ++d)
       if (mask[d] != full[d] && mask[d] != 1)
         throw std::invalid_argument("a mask " + to_string(mask) + " does not broadcast to " + to_string(full));
