@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qfx.ops.compute.rows import broadcast_shape
-
 BLOCK = 32
 """Keys whose probabilities are rounded against one maximum."""
 
@@ -102,8 +100,7 @@ def _weighted(e: Tensor, v: Tensor, inverse: Tensor) -> Tensor:
     v = F.pad(v, (0, 0, 0, spare)).reshape(*v.shape[:-2], blocks, BLOCK, v.shape[-1])
     inverse = F.pad(inverse, (0, spare)).reshape(*inverse.shape[:-1], 1, blocks, BLOCK)
     if blocks == 0:
-        batch = broadcast_shape(tuple(e.shape[:-3]), tuple(v.shape[:-3]))
-        return torch.zeros((*batch, e.shape[-3], v.shape[-1]))
+        return torch.zeros((*e.shape[:-2], 1)) + torch.zeros((*v.shape[:-3], 1, v.shape[-1]))
     most = e.amax(-1)
     hidden = most == -torch.inf
     u = torch.where(hidden[..., None], 0.0, exp2_of((e - most[..., None]) + torch.tensor(math.log2(255.0))))
