@@ -18,7 +18,7 @@ from torch import nn
 
 import qfx
 from benchmarks import photos, zoo
-from benchmarks.metrics import agreement, logits, sqnr
+from benchmarks.metrics import agreement, outputs, sqnr
 from benchmarks.timing import summary, take_turn
 
 THREADS = 2
@@ -58,8 +58,8 @@ def show_predictions(model: nn.Module, qmodel: nn.Module) -> None:
 
 
 def show_accuracy(model: nn.Module, qmodel: nn.Module) -> None:
-    batches = photos.evaluation()
-    reference, other = logits(model, batches), logits(qmodel, batches)
+    batches = [(batch,) for batch in photos.evaluation()]
+    reference, other = outputs(model, batches), outputs(qmodel, batches)
     same = agreement(reference, other)
     print(f"{len(reference)} other crops: the same class for {same:.1%}; SQNR {sqnr(reference, other):.1f} dB")
 
