@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 HALF_LN2 = math.log(2.0) / 2 * 1.0001
 ERF_LIMIT = 4.0
 """Where erf is 1 in float32."""
+GELU_LIMIT = 6.0
+"""Where GELU of what is below is under 1e-8."""
 
 
 def chebyshev(low: float, high: float, count: int = 1500) -> Array:
@@ -47,10 +49,15 @@ def fitted() -> dict[str, tuple[float, Array]]:
     t = chebyshev(1e-4, ERF_LIMIT, 3000)
     rest = np.array([math.erfc(v) for v in t])
     tolerance = np.minimum((1 - rest) / rest, 64.0)  # relative errors of erf, and of 1 - erf where that is small
+    g = chebyshev(1e-4, GELU_LIMIT, 3000)
+    part = np.array([math.erfc(v / math.sqrt(2.0)) for v in g])
+    half = chebyshev(-0.5001, 0.5001)
     return {
         "kExp": polynomial([r ** (2 + k) for k in range(5)], np.exp(r) - 1.0 - r, np.exp(r)),
         "kLog": polynomial([z ** (3 + 2 * k) for k in range(4)], log - 2.0 * z, log),
         "kErf": polynomial([t ** (1 + k) for k in range(10)], -np.log(rest), tolerance),
+        "kGelu": polynomial([g ** (1 + k) for k in range(10)], np.log2(part), np.minimum((2 - part) / part, 128.0)),
+        "kExp2": polynomial([half ** (1 + k) for k in range(6)], np.exp2(half) - 1.0, np.exp2(half)),
     }
 
 

@@ -28,10 +28,28 @@ _ERF = tuple(
         ),
     )
 )  # fmt: skip
+_GELU = tuple(
+    map(
+        float.fromhex,
+        (
+            "-0x1.7b2834p-26", "0x1.74574ep-21", "-0x1.37faecp-17", "0x1.1ad450p-14", "-0x1.0793e0p-12",
+            "-0x1.b688c2p-15", "0x1.cae95cp-8", "-0x1.addbf0p-5", "-0x1.d63bc0p-2", "-0x1.26aed0p+0",
+        ),
+    )
+)  # fmt: skip
+_EXP2 = tuple(
+    map(
+        float.fromhex,
+        (
+            "0x1.41fba0p-13", "0x1.5f3e80p-10", "0x1.3b2d4ep-7",
+            "0x1.c6aee8p-5", "0x1.ebfbdcp-3", "0x1.62e430p-1",
+        ),
+    )
+)  # fmt: skip
 _LOG2_E, _LN2_HIGH, _LN2_LOW = F(float.fromhex("0x1.715476p+0")), F(355 / 512), F(float.fromhex("-0x1.bd0106p-13"))
 _ROUND_AND_BIAS = F(1.5 * 2**23 + 127)
-_ROOT_HALF = F(0.7071067811865476)
-_GELU, _GELU_CUBED = F(1.5957691216057308), F(0.07135481627260026)
+_HALVED_BIAS = _ROUND_AND_BIAS - F(1.0)
+_GELU_LINEAR, _GELU_CUBED = F(1.5957691216057308), F(0.07135481627260026)
 
 
 def rounded(function: Callable[..., Any]) -> Callable[..., Array]:
@@ -91,14 +109,20 @@ def tanh(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    return np.copysign(expm1_below(_log_erfc(np.abs(x))), x)
+    far = np.minimum(np.abs(x), F(16.0))
+    return np.copysign(expm1_below(-(far * _polynomial(far, far * far, _ERF))), x)
 
 
 def gelu(x: Array, *, approximate: str = "none") -> Array:
     if approximate == "tanh":
-        return _times_sigmoid(x, x * ((x * x) * _GELU_CUBED + _GELU))
-    rest = (np.minimum(x, F(32.0)) * F(0.5)) * exp_below(_log_erfc(np.abs(x) * _ROOT_HALF))
-    return np.where(x < 0, rest, x - rest)
+        return _times_sigmoid(x, x * ((x * x) * _GELU_CUBED + _GELU_LINEAR))
+    size = np.abs(np.minimum(x, F(32.0)))
+    t = np.minimum(size, F(11.484))
+    y = t * _polynomial(t, t * t, _GELU)
+    biased = y + _HALVED_BIAS
+    rest = y - (biased - _HALVED_BIAS)
+    share = (rest * _polynomial(rest, rest * rest, _EXP2) + F(1.0)) * _power(biased)
+    return np.where(x < 0, F(0.0), x) - size * share
 
 
 def sigmoid(x: Array) -> Array:
@@ -170,11 +194,6 @@ def _halved(biased: Array) -> tuple[Array, Array]:
 def _twice_atanh(z: Array) -> Array:
     s = z * z
     return (z * s) * _polynomial(s, s * s, _LOG) + (z + z)
-
-
-def _log_erfc(t: Array) -> Array:
-    far = np.minimum(t, F(16.0))
-    return -(far * _polynomial(far, far * far, _ERF))
 
 
 def _times_sigmoid(x: Array, t: Array) -> Array:
