@@ -25,7 +25,7 @@ from qfx.file.values import PLAIN, Reader, Writer, text
 from qfx.guards import GUARDS, about_shapes
 from qfx.ir.module import ARGUMENTS
 from qfx.ir.nodes import DEFAULT
-from qfx.ir.types import QParams, ValueType
+from qfx.ir.types import RUNTIME_DTYPES, QParams, ValueType
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment
 from qfx.lowering.unread import Unread
 from qfx.models import QuantizedModel
@@ -35,8 +35,6 @@ _META = ("shape", "dtype", "batch_dim", "arrives_as", DEFAULT)
 """What a call reads of an input."""
 _INFO = (ARGUMENTS, GUARDS, "example_inputs")
 """What a call reads of a model."""
-_DTYPES = {"code": "u8", "float": "f32", "other": "f32"}
-"""What a program takes and gives, by the kind of the value; of other values it takes what they are in float32."""
 
 
 # ---------------------------------------------------------------- writing
@@ -269,7 +267,7 @@ def _typed(node: fx.Node, kind: Any, qparams: Any) -> fx.Node:
 def _require_fit(program: Program, inputs: tuple[fx.Node, ...], outputs: tuple[fx.Node, ...]) -> None:
     """Raise unless the program takes and gives what the call says."""
     for specs, nodes in ((program.input_specs, inputs), (program.output_specs, outputs)):
-        types = [_DTYPES.get(node.meta["value_type"].kind) for node in nodes]
+        types = [RUNTIME_DTYPES.get(node.meta["value_type"].kind) for node in nodes]
         if types != [dtype for _, dtype, _ in specs]:
             raise MalformedError(f"The program's {[spec[:2] for spec in specs]} are said to be {types}.")
     for (name, _, sizes), node in zip(program.input_specs, inputs, strict=True):

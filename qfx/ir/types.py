@@ -152,10 +152,19 @@ class QArray:
 @dataclass(frozen=True)
 class ValueType:
     """What an edge of an Int8 graph carries: ``"code"`` (8-bit integers with ``qparams``), ``"float"`` (float32),
-    ``"dim"`` (a Python int), ``"constant"`` (a parameter), or ``"other"`` (anything only torch handles)."""
+    ``"s64"``, ``"s32"`` or ``"bool"`` (a tensor of them), ``"dim"`` (a Python int), ``"constant"`` (a parameter), or
+    ``"other"`` (anything only torch handles)."""
 
     kind: str
     qparams: QParams | None = None
+
+
+INTEGER_KINDS = {torch.int64: "s64", torch.int32: "s32", torch.bool: "bool"}
+"""The kinds of a :class:`ValueType` that are integers or truth values, by their dtype; the runtime's names of them."""
+
+RUNTIME_DTYPES = {"code": "u8", "float": "f32", "other": "f32", **{kind: kind for kind in INTEGER_KINDS.values()}}
+"""The runtime's name of what a program takes and gives, by the kind of the :class:`ValueType`; of other values it takes
+what they are in float32."""
 
 
 def code_shift(qparams: QParams) -> int:

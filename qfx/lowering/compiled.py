@@ -17,7 +17,7 @@ from qfx.errors import QfxError
 from qfx.guards import Guard, require
 from qfx.ir.attributes import members, tree_of
 from qfx.ir.module import node_failure, plain
-from qfx.lowering.direct import Direct, Run, as_returned
+from qfx.lowering.direct import Direct, Run, as_returned, given_to, is_taken_as_it_is
 from qfx.lowering.torch_operator import run_program
 from qfx.memory import Layout, require_values
 from qfx.runtime import Executable
@@ -160,7 +160,7 @@ class Compiled:
                     if visit:
                         visit(node, env[node])
                 continue
-            given = [_given(n, env[n]) for n in part.segment.inputs]
+            given = [given_to(n, env[n]) for n in part.segment.inputs]
             results = observe(part, given) if observe else run_program(part, given)
             if not given:  # numpy's, for want of a tensor to be like
                 results = [torch.from_numpy(array) for array in results]
@@ -212,14 +212,7 @@ class Compiled:
 
 def _is_converted(node: fx.Node) -> bool:
     """Whether integers may arrive where a program takes floats."""
-    kind, dtype = node.meta["value_type"].kind, node.meta.get("dtype", torch.float32)
-    return kind == "code" or dtype is not torch.float32
-
-
-def _given(node: fx.Node, value: Any) -> Any:
-    """The value of a program input: integers whose sizes it reads, or that it divides, as torch makes them floats."""
-    integers = isinstance(value, torch.Tensor) and not value.is_floating_point()
-    return value.to(torch.float32) if integers and node.meta["value_type"].kind != "code" else value
+    return not is_taken_as_it_is(node) or node.meta["value_type"].kind == "code"
 
 
 def _fetch(root: nn.Module, node: fx.Node, env: dict[fx.Node, Any]) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from qfx.ir.module import plain
-from qfx.ir.types import code_shift
+from qfx.ir.types import INTEGER_KINDS, code_shift
 from qfx.lowering.torch_operator import run_program
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Direct:
 
     def __init__(self, part: CompiledSegment, places: Sequence[int], result: Any) -> None:
         self.part, self._places, self._result = part, places, result
+        self._nodes = part.segment.inputs
+        self._has_integers = any(n.meta["value_type"].kind in INTEGER_KINDS.values() for n in self._nodes)
         self._index = {node: i for i, node in enumerate(part.segment.outputs)}
         single = isinstance(result, fx.Node) and is_as_returned(result)
         self._only = self._index[result] if single else None
@@ -51,14 +53,20 @@ class Direct:
         Args:
             inputs: Values of the placeholders, in order.
         """
-        return self._returned(run_program(self.part, [inputs[place] for place in self._places]))
+        return self._returned(run_program(self.part, self._given(inputs)))
 
     def prepare(self, inputs: tuple[Any, ...]) -> Run:
         """What runs calls with plain tensors of the dtypes, sizes and strides of ``inputs``, which were checked."""
-        executable, places = self.part.executable, self._places
+        executable, places, given = self.part.executable, self._places, self._given(inputs)
         assert executable is not None
-        prepared = executable.prepare([inputs[place] for place in places])
+        if any(x is not inputs[place] for x, place in zip(given, places, strict=True)):
+            return self.run
+        prepared = executable.prepare(given)
         return lambda given: self._returned(prepared.run([given[place] for place in places]))
+
+    def _given(self, inputs: tuple[Any, ...]) -> list[Any]:
+        given = [inputs[place] for place in self._places]
+        return [given_to(n, x) for n, x in zip(self._nodes, given, strict=True)] if self._has_integers else given
 
     def _returned(self, results: Sequence[Any]) -> Any:
         if self._only is not None:
@@ -67,8 +75,17 @@ class Direct:
 
 
 def is_taken_as_it_is(node: fx.Node) -> bool:
-    """Whether a program takes the value of a placeholder without a cast."""
-    return node.meta["value_type"].kind == "code" or node.meta.get("dtype", torch.float32) is torch.float32
+    """Whether a program takes the value of a placeholder, of the dtype that was seen, without a cast."""
+    kind = node.meta["value_type"].kind
+    return kind in ("code", *INTEGER_KINDS.values()) or node.meta.get("dtype", torch.float32) is torch.float32
+
+
+def given_to(node: fx.Node, value: Any) -> Any:
+    """The value of a program input: integers of any width as int64; where it takes floats, as torch divides them."""
+    kind = node.meta["value_type"].kind
+    if kind in ("code", "s32", "bool") or not isinstance(value, torch.Tensor) or value.is_floating_point():
+        return value
+    return value.to(torch.int64 if kind == "s64" else torch.float32)
 
 
 def is_as_returned(node: fx.Node) -> bool:

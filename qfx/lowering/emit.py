@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute
-from qfx.ir.types import QDType, QParams, code_shift
+from qfx.ir.types import INTEGER_KINDS, RUNTIME_DTYPES, QDType, QParams, code_shift
 from qfx.ops import arithmetic
 from qfx.runtime import Program, ProgramBuilder, steps
 from qfx.runtime.writing import Step, write
@@ -95,7 +95,7 @@ class Emission:
         """Declare a program input for ``node``, in logical order."""
         value_type = node.meta["value_type"]
         rank = len(node.meta["shape"])
-        dtype = "u8" if value_type.kind == "code" else "f32"
+        dtype = RUNTIME_DTYPES[value_type.kind]
         made = Physical(self.builder.value(node.name, dtype, [-1] * rank), dtype, identity(rank))
         self.values[node] = made
         return made
@@ -114,6 +114,16 @@ class Emission:
             array = np.ascontiguousarray(self.tensor(node).numpy())
             self.values[node] = Physical(self.builder.constant_value(node.name, array), "f32", identity(array.ndim))
         return self.values[node]
+
+    def integers(self, node: fx.Node) -> Physical:
+        """The value of an operand that is of integers or truth values; constants as they are."""
+        if node.op != "get_attr":
+            return self.value(node)
+        tensor = attribute(self.root, str(node.target)).detach()
+        array = np.ascontiguousarray(tensor.numpy())
+        return Physical(
+            self.builder.constant_value(node.name, array), INTEGER_KINDS[tensor.dtype], identity(array.ndim)
+        )
 
     def constant(self, tensor: Tensor) -> int:
         """A step constant."""

@@ -12,7 +12,7 @@ from qfx.errors import ConversionError
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import decision_of, keyword, operand, path, place
-from qfx.ir.types import QArray, QParams, ValueType
+from qfx.ir.types import INTEGER_KINDS, QArray, QParams, ValueType
 from qfx.lowering.emitters import emittable
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
@@ -20,6 +20,10 @@ from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
 from qfx.runtime.limits import MOST_DIMS
+
+
+_KINDS = {torch.float32: "float", **INTEGER_KINDS}
+"""The kinds of values that hold no codes, by their dtypes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ class _Lowering:
         op = op_of(node)
         if node.op == "placeholder":
             arrives = self._arrives_as(node)
-            self._copy(node, ValueType("code", arrives) if arrives else _float_type(node))
+            self._copy(node, ValueType("code", arrives) if arrives else _type_of(node))
         elif node.op == "get_attr":
             self._copy(node, ValueType("constant"))
         elif node.op == "output":
@@ -133,8 +137,8 @@ class _Lowering:
         else:
             made = self.graph.node_copy(node, self._as_torch)
             made.meta["in_torch"] = True
-        self._finish(made, node, _float_type(node))
-        if op is not None and op.weights and decision_of(node).kind == "dynamic":
+        self._finish(made, node, _type_of(node))
+        if op is not None and op.weights and not op.looks_up and decision_of(node).kind == "dynamic":
             made.meta["per_row"] = bool(keyword(arguments(op, node)["x"], "per_row"))
 
     def _call(self, op: Op | None, node: fx.Node, *, coded: bool) -> fx.Node:
@@ -168,11 +172,27 @@ class _Lowering:
             return self._outside(node) if coded or decision_of(node).kind == "dynamic" else False
         if coded:
             return emittable(op.name, coded=True)
-        if decision_of(node).kind == "dynamic":
+        if decision_of(node).kind == "dynamic" and not op.looks_up:
             return True
-        kinds = {self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
         known = emittable(op.name, coded=False) and covers(op, node)
-        return known and _float_type(node).kind == "float" and kinds <= {"float", "constant"}
+        return known and _type_of(node).kind == "float" and self._takes(op, node)
+
+    def _takes(self, op: Op, node: fx.Node) -> bool:
+        """Whether the runtime's step takes floats, or integers, as the operands are."""
+        given, integers = arguments(op, node), set(INTEGER_KINDS.values())
+        kinds = {n: self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
+        for name in op.integers:
+            kinds.pop(given[name], None)
+            kind = self._kind(given[name])
+            if kind not in integers | ({"float"} if name in op.tensors else set()):
+                return False
+        return set(kinds.values()) <= {"float", "constant"}
+
+    def _kind(self, node: fx.Node) -> str:
+        """The kind of an operand; of a constant, that of its dtype."""
+        if node.op == "get_attr":
+            return _KINDS.get(attribute(self.gm, path(node)).dtype, "float")
+        return self._as_float(node).meta["value_type"].kind
 
     def _outside(self, node: fx.Node) -> NoReturn:
         raise ConversionError(
@@ -222,6 +242,7 @@ def is_dim(node: fx.Node) -> bool:
     return (op is not None and op.name == "size") or is_dim_arithmetic(node)
 
 
-def _float_type(node: fx.Node) -> ValueType:
-    dtype = node.meta.get("dtype", torch.float32)
-    return ValueType("float") if dtype is torch.float32 and node.meta.get("shape") is not None else ValueType("other")
+def _type_of(node: fx.Node) -> ValueType:
+    """Of a value that holds no codes."""
+    known = node.meta.get("shape") is not None
+    return ValueType(_KINDS.get(node.meta.get("dtype", torch.float32), "other") if known else "other")

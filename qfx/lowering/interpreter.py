@@ -72,7 +72,7 @@ class _Run:
             return QArray(code, scale, zero, keyword(node, "axis"))
         if op is not None and decision_of(node).kind == "int8":
             return self._integer(node)
-        if decision_of(node).kind == "dynamic" and op is not None and op.weights:
+        if decision_of(node).kind == "dynamic" and op is not None and op.weights and not op.looks_up:
             return self._dynamic(node)
         if op is not None and op.floats == "integer" and covers(op, node) and self._all_float32(node):
             assert op.integer is not None

@@ -9,10 +9,12 @@ from qfx.ops.attention import spellings as attention
 from qfx.ops.compute import arithmetic, products, transposed
 from qfx.ops.compute import spellings as compute
 from qfx.ops.float_ops import spellings as float_ops
+from qfx.ops.index import spellings as index
 from qfx.ops.pointwise import spellings as pointwise
 from qfx.ops.pool import spellings as pool
 from qfx.ops.shape import spellings as shape
 from qfx.ops.spelling import Alias, Spelling
+from qfx.ops.unit import spellings as unit
 
 ALIASES: dict[Spelling, Alias] = {}
 """Every alias by its spelling. Add with :func:`register_alias` only."""
@@ -47,7 +49,7 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _module in (compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, attention):
+for _module in (compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, index, unit, attention):
     for _alias in _module.ALIASES:
         register_alias(_alias)
 

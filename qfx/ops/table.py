@@ -66,6 +66,8 @@ class Op:
             ValueError, or an IndexError, for operands whose rank does not fit. None: the result is no tensor.
         keeps_dtype: Whether integers stay integers. (They do where ``qparams`` are shared.)
         weights: Its operands quantized as weights.
+        integers: Its operands that are integers or truth values; one in ``tensors`` too may be float32 as well.
+        looks_up: Whether it looks rows of its weight up, and multiplies nothing with it.
         qparams: How the result quantizes. ``own``: by its own observer. ``share``: with its operands' parameters.
             ``fixed``: always with ``fixed``. ``float``: not at all. ``none``: the question does not arise (the
             result is an int, or the op exists only below the Normal level).
@@ -110,6 +112,8 @@ class Op:
     tensors: tuple[str, ...]
     qparams: QParamsKind
     weights: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+    looks_up: bool = False
     shape: Callable[..., Sequence[Length | None] | None] | None = same_shape
     keeps_dtype: bool = False
     fixed: QParams | None = None

@@ -23,7 +23,7 @@ from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of, facts_kept
 from qfx.ops.table import Op, op_of
 from qfx.passes.by_rows import decide_by_rows
-from qfx.passes.dynamic import decide_linear, decide_module
+from qfx.passes.dynamic import decide_linear, decide_module, decide_table
 from qfx.passes.limits import beyond_sums
 from qfx.passes.on_codes import why_in_float
 from qfx.passes.precision import UNREAD, codes_read, has_float_step, spread_ranges, wanted_as_codes
@@ -134,6 +134,8 @@ def _decide(
             decisions[node] = decide_module(node) or kept
         elif op is not None and op.by_rows:
             decisions[node] = decide_by_rows(op, node)
+        elif op is not None and op.looks_up:
+            decisions[node] = decide_table(op, node)
         elif op is not None and op.qparams != "none":
             decisions[node] = _decide_op(op, node, decisions, ahead, spread)
             if decisions[node].kind == "int8" and node not in wanted and has_float_step(op, node):
@@ -255,7 +257,7 @@ def _leads_to_products(nodes: list[fx.Node], wide: set[fx.Node]) -> set[fx.Node]
 
 def _is_static_product(node: fx.Node) -> bool:
     op = op_of(node)
-    multiplies = op is not None and (bool(op.weights) or op.sums is not None)
+    multiplies = op is not None and not op.looks_up and (bool(op.weights) or op.sums is not None)
     return multiplies and not _blocked(op, node) and not node.meta["qconfig"].is_dynamic  # type: ignore[arg-type]
 
 

@@ -306,7 +306,8 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     rounded = _rounded_weight(run, op, node, weight)
     if kind == "dynamic":
         _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
-        _make_dynamic(run, op, node)
+        if not op.looks_up:
+            _make_dynamic(run, op, node)
         return
     if weight.data_ptr() in run.moments:
         rounded = round_adaptively(weight, rounded, *run.moments[weight.data_ptr()])

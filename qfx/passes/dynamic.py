@@ -35,6 +35,16 @@ def decide_linear(op: Op, qconfig: QConfig) -> Decision:
     return _decided(qconfig, "weights rounded to float16, arithmetic in float32")
 
 
+def decide_table(op: Op, node: fx.Node) -> Decision:
+    """What becomes of an op of the table that looks rows up."""
+    qconfig = node.meta.get("qconfig")
+    if qconfig is None:
+        return Decision("float", f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})")
+    if not qconfig.is_dynamic:
+        return Decision("float", "a static qconfig keeps tables of rows in float")
+    return _decided(qconfig, "weights rounded to float16", nn.Embedding)
+
+
 def decide_module(node: fx.Node) -> Decision | None:
     """What a dynamic qconfig makes of the module that an opaque node calls; None where there is nothing to make."""
     qconfig = node.meta.get("qconfig")

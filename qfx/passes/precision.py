@@ -168,7 +168,7 @@ def _readers(node: fx.Node) -> list[fx.Node]:
 
 def _multiplies(node: fx.Node) -> bool:
     op = op_of(node)
-    return op is not None and (bool(op.weights) or op.sums is not None)
+    return op is not None and not op.looks_up and (bool(op.weights) or op.sums is not None)
 
 
 def products_with_reciprocals(nodes: Sequence[fx.Node]) -> list[fx.Node]:

@@ -316,6 +316,8 @@ void translate(const std::exception_ptr& pointer, void*) {
     raise_as("RuntimeLoadError", error, "Build the program again; what a file holds, write again with this qfx.");
   } catch (const InputSumsError& error) {
     raise_as("InputSumsError", error, "Pass inputs of smaller sizes.");
+  } catch (const InputValuesError& error) {
+    raise_as("InputError", error, "Pass values that the model has entries for.");
   } catch (const InputError& error) {
     raise_as("InputError", error, "Pass inputs as the program's input_specs say, of sizes that fit together.");
   }

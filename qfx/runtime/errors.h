@@ -24,6 +24,12 @@ class InputError : public std::runtime_error {
   std::string where_;
 };
 
+// Values that a step can't take: an index that a table has no row for.
+class InputValuesError : public InputError {
+ public:
+  using InputError::InputError;
+};
+
 // Such sizes as make a product whose sums s32 may not hold.
 class InputSumsError : public InputError {
  public:

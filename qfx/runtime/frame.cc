@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <string>
 
 #include "core/work.h"
+#include "runtime/errors.h"
 #include "runtime/loaded.h"  // IWYU pragma: keep
 
 #if defined(__x86_64__)
@@ -74,7 +76,9 @@ void fill_slots(const Plan& plan, void** slots, const Address& address) noexcept
 }
 
 // seconds: null, or one a work, to which the thread of its first part adds its time; all threads meet between works.
-void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const Team& team, double* seconds) noexcept {
+// refused: gets a work that met values which it can't take.
+void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const Team& team, double* seconds,
+               std::atomic<const PlannedWork*>& refused) noexcept {
   for (const PlannedWork& work : plan.works) {
     if (work.barrier || seconds != nullptr) team.meet();
     const auto start = seconds != nullptr ? Clock::now() : Clock::time_point();
@@ -85,6 +89,7 @@ void run_works(const Plan& plan, void* const* slots, std::byte* scratch, const T
     } else if (part < threads) {
       work.work->run_together(slots, slots + work.in.size(), scratch, part, threads, *team.meeting);
     }
+    if (part < threads && work.work->refused(scratch)) refused.store(&work, std::memory_order_relaxed);
     slots += work.in.size() + work.out.size();
     if (seconds == nullptr) continue;
     team.meet();
@@ -149,7 +154,7 @@ void Frame::run_slice(const Call& c, size_t i, int tid, const Team& team) noexce
   const bool alone = team.size == 1;
   void** own = slots_.data() + c.plan->slots + plan.slots * static_cast<size_t>(tid);
   fill_slots(plan, own, [&](const Location& l) { return resolve_in_slice(l, c, slice, alone ? tid : 0); });
-  run_works(plan, own, scratch_for(*c.plan, tid), team, alone && tid != 0 ? nullptr : c.seconds);
+  run_works(plan, own, scratch_for(*c.plan, tid), team, alone && tid != 0 ? nullptr : c.seconds, refused_);
 }
 
 std::byte* Frame::scratch_for(const Plan& plan, int tid) const noexcept {
@@ -177,14 +182,17 @@ void Frame::run_team(void* context, int tid, int threads) noexcept {
     c.frame->run_slices(c, team);
     if (seconds != nullptr) seconds += c.plan->slices->plans[0]->works.size();
   }
-  run_works(*c.plan, c.frame->slots_.data(), c.frame->scratch_for(*c.plan, tid), team, seconds);
+  run_works(*c.plan, c.frame->slots_.data(), c.frame->scratch_for(*c.plan, tid), team, seconds, c.frame->refused_);
 }
 
 void Frame::run(const Plan& plan, std::span<const void* const> in, std::span<void* const> out, int threads,
-                double* seconds) noexcept {
+                double* seconds) {
   Call call{this, &plan, in, out, seconds};
   fill_slots(plan, slots_.data(), [&](const Location& l) { return resolve(l, call); });
+  refused_.store(nullptr, std::memory_order_relaxed);
   parallel_region(threads, run_team, &call);
+  const PlannedWork* refused = refused_.load(std::memory_order_relaxed);
+  if (refused != nullptr) throw InputValuesError(std::string(refused->name), refused->work->refusal());
 }
 
 const void* Frame::value(const Plan& plan, int id, std::span<const void* const> in,

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -25,9 +26,8 @@ class Frame {
   void grow(const Plan& plan, int threads);
 
   // seconds: null, or one a work of the slices' plan and then of this, to which its time is added; all threads meet
-  // between works then.
-  void run(const Plan& plan, std::span<const void* const> in, std::span<void* const> out, int threads,
-           double* seconds) noexcept;
+  // between works then. Throws InputValuesError where a work met values that it can't take.
+  void run(const Plan& plan, std::span<const void* const> in, std::span<void* const> out, int threads, double* seconds);
 
   // The first element of a value of a plan without buffer reuse, after its run.
   const void* value(const Plan& plan, int id, std::span<const void* const> in,
@@ -60,6 +60,7 @@ class Frame {
 
   AlignedBuffer arena_, slice_arenas_, scratch_;
   std::vector<void*> slots_;
+  std::atomic<const PlannedWork*> refused_ = nullptr;
   Barrier barrier_;
   TeamMeeting meeting_;
 };

@@ -1116,6 +1116,48 @@ def expand(
     )
 
 
+def embedding(
+    indices: int,
+    *,
+    table: int,
+    scale: int | None = None,
+    zero_point: int | None = None,
+) -> Step:
+    """The row of a table at each index; of s8 (code - zero point) * scale.
+
+    Takes ``indices`` s32 or s64. Gives ``y`` f32.
+
+    Args:
+        table: Constant of s8 or f32; [rows, features].
+        scale: Constant of f32; a row or one, of s8; or none.
+        zero_point: Constant of s32; a row or one, of s8; 0 where it is left out; or none.
+    """
+    return Step.of(
+        "embedding",
+        [indices],
+        {"y": "f32"},
+        constants={
+            "table": table,
+            "scale": scale,
+            "zero_point": zero_point,
+        },
+    )
+
+
+def to_f32(
+    x: int,
+) -> Step:
+    """Integers and truth values as the nearest float32.
+
+    Takes ``x`` s32 or s64 or bool. Gives ``y`` f32.
+    """
+    return Step.of(
+        "to_f32",
+        [x],
+        {"y": "f32"},
+    )
+
+
 def softmax(
     x: int,
     *,

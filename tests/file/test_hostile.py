@@ -24,7 +24,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.lookup = small_net("ConvBnReluNet"), nn.Embedding(10, 10)
+        self.body, self.lookup = small_net("ConvBnReluNet"), nn.Embedding(10, 10, sparse=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.body(x)

@@ -41,7 +41,7 @@ class Islands(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.lookup, self.drop = small_net("ResidualNet"), nn.Embedding(64, 10), nn.Dropout(0.5)
+        self.body, self.lookup, self.drop = small_net("ResidualNet"), nn.Embedding(64, 10, sparse=True), nn.Dropout(0.5)
         self.fc = nn.Linear(10, 6)
         self.register_buffer("offset", torch.linspace(-1.0, 1.0, 10))
 

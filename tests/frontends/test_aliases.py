@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
     "group_norm": (2, CHANNELS, CHANNELS),
     "instance_norm": (),
     "scaled_dot_product_attention": (torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 3), torch.randn(8, 5)),
+    "embedding": (torch.rand(4, 6),),
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),
@@ -96,6 +97,7 @@ MODULES: dict[type[nn.Module], Any] = {
     nn.ConvTranspose3d: (4, 2, 3),
     nn.Linear: (8, 5),
     nn.modules.linear.NonDynamicallyQuantizableLinear: (8, 5),
+    nn.Embedding: (4, 5),
     nn.LayerNorm: (8,),
     nn.RMSNorm: (8,),
     nn.GroupNorm: (2, 4),
@@ -203,6 +205,7 @@ def test_alias_normalizes_to_its_row(alias: Alias) -> None:
     shape = MATRICES.get(bare_name(alias), SHAPES[spatial_of(alias)])
     model = Spelled(alias, shape).eval()
     x = torch.rand(math.prod(shape)) + 0.5
+    x = x.long() if alias.op == "embedding" else x
     normal = normalize(capture(model))
     opaque = [node.meta["opaque_reason"] for node in normal.graph.nodes if "opaque_reason" in node.meta]
     assert not opaque
@@ -234,7 +237,7 @@ def test_every_alias_names_a_row() -> None:
 def test_every_row_has_an_alias() -> None:
     reachable = {alias.op for alias in ALIASES.values()}
     by_arguments = {"add_scalar", "rsub_scalar", "mul_scalar", "rdiv_scalar", "square", "instance_norm"}
-    by_arguments |= {"causal_softmax", "rotate"}
+    by_arguments |= {"causal_softmax", "rotate", "to_float32"}
     below_normal = {op.name for op in TABLE.values() if op.qparams == "none"}
     assert set(TABLE) - reachable - below_normal <= by_arguments | {"dropout"}  # only of models to be trained
 

@@ -77,7 +77,7 @@ def real(operand: Any) -> Any:
         return (operand.values.long() - zero_point).double() * scale.double()
     if isinstance(operand, list):
         return [real(item) for item in operand]
-    return operand.double() if isinstance(operand, Tensor) else operand
+    return operand.double() if isinstance(operand, Tensor) and operand.is_floating_point() else operand
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def quantized(
     """``sample`` with activations in ``dtype`` and weights as asked; ``overrides`` replace keyword arguments."""
     args = list(_operands(op, sample, dtype, per_channel, symmetric))
     kwargs = {**sample.kwargs, **overrides}
-    expected = op.fn(*(real(a) for a in args), **kwargs)
+    expected = op.fn(*(real(a) for a in args), **kwargs).double()
     if op.qparams == "fixed":
         assert op.fixed is not None
         out = op.fixed if dtype is QDType.quint8 else shifted(op.fixed)

@@ -196,6 +196,11 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, dim: nn.Softmax(dim)(x),
     "causal_softmax": lambda x: (x + torch.full(x.shape[-2:], -torch.inf).triu(1)).softmax(-1),
     "log_softmax": lambda x, dim: nn.LogSoftmax(dim)(x),
+    "embedding": lambda indices, weight, padding_idx=None: torch.stack(
+        [weight[int(i)] for i in indices.reshape(-1)]
+    ).reshape(*indices.shape, weight.shape[1]),
+    "to_float32": Tensor.float,
+    "l2_normalize": lambda x, dim, eps: x / torch.linalg.vector_norm(x, dim=dim, keepdim=True).clip(eps),
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
     "group_norm": group_norm,

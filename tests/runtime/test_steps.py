@@ -515,6 +515,31 @@ def recurrent_case(op: str, directions: int = 1, *, half: bool = False, per_row:
     return Case(op, given, expected, attributes, label=label)
 
 
+def index_cases() -> list[Case]:
+    table, codes = f32(9, 5), RNG.integers(-128, 128, (9, 5), dtype=np.int8)
+    scale, zero = RNG.uniform(1e-3, 2e-3, 9).astype(F), RNG.integers(-9, 9, 9, dtype=np.int32)
+    indices = RNG.integers(0, 9, (2, 3))
+
+    def rows(i: np.ndarray) -> np.ndarray:
+        return (codes[i].astype(np.int32) - zero[i][..., None]).astype(F) * scale[i][..., None]
+
+    of_rows = {"table": codes, "scale": scale, "zero_point": zero}
+    whole = {"table": codes, "scale": scale[:1]}
+    numbers = np.array([0, -3, 2**24 + 1, 2**24 + 3, -(2**31)])
+    return [
+        Case("embedding", (indices,), lambda i: table[i], {"constants": {"table": table}}),
+        Case(
+            "embedding", (indices.astype(np.int32),), lambda i: table[i], {"constants": {"table": table}}, label="s32"
+        ),
+        Case("embedding", (indices,), rows, {"constants": of_rows}, label="rows"),
+        Case("embedding", (indices[:0],), rows, {"constants": of_rows}, label="empty"),
+        Case("embedding", (indices,), lambda i: codes[i].astype(F) * scale[0], {"constants": whole}, label="one-scale"),
+        Case("to_f32", (np.append(numbers, [2**53 + 1, 2**62]),), lambda x: x.astype(F)),
+        Case("to_f32", (numbers.astype(np.int32),), lambda x: x.astype(F), label="s32"),
+        Case("to_f32", (np.array([[True, False, True]]),), lambda x: x.astype(F), label="bool"),
+    ]
+
+
 def linear_half_case() -> Case:
     w, bias = halves(20, 7), f32(20)
 
@@ -548,6 +573,7 @@ CASES = [
     *pool_cases(),
     *float_pool_cases(),
     *move_cases(),
+    *index_cases(),
     *float_cases(),
     *matmul_cases(),
     *attention_cases(),

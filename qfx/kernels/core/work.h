@@ -40,6 +40,13 @@ class Work {
 
   virtual size_t scratch_bytes() const noexcept { return 0; }
 
+  // Whether run() met values that it can't take, in the part that had `scratch`, where it has said so: results are
+  // worth nothing then. Asked on the same thread, right after it.
+  virtual bool refused(const std::byte* /*scratch*/) const noexcept { return false; }
+
+  // What was wrong with them.
+  virtual std::string refusal() const { return {}; }
+
   // An estimate of the work: bytes touched plus multiply-accumulates, for the choice of thread count;
   // of a Work whose threads meet, between two meetings.
   virtual int64_t cost() const noexcept = 0;

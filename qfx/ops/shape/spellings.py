@@ -222,7 +222,7 @@ def getitem(value: Any, index: Any) -> Any:
         return value[index]
     require_tensor(value)
     items = index if isinstance(index, tuple) else (index,)
-    if op_of(value) is None and not isinstance(index, tuple):
+    if op_of(value) is None and not isinstance(index, tuple) and not _is_constant(value):
         raise NotNormal("it takes an item of a value made by code outside the table")
     allowed = (int, slice, type(None), type(Ellipsis))
     require(
@@ -230,6 +230,10 @@ def getitem(value: Any, index: Any) -> Any:
         "it is indexed by a tensor",
     )
     return _index(value, items)
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, fx.Node) and value.op == "get_attr"
 
 
 def _index(x: Any, items: tuple[Any, ...]) -> Any:
@@ -311,15 +315,14 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def convert(input: Any, *targets: Any, **options: Any) -> Any:
-    """``x.to``, ``x.float``, ``x.cpu`` when float32 on the CPU stays float32 on the CPU."""
+    """``x.to``, ``x.float``, ``x.cpu`` to float32, or to any device, which is the CPU."""
     require_tensor(input)
     targets += tuple(value for key, value in options.items() if key in ("dtype", "device", "other"))
     for target in targets:
         keeps = isinstance(target, (str, torch.device, bool)) or target is torch.float32 or _means_float32(target)
         require(keeps, f"it converts to {target}")
     only_device = all(isinstance(target, (str, torch.device, bool)) for target in targets) and bool(targets)
-    require(only_device or _is_float32(input), "the dtype that it converts from is unknown")
-    return input
+    return input if only_device or _is_float32(input) else term("to_float32", input)
 
 
 def to_float(input: Any) -> Any:
@@ -359,7 +362,7 @@ def _computes_float32(value: fx.Node) -> bool:
         if op is None and node.meta.get("dtype") != torch.float32:
             return False
         seen.add(node)
-        pending += [] if op is None or op.weights else node.all_input_nodes
+        pending += [] if op is None or op.weights or op.integers else node.all_input_nodes
     return True
 
 

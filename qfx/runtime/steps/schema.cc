@@ -331,6 +331,23 @@ std::vector<StepSchema> move_schemas() {
                       {expr("shape", "-1: as the operand").entries(kAny)})};
 }
 
+// ---------------------------------------------------------------- integers
+
+std::vector<StepSchema> index_schemas() {
+  return {{.op = "embedding",
+           .about = "The row of a table at each index; of s8 (code - zero point) * scale.",
+           .operands = {{"indices", kS32 | kS64}},
+           .results = {{"y", kF32}},
+           .attributes = {constant("table", kF32 | kS8, "[rows, features]"),
+                          constant("scale", kF32, "a row or one, of s8").optional(),
+                          constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()}},
+          {.op = "to_f32",
+           .about = "Integers and truth values as the nearest float32.",
+           .operands = {{"x", kS32 | kS64 | kBool}},
+           .results = {{"y", kF32}},
+           .attributes = {}}};
+}
+
 // ---------------------------------------------------------------- recurrent layers
 
 StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_state) {
@@ -376,8 +393,9 @@ std::vector<StepSchema> recurrent_schemas() {
 
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
-  for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, elementwise_schemas,
-                       window_schemas, reduction_schemas, move_schemas, float_op_schemas, recurrent_schemas}) {
+  for (auto* family :
+       {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, elementwise_schemas, window_schemas,
+        reduction_schemas, move_schemas, index_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;

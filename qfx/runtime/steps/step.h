@@ -171,6 +171,7 @@ std::vector<KernelRow> rotation_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> move_rows();
+std::vector<KernelRow> index_rows();
 std::vector<KernelRow> float_op_rows();
 std::vector<KernelRow> recurrent_rows();
 

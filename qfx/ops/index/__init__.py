@@ -1,0 +1,1 @@
+"""Ops on integers: looking rows up, and integers as floats."""

@@ -1,0 +1,1 @@
+"""Vectors of length one: what embeddings are compared by."""

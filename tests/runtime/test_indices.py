@@ -1,0 +1,52 @@
+"""Indices that a table has no row for: an error, never a read outside, and nothing else is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import qfx
+from qfx.errors import InputError
+from qfx.runtime import Executable, Program, isa_names
+from tests.runtime.step_programs import one_step
+
+TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def program(rank: int = 1) -> Program:
+    indices = np.zeros((1,) * rank, np.int64)
+    return one_step("embedding", (indices,), ("f32", rank + 1), constants={"table": TABLE})
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = qfx.get_num_threads()
+    qfx.set_num_threads(request.param)
+    yield
+    qfx.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("isa", isa_names())
+@pytest.mark.parametrize("wrong", [4, -1, 2**62, -(2**63), 2**32])
+@pytest.mark.parametrize("place", [0, 1999])
+def test_an_index_outside_is_refused_and_the_next_call_runs(isa: str, wrong: int, place: int) -> None:
+    executable = Executable(program(), isa)
+    indices = np.arange(2000) % 4
+    outside = indices.copy()
+    outside[place] = wrong
+    for _ in range(2):
+        with pytest.raises(InputError, match="outside of the table, which has 4 rows") as caught:
+            executable(outside)
+        assert caught.value.where == "the_step"
+        (y,) = executable(indices)
+        np.testing.assert_array_equal(y, TABLE[indices])
+
+
+@pytest.mark.parametrize("call", [lambda e, x: e.run_and_fetch([x], []), lambda e, x: e.profile(x, repeats=1)])
+def test_every_way_to_run_refuses(call: object) -> None:
+    executable = Executable(program(2))
+    with pytest.raises(InputError, match="outside of the table"):
+        call(executable, np.array([[0, 4]]))  # type: ignore[operator]
