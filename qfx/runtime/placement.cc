@@ -74,6 +74,7 @@ Place Placement::reserve(int v) {
 }
 
 void Placement::add_steps(size_t first, size_t last, const std::vector<int>& outputs) {
+  last_ = last;
   std::vector<StepShapes> seen;
   seen.reserve(last - first);
   for (size_t s = first; s < last; ++s) {
@@ -115,7 +116,7 @@ void Placement::find_channels_in_place(size_t first, const std::vector<StepShape
 void Placement::add_step(size_t s, StepShapes in) {
   const Step& step = program_.steps()[s];
   const Dims& y = shapes_.shape(step.output());
-  if (add_without_work(s, in)) return;
+  if (add_without_work(s, in) || add_on_quantized(s, in)) return;
   if (const auto part = split_.find(step.inputs[0]); part != split_.end()) {
     in.x_pixel_stride = shapes_.shape(part->second.value).back();
   }
@@ -173,6 +174,40 @@ bool Placement::add_without_work(size_t s, StepShapes& in) {
   if (std::ranges::find(in.placed, 0) != in.placed.end()) return false;
   draft_.views.push_back(step.name);
   return true;
+}
+
+// Whether step `s` takes the rows of its operand quantized, as others do.
+bool Placement::add_on_quantized(size_t s, const StepShapes& in) {
+  const Place* rows = quantized_operand(s, in.inputs[0]);
+  if (rows == nullptr) return false;
+  std::vector<Place> operands{*rows};
+  for (size_t i = 1; i < in.inputs.size(); ++i) operands.push_back(dense_place(program_.steps()[s].inputs[i]));
+  const Dims& y = shapes_.shape(program_.steps()[s].output());
+  add_results(s, {loaded_.kernels[s]->plan_quantized(in, y), 0, nullptr}, std::move(operands));
+  return true;
+}
+
+// Where the rows of the first operand of step `s`, of shape `x`, are quantized for it: the first of the steps that read
+// them alike has them made. Null where no other does, or it quantizes no rows.
+const Place* Placement::quantized_operand(size_t s, const Dims& x) {
+  if (options_.keep_values) return nullptr;
+  const auto how = loaded_.kernels[s]->quantized_rows();
+  if (!how) return nullptr;
+  const Step& step = program_.steps()[s];
+  const int v = step.inputs[0];
+  const auto known =
+      std::ranges::find_if(quantized_, [&](const Quantized& q) { return q.value == v && q.how == *how; });
+  if (known != quantized_.end()) return &known->place;
+  size_t other = s + 1;
+  const auto is_like = [&](size_t t) {
+    return program_.steps()[t].inputs[0] == v && loaded_.kernels[t]->quantized_rows() == how;
+  };
+  while (other < last_ && !is_like(other)) ++other;
+  if (other >= last_) return nullptr;
+  const int64_t rows = element_count({x.data(), x.size() - 1}), bytes = how->bytes(rows);
+  const Place place{add_storage({Base::arena, 0, bytes}), 0};
+  add_work({how->plan(rows), static_cast<int>(s), step.name, "quantize_rows"}, x, {dense_place(v)}, {place}, {bytes});
+  return &quantized_.emplace_back(v, *how, place).place;
 }
 
 std::vector<Place> Placement::operands_of(size_t s) {

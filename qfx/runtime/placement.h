@@ -72,6 +72,8 @@ class Placement {
   void find_channels_in_place(size_t first, const std::vector<StepShapes>& seen, const std::vector<int>& outputs);
   void add_step(size_t s, StepShapes in);
   bool add_without_work(size_t s, StepShapes& in);
+  bool add_on_quantized(size_t s, const StepShapes& in);
+  const Place* quantized_operand(size_t s, const Dims& x);
   std::vector<Place> operands_of(size_t s);
   void add_prepare(size_t s, std::unique_ptr<Work> work, const Dims& shape, Place& operand);
   void add_view(const Step& step, Place source, int64_t offset);
@@ -93,6 +95,15 @@ class Placement {
   const Program& program_;
   ShapeInference& shapes_;
   PlanOptions options_;
+  // The rows of a value, quantized for all steps that read them so.
+  struct Quantized {
+    int value;
+    QuantizedRows how;
+    Place place;
+  };
+
+  size_t last_ = 0;  // of the steps that are added, the one behind them
+  std::vector<Quantized> quantized_;
   std::map<int, Channels> joined_;       // values that are written into another
   std::map<int, Channels> split_;        // values that are read out of another
   std::map<int, int> external_storage_;  // of program inputs

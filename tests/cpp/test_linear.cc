@@ -90,6 +90,23 @@ Floats reference(const Layer& l) {
   return y;
 }
 
+// The result from rows that are quantized first, as others may share them.
+void check_quantized(const PackedLinear& packed, const Layer& l, const std::vector<Floats>& want,
+                     const std::vector<int>& threads, const std::string& what) {
+  const auto how = packed.quantized_rows();
+  if (!how) return;
+  const auto quantize = how->plan(l.rows);
+  const auto work = packed.plan_quantized(l.rows);
+  for (const int n : threads) {
+    GuardedBuffer x(l.x.size() * sizeof(float)), rows(static_cast<size_t>(how->bytes(l.rows)));
+    std::memcpy(x.data(), l.x.data(), l.x.size() * sizeof(float));
+    rows.fill(0xcd);
+    run(*quantize, {x.data()}, {rows.data()}, n);
+    const Bytes made(rows.data<uint8_t>(), rows.data<uint8_t>() + how->bytes(l.rows));
+    check_work(*work, {made, bytes_of(l.residual)}, want, n, what + ", rows quantized apart");
+  }
+}
+
 // Every kernel that this CPU has or runs a model of, and what is chosen for each level.
 void check_kernels(const Layer& l, const std::string& what) {
   const std::vector<Floats> want{reference(l)};
@@ -98,6 +115,7 @@ void check_kernels(const Layer& l, const std::string& what) {
     const auto work = packed.plan(l.rows);
     for (const int n : threads) check_work(*work, {bytes_of(l.x), bytes_of(l.residual)}, want, n, what);
     if (tile::model().configured()) throw Failure("tiles left configured: " + work->describe());
+    check_quantized(packed, l, want, threads, what);
   };
   check(*gemm::pack_linear_dynamic_scalar(l.linear()), {1, 3});
   for (const auto& kernel : runnable_gemm_kernels()) {
@@ -212,6 +230,7 @@ TEST(linear_dynamic_of_what_is_not_finite_is_nan_and_nothing_else_is) {
           for (int64_t i = 0; i < rows * n; ++i) {
             CHECK(std::isnan(y[static_cast<size_t>(i)]) == (!per_row || i / n == at / k));
           }
+          check_quantized(*layer, l, {y}, {2}, "linear_dynamic of what is not finite");
         }
       }
   }

@@ -1,10 +1,6 @@
 #include "gemm/dynamic.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-
-#include "gemm/rows.h"
 
 namespace qfx::gemm {
 namespace {
@@ -34,6 +30,16 @@ std::vector<int32_t> sums_of(const DynamicColumns& from) {
   return sums;
 }
 
+RowLayout layout_for(const DynamicColumns& from, const TileKernel& kernel) {
+  RowLayout layout;
+  layout.features = from.features;
+  layout.stride = in_lines(kernel.steps(from.features) * kernel.depth * kernel.bytes);
+  if (layout.stride % kSetBytes == 0) layout.stride += 64;
+  layout.wide = kernel.bytes != 1;
+  layout.sums = std::ranges::any_of(from.zero_point, [](int32_t z) { return z != 0; });
+  return layout;
+}
+
 }  // namespace
 
 const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_rows, Isa isa) {
@@ -44,24 +50,16 @@ const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_ro
   return *select(kernels(), demand, isa);
 }
 
-RowQuantizer::RowQuantizer(const Affine& affine, Isa isa) noexcept
-    : scale_(std::isfinite(affine.scale) ? affine.scale : std::numeric_limits<float>::quiet_NaN()),
-      params_(elementwise::QuantizeParams::of(std::isfinite(affine.scale) ? affine.scale : 1.0f, affine.zero_point)),
-      kernel_(elementwise::select<elementwise::Quantize>(params_.isa(isa))) {}
-
 DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& kernel, Isa isa,
                                std::span<const TileKernel> kernels)
-    : features_(from.features),
-      stride_(in_lines(kernel.steps(from.features) * kernel.depth * kernel.bytes)),
-      centered_(std::ranges::all_of(from.zero_point, [](int32_t z) { return z == 0; })),
+    : layout_(layout_for(from, kernel)),
       isa_(isa),
       weights_(kernel, matrix_of(from), kernels),
       starts_(weights_.starts({})),
       sum_(weights_.laid_out<int32_t>(sums_of(from))),
       scale_(weights_.laid_out<float>(from.scale)),
       bias_(weights_.laid_out<float>(from.bias)) {
-  if (!centered_) zero_point_ = weights_.laid_out<int32_t>(from.zero_point);
-  if (stride_ % kSetBytes == 0) stride_ += 64;
+  if (layout_.sums) zero_point_ = weights_.laid_out<int32_t>(from.zero_point);
 }
 
 size_t DynamicWeights::bytes() const noexcept {
@@ -75,45 +73,11 @@ void DynamicWeights::add_kernels(std::vector<const char*>& names) const {
   names.push_back(elementwise::select<elementwise::Quantize>(isa_).name);
 }
 
-size_t DynamicWeights::room_bytes(int64_t rows) const noexcept {
-  const int64_t narrow = weights_.kernel().bytes == 1 ? 0 : in_lines(features_);
-  return static_cast<size_t>(in_lines(rows * stride_ + kReadSlack) + 3 * in_lines(rows * 4) + narrow);
-}
-
-DynamicRows DynamicWeights::rows_in(std::byte* room, int64_t rows) const noexcept {
-  DynamicRows r;
-  r.codes = room;
-  r.stride = stride_;
-  room += in_lines(rows * stride_ + kReadSlack);
-  const auto next = [&] {
-    std::byte* at = room;
-    room += in_lines(rows * 4);
-    return at;
-  };
-  r.scale = reinterpret_cast<float*>(next());
-  r.zero_point = reinterpret_cast<int32_t*>(next());
-  r.sum = reinterpret_cast<int32_t*>(next());
-  r.narrow = reinterpret_cast<uint8_t*>(room);
-  return r;
-}
-
-void DynamicWeights::quantize(const float* x, const RowQuantizer& quantizer, const DynamicRows& rows,
-                              int64_t row) const noexcept {
-  const bool wide = weights_.kernel().bytes != 1;
-  std::byte* to = rows.codes + row * rows.stride;
-  auto* codes = wide ? rows.narrow : reinterpret_cast<uint8_t*>(to);
-  quantizer.run(x, codes, features_);
-  if (wide) widen(codes, features_, reinterpret_cast<int16_t*>(to));
-  rows.scale[row] = quantizer.scale();
-  rows.zero_point[row] = quantizer.zero_point();
-  if (!centered_) rows.sum[row] = sum_of(codes, features_);
-}
-
 void DynamicWeights::set_columns(Tile& tile, const Panel& panel) const noexcept {
   tile.start = starts_.data() + panel.vectors;
   tile.out.multiplier = scale_.data() + panel.vectors;
   tile.out.dynamic.column_sum = sum_.data() + panel.vectors;
-  tile.out.dynamic.column_zero_point = centered_ ? nullptr : zero_point_.data() + panel.vectors;
+  tile.out.dynamic.column_zero_point = layout_.sums ? zero_point_.data() + panel.vectors : nullptr;
   tile.out.dynamic.bias = bias_.data() + panel.vectors;
 }
 

@@ -3,10 +3,9 @@
 #include <span>
 #include <vector>
 
-#include "core/affine.h"
 #include "core/kernel.h"
 #include "core/split.h"
-#include "elementwise/kernels.h"
+#include "gemm/quantized_rows.h"
 #include "gemm/select.h"
 #include "gemm/weights.h"
 
@@ -29,32 +28,6 @@ struct DynamicColumns {
 // The kernel for them on a level. single_rows: see Demand.
 const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_rows, Isa isa);
 
-// What a row is quantized by. A scale that is not finite makes its products NaN.
-class RowQuantizer {
- public:
-  RowQuantizer(const Affine& affine, Isa isa) noexcept;
-
-  float scale() const noexcept { return scale_; }
-  int32_t zero_point() const noexcept { return params_.zero_point; }
-  void run(const float* x, uint8_t* codes, int64_t n) const noexcept { kernel_.run(x, codes, n, params_); }
-
- private:
-  float scale_;
-  elementwise::QuantizeParams params_;
-  Kernel<elementwise::Quantize> kernel_;
-};
-
-// Rows of codes with what they were quantized by, in room of the caller's.
-struct DynamicRows {
-  std::byte* codes = nullptr;
-  int64_t stride = 0;  // bytes between rows
-  float* scale = nullptr;
-  int32_t* zero_point = nullptr;
-  int32_t* sum = nullptr;
-  bool uniform = false;       // all were quantized by the same
-  uint8_t* narrow = nullptr;  // room for the codes of one row, where kernels read words
-};
-
 // Where a product of rows goes, and what else is added.
 struct DynamicOutput {
   float* y = nullptr;             // of the first row and column
@@ -75,17 +48,13 @@ class DynamicWeights {
                  std::span<const TileKernel> kernels = gemm::kernels());
 
   const Weights& weights() const noexcept { return weights_; }
-  int64_t features() const noexcept { return features_; }
+  int64_t features() const noexcept { return layout_.features; }
   size_t bytes() const noexcept;
-  // Adds the names of those that multiply() and quantize() run.
+  // Adds the names of those that multiply() and quantizer() run.
   void add_kernels(std::vector<const char*>& names) const;
 
-  int64_t row_bytes() const noexcept { return stride_; }
-  size_t room_bytes(int64_t rows) const noexcept;  // of rows that are quantized
-  DynamicRows rows_in(std::byte* room, int64_t rows) const noexcept;
-
+  const RowLayout& layout() const noexcept { return layout_; }
   RowQuantizer quantizer(const Affine& affine) const noexcept { return {affine, isa_}; }
-  void quantize(const float* x, const RowQuantizer& quantizer, const DynamicRows& rows, int64_t row) const noexcept;
 
   // The first rows of x by the columns of some panels.
   void multiply(Range panels, const DynamicRows& x, int64_t rows, const DynamicOutput& out) const noexcept;
@@ -95,8 +64,7 @@ class DynamicWeights {
 
   void set_columns(Tile& tile, const Panel& panel) const noexcept;
 
-  int64_t features_, stride_;
-  bool centered_;
+  RowLayout layout_;
   Isa isa_;
   Weights weights_;
   AlignedVector<int32_t> starts_, sum_, zero_point_;

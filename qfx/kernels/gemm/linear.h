@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/isa.h"
 #include "core/work.h"
+#include "gemm/quantized_rows.h"
 #include "gemm/tile.h"
 
 namespace qfx {
@@ -16,6 +18,11 @@ class PackedLinear {
   // The packed weights must outlive the Work.
   virtual std::unique_ptr<Work> plan(int64_t rows) const = 0;
   virtual size_t packed_bytes() const noexcept = 0;
+
+  // How the rows of x may come already quantized; nothing for a layer that does not quantize each by itself.
+  virtual std::optional<QuantizedRows> quantized_rows() const { return std::nullopt; }
+  // The same result from such rows, in place of x.
+  virtual std::unique_ptr<Work> plan_quantized(int64_t) const { return nullptr; }
 };
 
 // y = x W^T + bias with float16 weights [outputs][features], summed in float32 in the order of the features; bias:

@@ -108,18 +108,18 @@ class Loops final : public PackedLinear {
   std::vector<float> bias_;
 };
 
+// Operand 0 is x, or (`quantized`) rows of it as QuantizedRows makes them.
 class DynamicWork final : public Work {
  public:
   // Of the layer all but its constants, which are packed.
-  DynamicWork(const DynamicWeights& weights, const DynamicLinear& layer, int64_t rows, Isa isa)
-      : w_(weights), l_(layer), rows_(rows), isa_(isa) {
+  DynamicWork(const DynamicWeights& weights, const DynamicLinear& layer, int64_t rows, Isa isa, bool quantized)
+      : w_(weights), l_(layer), rows_(rows), isa_(isa), quantized_(quantized) {
     const int64_t tile = weights.weights().kernel().rows;
-    block_ = std::clamp<int64_t>(kBlockBytes / weights.row_bytes() / tile * tile, tile, std::max(tile, rows));
+    block_ = std::clamp<int64_t>(kBlockBytes / layout().stride / tile * tile, tile, std::max(tile, rows));
   }
 
   // Parts are rows, or panels where there are too few rows: then each part quantizes them all.
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
-    const auto* x = static_cast<const float*>(in[0]);
     const auto* residual = l_.residual ? static_cast<const float*>(in[1]) : nullptr;
     const int64_t tile = w_.weights().kernel().rows, panels = w_.weights().panel_count();
     Range rows{0, rows_}, own{0, panels};
@@ -129,25 +129,23 @@ class DynamicWork final : public Work {
       rows = split(rows_, tid, threads, tile);
     }
     if (rows.begin == rows.end || own.begin == own.end) return;
-    const Affine whole = affine_of_whole(l_.per_row, x, rows_ * w_.features(), isa_);
-    DynamicRows codes = w_.rows_in(scratch, block_);
-    codes.uniform = !l_.per_row;
+    const Source source = source_of(in[0], scratch);
     DynamicOutput to;
     to.y_row = to.addend_row = l_.outputs;
     to.lo = l_.lo;
     to.hi = l_.hi;
     for (int64_t r = rows.begin; r < rows.end; r += block_) {
       const int64_t n = std::min(block_, rows.end - r);
-      quantize(x + r * w_.features(), n, whole, codes);
       to.y = static_cast<float*>(out[0]) + r * l_.outputs;
       to.addend = residual == nullptr ? nullptr : residual + r * l_.outputs;
-      w_.multiply(own, codes, n, to);
+      w_.multiply(own, block_of(source, r, n), n, to);
     }
   }
 
-  size_t scratch_bytes() const noexcept override { return w_.room_bytes(block_); }
+  size_t scratch_bytes() const noexcept override { return quantized_ ? 0 : layout().room_bytes(block_); }
   int64_t cost() const noexcept override { return rows_ * w_.features() * l_.outputs; }
   std::vector<const char*> kernels() const override {
+    if (quantized_) return names_of_kernels(w_.weights().panels());
     std::vector<const char*> names;
     w_.add_kernels(names);
     names.push_back(elementwise::select<elementwise::Extent>(isa_).name);
@@ -155,17 +153,42 @@ class DynamicWork final : public Work {
   }
 
  private:
-  // One row after the other, so that it is read from memory once.
-  void quantize(const float* x, int64_t n, const Affine& whole, const DynamicRows& codes) const noexcept {
-    for (int64_t i = 0; i < n; ++i, x += w_.features()) {
-      w_.quantize(x, w_.quantizer(l_.per_row ? affine_of_all(x, w_.features(), isa_) : whole), codes, i);
+  // Where rows come from: x is null where they are quantized.
+  struct Source {
+    const float* x;
+    Affine whole;
+    DynamicRows codes;  // of all rows, or room for a block
+  };
+
+  const RowLayout& layout() const noexcept { return w_.layout(); }
+
+  Source source_of(const void* operand, std::byte* scratch) const noexcept {
+    if (quantized_) {
+      auto* room = static_cast<std::byte*>(const_cast<void*>(operand));
+      return {nullptr, {}, layout().rows_in(room, rows_)};
     }
+    const auto* x = static_cast<const float*>(operand);
+    Source source{x, affine_of_whole(l_.per_row, x, rows_ * w_.features(), isa_), layout().rows_in(scratch, block_)};
+    source.codes.uniform = !l_.per_row;
+    return source;
+  }
+
+  // Rows [first, first + n), quantized one after the other, so that each is read from memory once.
+  DynamicRows block_of(const Source& source, int64_t first, int64_t n) const noexcept {
+    if (quantized_) return source.codes.from(first);
+    const float* x = source.x + first * w_.features();
+    for (int64_t i = 0; i < n; ++i, x += w_.features()) {
+      const Affine affine = l_.per_row ? affine_of_all(x, w_.features(), isa_) : source.whole;
+      layout().quantize(x, w_.quantizer(affine), source.codes, i);
+    }
+    return source.codes;
   }
 
   const DynamicWeights& w_;
   const DynamicLinear& l_;
   int64_t rows_, block_;
   Isa isa_;
+  bool quantized_;
 };
 
 DynamicColumns columns_of(const DynamicLinear& l) {
@@ -192,7 +215,14 @@ class Packed final : public PackedLinear {
   }
 
   std::unique_ptr<Work> plan(int64_t rows) const override {
-    return std::make_unique<DynamicWork>(weights_, layer_, rows, isa_);
+    return std::make_unique<DynamicWork>(weights_, layer_, rows, isa_, false);
+  }
+  std::optional<QuantizedRows> quantized_rows() const override {
+    if (!layer_.per_row) return std::nullopt;
+    return QuantizedRows{weights_.layout(), isa_};
+  }
+  std::unique_ptr<Work> plan_quantized(int64_t rows) const override {
+    return std::make_unique<DynamicWork>(weights_, layer_, rows, isa_, true);
   }
   size_t packed_bytes() const noexcept override { return weights_.bytes(); }
 

@@ -60,11 +60,11 @@ Operand PanelMatrix::operand(const Rows& x, int64_t n, const std::optional<Affin
                              std::byte* room) const noexcept {
   if (half_) return floats(x, n, room);
   Operand operand;
-  operand.codes = codes_->rows_in(room, n);
+  operand.codes = codes_->layout().rows_in(room, n);
   operand.codes.uniform = affine || n == 1;
   for (int64_t r = 0; r < n; ++r) {
     const gemm::RowQuantizer quantizer = codes_->quantizer(affine ? *affine : this->affine(x.from(r), 1));
-    codes_->quantize(x[r], quantizer, operand.codes, r);
+    codes_->layout().quantize(x[r], quantizer, operand.codes, r);
   }
   return operand;
 }
@@ -86,7 +86,7 @@ Operand PanelMatrix::floats(const Rows& x, int64_t n, std::byte* room) const noe
 
 size_t PanelMatrix::operand_bytes(int64_t n) const noexcept {
   if (half_) return static_cast<size_t>(in_lines(n * features_ * static_cast<int64_t>(sizeof(float))));
-  return codes_->room_bytes(n);
+  return codes_->layout().room_bytes(n);
 }
 
 size_t PanelMatrix::packed_bytes() const noexcept {

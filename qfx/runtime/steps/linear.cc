@@ -75,11 +75,15 @@ class LinearStep : public StepKernel {
     }
     return y;
   }
-  Planned plan(const StepShapes&, const Dims& y) const override {
-    return {packed_->plan(element_count({y.data(), y.size() - 1})), 0, nullptr};
+  Planned plan(const StepShapes&, const Dims& y) const override { return {packed_->plan(rows_of(y)), 0, nullptr}; }
+  std::optional<QuantizedRows> quantized_rows() const override { return packed_->quantized_rows(); }
+  std::unique_ptr<Work> plan_quantized(const StepShapes&, const Dims& y) const override {
+    return packed_->plan_quantized(rows_of(y));
   }
 
  private:
+  static int64_t rows_of(const Dims& y) { return element_count({y.data(), y.size() - 1}); }
+
   int64_t outputs_, features_;
   std::unique_ptr<PackedLinear> packed_;
 };

@@ -9,6 +9,7 @@
 
 #include "core/isa.h"
 #include "core/work.h"
+#include "gemm/quantized_rows.h"
 #include "move/move.h"
 #include "runtime/program.h"
 #include "runtime/steps/schema.h"
@@ -116,6 +117,9 @@ class StepKernel {
     return one;
   }
   virtual Planned plan(const StepShapes& in, const Dims& y) const = 0;
+  // How the rows of input 0 may come already quantized, if they may, and the work on such rows in its place.
+  virtual std::optional<QuantizedRows> quantized_rows() const { return std::nullopt; }
+  virtual std::unique_ptr<Work> plan_quantized(const StepShapes&, const Dims&) const { return nullptr; }
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
   virtual bool moves_images() const noexcept { return false; }
