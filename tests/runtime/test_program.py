@@ -215,6 +215,13 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "causal_softmax rank": ("causal_softmax", [np.zeros(4, np.float32)], ("f32", 1), {}),
     "layer_norm ndim": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "layer_norm eps": ("layer_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 1}, "floats": {"eps": -1.0}}),
+    "to_f32 rank": ("to_f32", [np.zeros((2, 3), np.int64)], ("f32", 1), {}),
+    "embedding rank": (
+        "embedding",
+        [np.zeros((2, 3), np.int64)],
+        ("f32", 2),
+        {"constants": {"table": np.zeros((4, 8), np.float32)}},
+    ),
     "rotate block": ("rotate", [FLOATS], ("f32", 4), {"ints": {"block": 24}}),
     "rms_norm ndim": ("rms_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "group_norm groups": ("group_norm", [FLOATS], ("f32", 4), {"ints": {"groups": -1}, "floats": {"eps": 1e-5}}),
