@@ -256,6 +256,27 @@ TEST(quantize_dense_of_every_length) {
   for (int i = 0; i < 100; ++i) check_quantize(rng, {2000}, {0});
 }
 
+// What kernels decide many of at once: nothing near a tie, and numbers far out of the range on either side, of which
+// powers of two have a quotient without a rest.
+TEST(quantize_what_is_not_in_doubt) {
+  Rng rng(10);
+  for (int i = 0; i < 60; ++i) {
+    const float scale = std::ldexp(1.0f, static_cast<int>(rng.integer(-9, 3)));
+    const auto zero_point = static_cast<int32_t>(rng.integer(0, 255));
+    std::vector<float> x(static_cast<size_t>(rng.integer(64, 400)));
+    Bytes y;
+    for (float& value : x) {
+      const double far = std::ldexp(rng.integer(0, 1) == 0 ? 1.0 : -1.0, static_cast<int>(rng.integer(7, 40)));
+      const double near = static_cast<double>(rng.integer(-300, 300)) + rng.real(-0.4, 0.4);
+      value = static_cast<float>((rng.integer(0, 5) == 0 ? far : near) * static_cast<double>(scale));
+      y.push_back(reference_quantize(value, scale, zero_point));
+    }
+    const Dims shape{static_cast<int64_t>(x.size())};
+    check_on_every_isa([&](Isa isa) { return plan_quantize(shape, {1}, scale, zero_point, isa); }, {bytes_of(x)}, y,
+                       "quantize of what is not in doubt");
+  }
+}
+
 TEST(quantize_three_planes_to_pixels) {
   Rng rng(7);
   for (int64_t pixels = 0; pixels < 150; ++pixels) check_quantize(rng, {2, pixels, 1, 3}, {0, 3, 1, 2});
