@@ -13,36 +13,9 @@ namespace {
 
 using Base = Location::Base;
 
-// Who reads the values that some steps of a program write.
-class Readers {
- public:
-  struct Use {
-    int step;
-    size_t operand;
-  };
-
-  Readers(const Program& program, size_t first, size_t last, const std::vector<int>& outputs)
-      : uses_(program.values().size()), leaves_(program.values().size(), 0) {
-    for (size_t s = first; s < last; ++s) {
-      const std::vector<int>& inputs = program.steps()[s].inputs;
-      for (size_t i = 0; i < inputs.size(); ++i) uses_[inputs[i]].push_back({static_cast<int>(s), i});
-    }
-    for (const int v : outputs) leaves_[v] = 1;
-  }
-
-  const std::vector<Use>& of(int value) const { return uses_[value]; }
-  bool leaves(int value) const { return leaves_[value] != 0; }
-
-  template <class Predicate>
-  bool all(int value, const Predicate& predicate) const {
-    return std::all_of(uses_[value].begin(), uses_[value].end(),
-                       [&](const Use& use) { return predicate(use.step, use.operand); });
-  }
-
- private:
-  std::vector<std::vector<Use>> uses_;
-  std::vector<char> leaves_;
-};
+int64_t rows_of(const Dims& shape) {
+  return element_count({shape.data(), shape.size() - 1});
+}
 
 template <class Body>
 auto named(const Step& step, const Body& body) {
@@ -74,13 +47,13 @@ Place Placement::reserve(int v) {
 }
 
 void Placement::add_steps(size_t first, size_t last, const std::vector<int>& outputs) {
-  last_ = last;
+  readers_.emplace(program_, first, last, outputs);
   std::vector<StepShapes> seen;
   seen.reserve(last - first);
   for (size_t s = first; s < last; ++s) {
     seen.push_back(named(program_.steps()[s], [&] { return shapes_.infer(s); }));
   }
-  if (!options_.keep_values) find_channels_in_place(first, seen, outputs);
+  if (!options_.keep_values) find_channels_in_place(first, seen);
   for (size_t s = first; s < last; ++s) {
     named(program_.steps()[s], [&] { add_step(s, std::move(seen[s - first])); });
   }
@@ -88,10 +61,9 @@ void Placement::add_steps(size_t first, size_t last, const std::vector<int>& out
 
 // Values that a step puts side by side are written there by the steps that make them, and values that a step takes
 // apart are read where they lie, where all who are concerned can keep a distance between pixels.
-void Placement::find_channels_in_place(size_t first, const std::vector<StepShapes>& seen,
-                                       const std::vector<int>& outputs) {
+void Placement::find_channels_in_place(size_t first, const std::vector<StepShapes>& seen) {
   const size_t last = first + seen.size();
-  const Readers readers(program_, first, last, outputs);
+  const Readers& readers = *readers_;
   std::vector<char> can_place(draft_.values.size(), 0);
   for (size_t s = first; s < last; ++s) {
     const Step& step = program_.steps()[s];
@@ -116,7 +88,8 @@ void Placement::find_channels_in_place(size_t first, const std::vector<StepShape
 void Placement::add_step(size_t s, StepShapes in) {
   const Step& step = program_.steps()[s];
   const Dims& y = shapes_.shape(step.output());
-  if (add_without_work(s, in) || add_on_quantized(s, in)) return;
+  if (add_without_work(s, in)) return;
+  if (!options_.keep_values && (add_on_quantized(s, in) || add_quantizing(s, in))) return;
   if (const auto part = split_.find(step.inputs[0]); part != split_.end()) {
     in.x_pixel_stride = shapes_.shape(part->second.value).back();
   }
@@ -176,38 +149,55 @@ bool Placement::add_without_work(size_t s, StepShapes& in) {
   return true;
 }
 
-// Whether step `s` takes the rows of its operand quantized, as others do.
+// Whether step `s` takes the rows of its operand quantized, as others do: the first of the steps that read them alike
+// has them made.
 bool Placement::add_on_quantized(size_t s, const StepShapes& in) {
-  const Place* rows = quantized_operand(s, in.inputs[0]);
-  if (rows == nullptr) return false;
-  std::vector<Place> operands{*rows};
-  for (size_t i = 1; i < in.inputs.size(); ++i) operands.push_back(dense_place(program_.steps()[s].inputs[i]));
-  const Dims& y = shapes_.shape(program_.steps()[s].output());
-  add_results(s, {loaded_.kernels[s]->plan_quantized(in, y), 0, nullptr}, std::move(operands));
+  const Step& step = program_.steps()[s];
+  const auto how = loaded_.kernels[s]->quantized_rows();
+  if (!how) return false;
+  const Quantized* rows = quantized(step.inputs[0], *how);
+  if (rows == nullptr) {
+    const auto& uses = readers_->of(step.inputs[0]);
+    if (std::ranges::count_if(uses, [&](const auto& use) { return wants(use, *how); }) < 2) return false;
+    rows = &add_rows({how->plan(rows_of(in.inputs[0])), static_cast<int>(s), step.name, "quantize_rows"},
+                     step.inputs[0], *how, dense_place(step.inputs[0]));
+  }
+  std::vector<Place> operands{rows->place};
+  for (size_t i = 1; i < in.inputs.size(); ++i) operands.push_back(dense_place(step.inputs[i]));
+  add_results(s, {loaded_.kernels[s]->plan_quantized(in, shapes_.shape(step.output())), 0, nullptr},
+              std::move(operands));
   return true;
 }
 
-// Where the rows of the first operand of step `s`, of shape `x`, are quantized for it: the first of the steps that read
-// them alike has them made. Null where no other does, or it quantizes no rows.
-const Place* Placement::quantized_operand(size_t s, const Dims& x) {
-  if (options_.keep_values) return nullptr;
-  const auto how = loaded_.kernels[s]->quantized_rows();
-  if (!how) return nullptr;
+// Whether all that read the result of step `s` want its rows quantized alike, and it gives them so.
+bool Placement::add_quantizing(size_t s, const StepShapes& in) {
   const Step& step = program_.steps()[s];
-  const int v = step.inputs[0];
-  const auto known =
-      std::ranges::find_if(quantized_, [&](const Quantized& q) { return q.value == v && q.how == *how; });
-  if (known != quantized_.end()) return &known->place;
-  size_t other = s + 1;
-  const auto is_like = [&](size_t t) {
-    return program_.steps()[t].inputs[0] == v && loaded_.kernels[t]->quantized_rows() == how;
-  };
-  while (other < last_ && !is_like(other)) ++other;
-  if (other >= last_) return nullptr;
-  const int64_t rows = element_count({x.data(), x.size() - 1}), bytes = how->bytes(rows);
+  const auto& uses = readers_->of(step.output());
+  if (uses.empty() || readers_->leaves(step.output())) return false;
+  const auto how = loaded_.kernels[uses[0].step]->quantized_rows();
+  if (!how || !std::ranges::all_of(uses, [&](const auto& use) { return wants(use, *how); })) return false;
+  auto work = loaded_.kernels[s]->plan_quantizing(in, *how);
+  if (work == nullptr) return false;
+  add_rows({std::move(work), static_cast<int>(s), step.name, step.op}, step.output(), *how, operands_of(s)[0]);
+  return true;
+}
+
+bool Placement::wants(const Readers::Use& use, const QuantizedRows& how) const {
+  return use.operand == 0 && loaded_.kernels[use.step]->quantized_rows() == how;
+}
+
+const Placement::Quantized* Placement::quantized(int v, const QuantizedRows& how) const {
+  const auto known = std::ranges::find_if(quantized_, [&](const Quantized& q) { return q.value == v && q.how == how; });
+  return known == quantized_.end() ? nullptr : &*known;
+}
+
+// Work that makes the rows of a value, quantized.
+const Placement::Quantized& Placement::add_rows(Named named, int v, const QuantizedRows& how, const Place& from) {
+  const Dims& shape = shapes_.shape(v);
+  const int64_t bytes = how.bytes(rows_of(shape));
   const Place place{add_storage({Base::arena, 0, bytes}), 0};
-  add_work({how->plan(rows), static_cast<int>(s), step.name, "quantize_rows"}, x, {dense_place(v)}, {place}, {bytes});
-  return &quantized_.emplace_back(v, *how, place).place;
+  add_work(std::move(named), shape, {from}, {place}, {bytes});
+  return quantized_.emplace_back(v, how, place);
 }
 
 std::vector<Place> Placement::operands_of(size_t s) {

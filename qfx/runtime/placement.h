@@ -2,12 +2,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "runtime/inference.h"
 #include "runtime/loaded.h"
 #include "runtime/plan.h"
+#include "runtime/readers.h"
 
 namespace qfx {
 
@@ -67,13 +69,22 @@ class Placement {
     int step;
     std::string_view name, op;
   };
+  // The rows of a value, quantized for all steps that read them so.
+  struct Quantized {
+    int value;
+    QuantizedRows how;
+    Place place;
+  };
 
   void bind_constants();
-  void find_channels_in_place(size_t first, const std::vector<StepShapes>& seen, const std::vector<int>& outputs);
+  void find_channels_in_place(size_t first, const std::vector<StepShapes>& seen);
   void add_step(size_t s, StepShapes in);
   bool add_without_work(size_t s, StepShapes& in);
   bool add_on_quantized(size_t s, const StepShapes& in);
-  const Place* quantized_operand(size_t s, const Dims& x);
+  bool add_quantizing(size_t s, const StepShapes& in);
+  const Quantized& add_rows(Named named, int value, const QuantizedRows& how, const Place& from);
+  const Quantized* quantized(int value, const QuantizedRows& how) const;
+  bool wants(const Readers::Use& use, const QuantizedRows& how) const;
   std::vector<Place> operands_of(size_t s);
   void add_prepare(size_t s, std::unique_ptr<Work> work, const Dims& shape, Place& operand);
   void add_view(const Step& step, Place source, int64_t offset);
@@ -95,14 +106,7 @@ class Placement {
   const Program& program_;
   ShapeInference& shapes_;
   PlanOptions options_;
-  // The rows of a value, quantized for all steps that read them so.
-  struct Quantized {
-    int value;
-    QuantizedRows how;
-    Place place;
-  };
-
-  size_t last_ = 0;  // of the steps that are added, the one behind them
+  std::optional<Readers> readers_;  // of the steps that are added
   std::vector<Quantized> quantized_;
   std::map<int, Channels> joined_;       // values that are written into another
   std::map<int, Channels> split_;        // values that are read out of another

@@ -61,3 +61,33 @@ TEST(rotation_takes_blocks_that_it_has) {
     CHECK_THROWS(std::invalid_argument, plan_rotate(1, block, Isa::scalar));
   CHECK_THROWS(std::invalid_argument, plan_rotate(-1, 16, Isa::scalar));
 }
+
+namespace {
+
+// Rotated, and then quantized, as two steps; what lies between the results is whatever it was.
+Bytes quantized(const std::vector<float>& x, int64_t rows, int64_t block, const QuantizedRows& how) {
+  std::vector<float> rotated(x.size());
+  run(*plan_rotate(static_cast<int64_t>(x.size()) / block, block, Isa::scalar), {x.data()}, {rotated.data()}, 1);
+  Bytes made(static_cast<size_t>(how.bytes(rows)), 0xcd);
+  run(*how.plan(rows), {rotated.data()}, {made.data()}, 1);
+  return made;
+}
+
+}  // namespace
+
+TEST(rotated_rows_are_quantized_as_by_two_steps) {
+  Rng rng(93);
+  for (const int64_t block : rotation::kBlocks)
+    for (const int64_t rows : {0, 1, 2, 7, 33})
+      for (const bool wide : {false, true})
+        for (const bool sums : {false, true}) {
+          const int64_t features = block * rng.integer(1, 5);
+          const QuantizedRows scalar{{features, (wide ? 2 : 1) * features + 8, wide, sums}, Isa::scalar};
+          auto x = random_floats(rng, rows * features, -40, 40);
+          if (rows > 2) x[static_cast<size_t>(features + 3)] = rng.pick<float>({NAN, INFINITY, -INFINITY, 3e38f});
+          if (rows > 2) std::fill_n(x.begin(), features, -0.0f);
+          check_on_every_isa([&](Isa isa) { return plan_rotate_rows(rows, block, {scalar.layout, isa}); },
+                             {bytes_of(x)}, quantized(x, rows, block, scalar),
+                             "rotated rows of " + std::to_string(features) + " quantized");
+        }
+}

@@ -10,41 +10,54 @@ inline void meet_one(float v, float& low, float& high) noexcept {
   high = most(v, high);
 }
 
-// `zeros` gathers v - v, which is 0 or, of an infinity or a NaN, NaN: least and most pass over NaNs.
+// Of what it meets. `zeros` gathers v - v, which is 0 or, of an infinity or a NaN, NaN: least and most pass over NaNs.
+template <class V>
+struct Extents {
+  V low, high, zeros;
+
+  Extents(float lowest, float highest) noexcept : low(all<V>(lowest)), high(all<V>(highest)), zeros(V{}) {}
+  void meet(V v) noexcept {
+    low = least(v, low);
+    high = most(v, high);
+    zeros = zeros + (v - v);
+  }
+  void meet(const Extents& other) noexcept {
+    low = least(other.low, low);
+    high = most(other.high, high);
+    zeros = zeros + other.zeros;
+  }
+  // Of all lanes, and of `n` more numbers.
+  void finish(const float* x, int64_t n, float* lowest, float* highest) const noexcept {
+    constexpr int64_t lanes = kWidth<V>;
+    float lows[lanes], highs[lanes], sums[lanes];
+    store(lows, low);
+    store(highs, high);
+    store(sums, zeros);
+    float l = *lowest, h = *highest, zero = l - l;
+    for (int64_t k = 0; k < lanes; ++k) {
+      meet_one(lows[k], l, h);
+      meet_one(highs[k], l, h);
+      zero += sums[k];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      meet_one(x[i], l, h);
+      zero += x[i] - x[i];
+    }
+    *lowest = zero == 0.0f ? l : zero;
+    *highest = zero == 0.0f ? h : zero;
+  }
+};
+
 template <class V>
 inline void extent(const float* x, int64_t n, float* low, float* high) noexcept {
-  V lo[2] = {all<V>(*low), all<V>(*low)}, hi[2] = {all<V>(*high), all<V>(*high)}, zeros[2] = {V{}, V{}};
-  const auto meet = [](V& l, V& h, V v) {
-    l = least(v, l);
-    h = most(v, h);
-  };
+  Extents<V> even(*low, *high), odd = even;
   int64_t i = 0;
-  for (; i + 2 * kWidth<V> <= n; i += 2 * kWidth<V>)
-    for (int half = 0; half < 2; ++half) {
-      const V v = load<V>(x + i + half * kWidth<V>);
-      meet(lo[half], hi[half], v);
-      zeros[half] += v - v;
-    }
-  meet(lo[0], hi[0], lo[1]);
-  meet(lo[0], hi[0], hi[1]);
-  zeros[0] += zeros[1];
-  constexpr int64_t lanes = kWidth<V>;
-  float lows[lanes], highs[lanes], sums[lanes];
-  std::memcpy(lows, &lo[0], sizeof(V));
-  std::memcpy(highs, &hi[0], sizeof(V));
-  std::memcpy(sums, &zeros[0], sizeof(V));
-  float l = *low, h = *high, zero = l - l;
-  for (int64_t k = 0; k < lanes; ++k) {
-    meet_one(lows[k], l, h);
-    meet_one(highs[k], l, h);
-    zero += sums[k];
+  for (; i + 2 * kWidth<V> <= n; i += 2 * kWidth<V>) {
+    even.meet(load<V>(x + i));
+    odd.meet(load<V>(x + i + kWidth<V>));
   }
-  for (; i < n; ++i) {
-    meet_one(x[i], l, h);
-    zero += x[i] - x[i];
-  }
-  *low = zero == 0.0f ? l : zero;
-  *high = zero == 0.0f ? h : zero;
+  even.meet(odd);
+  even.finish(x + i, n - i, low, high);
 }
 
 }  // namespace

@@ -15,6 +15,12 @@ struct Rotate {
   using Fn = void(const float* x, float* y, int64_t blocks, int64_t block) noexcept;
 };
 
+// The same, and the extent of what it gives: low = min(low, y), high = max(high, y), both NaN where y is not finite, as
+// elementwise::Extent has it.
+struct RotateExtent {
+  using Fn = void(const float* x, float* y, int64_t blocks, int64_t block, float* low, float* high) noexcept;
+};
+
 #define QFX_KERNEL_LIST "rotation/kernels.inc"
 #include "core/family.h"
 

@@ -31,7 +31,45 @@ class RotateWork final : public Work {
   Kernel<rotation::Rotate> kernel_;
 };
 
+class RotateRowsWork final : public Work {
+ public:
+  RotateRowsWork(int64_t rows, int64_t block, const QuantizedRows& how)
+      : rows_(rows), block_(block), how_(how), kernel_(rotation::select<rotation::RotateExtent>(how.isa)) {}
+
+  void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
+    const int64_t n = how_.layout.features;
+    const auto* x = static_cast<const float*>(in[0]);
+    auto* rotated = reinterpret_cast<float*>(scratch);
+    gemm::DynamicRows to = how_.layout.rows_in(static_cast<std::byte*>(out[0]), rows_);
+    to.narrow = reinterpret_cast<uint8_t*>(rotated + n);
+    const Range part = split(rows_, tid, threads);
+    for (int64_t r = part.begin; r < part.end; ++r) {
+      float low = 0.0f, high = 0.0f;
+      kernel_.run(x + r * n, rotated, n / block_, block_, &low, &high);
+      how_.layout.quantize(rotated, {affine_of(low, high), how_.isa}, to, r);
+    }
+  }
+
+  size_t scratch_bytes() const noexcept override {
+    const int64_t n = how_.layout.features;
+    return static_cast<size_t>(n) * sizeof(float) + static_cast<size_t>(how_.layout.wide ? n : 0);
+  }
+  int64_t cost() const noexcept override { return 18 * rows_ * how_.layout.features; }
+  std::vector<const char*> kernels() const override {
+    return {kernel_.name, elementwise::select<elementwise::Quantize>(how_.isa).name};
+  }
+
+ private:
+  int64_t rows_, block_;
+  QuantizedRows how_;
+  Kernel<rotation::RotateExtent> kernel_;
+};
+
 }  // namespace
+
+std::unique_ptr<Work> plan_rotate_rows(int64_t rows, int64_t block, const QuantizedRows& how) {
+  return std::make_unique<RotateRowsWork>(rows, block, how);
+}
 
 std::unique_ptr<Work> plan_rotate(int64_t blocks, int64_t block, Isa isa) {
   if (blocks < 0) throw std::invalid_argument("a negative number of blocks");

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "elementwise/kernels.h"
 #include "rotation/kernels.h"
 
 namespace qfx::rotation {
@@ -17,6 +18,12 @@ void rotate_f32__scalar(const float* x, float* y, int64_t blocks, int64_t block)
       }
     for (int64_t i = 0; i < block; ++i) y[i] *= scale;
   }
+}
+
+void rotate_extent_f32__scalar(const float* x, float* y, int64_t blocks, int64_t block, float* low,
+                               float* high) noexcept {
+  rotate_f32__scalar(x, y, blocks, block);
+  elementwise::extent_f32__scalar(y, blocks * block, low, high);
 }
 
 }  // namespace qfx::rotation

@@ -1,7 +1,6 @@
 #include "rotation/rotation.h"
 
 #include "core/nest.h"
-
 #include "runtime/steps/step.h"
 
 namespace qfx {
@@ -31,6 +30,9 @@ class RotateStep : public StepKernel {
 
   Planned plan(const StepShapes&, const Dims& y) const override {
     return {plan_rotate(element_count(y) / p_.block, p_.block, isa_), 0, nullptr};
+  }
+  std::unique_ptr<Work> plan_quantizing(const StepShapes& in, const QuantizedRows& how) const override {
+    return plan_rotate_rows(element_count(in.inputs[0]) / in.inputs[0].back(), p_.block, how);
   }
 
  private:

@@ -120,6 +120,8 @@ class StepKernel {
   // How the rows of input 0 may come already quantized, if they may, and the work on such rows in its place.
   virtual std::optional<QuantizedRows> quantized_rows() const { return std::nullopt; }
   virtual std::unique_ptr<Work> plan_quantized(const StepShapes&, const Dims&) const { return nullptr; }
+  // Work that gives the rows of its result quantized, and nothing else; null where it can't.
+  virtual std::unique_ptr<Work> plan_quantizing(const StepShapes&, const QuantizedRows&) const { return nullptr; }
   virtual size_t packed_bytes() const noexcept { return 0; }
   // Whether its attributes move images of a batch, in a row that says per_image.
   virtual bool moves_images() const noexcept { return false; }
