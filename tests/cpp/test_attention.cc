@@ -175,6 +175,29 @@ TEST(attention_rows_that_are_masked_or_alike) {
   }
 }
 
+TEST(attention_blocks_that_masks_hide) {
+  Rng rng(10);
+  for (int i = 0; i < 120; ++i) {
+    Sample s = random_sample(rng);
+    s.params.mask = MaskType::additive;
+    s.queries = rng.pick<int64_t>({16, 17, 33});
+    s.keys = rng.pick<int64_t>({64, 97, 160, 200});
+    s.mask_full[3] = 1;
+    s.size = rng.pick<double>({1.0, 1.0, 1e18});
+    auto in = operands(s, rng);
+    const float hidden = rng.pick<float>({-kInf, -FLT_MAX, -1e35f, -1e9f});
+    const float others = rng.pick<float>({0.0f, 0.0f, -3.0f, -1e25f});
+    const bool all = rng.integer(0, 3) == 0;
+    int64_t begin = 0, end = s.keys;
+    for (int64_t at = 0; at < static_cast<int64_t>(in[3].size() / 4); ++at) {
+      if (!all && at % (4 * s.keys) == 0) begin = rng.integer(0, s.keys), end = begin + rng.integer(1, s.keys);
+      const int64_t j = at % s.keys;
+      floats_of(in[3])[at] = j >= begin && j < end ? hidden : others;
+    }
+    check(s, in);
+  }
+}
+
 TEST(attention_rows_that_are_not_finite) {
   Rng rng(5);
   for (int i = 0; i < 60; ++i) {

@@ -12,6 +12,7 @@ struct Traits {
   using Code = int16_t;
   static constexpr int64_t kGroup = 2;
   static constexpr int32_t kQueryShift = 0, kWeightShift = 0;
+  static constexpr bool kOverlaps = false;
 
   static Codes pack(const Ints<Floats> (&v)[2]) noexcept {
     return reinterpret_cast<Codes>((v[0] & 0xffff) | v[1] << 16);

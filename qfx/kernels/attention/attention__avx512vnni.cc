@@ -16,8 +16,22 @@ struct Traits {
   using Code = int8_t;
   static constexpr int64_t kGroup = 4;
   static constexpr int32_t kQueryShift = 128, kWeightShift = 0;
+  static constexpr bool kOverlaps = true;
 
-  static Codes pack(const Ints<Floats> (&v)[4]) noexcept { return reinterpret_cast<Codes>(low_bytes<Floats>(v)); }
+  static Codes pack(const Ints<Floats> (&v)[4]) noexcept {
+    const auto low = [](int32_t bits, Ints<Floats> a, Ints<Floats> b) {
+      constexpr int kFirstWhereSet = 0xca;
+      return _mm512_ternarylogic_epi32(_mm512_set1_epi32(bits), reinterpret_cast<Codes>(a), reinterpret_cast<Codes>(b),
+                                       kFirstWhereSet);
+    };
+    const auto first = reinterpret_cast<Ints<Floats>>(low(0xff, v[0], v[1] << 8));
+    const auto second = reinterpret_cast<Ints<Floats>>(low(0xff, v[2], v[3] << 8));
+    return low(0xffff, first, second << 16);
+  }
+  static Codes turned(Codes x) noexcept {
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_shuffle_epi8(x, _mm512_maskz_broadcast_i32x4(kAll, order));
+  }
   static Codes shifted(Codes x) noexcept { return _mm512_xor_si512(x, _mm512_set1_epi8(-128)); }
   static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
     const auto load = [](const Code* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };

@@ -14,8 +14,13 @@ struct Traits {
   using Code = int8_t;
   static constexpr int64_t kGroup = 4;
   static constexpr int32_t kQueryShift = 128, kWeightShift = 0;
+  static constexpr bool kOverlaps = false;
 
   static Codes pack(const Ints<Floats> (&v)[4]) noexcept { return reinterpret_cast<Codes>(low_bytes<Floats>(v)); }
+  static Codes turned(Codes x) noexcept {
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order));
+  }
   static Codes shifted(Codes x) noexcept { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
   static void start(const Code* columns, int64_t steps, int32_t* to) noexcept {
     const auto load = [](const Code* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };

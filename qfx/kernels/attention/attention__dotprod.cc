@@ -12,6 +12,7 @@ struct Traits {
   using Code = int8_t;
   static constexpr int64_t kGroup = 4;
   static constexpr int32_t kQueryShift = 0, kWeightShift = -128;
+  static constexpr bool kOverlaps = false;
 
   static Codes pack(const Ints<Floats> (&v)[4]) noexcept { return reinterpret_cast<Codes>(low_bytes<Floats>(v)); }
   static Codes shifted(Codes x) noexcept { return veorq_s8(x, vdupq_n_s8(-128)); }

@@ -12,6 +12,7 @@ struct Traits {
   using Code = int16_t;
   static constexpr int64_t kGroup = 1;
   static constexpr int32_t kQueryShift = 0, kWeightShift = 0;
+  static constexpr bool kOverlaps = false;
 
   static Codes pack(const Ints<Floats> (&v)[1]) noexcept { return vmovn_s32(reinterpret_cast<int32x4_t>(v[0])); }
 

@@ -3,7 +3,9 @@
 //   Floats, Codes      a vector of one float for each query; one of kGroup codes for each
 //   Code, kGroup       codes of keys and values in memory, so many of which are multiplied at once
 //   kQueryShift, kWeightShift  what Codes of queries and of weights have more than they should, to be in their range
+//   kOverlaps          whether there are registers for sums and, beside them, for weights
 //   pack               Codes of kGroup vectors, whose low bits are codes
+//   turned             where kGroup is 4 and there is it: bytes [column][row] of every 16 as [row][column]
 //   shifted            Codes with that shift
 //   start              minus what the shift of every code adds to the sums of a panel's columns
 //   dot                acc[n] += products of the codes of each query and the kGroup codes of column n
@@ -44,13 +46,17 @@ struct Held {
   // Of the head of queries.
   float* row_offset;  // of a mask of one row; -infinity behind the last key
   float* bias;        // with log_scale
+  float* row_top;     // [block]: the greatest row_offset
+  float* key_top;     // the greatest key_scale
   // Of the queries in the lanes.
-  Codes* queries;       // [step]
-  Codes* weights;       // [block][step]
-  V *greatest, *sums;   // [block]
-  V *scores, *offsets;  // [kBlock]: offsets where the mask has rows
-  V* results;           // [column of values]
-  Code* rows;           // codes as they are made
+  Codes* queries;      // [step]
+  Codes* weights;      // [block][step]
+  V *greatest, *sums;  // [block]
+  bool* skipped;       // [block]
+  V* scores;           // [kBlock] of one block, and of the next
+  V* offsets;          // [kBlock], where the mask has rows
+  V* results;          // [column of values]
+  Code* rows;          // codes as they are made
 
   Held(Room& room, const Piece& p) noexcept
       : blocks(ceil_div(p.keys, kBlock)),
@@ -67,11 +73,14 @@ struct Held {
         reciprocal(room.take<float>(keys)),
         row_offset(room.take<float>(keys)),
         bias(room.take<float>(keys)),
+        row_top(room.take<float>(blocks)),
+        key_top(room.take<float>(1)),
         queries(room.take<Codes>(steps)),
         weights(room.take<Codes>(blocks * kBlockSteps)),
         greatest(room.take<V>(blocks)),
         sums(room.take<V>(blocks)),
-        scores(room.take<V>(kBlock)),
+        skipped(room.take<bool>(blocks)),
+        scores(room.take<V>(2 * kBlock)),
         offsets(room.take<V>(kBlock)),
         results(room.take<V>(panels * kColumns)),
         rows(room.take<Code>(std::max(kLanes, kColumns) * steps * T::kGroup)) {}

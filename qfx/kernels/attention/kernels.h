@@ -11,6 +11,7 @@ constexpr int64_t kBlock = 32;           // keys that are taken against one maxi
 constexpr int64_t kPieceQueries = 16;    // a multiple of every kernel's lanes
 constexpr int64_t kMostDepth = 32768;    // sums of more products of codes could leave s32
 constexpr float kFlatBelow = -0x1p100f;  // rows whose greatest score is below it take their greatest keys alike
+constexpr float kSeenAbove = -0x1p60f;   // what is added to a score by a mask that does not hide the key
 
 enum class MaskType { none, additive, visible };  // f32, bool
 

@@ -2,6 +2,9 @@
 // Matrices of floats turned by blocks of four, on vectors that every level with vectors has.
 #include <cstdint>
 #include <cstring>
+#include <utility>
+
+#include "core/lanes.h"
 
 namespace qfx::attention {
 namespace {
@@ -9,23 +12,46 @@ namespace {
 typedef float Four __attribute__((vector_size(16)));
 typedef int32_t FourInts __attribute__((vector_size(16)));
 
+// In every four lanes, those that are named: 0 to 3 of `a`, 4 to 7 of `b`.
+template <int... kNamed, class V, size_t... kLane>
+inline V picked(V a, V b, std::index_sequence<kLane...>) noexcept {
+  constexpr auto from = [](int lane) {
+    constexpr int kFrom[] = {kNamed...}, kLanes = sizeof...(kLane);
+    return kFrom[lane % 4] / 4 * kLanes + kFrom[lane % 4] % 4 + lane / 4 * 4;
+  };
 #if defined(__clang__)
-#define QFX_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+  return __builtin_shufflevector(a, b, from(kLane)...);
 #else
-#define QFX_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, FourInts{__VA_ARGS__})
+  return __builtin_shuffle(a, b, Ints<V>{from(kLane)...});
 #endif
-
-template <class V>
-inline void turn(V (&rows)[4]) noexcept {
-  const V a = QFX_SHUFFLE(rows[0], rows[1], 0, 4, 1, 5), b = QFX_SHUFFLE(rows[2], rows[3], 0, 4, 1, 5);
-  const V c = QFX_SHUFFLE(rows[0], rows[1], 2, 6, 3, 7), d = QFX_SHUFFLE(rows[2], rows[3], 2, 6, 3, 7);
-  rows[0] = QFX_SHUFFLE(a, b, 0, 1, 4, 5);
-  rows[1] = QFX_SHUFFLE(a, b, 2, 3, 6, 7);
-  rows[2] = QFX_SHUFFLE(c, d, 0, 1, 4, 5);
-  rows[3] = QFX_SHUFFLE(c, d, 2, 3, 6, 7);
+}
+template <int... kNamed, class V>
+inline V picked(V a, V b) noexcept {
+  return picked<kNamed...>(a, b, std::make_index_sequence<sizeof(V) / sizeof(float)>());
 }
 
-#undef QFX_SHUFFLE
+// rows[r][c] becomes rows[c][r], in every four lanes.
+template <class V>
+inline void turn(V (&rows)[4]) noexcept {
+  const V a = picked<0, 4, 1, 5>(rows[0], rows[1]), b = picked<0, 4, 1, 5>(rows[2], rows[3]);
+  const V c = picked<2, 6, 3, 7>(rows[0], rows[1]), d = picked<2, 6, 3, 7>(rows[2], rows[3]);
+  rows[0] = picked<0, 1, 4, 5>(a, b);
+  rows[1] = picked<2, 3, 6, 7>(a, b);
+  rows[2] = picked<0, 1, 4, 5>(c, d);
+  rows[3] = picked<2, 3, 6, 7>(c, d);
+}
+
+// Columns [0, 4) of as many rows as there are lanes, one column a vector.
+template <class V>
+inline void load_columns(const float* from, int64_t row, V (&columns)[4]) noexcept {
+  for (int64_t i = 0; i < 4; ++i) columns[i] = load_quads<V>(from + i * row, 4 * row);
+  turn(columns);
+}
+template <class V>
+inline void store_columns(float* to, int64_t row, V (&columns)[4]) noexcept {
+  turn(columns);
+  for (int64_t i = 0; i < 4; ++i) store_quads(to + i * row, 4 * row, columns[i]);
+}
 
 // to[c][r] = from[r][c], whose rows are so many floats apart.
 inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,

@@ -30,6 +30,19 @@ template <class V>
 inline void store_part(float* to, int64_t n, V v) noexcept {
   std::memcpy(to, &v, static_cast<size_t>(n) * sizeof(float));
 }
+// Four floats from each of as many places as there are, `step` floats apart: side by side.
+template <class V>
+inline V load_quads(const float* from, int64_t step) noexcept {
+  static_assert(sizeof(V) == 4 * sizeof(float), "wider levels specialize it");
+  (void)step;
+  return load<V>(from);
+}
+template <class V>
+inline void store_quads(float* to, int64_t step, V v) noexcept {
+  static_assert(sizeof(V) == 4 * sizeof(float), "wider levels specialize it");
+  (void)step;
+  store(to, v);
+}
 template <class V>
 inline V all(float value) noexcept {
   return V{} + value;

@@ -23,6 +23,15 @@ inline void store_part(float* to, int64_t n, Floats v) noexcept {
   _mm256_maskstore_ps(to, first_lanes(n), v);
 }
 template <>
+inline Floats load_quads(const float* from, int64_t step) noexcept {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), _mm_loadu_ps(from + step), 1);
+}
+template <>
+inline void store_quads(float* to, int64_t step, Floats v) noexcept {
+  _mm_storeu_ps(to, _mm256_castps256_ps128(v));
+  _mm_storeu_ps(to + step, _mm256_extractf128_ps(v, 1));
+}
+template <>
 inline Floats least(Floats a, Floats b) noexcept {
   return _mm256_min_ps(a, b);
 }
