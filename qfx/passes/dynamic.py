@@ -17,6 +17,7 @@ from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
+from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
 from qfx.runtime.limits import MOST_FEATURES
@@ -26,6 +27,10 @@ _LOOKED_UP = Decision("dynamic", "dynamic qconfig: weights int8, looked up as fl
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _LINEAR = (nn.Linear, nn.MultiheadAttention)
 _LARGEST = torch.finfo(torch.float16).max
+_EVERY_MODEL = '""'
+"""The rule that names no layer."""
+_SMALL = 1 / 64
+"""A table of rows that is less of the weights stays float, unless the qconfig names it."""
 
 
 def decide_linear(op: Op, qconfig: QConfig) -> Decision:
@@ -42,7 +47,20 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
         return Decision("float", f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})")
     if not qconfig.is_dynamic:
         return Decision("float", "a static qconfig keeps tables of rows in float")
-    return _decided(qconfig, "weights rounded to float16", nn.Embedding)
+    root, weight = node.graph.owning_module, arguments(op, node)[op.weights[0]]
+    assert root is not None and isinstance(weight, fx.Node)
+    return _kept_small(node, tensor_of(root, weight)) or _decided(qconfig, "weights rounded to float16", nn.Embedding)
+
+
+def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:
+    """Float for a table that would save little by being rounded, where the qconfig is that of the whole model."""
+    root = node.graph.owning_module
+    assert root is not None
+    tensors = {id(t): t.numel() for t in (*root.parameters(), *root.buffers()) if t.is_floating_point()}
+    share = table.numel() / max(1, sum(tensors.values()))
+    if node.meta.get("qconfig_rule") != _EVERY_MODEL or share >= _SMALL:
+        return None
+    return Decision("float", f"its table is {share:.1%} of the weights: int8 saves little there, and rounds each row")
 
 
 def decide_module(node: fx.Node) -> Decision | None:
@@ -54,7 +72,9 @@ def decide_module(node: fx.Node) -> Decision | None:
         return None
     root = node.graph.owning_module
     assert root is not None
-    return decide_layer(as_base(root.get_submodule(path(node))), qconfig)
+    layer = as_base(root.get_submodule(path(node)))
+    small = _kept_small(node, layer.weight) if isinstance(layer, _TABLES) else None
+    return small or decide_layer(layer, qconfig)
 
 
 def layer_class(cls: object) -> type[nn.Module] | None:
