@@ -87,6 +87,7 @@ PREPARE = Stage(
         Pass(assign_qconfigs, "normal", "normal", Preparation),
         *FUSE.passes,
         Pass(rotate_inputs, "normal", "normal", Preparation),
+        Pass(rewrite.fuse_gates, "normal", "normal"),
         Pass(annotate_values, "normal", "normal", Preparation),
         Pass(copy_joins_for_floats, "normal", "normal", Preparation),
         Pass(observe_custom_modules, "normal", "normal", Preparation),

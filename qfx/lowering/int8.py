@@ -21,7 +21,6 @@ from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
 from qfx.runtime.limits import MOST_DIMS
 
-
 _KINDS = {torch.float32: "float", **INTEGER_KINDS}
 """The kinds of values that hold no codes, by their dtypes."""
 

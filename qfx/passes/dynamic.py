@@ -48,7 +48,8 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     if not qconfig.is_dynamic:
         return Decision("float", "a static qconfig keeps tables of rows in float")
     root, weight = node.graph.owning_module, arguments(op, node)[op.weights[0]]
-    assert root is not None and isinstance(weight, fx.Node)
+    assert root is not None
+    assert isinstance(weight, fx.Node)
     return _kept_small(node, tensor_of(root, weight)) or _decided(qconfig, "weights rounded to float16", nn.Embedding)
 
 

@@ -9,6 +9,7 @@ from qfx.patterns.passes import (
     fold_padding,
     fold_scales,
     fuse_activations,
+    fuse_gates,
     fuse_residuals,
     unify_pooling,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "fold_padding",
     "fold_scales",
     "fuse_activations",
+    "fuse_gates",
     "fuse_residuals",
     "unify_pooling",
 ]

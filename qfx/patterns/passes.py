@@ -9,12 +9,14 @@ from qfx.patterns.rules import (
     activation,
     attention,
     batch_norm,
+    gate,
     identity,
     matmul,
     norm,
     padding,
     pool,
     residual,
+    rotary,
     scale,
     shuffle,
     sink,
@@ -30,6 +32,8 @@ RULES: tuple[Rule, ...] = (
     *scale.RULES,
     *matmul.RULES,
     *attention.RULES,
+    *rotary.RULES,
+    *gate.RULES,
     *padding.RULES,
     *activation.RULES,
     *residual.RULES,
@@ -59,8 +63,13 @@ def fold_scales(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 def find_attention(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Makes products with a softmax between them one op."""
-    return rewrite(infer_extents(graph_module), (*attention.RULES, *identity.RULES))
+    """Makes products with a softmax between them one op, and rotary embedding another."""
+    return rewrite(infer_extents(graph_module), (*attention.RULES, *rotary.RULES, *identity.RULES))
+
+
+def fuse_gates(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Makes products with an activation one op, where they are computed in float."""
+    return rewrite(infer_extents(graph_module), gate.RULES)
 
 
 def fold_padding(graph_module: fx.GraphModule) -> fx.GraphModule:

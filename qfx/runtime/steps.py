@@ -340,6 +340,36 @@ def rotate(
     )
 
 
+def rotary(
+    x: int,
+    cos: int,
+    sin: int,
+    *,
+    length: int,
+    interleaved: bool,
+    perm: Sequence[int],
+) -> Step:
+    """Pairs of the last dim's first numbers turned by angles; those of cos and sin broadcast.
+
+    Takes ``x`` f32, ``cos`` f32, ``sin`` f32. Gives ``y`` f32.
+
+    Args:
+        length: How many numbers turn; cos and sin have as many, or one a pair; at least 2.
+        interleaved: Whether a pair's numbers are neighbours; 0: half of them apart.
+        perm: The dim of x, as cos and sin name it, that each dim in memory is.
+    """
+    return Step.of(
+        "rotary",
+        [x, cos, sin],
+        {"y": "f32"},
+        ints={
+            "length": length,
+            "interleaved": interleaved,
+            "perm": perm,
+        },
+    )
+
+
 def add(
     a: int,
     b: int,
@@ -1155,6 +1185,34 @@ def to_f32(
         "to_f32",
         [x],
         {"y": "f32"},
+    )
+
+
+def gated_f32(
+    x: int,
+    y: int,
+    *,
+    function: str,
+    args: Sequence[float] | None = None,
+) -> Step:
+    """A function of each element of x, times y.
+
+    Takes ``x`` f32, ``y`` f32. Gives ``z`` f32.
+
+    Args:
+        function: Its name in the op table.
+        args: The function's arguments in turn; or none.
+    """
+    return Step.of(
+        "gated_f32",
+        [x, y],
+        {"z": "f32"},
+        floats={
+            "args": args,
+        },
+        text={
+            "function": function,
+        },
     )
 
 

@@ -34,6 +34,7 @@ constexpr Line kLines[] = {
 #include "move/kernels.inc"
 #include "pool/kernels.inc"
 #include "recurrent/kernels.inc"
+#include "rotary/kernels.inc"
 #include "rotation/kernels.inc"
 };
 #undef QFX_KERNEL

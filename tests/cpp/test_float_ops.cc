@@ -326,6 +326,20 @@ TEST(float_ops_pointwise_functions) {
 }
 
 // Every level's bits of every function, over floats of every exponent, with each number of elements behind a vector.
+TEST(float_ops_gated_products_are_the_function_and_then_the_product) {
+  Rng rng(94);
+  for (const int64_t n : {0, 1, 17, 1023, 1024, 1025, 5000}) {
+    const auto x = random_floats(rng, n, -9, 9), y = random_floats(rng, n, -3, 3);
+    std::vector<float> z(x.size());
+    run(*plan_pointwise_f32("silu", {}, n), {x.data()}, {z.data()}, 1);
+    for (size_t i = 0; i < z.size(); ++i) z[i] = z[i] * y[i];
+    check_on_every_isa([&](Isa isa) { return plan_gated_f32("silu", {}, n, isa); }, {bytes_of(x), bytes_of(y)}, z,
+                       "gated products of " + std::to_string(n));
+  }
+  CHECK_THROWS(std::invalid_argument, plan_gated_f32("no_such", {}, 1));
+  CHECK_THROWS(std::invalid_argument, plan_gated_f32("silu", {}, -1));
+}
+
 TEST(float_ops_pointwise_functions_have_the_same_bits_on_every_level) {
   std::vector<float> x{0.0f, -0.0f, INFINITY, -INFINITY, std::numeric_limits<float>::quiet_NaN()};
   for (uint32_t bits = 1; bits < 0x7f800000u; bits += 0x1234567u / 40)

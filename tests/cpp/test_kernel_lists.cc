@@ -8,6 +8,7 @@
 #include "move/kernels.h"
 #include "pool/kernels.h"
 #include "recurrent/kernels.h"
+#include "rotary/kernels.h"
 #include "rotation/kernels.h"
 
 using namespace qfx;
@@ -42,6 +43,9 @@ const List kFloatOps{
 const List kRecurrent{
 #include "recurrent/kernels.inc"
 };
+const List kRotary{
+#include "rotary/kernels.inc"
+};
 const List kRotation{
 #include "rotation/kernels.inc"
 };
@@ -55,7 +59,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
   for (const List* list :
-       {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent, &kRotation}) {
+       {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent, &kRotary, &kRotation}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

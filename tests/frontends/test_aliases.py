@@ -237,7 +237,7 @@ def test_every_alias_names_a_row() -> None:
 def test_every_row_has_an_alias() -> None:
     reachable = {alias.op for alias in ALIASES.values()}
     by_arguments = {"add_scalar", "rsub_scalar", "mul_scalar", "rdiv_scalar", "square", "instance_norm"}
-    by_arguments |= {"causal_softmax", "rotate", "to_float32"}
+    by_arguments |= {"causal_softmax", "rotate", "rotary", "gated", "to_float32"}
     below_normal = {op.name for op in TABLE.values() if op.qparams == "none"}
     assert set(TABLE) - reachable - below_normal <= by_arguments | {"dropout"}  # only of models to be trained
 

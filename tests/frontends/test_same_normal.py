@@ -17,7 +17,7 @@ from tests.nets import NETS, small_net
 
 FRONTENDS = ("symbolic", "torchscript", "export")
 
-BELOW_NORMAL = {"quantize", "dequantize", "requantize_dynamic", "rotate", "causal_softmax"}
+BELOW_NORMAL = {"quantize", "dequantize", "requantize_dynamic", "rotate", "rotary", "gated", "causal_softmax"}
 """Rows that no frontend makes: of later levels and passes, and of files from before attention was an op."""
 
 

@@ -63,6 +63,24 @@ def rotate(x: Tensor, *, block: int) -> Tensor:
     return torch.einsum("...bj,ij->...bi", x.unflatten(-1, (-1, block)), torch.tensor(signs) / block**0.5).flatten(-2)
 
 
+def rotary(x: Tensor, cos: Tensor, sin: Tensor, *, length: int, interleaved: bool) -> Tensor:
+    half = length // 2
+    first = range(0, length, 2) if interleaved else range(half)
+    y = x.clone()
+    for pair, a in enumerate(first):
+        b = a + 1 if interleaved else a + half
+        at_a, at_b = (pair, pair) if cos.shape[-1] == half else (a, b)
+        y[..., a] = x[..., a] * cos[..., at_a] - x[..., b] * sin[..., at_a]
+        y[..., b] = x[..., b] * cos[..., at_b] + x[..., a] * sin[..., at_b]
+    return y
+
+
+def gated(x: Tensor, y: Tensor, *, function: str, approximate: str = "none") -> Tensor:
+    if function == "gelu":
+        return nn.GELU(approximate)(x) * y
+    return torch.sigmoid(x) * (x if function == "silu" else 1.0) * y
+
+
 def pool(kind: str, **names: str) -> Callable[..., Tensor]:
     """A pooling module of the input's rank, built from the op's keyword arguments under the module's names."""
 
@@ -234,6 +252,8 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "rsqrt": Tensor.rsqrt,
     "reciprocal": lambda x: 1 / x,
     "rotate": rotate,
+    "rotary": rotary,
+    "gated": gated,
     "abs": abs,
     "neg": lambda x: -x,
     "square": lambda x: x**2,

@@ -12,14 +12,20 @@ from qfx.patterns.pattern import matches
 from qfx.patterns.rewriter import Rule, rewrite
 from qfx.patterns.symbolic_shape import infer_extents
 
+FIRST = {
+    "fold_channel_affine_into_linear_through_permute": "turn_channel_factor_into_affine",
+    "widen_rotary_over_what_it_leaves": "turned_copy_to_rotary",
+}
+"""Rules whose samples another rule has to rewrite before."""
+
 EPS = torch.finfo(torch.float32).eps
 
 
 def graph_for(rule: Rule, model: nn.Module) -> fx.GraphModule:
     """The model's Normal graph, rewritten as far as ``rule`` needs it."""
     graph_module = infer_extents(normalize(capture(model)))
-    if rule.name == "fold_channel_affine_into_linear_through_permute":
-        graph_module = rewrite(graph_module, [r for r in RULES if r.name == "turn_channel_factor_into_affine"])
+    if rule.name in FIRST:
+        graph_module = rewrite(graph_module, [r for r in RULES if r.name == FIRST[rule.name]])
     return graph_module
 
 

@@ -223,6 +223,32 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
         {"constants": {"table": np.zeros((4, 8), np.float32)}},
     ),
     "rotate block": ("rotate", [FLOATS], ("f32", 4), {"ints": {"block": 24}}),
+    "rotary length": (
+        "rotary",
+        [FLOATS] * 3,
+        ("f32", 4),
+        {"ints": {"length": 3, "interleaved": 0, "perm": [0, 1, 2, 3]}},
+    ),
+    "rotary order": (
+        "rotary",
+        [FLOATS] * 3,
+        ("f32", 4),
+        {"ints": {"length": 2, "interleaved": 0, "perm": [0, 1, 1, 3]}},
+    ),
+    "rotary last dim": (
+        "rotary",
+        [FLOATS] * 3,
+        ("f32", 4),
+        {"ints": {"length": 2, "interleaved": 0, "perm": [0, 1, 3, 2]}},
+    ),
+    "rotary ranks": (
+        "rotary",
+        [FLOATS[0], FLOATS, FLOATS],
+        ("f32", 3),
+        {"ints": {"length": 2, "interleaved": 0, "perm": [0, 1, 2]}},
+    ),
+    "gated function": ("gated_f32", [FLOATS, FLOATS], ("f32", 4), {"text": {"function": "frobnicate"}}),
+    "gated ranks": ("gated_f32", [FLOATS, FLOATS[0]], ("f32", 4), {"text": {"function": "silu"}}),
     "rms_norm ndim": ("rms_norm", [FLOATS], ("f32", 4), {"ints": {"ndim": 5}, "floats": {"eps": 1e-5}}),
     "group_norm groups": ("group_norm", [FLOATS], ("f32", 4), {"ints": {"groups": -1}, "floats": {"eps": 1e-5}}),
     "affine sizes": (
@@ -580,6 +606,11 @@ def test_shapes_that_a_step_cannot_take(mistake: str) -> None:
         ("pad", [(2, 3)], {"ints": {"lo": [-2, 0], "hi": [-2, 0]}}),
         ("group_norm", [(2, 3)], {"ints": {"groups": 2}, "floats": {"eps": 1e-5}}),
         ("rotate", [(2, 40)], {"ints": {"block": 16}}),
+        ("rotary", [(2, 6), (2, 8), (2, 8)], {"ints": {"length": 8, "interleaved": 0, "perm": [0, 1]}}),
+        ("rotary", [(2, 8), (2, 8), (2, 4)], {"ints": {"length": 8, "interleaved": 0, "perm": [0, 1]}}),
+        ("rotary", [(2, 8), (2, 6), (2, 6)], {"ints": {"length": 8, "interleaved": 1, "perm": [0, 1]}}),
+        ("rotary", [(2, 8), (3, 8), (1, 8)], {"ints": {"length": 8, "interleaved": 0, "perm": [0, 1]}}),
+        ("gated_f32", [(2, 3), (2, 1)], {"text": {"function": "silu"}}),
     ],
 )
 def test_float_shapes_that_a_step_cannot_take(

@@ -26,7 +26,7 @@ from tests.runtime.test_steps import CASES, Case
 
 SOURCES = sorted(Path(qfx.__file__).parent.rglob("*.py"))
 KINDS = {"integer": "ints", "number": "floats", "expr": "exprs", "constant": "constants", "text": "text"}
-TAKE_NAN = {("pointwise_f32", "args"), ("pad", "fill")}
+TAKE_NAN = {("pointwise_f32", "args"), ("gated_f32", "args"), ("pad", "fill")}
 FULLEST = {case.op: case for case in sorted(CASES, key=lambda c: sum(len(v) for v in c.attributes.values()))}
 """One case an operation, with the most attributes."""
 

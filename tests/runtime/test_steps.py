@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from qfx.ops.float_ops import integer
+from qfx.ops.gated.integer import gated
 from qfx.ops.pointwise import float32
+from qfx.ops.rotary.integer import rotary
 from qfx.ops.rotation.integer import rotate
 from qfx.runtime import _C, Executable, Program, isa_names
 from tests.attention_definition import attention
@@ -402,8 +404,8 @@ def move_cases() -> list[Case]:
     return cases
 
 
-def of_tensors(reference: Callable[..., torch.Tensor], **attributes: Any) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: reference(torch.from_numpy(x), **attributes, out=None).numpy()
+def of_tensors(reference: Callable[..., torch.Tensor], **attributes: Any) -> Callable[..., np.ndarray]:
+    return lambda *xs: reference(*map(torch.from_numpy, xs), **attributes, out=None).numpy()
 
 
 def row_norm_cases() -> list[Case]:
@@ -432,6 +434,45 @@ def rotation_cases() -> list[Case]:
     ]
 
 
+def rotary_cases() -> list[Case]:
+    """Heads that share the angles of their positions, in front of them in memory and behind them."""
+    cases = []
+    for length, interleaved, per_pair in ((16, False, False), (16, True, True), (10, False, True), (10, True, False)):
+        width = length // 2 if per_pair else length
+        angles = f32(2, 1, 5, width), f32(1, 1, 5, width)
+        turned = of_tensors(rotary, length=length, interleaved=interleaved)
+        ints = {"length": length, "interleaved": int(interleaved)}
+        x, label = f32(2, 3, 5, 16), f"{length} {interleaved} {per_pair}"
+        moved = np.ascontiguousarray(x.transpose(0, 2, 1, 3))
+        cases += [
+            Case("rotary", (x, *angles), turned, {"ints": {**ints, "perm": [0, 1, 2, 3]}}, label=label),
+            Case(
+                "rotary",
+                (moved, *angles),
+                lambda y, cos, sin, turned=turned: turned(
+                    np.ascontiguousarray(y.transpose(0, 2, 1, 3)), cos, sin
+                ).transpose(0, 2, 1, 3),
+                {"ints": {**ints, "perm": [0, 2, 1, 3]}},
+                label=f"{label} moved",
+            ),
+        ]
+    return cases
+
+
+def gated_cases() -> list[Case]:
+    return [
+        Case(
+            "gated_f32",
+            (f32(3, n), f32(3, n)),
+            of_tensors(gated, function=function),
+            {"text": {"function": function}, **({"floats": {"args": [0.0]}} if function == "gelu" else {})},
+            label=f"{function} {n}",
+        )
+        for function in ("silu", "gelu", "sigmoid")
+        for n in (7, 1024, 1500)
+    ]
+
+
 def float_cases() -> list[Case]:
     def norm(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         x = x.astype(np.float64)
@@ -450,6 +491,8 @@ def float_cases() -> list[Case]:
         Case("log_softmax", (f32(2, 5, 3),), of_tensors(integer.log_softmax, dim=2), {"ints": {"axis": 2}}),
         *row_norm_cases(),
         *rotation_cases(),
+        *rotary_cases(),
+        *gated_cases(),
         Case(
             "group_norm",
             (f32(2, 3, 4, 8),),

@@ -41,6 +41,10 @@ std::unique_ptr<Work> plan_binary_f32(FloatBinaryOp op, const std::vector<int64_
 std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<const double> args, int64_t n,
                                          Isa isa = Isa::scalar);
 
+// Such a function of x, times y; those that are computed in float64 are no gates.
+std::unique_ptr<Work> plan_gated_f32(const std::string& name, std::span<const double> args, int64_t n,
+                                     Isa isa = Isa::scalar);
+
 // [batch][m][k] x [batch][k][n] -> [batch][m][n]; float32, accumulated in float32 in the order of k.
 std::unique_ptr<Work> plan_matmul_f32(int64_t batch, int64_t m, int64_t k, int64_t n);
 

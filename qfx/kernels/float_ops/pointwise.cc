@@ -46,27 +46,65 @@ struct Power {
 constexpr Power kPowers[] = {
     {2.0, PointwiseFunction::square}, {0.5, PointwiseFunction::sqrt}, {-1.0, PointwiseFunction::reciprocal}};
 
-class PointwiseWork final : public Work {
+// A function with its arguments, on a level.
+class Applied {
  public:
-  PointwiseWork(PointwiseFunction function, std::span<const double> args, int64_t n, Isa isa)
-      : function_(function), n_(n), kernel_(float_ops::select<Pointwise>(isa)) {
+  Applied(PointwiseFunction function, std::span<const double> args, Isa isa)
+      : function_(function), kernel_(float_ops::select<Pointwise>(isa)) {
     std::ranges::transform(args, args_, [](double value) { return static_cast<float>(value); });
   }
 
-  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
-    const Range part = split(n_, tid, threads, 16);
-    kernel_.run(function_, args_, static_cast<const float*>(in[0]) + part.begin,
-                static_cast<float*>(out[0]) + part.begin, part.end - part.begin);
-  }
-
-  int64_t cost() const noexcept override { return 6 * n_; }
-  std::vector<const char*> kernels() const override { return {kernel_.name}; }
+  void operator()(const float* x, float* y, int64_t n) const noexcept { kernel_.run(function_, args_, x, y, n); }
+  const char* kernel() const noexcept { return kernel_.name; }
 
  private:
   PointwiseFunction function_;
   float args_[2] = {};
-  int64_t n_;
   Kernel<Pointwise> kernel_;
+};
+
+class PointwiseWork final : public Work {
+ public:
+  PointwiseWork(const Applied& applied, int64_t n) : applied_(applied), n_(n) {}
+
+  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
+    const Range part = split(n_, tid, threads, 16);
+    applied_(static_cast<const float*>(in[0]) + part.begin, static_cast<float*>(out[0]) + part.begin,
+             part.end - part.begin);
+  }
+
+  int64_t cost() const noexcept override { return 6 * n_; }
+  std::vector<const char*> kernels() const override { return {applied_.kernel()}; }
+
+ private:
+  Applied applied_;
+  int64_t n_;
+};
+
+class GatedWork final : public Work {
+ public:
+  GatedWork(const Applied& applied, int64_t n) : applied_(applied), n_(n) {}
+
+  // A block at a time, so that what the function gives is multiplied while it is in cache.
+  void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
+    const auto* x = static_cast<const float*>(in[0]);
+    const auto* y = static_cast<const float*>(in[1]);
+    auto* z = static_cast<float*>(out[0]);
+    const Range part = split(n_, tid, threads, 16);
+    for (int64_t begin = part.begin; begin < part.end; begin += kBlock) {
+      const int64_t end = std::min(begin + kBlock, part.end);
+      applied_(x + begin, z + begin, end - begin);
+      for (int64_t i = begin; i < end; ++i) z[i] = z[i] * y[i];
+    }
+  }
+
+  int64_t cost() const noexcept override { return 9 * n_; }
+  std::vector<const char*> kernels() const override { return {applied_.kernel()}; }
+
+ private:
+  static constexpr int64_t kBlock = 1024;
+  Applied applied_;
+  int64_t n_;
 };
 
 class Float64Work final : public Work {
@@ -105,17 +143,25 @@ std::unique_ptr<Work> plan_pointwise_f32(const std::string& name, std::span<cons
   for (const Function& row : kFunctions) {
     if (name != row.name) continue;
     require_arguments(row, args);
-    return std::make_unique<PointwiseWork>(row.function, args, n, isa);
+    return std::make_unique<PointwiseWork>(Applied(row.function, args, isa), n);
   }
   for (const Float64Function& row : kFloat64Functions) {
     if (name != row.name) continue;
     require_arguments(row, args);
     if (name == "pow_scalar")
       for (const Power& power : kPowers)
-        if (args[0] == power.exponent) return std::make_unique<PointwiseWork>(power.function, args, n, isa);
+        if (args[0] == power.exponent) return std::make_unique<PointwiseWork>(Applied(power.function, args, isa), n);
     return std::make_unique<Float64Work>(row, args, n);
   }
   throw std::invalid_argument("no pointwise function named " + name);
+}
+
+std::unique_ptr<Work> plan_gated_f32(const std::string& name, std::span<const double> args, int64_t n, Isa isa) {
+  if (n < 0) throw std::invalid_argument("a negative number of elements");
+  const auto* const row = std::ranges::find_if(kFunctions, [&](const Function& f) { return name == f.name; });
+  if (row == std::end(kFunctions)) throw std::invalid_argument("no gate named " + name);
+  require_arguments(*row, args);
+  return std::make_unique<GatedWork>(Applied(row->function, args, isa), n);
 }
 
 }  // namespace qfx

@@ -1,10 +1,22 @@
 """The emitters, one file a family, and where to look one up."""
 
 from qfx.lowering.emit import EMITTERS
-from qfx.lowering.emitters import attention, binary, compute, float_ops, index, matmul, move, pool
+from qfx.lowering.emitters import attention, binary, compute, float_ops, index, matmul, move, pool, transformer
 from qfx.ops.table import TABLE
 
-__all__ = ["EMITTERS", "attention", "binary", "compute", "emittable", "float_ops", "index", "matmul", "move", "pool"]
+__all__ = [
+    "EMITTERS",
+    "attention",
+    "binary",
+    "compute",
+    "emittable",
+    "float_ops",
+    "index",
+    "matmul",
+    "move",
+    "pool",
+    "transformer",
+]
 
 
 def emittable(name: str, *, coded: bool) -> bool:

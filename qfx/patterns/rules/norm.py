@@ -70,6 +70,10 @@ def _with_weight(match: Match) -> Term | None:
     return Term("rms_norm", (given["x"], weight), dict(norm.kwargs), like=norm)
 
 
+def _size_of_operand(match: Match) -> Term:
+    return Term("size", (match["x"],), dict(match.root.kwargs), like=match.root)
+
+
 class _WrittenOut(nn.Module):
     """Of what a linear gives; ``form``: how its root divides; ``dim``: over which dim."""
 
@@ -92,6 +96,19 @@ class _Weighted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gain * self.norm(x)
+
+
+class _Sized(nn.Module):
+    """Reads the size of what a norm gives, or of what it gets."""
+
+    def __init__(self, *, before: bool = False) -> None:
+        super().__init__()
+        self.norm, self.before = nn.RMSNorm(6), before
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 1.0
+        y = self.norm(x)
+        return y.reshape((x if self.before else y).size(0), -1)
 
 
 def _rows(length: int = 6) -> tuple[Tensor]:
@@ -131,5 +148,14 @@ RULES = (
         benefit=11,
         sample=lambda: (_Weighted(8), _rows(8)),
         near_miss=lambda: (_Weighted(1), _rows(8)),
+    ),
+    Rule(
+        "read_sizes_in_front_of_rms_norm",
+        op("size", op("rms_norm", value("x"))),
+        _size_of_operand,
+        benefit=3,
+        sample=lambda: (_Sized(), _rows()),
+        near_miss=lambda: (_Sized(before=True), _rows()),
+        semantics="bitwise",
     ),
 )  # fmt: skip

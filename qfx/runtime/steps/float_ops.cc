@@ -210,6 +210,40 @@ class PointwiseStep : public StepKernel {
   Isa isa_;
 };
 
+struct GatedParams {
+  std::string function;
+  std::vector<double> args;
+
+  explicit GatedParams(const StepView& s) : function(s.text("function")), args(s.floats("args")) {
+    require_same_rank(s);
+    s.require(s.input(1).rank() == s.input(0).rank(), "x and y are of different rank");
+    try {
+      plan_gated_f32(function, args, 0);
+    } catch (const std::invalid_argument& error) {
+      s.fail(error.what());
+    }
+  }
+};
+
+class GatedStep : public StepKernel {
+ public:
+  using Params = GatedParams;
+  GatedStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    if (in.inputs[0] != in.inputs[1])
+      throw std::invalid_argument("a gate of shape " + to_string(in.inputs[0]) + " for " + to_string(in.inputs[1]));
+    return in.inputs[0];
+  }
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    return {plan_gated_f32(p_.function, p_.args, element_count(y), isa_), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+  Isa isa_;
+};
+
 struct MatmulParams {
   explicit MatmulParams(const StepView& s) {
     const size_t a = s.input(0).rank(), b = s.input(1).rank();
@@ -252,7 +286,8 @@ std::vector<KernelRow> float_op_rows() {
           kernel_row<RowNormStep>("rms_norm"),        kernel_row<GroupNormStep>("group_norm"),
           kernel_row<FloatBinaryStep>("add_f32"),     kernel_row<FloatBinaryStep>("sub_f32"),
           kernel_row<FloatBinaryStep>("mul_f32"),     kernel_row<FloatBinaryStep>("div_f32"),
-          kernel_row<PointwiseStep>("pointwise_f32"), kernel_row<MatmulStep>("matmul_f32")};
+          kernel_row<PointwiseStep>("pointwise_f32"), kernel_row<MatmulStep>("matmul_f32"),
+          kernel_row<GatedStep>("gated_f32")};
 }
 
 }  // namespace qfx

@@ -166,6 +166,17 @@ std::vector<StepSchema> rotation_schemas() {
                integer("block", "length of a block: 16, 32, 64 or 128, a divisor of the last dim").within(16, 128)}}};
 }
 
+std::vector<StepSchema> rotary_schemas() {
+  return {{.op = "rotary",
+           .about = "Pairs of the last dim's first numbers turned by angles; those of cos and sin broadcast.",
+           .operands = {{"x", kF32}, {"cos", kF32}, {"sin", kF32}},
+           .results = {{"y", kF32}},
+           .attributes = {
+               integer("length", "how many numbers turn; cos and sin have as many, or one a pair").within(2, kMost),
+               flag("interleaved", "whether a pair's numbers are neighbours; 0: half of them apart"),
+               integer("perm", "the dim of x, as cos and sin name it, that each dim in memory is").entries(kRank)}}};
+}
+
 // ---------------------------------------------------------------- elementwise
 
 StepSchema binary_schema(const char* op, const char* about, bool two_multipliers) {
@@ -221,7 +232,12 @@ std::vector<StepSchema> float_op_schemas() {
   Attribute args = number("args", "the function's arguments in turn").entries(kAny).within(-kInfinity, kInfinity);
   args.may_be_nan = true;
   const Attribute axis = integer("axis").within(0, kMost);
-  return {float_op_schema("softmax", "Of rows along an axis.", {axis}),
+  StepSchema gated = float_op_schema("gated_f32", "A function of each element of x, times y.",
+                                     {text("function", "its name in the op table"), args.otherwise({})});
+  gated.operands.push_back({"y", kF32});
+  gated.results[0].name = "z";
+  return {gated,
+          float_op_schema("softmax", "Of rows along an axis.", {axis}),
           float_op_schema("causal_softmax",
                           "Of the last dim; row i of the dim before it has i + 1 entries, and then zeros."),
           float_op_schema("log_softmax", "Of rows along an axis.", {axis}),
@@ -394,8 +410,8 @@ std::vector<StepSchema> recurrent_schemas() {
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
   for (auto* family :
-       {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, elementwise_schemas, window_schemas,
-        reduction_schemas, move_schemas, index_schemas, float_op_schemas, recurrent_schemas}) {
+       {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas, elementwise_schemas,
+        window_schemas, reduction_schemas, move_schemas, index_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;

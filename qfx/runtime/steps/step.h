@@ -174,6 +174,7 @@ std::vector<KernelRow> linear_rows();
 std::vector<KernelRow> matmul_rows();
 std::vector<KernelRow> attention_rows();
 std::vector<KernelRow> rotation_rows();
+std::vector<KernelRow> rotary_rows();
 std::vector<KernelRow> elementwise_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> move_rows();

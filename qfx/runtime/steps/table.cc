@@ -12,7 +12,7 @@ namespace {
 
 std::vector<OpRow> all_rows() {
   std::unordered_map<std::string_view, KernelRow> kernels;
-  for (auto* family : {quantize_rows, conv_rows, linear_rows, matmul_rows, attention_rows, rotation_rows,
+  for (auto* family : {quantize_rows, conv_rows, linear_rows, matmul_rows, attention_rows, rotation_rows, rotary_rows,
                        elementwise_rows, pool_rows, move_rows, index_rows, float_op_rows, recurrent_rows}) {
     for (const KernelRow& row : family()) {
       if (!kernels.emplace(row.op, row).second) throw std::logic_error(std::string("two kernels of ") + row.op);

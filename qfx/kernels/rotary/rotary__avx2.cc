@@ -1,0 +1,16 @@
+#include "core/lanes__avx2.h"
+#include "rotary/kernels.h"
+#include "rotary/turn.h"
+
+namespace qfx::rotary {
+
+void rotary_halves_f32_x8__avx2(const float* x, const float* cos, const float* sin, float* y, int64_t pairs,
+                                bool shared) noexcept {
+  turn_halves<Floats>(x, cos, sin, y, pairs, shared);
+}
+void rotary_pairs_f32_x8__avx2(const float* x, const float* cos, const float* sin, float* y, int64_t pairs,
+                               bool shared) noexcept {
+  turn_pairs<Floats>(x, cos, sin, y, pairs, shared);
+}
+
+}  // namespace qfx::rotary

@@ -1,0 +1,1 @@
+"""Rotary embedding: pairs of channels turned by an angle for each position."""
