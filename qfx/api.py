@@ -44,6 +44,7 @@ def quantize_fx(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     rotation: bool = True,
+    smoothing: bool = True,
     strict: bool = False,
     frontend: str = "auto",
     isa: str | None = None,
@@ -69,6 +70,8 @@ def quantize_fx(
             instead of each weight to its nearest integer. Layers of more than 1536 weights a channel are not.
         rotation: In transformers, rotate what linear layers read behind a normalization, an attention or the
             activation of an MLP, and their weights with it: outlier channels then cost nothing.
+        smoothing: Where calibration data are given, scale channels in front of a rotation as they say, in the
+            normalization or the layer before it and in the weights behind it; dynamic layers gain by it, too.
         strict: Raise instead of keeping a part float that can't be traced.
         frontend: How to capture the model: ``"symbolic"`` tracing, ``"export"`` by torch.export, which needs example
             inputs, ``"torchscript"``, or ``"auto"``: what the model is made for, and export where tracing fails or
@@ -102,6 +105,7 @@ def quantize_fx(
         bias_correction=bias_correction,
         adaptive_rounding=adaptive_rounding,
         rotation=rotation,
+        smoothing=smoothing,
         strict=strict,
         frontend=frontend,
     )
@@ -144,6 +148,7 @@ def prepare_fx(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     rotation: bool = True,
+    smoothing: bool = True,
     strict: bool = False,
     frontend: str = "auto",
     qconfig_mapping: Mapping[str, Any] | None = None,
@@ -161,7 +166,7 @@ def prepare_fx(
             but for the custom modules.
         _equalization_config: None: qfx equalizes no ranges; anything else is an error.
         backend_config: None: the op table says what runs in int8; anything else is an error.
-        bias_correction, adaptive_rounding, rotation: As there.
+        bias_correction, adaptive_rounding, rotation, smoothing: As there.
         strict, frontend: As there.
     """
     require_no_equalization(_equalization_config)
@@ -172,7 +177,7 @@ def prepare_fx(
         as_config(PrepareCustomConfig, prepare_custom_config),
         strict,
         frontend,
-        Recovery(bias_correction, adaptive_rounding, rotation),
+        Recovery(bias_correction, adaptive_rounding, rotation, smoothing),
     )
     return to_calibrate(as_module(model), request)
 

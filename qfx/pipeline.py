@@ -24,6 +24,7 @@ from qfx.passes.forget import forget_derivations, forget_foreign
 from qfx.passes.insert import insert_fake_quantize, insert_observers
 from qfx.passes.preparation import Preparation
 from qfx.passes.rotation import rotate_inputs
+from qfx.passes.smoothing import smooth_inputs
 from qfx.passes.trained import find_trainable_batch_norms, restore_computed
 from qfx.passes.uncalibrated import give_default_qparams
 
@@ -115,7 +116,7 @@ PREPARE_QAT = Stage(
 GIVE_DEFAULTS = Stage("give_defaults", (Pass(give_default_qparams, "observed", "observed"),))
 
 # Alone for a graph that is looked at, or run by torch.
-TO_QDQ = Stage("to_qdq", (Pass(convert_to_qdq, "observed", "qdq"),))
+TO_QDQ = Stage("to_qdq", (Pass(smooth_inputs, "observed", "observed"), Pass(convert_to_qdq, "observed", "qdq")))
 
 CONVERT = Stage(
     "convert",

@@ -32,6 +32,7 @@ def sensitivity(
     bias_correction: bool = True,
     adaptive_rounding: bool = True,
     rotation: bool = True,
+    smoothing: bool = True,
     frontend: str = "auto",
     budget: float | None = None,
     progress: bool = True,
@@ -54,7 +55,7 @@ def sensitivity(
         nodes: Names of nodes, or paths of modules with all that is in them, to look at; everything when left out.
         calibration: What to calibrate with; ``data`` when left out.
         bias_correction: As for ``quantize_fx``.
-        adaptive_rounding, rotation, frontend: As for ``quantize_fx``.
+        adaptive_rounding, rotation, smoothing, frontend: As for ``quantize_fx``.
         budget: Seconds after which it returns what it has; preparing and one node count, but are never cut short.
             ``unreached`` of the result names the nodes that were not measured.
         progress: Whether to show bars where stderr is a terminal.
@@ -69,7 +70,8 @@ def sensitivity(
     seconds, batches = Budget(budget), list(as_batches(data))
     if not batches:
         raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
-    example, recovery = without_label(model, batches[0]), Recovery(bias_correction, adaptive_rounding, rotation)
+    example = without_label(model, batches[0])
+    recovery = Recovery(bias_correction, adaptive_rounding, rotation, smoothing)
     request = Request(qconfig_dict, example, frontend=frontend, recovery=recovery)
     prepared, spelled = to_calibrate_spelled(model, request)
     calibrate(prepared, batches if calibration is None else calibration, progress=progress)

@@ -260,6 +260,7 @@ def _prepared(
         bias_correction=recovery.bias_correction,
         adaptive_rounding=recovery.adaptive_rounding,
         rotation=recovery.rotation,
+        smoothing=recovery.smoothing,
         frontend=frontend,
     )
     calibrate(prepared, fed, progress=progress)

@@ -45,6 +45,7 @@ class Conversion:
     bias_correction: bool = True
     adaptive_rounding: bool = True
     rotation: bool = True
+    smoothing: bool = True
     strict: bool = False
     isa: str | None = None
     report: Path | None = None
@@ -103,6 +104,7 @@ def _quantized(
             bias_correction=asked.bias_correction,
             adaptive_rounding=asked.adaptive_rounding,
             rotation=asked.rotation,
+            smoothing=asked.smoothing,
             strict=asked.strict,
             isa=asked.isa,
         )

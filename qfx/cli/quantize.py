@@ -37,6 +37,12 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="leave the inputs of transformers' layers as they are",
     )
+    parser.add_argument(
+        "--no-smoothing",
+        dest="smoothing",
+        action="store_false",
+        help="leave channels in front of a rotation as they are",
+    )
     parser.add_argument("--strict", action="store_true", help="fail instead of keeping a part float")
     parser.add_argument("--isa", help="check that the file loads for this instruction set, such as avx2")
     parser.add_argument("--report", metavar="OUT.html", type=Path, help="also write a page about the result")

@@ -84,6 +84,7 @@ NODE = _facts(
     ("group", "str", "passes training", "path of the observer whose qparams the value carries"),
     ("own_range", "str", "passes", "path of the observer of a part of the group"),
     ("input_statistics", "str", "passes", "path of the module that collects what a layer reads"),
+    ("channel_sample", "str", "passes", "path of the module that samples what a rotation reads"),
     ("qparams", "QParams", "passes", "of the value"),
     ("arrives_as", "QParams", "eager passes", "an input that arrives as integers: theirs"),
     # Int8

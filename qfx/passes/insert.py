@@ -13,7 +13,7 @@ from qfx.ir.attributes import attribute, has_attribute
 from qfx.ir.nodes import decide, decision_of, path, place
 from qfx.ir.user_names import token_path
 from qfx.ops.calls import arguments
-from qfx.ops.table import op_at, op_of
+from qfx.ops.table import is_op, op_at, op_of
 from qfx.passes.annotate import ANNOTATION, Annotation, Group
 from qfx.passes.precision import codes_read
 from qfx.passes.preparation import Preparation, Recovery
@@ -21,6 +21,7 @@ from qfx.passes.sharing import Part, asks_size
 from qfx.quantization.fake_quantize import FakeQuantizeBase, FixedQParamsFakeQuantize
 from qfx.quantization.observer import (
     ChannelMean,
+    ChannelSample,
     FixedOrObserved,
     FixedQParamsObserver,
     Observer,
@@ -47,6 +48,9 @@ OWN_RANGE = "own_range"
 INPUT_STATISTICS = "input_statistics"
 """Node metadata: path of the module that collects statistics of what a weighted node reads."""
 
+CHANNEL_SAMPLE = "channel_sample"
+"""Node metadata: path of the module that samples what a rotation reads."""
+
 LONGEST_WINDOW = 1536
 """Weights an output channel may have for adaptive rounding; the moments of its inputs are this squared."""
 
@@ -68,6 +72,9 @@ def insert_observers(gm: fx.GraphModule, preparation: Preparation) -> fx.GraphMo
             _observe_part(gm, group, part)
     for node in weighted:
         _collect_input_statistics(gm, node, preparation.recovery)
+    for node in list(gm.graph.nodes) if preparation.recovery.smoothing else ():
+        if is_op(node, "rotate"):
+            _watch(gm, node, ChannelSample(), CHANNEL_SAMPLE)
     return _complete(gm)
 
 
@@ -216,7 +223,7 @@ def _is_weighted(node: fx.Node) -> bool:
 def _collect_input_statistics(gm: fx.GraphModule, node: fx.Node, recovery: Recovery) -> None:
     op = op_at(node)
     given = arguments(op, node)
-    x, weight = given[op.tensors[0]], attribute(gm, given[op.weights[0]].target)
+    weight = attribute(gm, given[op.weights[0]].target)
     window = _window(given, weight)
     if recovery.adaptive_rounding and window.length <= LONGEST_WINDOW:
         statistics: ChannelMean = WindowMoments(window)
@@ -224,13 +231,20 @@ def _collect_input_statistics(gm: fx.GraphModule, node: fx.Node, recovery: Recov
         statistics = ChannelMean(ch_axis=1 - weight.dim())
     else:
         return
-    where = _free_path(gm, node, INPUT_STATISTICS)
+    _watch(gm, node, statistics, INPUT_STATISTICS)
+
+
+def _watch(gm: fx.GraphModule, node: fx.Node, statistics: ChannelMean, key: str) -> None:
+    """Let ``statistics`` see what ``node`` reads; its path is the node's ``meta[key]``."""
+    op = op_at(node)
+    x = arguments(op, node)[op.tensors[0]]
+    where = _free_path(gm, node, key)
     _name(statistics, node)
     gm.add_submodule(where, statistics)
     with gm.graph.inserting_before(node):
         call = gm.graph.call_module(where, (x,))
     call.meta.update(place(node), observer=where)
-    node.meta[INPUT_STATISTICS] = where
+    node.meta[key] = where
     node.replace_input_with(x, call)
 
 

@@ -21,11 +21,13 @@ class Recovery:
         bias_correction: Take the shift of the mean output out of the bias.
         adaptive_rounding: Round weights for the least output error instead of each to its nearest integer.
         rotation: Rotate what linear layers of transformers read, so that no channel dwarfs the others.
+        smoothing: Divide channels by factors in front of a rotation, and multiply weights by them.
     """
 
     bias_correction: bool = True
     adaptive_rounding: bool = True
     rotation: bool = True
+    smoothing: bool = True
 
 
 @dataclass(frozen=True)

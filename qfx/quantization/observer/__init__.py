@@ -2,6 +2,7 @@
 
 from qfx.quantization.observer.base import Observer, ObserverBase
 from qfx.quantization.observer.channel_mean import ChannelMean
+from qfx.quantization.observer.channel_sample import ChannelSample
 from qfx.quantization.observer.defaults import (
     default_debug_observer,
     default_dynamic_quant_observer,
@@ -35,6 +36,7 @@ from qfx.quantization.observer.window_moments import Window, WindowMoments
 
 __all__ = [
     "ChannelMean",
+    "ChannelSample",
     "FixedOrObserved",
     "FixedQParamsObserver",
     "HistogramObserver",
