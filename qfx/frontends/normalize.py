@@ -115,6 +115,7 @@ class _NormalWriter:
         self.storages = storages(captured.graph, self.modules)
         self.env: dict[fx.Node, Any] = {}
         self._dims: dict[Any, fx.Node] = {}
+        self._written: dict[Term, Any] = {}
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -178,10 +179,14 @@ class _NormalWriter:
 
     def _write(self, value: Any, node: fx.Node, alias: Alias) -> Any:
         """The value of ``node``: terms become nodes, the outermost one under the name that it had."""
+        self._written.clear()
+        return self._written_value(value, node, alias)
+
+    def _written_value(self, value: Any, node: fx.Node, alias: Alias) -> Any:
         if isinstance(value, Term):
             return self._term(value, node, alias, node.name)
         if isinstance(value, (tuple, list)):
-            return type(value)(self._write(item, node, alias) for item in value)
+            return type(value)(self._written_value(item, node, alias) for item in value)
         return value
 
     def _term(self, value: Any, node: fx.Node, alias: Alias | None, name: str | None = None) -> Any:
@@ -197,6 +202,13 @@ class _NormalWriter:
             return type(value)(self._term(item, node, alias) for item in value)
         if not isinstance(value, Term):
             return value
+        if value in self._written:
+            return self._written[value]
+        made = self._written[value] = self._call_of(value, node, alias, name)
+        return made
+
+    def _call_of(self, value: Term, node: fx.Node, alias: Alias | None, name: str | None) -> Any:
+        """A term as a call. One that occurs twice in what a rule returns is one call."""
         args = tuple(self._term(item, node, alias) for item in value.args)
         kwargs = {key: self._term(item, node, alias) for key, item in value.kwargs.items()}
         while args and args[-1] is None and isinstance(value.op, str) and TABLE[value.op].weights:

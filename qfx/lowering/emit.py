@@ -7,7 +7,7 @@ changes the order; a step is written when an op needs another one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,7 @@ class Emission:
         permuted: Value id by the value and the permutation of its physical dims that gives it. (Not by orders: views
             are one value in several orders.)
         nodes: The node behind each step name.
+        results: What steps give that have several results, by what they compute.
     """
 
     root: torch.nn.Module
@@ -88,6 +89,7 @@ class Emission:
     dims: dict[fx.Node, int] = field(default_factory=dict)
     permuted: dict[tuple[int, Order], int] = field(default_factory=dict)
     nodes: dict[str, fx.Node] = field(default_factory=dict)
+    results: dict[Hashable, list[Physical]] = field(default_factory=dict)
 
     # ------------------------------------------------------------ values
 
@@ -106,6 +108,14 @@ class Emission:
         self.nodes.setdefault(node.name, node)
         (own,) = step.results.values()
         return Physical(out, own or str(dtype), order)
+
+    def all_of(self, node: fx.Node, step: Step, orders: Sequence[Order]) -> list[Physical]:
+        """Write a step of several results, each of one type and of an order of its own."""
+        made = write(self.builder, node.name, step, *([-1] * len(order) for order in orders))
+        self.nodes.setdefault(node.name, node)
+        return [
+            Physical(out, str(own), order) for out, own, order in zip(made, step.results.values(), orders, strict=True)
+        ]
 
     def value(self, node: fx.Node) -> Physical:
         """The value of an operand; constants are placed in the program on first use."""

@@ -16,7 +16,7 @@ from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.compute.integer import linear_dynamic
 from qfx.ops.compute.reference import activate
-from qfx.ops.table import op_at, op_of
+from qfx.ops.table import Op, op_at, op_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Run:
             return self._dynamic(node)
         if op is not None and op.floats == "integer" and covers(op, node) and self._all_float32(node):
             assert op.integer is not None
-            return op.integer(*self._floats(node.args), out=None, **self._floats(node.kwargs))
+            return op.integer(*self._operands(op, node), out=None, **self._floats(node.kwargs))
         if node.op == "call_method":
             args = self._floats(node.args)
             return getattr(args[0], str(node.target))(*args[1:], **self._floats(node.kwargs))
@@ -128,6 +128,11 @@ class _Run:
         if isinstance(value, QArray):
             return arithmetic.dequantize(value.values, value.scale, value.zero_point, value.axis)
         return value
+
+    def _operands(self, op: Op, node: fx.Node) -> Any:
+        """Of an op on floats: matrices are as they are stored."""
+        stored = {value for name, value in arguments(op, node).items() if name in op.matrices}
+        return fx.node.map_arg(node.args, lambda n: self.env[n] if n in stored else self.as_float(n))
 
     def _floats(self, arguments: Any) -> Any:
         return fx.node.map_arg(arguments, self.as_float)

@@ -8,6 +8,7 @@ from qfx.ops.index import rows as index
 from qfx.ops.pointwise import reference as pointwise
 from qfx.ops.pool import rows as pool
 from qfx.ops.qdq import rows as qdq
+from qfx.ops.recurrent import rows as recurrent
 from qfx.ops.rotary import rows as rotary
 from qfx.ops.rotation import rows as rotation
 from qfx.ops.shape import rows as shape
@@ -15,7 +16,7 @@ from qfx.ops.table import register
 from qfx.ops.unit import rows as unit
 
 _FAMILIES = (
-    compute, pool, shape, pointwise, float_ops, index, attention, rotation, rotary, gated, unit, qdq,
+    compute, pool, shape, pointwise, float_ops, index, attention, recurrent, rotation, rotary, gated, unit, qdq,
 )  # fmt: skip
 
 for _family in _FAMILIES:

@@ -12,6 +12,7 @@ from qfx.ops.float_ops import spellings as float_ops
 from qfx.ops.index import spellings as index
 from qfx.ops.pointwise import spellings as pointwise
 from qfx.ops.pool import spellings as pool
+from qfx.ops.recurrent import spellings as recurrent
 from qfx.ops.shape import spellings as shape
 from qfx.ops.spelling import Alias, Spelling
 from qfx.ops.unit import spellings as unit
@@ -49,7 +50,11 @@ def aliases_of(op: str) -> list[Alias]:
     return [alias for alias in ALIASES.values() if alias.op == op]
 
 
-for _module in (compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, index, unit, attention):
+_MODULES = (
+    compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, index, unit, attention, recurrent,
+)  # fmt: skip
+
+for _module in _MODULES:
     for _alias in _module.ALIASES:
         register_alias(_alias)
 

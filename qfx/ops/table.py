@@ -90,6 +90,8 @@ class Op:
             written, the last dim last. None: as they come.
         computed: Attributes that may be computed from sizes. The runtime takes others as constants only.
         by_rows: Whether it can make integers of its float operands itself, row by row: where ``integers`` is true.
+        matrices: Parameters that it multiplies such rows with: int8 with a scale a row or one for all, or float16
+            where ``halves`` is true. None where a call has fewer.
         has_outliers: Whether in transformers a few channels of its result dwarf the others.
         any_rank: Whether a call means the same with and without a batch dim.
         reduces: Whether it reduces dims, to one where none is named.
@@ -129,6 +131,7 @@ class Op:
     layout: Layout | None = None
     computed: tuple[str, ...] = ()
     by_rows: bool = False
+    matrices: tuple[str, ...] = ()
     has_outliers: bool = False
     any_rank: bool = False
     reduces: bool = False

@@ -1,19 +1,26 @@
-"""Ops that make integers of their float operands themselves, row by row at each call: attention."""
+"""Ops that make integers of their float operands themselves, row by row at each call: attention, recurrent layers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import fx
 
-from qfx.ir.nodes import Decision, decision_of
+from qfx.ir.attributes import attribute
+from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
-from qfx.ops.calls import activations
+from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import rank_of
 from qfx.ops.table import Op, op_of
+from qfx.passes.dynamic import decide_weights
+from qfx.quantization.qconfig import QConfig
+from qfx.runtime.limits import MOST_FEATURES
 
 MOST_RANK = 4
 
 _BY_ROWS = Decision("dynamic", "operands quantized a row at each call, probabilities a block of keys")
+_LAYER = Decision("dynamic", "weights int8, input and hidden state quantized a row at each call")
 
 
 def decide_by_rows(op: Op, node: fx.Node) -> Decision:
@@ -21,7 +28,7 @@ def decide_by_rows(op: Op, node: fx.Node) -> Decision:
     qconfig = node.meta.get("qconfig")
     if qconfig is None:
         return Decision("float", f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})")
-    if qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
+    if not op.matrices and qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
         return Decision("float", "its dynamic qconfig keeps activations in float")
     if node.meta.get("shape") is None:
         return Decision("float", "shapes are not known: prepare the model with example inputs")
@@ -31,12 +38,34 @@ def decide_by_rows(op: Op, node: fx.Node) -> Decision:
         return Decision("float", f"its values are {' and '.join(others)}, not float32")
     if any((rank_of(n) or MOST_RANK + 1) > MOST_RANK for n in values):
         return Decision("float", f"its values have more than {MOST_RANK} dims")
-    return _BY_ROWS
+    return _decide_matrices(op, node, qconfig) if op.matrices else _BY_ROWS
+
+
+def _decide_matrices(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
+    """What becomes of an op whose rows are multiplied with parameters."""
+    given = matrices(op, node)
+    for name, matrix in given.items():
+        if not isinstance(matrix, fx.Node) or matrix.op != "get_attr":
+            return Decision("float", f"its {name} is computed by the model, not a parameter")
+    root = node.graph.owning_module
+    assert root is not None
+    widest = max(attribute(root, path(matrix)).shape[1] for matrix in given.values())
+    if widest > MOST_FEATURES:
+        return Decision("float", f"it has {widest} features, and a recurrent layer takes {MOST_FEATURES} at most")
+    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32") if qconfig.is_dynamic else _LAYER
+
+
+def matrices(op: Op, node: fx.Node) -> dict[str, Any]:
+    """The matrices of a call by parameter name."""
+    return {name: value for name, value in arguments(op, node).items() if name in op.matrices and value is not None}
 
 
 def compute_by_rows(gm: fx.GraphModule) -> None:
-    """Let the calls that were decided so compute on integers."""
+    """Let the calls that were decided so compute on integers, or with float16 weights."""
     for node in gm.graph.nodes:
-        op = op_of(node)
-        if op is not None and op.by_rows and decision_of(node).kind == "dynamic":
-            node.update_kwarg("integers", True)
+        op, kind = op_of(node), decision_of(node).kind
+        if op is None or not op.by_rows or kind not in ("dynamic", "float16"):
+            continue
+        node.update_kwarg("integers" if kind == "dynamic" else "halves", True)
+        if op.matrices and node.meta["qconfig"].is_dynamic:
+            node.update_kwarg("per_row", node.meta["qconfig"].per_row)

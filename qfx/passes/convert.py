@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.errors import CalibrationError
+from qfx.errors import CalibrationError, ConversionError
 from qfx.ir import facts
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import decision_of, operand, path, place
@@ -20,7 +20,7 @@ from qfx.ops.calls import activations, arguments
 from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_at, op_of
 from qfx.passes import weights
-from qfx.passes.by_rows import compute_by_rows
+from qfx.passes.by_rows import compute_by_rows, matrices
 from qfx.passes.dynamic import convert_layers
 from qfx.passes.insert import (
     GROUP,
@@ -81,6 +81,8 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
         op = op_of(node)
         if op is not None and op.weights and kind in ("int8", "dynamic"):
             _convert_weights(run, op, node, kind)
+        elif op is not None and op.matrices and kind == "dynamic":
+            _convert_matrices(run, op, node)
     for node in nodes:
         if GROUP in node.meta and "observer" not in node.meta:
             _quantize_value(run, node)
@@ -327,6 +329,20 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         _set_operand(run, op, node, "bias", _store_bias(run, weight_path, stored_bias, bias_scale))
 
 
+def _convert_matrices(run: _Conversion, op: Op, node: fx.Node) -> None:
+    """Round what multiplies rows that the op quantizes itself, a matrix at a time."""
+    for name, matrix in matrices(op, node).items():
+        rounded = weights.quantize_weight(run.floats[path(matrix)], _weight_observer(node, op))
+        if rounded.axis not in (None, 0):
+            raise ConversionError(
+                f"The {name} of {_where(node)} can't have one scale along axis {rounded.axis}.",
+                where=_where(node),
+                source=facts.source(node),
+                remedy="Use a weight observer with ch_axis=0, or a per-tensor one.",
+            )
+        _set_operand(run, op, node, name, _store_weight(run, path(matrix), rounded))
+
+
 def _note(node: fx.Node, what: str) -> None:
     """Keep for the report what was done about an error of rounding."""
     node.meta["recovery"] = (*node.meta.get("recovery", ()), what)
@@ -411,7 +427,11 @@ def _is_replaceable(gm: fx.GraphModule, wanted: str) -> bool:
 def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
     """Whether conversion replaces this use of a parameter: as weight or bias of an int8 layer, and as nothing else."""
     op, kind = op_of(user), decision_of(user).kind
-    if op is None or not op.weights or kind not in ("int8", "dynamic") or node in activations(op, user):
+    if op is None or kind not in ("int8", "dynamic") or node in activations(op, user):
+        return False
+    if op.matrices:
+        return node in matrices(op, user).values()
+    if not op.weights:
         return False
     return kind == "int8" or arguments(op, user).get("bias") is not node
 

@@ -6,11 +6,13 @@ Neither is an op of the table: in the graph it stays a call of a module, which r
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from qfx.errors import ConversionError
 from qfx.frontends.leaves import builtin_base
 from qfx.ir.attributes import attribute, set_buffer
 from qfx.ir.nodes import Decision, decision_of, path
@@ -37,7 +39,7 @@ def decide_linear(op: Op, qconfig: QConfig) -> Decision:
     """What a dynamic qconfig makes of an op of the table."""
     if op.name != "linear":
         return Decision("float", f"a dynamic qconfig quantizes linear and recurrent layers only, not {op.name}")
-    return _decided(qconfig, "weights rounded to float16, arithmetic in float32")
+    return decide_weights(qconfig, "weights rounded to float16, arithmetic in float32")
 
 
 def decide_table(op: Op, node: fx.Node) -> Decision:
@@ -92,7 +94,7 @@ def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
     if widest > MOST_FEATURES and _is_limited(layer, qconfig):
         kind = "linear layer in float16" if isinstance(layer, _LINEAR) else "recurrent layer"
         return Decision("float", f"it has {widest} features, and a dynamic {kind} takes {MOST_FEATURES} at most")
-    return _decided(qconfig, "weights stored as float16, arithmetic in float32", type(layer))
+    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32", type(layer))
 
 
 def _is_limited(layer: nn.Module, qconfig: QConfig) -> bool:
@@ -112,7 +114,8 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
     return made
 
 
-def _decided(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
+def decide_weights(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
+    """What a dynamic qconfig makes of a layer by the dtype of its weights; ``of_half`` says what float16 means."""
     dtype = qconfig.weight().dtype
     if dtype is QDType.qint8:
         per_call = Decision("dynamic", f"{_PER_CALL} {'a row' if qconfig.per_row else 'a tensor'}")
@@ -143,8 +146,11 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
                     done[id(layer)] = swapped(as_base(layer), node.meta["qconfig"])
                 layers[name] = done[id(layer)]
         elif op is not None and kind == "float16":
-            weight: Any = arguments(op, node)[op.weights[0]]
-            set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))
+            given = arguments(op, node)
+            for weight in (given[name] for name in op.weights):
+                set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))
+            for matrix in (given[name] for name in op.matrices if given[name] is not None):
+                set_buffer(gm, path(matrix), rounded_to_half(attribute(gm, path(matrix)).detach(), path(matrix)))
     return done
 
 
@@ -167,3 +173,20 @@ def _configured(layer: Any, qconfig: QConfig) -> Any:
 
 def _rounded(weight: Tensor) -> Tensor:
     return weight.detach().clamp(-_LARGEST, _LARGEST).to(torch.float16).to(torch.float32)
+
+
+def rounded_to_half(value: Tensor, name: str) -> Tensor:
+    """``value`` in float16, saturated, with a warning, where it is beyond it.
+
+    Raises:
+        ConversionError: It is not finite.
+    """
+    if not bool(value.isfinite().all()):
+        raise ConversionError(f"{name} is not finite.", remedy="Repair the float model's weights.")
+    if bool((value.abs() > _LARGEST).any()):
+        warnings.warn(
+            f"{name} reaches {float(value.abs().max()):g}; float16 ends at {_LARGEST:g}, to which larger weights are "
+            "clamped. dtype=qfx.qint8 keeps them.",
+            stacklevel=2,
+        )
+    return value.clamp(-_LARGEST, _LARGEST).to(torch.float16)

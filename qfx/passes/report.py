@@ -230,7 +230,7 @@ def _is_layer(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node has weights that no record of its own tells of."""
     op = op_of(node)
     if op is not None:
-        return bool(op.weights)
+        return bool(op.weights or op.matrices) and node.kwargs.get("result", "output") == "output"
     if node.op != "call_module" or node.meta.get(INSIDE):
         return False
     module = gm.get_submodule(str(node.target))

@@ -1404,13 +1404,14 @@ def lstm(
     x: int,
     h: int,
     c: int,
-    batch_sizes: int,
+    batch_sizes: int | None = None,
     *,
     weight_ih: int,
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
     per_row: bool | None = None,
+    same_state: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1421,9 +1422,9 @@ def lstm(
     bias_ih: int | None = None,
     bias_hh: int | None = None,
 ) -> Step:
-    """An LSTM layer over packed sequences, in one direction or two.
+    """An LSTM layer over packed sequences, or those of equal lengths, in one direction or two.
 
-    Takes ``x`` f32, ``h`` f32, ``c`` f32, ``batch_sizes`` s64. Gives ``y`` f32, ``h`` f32, ``c`` f32.
+    Takes ``x`` f32, ``h`` f32, ``c`` f32, ``batch_sizes`` s64 or none. Gives ``y`` f32, ``h`` f32, ``c`` f32.
 
     Args:
         weight_ih: Constant of s8 or f16; [directions * gates * hidden, inputs].
@@ -1431,6 +1432,7 @@ def lstm(
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
         per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
+        same_state: Whether the states are of one sequence, and all begin with them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1449,6 +1451,7 @@ def lstm(
             "directions": directions,
             "first": first,
             "per_row": per_row,
+            "same_state": same_state,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1469,13 +1472,14 @@ def lstm(
 def gru(
     x: int,
     h: int,
-    batch_sizes: int,
+    batch_sizes: int | None = None,
     *,
     weight_ih: int,
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
     per_row: bool | None = None,
+    same_state: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1483,9 +1487,9 @@ def gru(
     bias_ih: int | None = None,
     bias_hh: int | None = None,
 ) -> Step:
-    """A GRU layer over packed sequences, in one direction or two.
+    """A GRU layer over packed sequences, or those of equal lengths, in one direction or two.
 
-    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64. Gives ``y`` f32, ``h`` f32.
+    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64 or none. Gives ``y`` f32, ``h`` f32.
 
     Args:
         weight_ih: Constant of s8 or f16; [directions * gates * hidden, inputs].
@@ -1493,6 +1497,7 @@ def gru(
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
         per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
+        same_state: Whether the states are of one sequence, and all begin with them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1508,6 +1513,7 @@ def gru(
             "directions": directions,
             "first": first,
             "per_row": per_row,
+            "same_state": same_state,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1525,13 +1531,14 @@ def gru(
 def rnn_tanh(
     x: int,
     h: int,
-    batch_sizes: int,
+    batch_sizes: int | None = None,
     *,
     weight_ih: int,
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
     per_row: bool | None = None,
+    same_state: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1539,9 +1546,9 @@ def rnn_tanh(
     bias_ih: int | None = None,
     bias_hh: int | None = None,
 ) -> Step:
-    """An Elman layer over packed sequences, in one direction or two.
+    """An Elman layer over packed sequences, or those of equal lengths, in one direction or two.
 
-    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64. Gives ``y`` f32, ``h`` f32.
+    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64 or none. Gives ``y`` f32, ``h`` f32.
 
     Args:
         weight_ih: Constant of s8 or f16; [directions * gates * hidden, inputs].
@@ -1549,6 +1556,7 @@ def rnn_tanh(
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
         per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
+        same_state: Whether the states are of one sequence, and all begin with them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1564,6 +1572,7 @@ def rnn_tanh(
             "directions": directions,
             "first": first,
             "per_row": per_row,
+            "same_state": same_state,
         },
         constants={
             "weight_ih": weight_ih,
@@ -1581,13 +1590,14 @@ def rnn_tanh(
 def rnn_relu(
     x: int,
     h: int,
-    batch_sizes: int,
+    batch_sizes: int | None = None,
     *,
     weight_ih: int,
     weight_hh: int,
     directions: int | None = None,
     first: int | None = None,
     per_row: bool | None = None,
+    same_state: bool | None = None,
     weight_ih_scale: int | None = None,
     weight_ih_zero_point: int | None = None,
     weight_hh_scale: int | None = None,
@@ -1597,7 +1607,7 @@ def rnn_relu(
 ) -> Step:
     """The same with relu.
 
-    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64. Gives ``y`` f32, ``h`` f32.
+    Takes ``x`` f32, ``h`` f32, ``batch_sizes`` s64 or none. Gives ``y`` f32, ``h`` f32.
 
     Args:
         weight_ih: Constant of s8 or f16; [directions * gates * hidden, inputs].
@@ -1605,6 +1615,7 @@ def rnn_relu(
         directions: 1 to 2; else 1.
         first: The first state that is this layer's; at least 0; else 0.
         per_row: Whether each row that is quantized has a scale of its own; 0: one for all of them; else 0.
+        same_state: Whether the states are of one sequence, and all begin with them; else 0.
         weight_ih_scale: Constant of f32; a row, of s8; or none.
         weight_ih_zero_point: Constant of s32; a row, of s8; 0 where it is left out; or none.
         weight_hh_scale: Constant of f32; a row, of s8; or none.
@@ -1620,6 +1631,7 @@ def rnn_relu(
             "directions": directions,
             "first": first,
             "per_row": per_row,
+            "same_state": same_state,
         },
         constants={
             "weight_ih": weight_ih,

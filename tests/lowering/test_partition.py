@@ -24,7 +24,7 @@ class Around(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.a, self.b, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
-        self.lstm = nn.LSTM(4, 4, batch_first=True)
+        self.lstm = nn.LSTM(4, 6, batch_first=True, proj_size=4)
         self.body = body
 
     def forward(self, x: Tensor) -> Any:

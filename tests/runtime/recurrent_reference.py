@@ -6,38 +6,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from qfx.ops.pointwise.float32 import exp_below, tanh
+
 F = np.float32
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-P = (1.1223048204556108e-05, 0.0029320293106138706, 0.1290798932313919, 0.9999998211860657)
-Q = (2.393595650573843e-07, 0.00023598337429575622, 0.023737873882055283, 0.4624117910861969, 1.0)
-LIMIT = F(7.7021604)
-Fraction = tuple[np.ndarray, np.ndarray]
 Constants = Mapping[str, np.ndarray]
 
 
-def horner(s: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
-    value = np.full_like(s, F(coefficients[0]))
-    for c in coefficients[1:]:
-        value = value * s + F(c)
-    return value
-
-
-def tanh(x: np.ndarray) -> Fraction:
-    x = np.clip(x, -LIMIT, LIMIT)
-    return horner(x * x, P) * x, horner(x * x, Q)
-
-
-def sigmoid(x: np.ndarray) -> Fraction:
-    p, q = tanh(x * F(0.5))
-    return (q + p) * F(0.5), q  # halving is exact
-
-
-def value(f: Fraction) -> np.ndarray:
-    return f[0] / f[1]
-
-
-def product(a: Fraction, b: Fraction) -> np.ndarray:
-    return (a[0] * b[0]) / (a[1] * b[1])
+def times_sigmoid(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    e = exp_below(-np.abs(t))
+    return np.where(t < 0, x * e, x) / (e + F(1.0))
 
 
 def in_order(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -71,20 +49,20 @@ def times(
 
 def lstm(x: np.ndarray, h: np.ndarray, before: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     i, f, g, o = np.split(x + h, 4, axis=1)
-    c = value(sigmoid(f)) * c + product(sigmoid(i), tanh(g))
-    return product(sigmoid(o), tanh(c)), c
+    c = times_sigmoid(c, f) + times_sigmoid(tanh(g), i)
+    return times_sigmoid(tanh(c), o), c
 
 
 def gru(x: np.ndarray, h: np.ndarray, before: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (xr, xz, xn), (hr, hz, hn) = np.split(x, 3, axis=1), np.split(h, 3, axis=1)
-    n = value(tanh(xn + value(sigmoid(xr + hr)) * hn))
-    return n + value(sigmoid(xz + hz)) * (before - n), c
+    n = tanh(xn + times_sigmoid(hn, xr + hr))
+    return n + times_sigmoid(before - n, xz + hz), c
 
 
 CELLS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "lstm": lstm,
     "gru": gru,
-    "rnn_tanh": lambda x, h, before, c: (value(tanh(x + h)), c),
+    "rnn_tanh": lambda x, h, before, c: (tanh(x + h), c),
     "rnn_relu": lambda x, h, before, c: (np.maximum(x + h, F(0)), c),
 }
 

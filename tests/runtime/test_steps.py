@@ -537,8 +537,11 @@ def halves(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype(np.float16)
 
 
-def recurrent_case(op: str, directions: int = 1, *, half: bool = False, per_row: bool = False) -> Case:
-    inputs, hidden, sizes = 6, 18, (3, 3, 2)
+def recurrent_case(
+    op: str, directions: int = 1, *, half: bool = False, per_row: bool = False, equal: bool = False, same: bool = False
+) -> Case:
+    """``equal``: sequences of equal lengths, without batch sizes; ``same``: which all begin with one state."""
+    inputs, hidden, sizes = 6, 18, (3, 3, 3 if equal else 2)
     rows, batch = directions * recurrent_reference.GATES[op] * hidden, sizes[0]
     shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}
     constants = {"bias_ih": f32(rows), "bias_hh": f32(rows)}
@@ -547,14 +550,21 @@ def recurrent_case(op: str, directions: int = 1, *, half: bool = False, per_row:
         if not half:
             constants[f"{name}_scale"] = RNG.uniform(1e-3, 5e-3, rows).astype(F)
             constants[f"{name}_zero_point"] = RNG.integers(-9, 9, rows, dtype=np.int32)
-    states = [f32(directions, batch, hidden) for _ in range(2 if op == "lstm" else 1)]
+    count = 2 if op == "lstm" else 1
+    states = [f32(directions, 1 if same else batch, hidden) for _ in range(count)]
 
     def expected(x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-        return recurrent_reference.layer(op, x, list(others[:-1]), list(sizes), constants, directions, per_row)
+        before = [np.repeat(h, batch // h.shape[1], 1) for h in others[:count]]
+        rows = x.reshape(-1, inputs)
+        y, *ends = recurrent_reference.layer(op, rows, before, list(sizes), constants, directions, per_row)
+        return y.reshape(*x.shape[:-1], -1), *ends
 
-    attributes = {"constants": constants, "ints": {"directions": directions, "per_row": int(per_row)}}
-    given = (f32(sum(sizes), inputs), *states, np.array(sizes))
-    label = f"{directions}{'-half' if half else ''}{'-rows' if per_row else ''}"
+    ints = {"directions": directions, "per_row": int(per_row), "same_state": int(same)}
+    attributes = {"constants": constants, "ints": ints}
+    x = f32(len(sizes), batch, inputs) if equal else f32(sum(sizes), inputs)
+    given = (x, *states) if equal else (x, *states, np.array(sizes))
+    names = {"half": half, "rows": per_row, "equal": equal, "same": same}
+    label = "-".join([str(directions), *(name for name, is_so in names.items() if is_so)])
     return Case(op, given, expected, attributes, label=label)
 
 
@@ -598,6 +608,7 @@ CASES = [
     linear_half_case(),
     *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
     *(recurrent_case(op, per_row=True) for op in recurrent_reference.GATES),
+    *(recurrent_case(op, 2, equal=True, same=same) for op in recurrent_reference.GATES for same in (False, True)),
     *(conv_case(d) for d in (1, 2, 3)),
     conv_case(2, groups=2),
     conv_case(2, residual=True),

@@ -212,7 +212,7 @@ class Thread {
     x_ = static_cast<const float*>(in[0]);
     h0_ = static_cast<const float*>(in[1]);
     c0_ = lstm ? static_cast<const float*>(in[2]) : nullptr;
-    sizes_ = static_cast<const int64_t*>(in[lstm ? 3 : 2]);
+    sizes_ = s_.equal_lengths ? nullptr : static_cast<const int64_t*>(in[lstm ? 3 : 2]);
     y_ = static_cast<float*>(out[0]);
     y_stride_ = directions_ * w_.state;
     h_last_ = static_cast<float*>(out[1]);
@@ -269,8 +269,9 @@ class Thread {
   bool find_offsets() noexcept {
     int64_t row = 0, last = s_.batch;
     for (int64_t t = 0; t < s_.steps; ++t) {
-      if (sizes_[t] < 1 || sizes_[t] > last || (t == 0 && sizes_[t] != s_.batch)) return false;
-      last = sizes_[t];
+      const int64_t size = sizes_ == nullptr ? s_.batch : sizes_[t];
+      if (size < 1 || size > last || (t == 0 && size != s_.batch)) return false;
+      last = size;
       offsets_[t] = row;
       row += last;
     }
@@ -297,7 +298,7 @@ class Thread {
   void start_cell_state(int64_t d) noexcept {
     const Range own = columns(d);
     for (int64_t b = 0; b < s_.batch; ++b) {
-      const float* from = c0_ + ((s_.first + d) * s_.batch + b) * w_.hidden;
+      const float* from = given(c0_, d, w_.hidden) + (s_.same_state ? 0 : b * w_.hidden);
       if (own.begin < own.end) std::copy(from + own.begin, from + own.end, cell_state(d, b) + own.begin);
     }
   }
@@ -307,10 +308,15 @@ class Thread {
 
   // The hidden state before a step: y of the step before, and the given one for sequences that begin here.
   Rows before(int64_t d, int64_t step) const noexcept {
-    const float* given = h0_ + (s_.first + d) * s_.batch * w_.state;
-    if (step == 0) return {given, w_.state, s_.batch};
+    const float* first = given(h0_, d, w_.state);
+    const int64_t apart = s_.same_state ? 0 : w_.state;
+    if (step == 0) return {first, apart, s_.batch};
     const int64_t t = time(d, step - 1);
-    return {y(d, offsets_[t]), y_stride_, size(t), given, w_.state};
+    return {y(d, offsets_[t]), y_stride_, size(t), first, apart};
+  }
+  // The given states of a direction.
+  const float* given(const float* states, int64_t d, int64_t features) const noexcept {
+    return states + (s_.first + d) * (s_.same_state ? 1 : s_.batch) * features;
   }
 
   // The input's share of the gates for time steps from `step` on, as many as fit.
@@ -366,19 +372,23 @@ class Thread {
     const PanelMatrix& recurrent = w_.directions[static_cast<size_t>(d)].recurrent;
     const Operand operand = recurrent.operand(h.from(first), n, of_all, room_);
     PanelProduct product(recurrent, operand, recurrent.columns());
-    // There and back: a step begins with the panel that the last one left in L1.
+    // Products of as many panels as there is room for, then their cells, which do not wait for one another. There and
+    // back: a step begins with the panel that the last one left in L1.
     const bool back = step % 2 != 0;
-    for (int64_t i = own.begin; i < own.end; ++i) {
-      const int64_t p = back ? own.begin + own.end - 1 - i : i;
+    const int64_t room = std::min(kBlockRows, n) * recurrent.columns(), most = kRoom / room;
+    for (int64_t i = own.begin; i < own.end; i += most) {
+      const int64_t count = std::min(most, own.end - i);
+      const auto panel = [&](int64_t j) { return back ? own.begin + own.end - 1 - i - j : i + j; };
       for (int64_t r = 0; r < n; r += kBlockRows) {
         const int64_t rows = std::min(kBlockRows, n - r);
-        product.run(p, r, rows, recurrent_);
-        run_cell(d, p, t, first + r, rows, h);
+        for (int64_t j = 0; j < count; ++j) product.run(panel(j), r, rows, recurrent_ + j * room);
+        for (int64_t j = 0; j < count; ++j) run_cell(d, panel(j), t, first + r, rows, h, recurrent_ + j * room);
       }
     }
   }
 
-  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h) noexcept {
+  void run_cell(int64_t d, int64_t panel, int64_t t, int64_t r, int64_t rows, const Rows& h,
+                const float* from_state) noexcept {
     const int64_t unit = panel * w_.units, columns = w_.directions[0].recurrent.columns();
     const int64_t n = std::min(w_.units, w_.hidden - unit);
     const bool whole = n == w_.units, lstm = w_.cell == Cell::lstm;
@@ -387,7 +397,7 @@ class Thread {
     float* state = lstm ? cell_state(d, r) + unit : nullptr;
     CellBlock block{gates(d, panel, offsets_[t] + r - chunk_row_[d]),
                     gates_row_,
-                    recurrent_,
+                    from_state,
                     columns,
                     state_,
                     w_.units,
@@ -466,19 +476,18 @@ class Thread {
 };
 
 void RecurrentWork::run(const void* const* in, void* const* out, std::byte* scratch, int tid, int) const noexcept {
-  if (tid == 0) Thread(*this, in, out, scratch, 0, 1, nullptr).run();
+  if (tid == 0 && shape_.rows > 0) Thread(*this, in, out, scratch, 0, 1, nullptr).run();
 }
 
 void RecurrentWork::run_together(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads,
                                  Meeting& meeting) const noexcept {
   const int team = static_cast<int>(std::min<int64_t>(threads, directions() * packed_.panels()));
-  if (tid < team) Thread(*this, in, out, scratch, tid, team, &meeting).run();
+  if (tid < team && shape_.rows > 0) Thread(*this, in, out, scratch, tid, team, &meeting).run();
 }
 
 std::unique_ptr<Work> Packed::plan(const RecurrentShape& s) const {
   const auto count = static_cast<int64_t>(directions.size());
-  if (s.steps < 1 || s.batch < 1 || s.rows < s.steps || s.rows < s.batch)
-    throw std::invalid_argument("no time step, no sequence, or fewer rows than either");
+  if (const char* wrong = s.problem(); wrong != nullptr) throw std::invalid_argument(wrong);
   if (s.first < 0 || s.first + count > s.total) throw std::invalid_argument("no hidden state for this layer");
   return std::make_unique<RecurrentWork>(*this, s);
 }

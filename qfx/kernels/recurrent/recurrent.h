@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -39,10 +40,19 @@ struct RecurrentShape {
   int64_t steps = 0;             // of the longest sequence
   int64_t batch = 0;             // sequences
   int64_t first = 0, total = 0;  // states [first, first + directions) of `total` are this layer's
+  bool equal_lengths = false;    // every sequence has every time step: there are no batch_sizes
+  bool same_state = false;       // states are of one sequence, and all begin with them
+
+  // What is wrong with it, or null. Of equal lengths there may be no sequence.
+  const char* problem() const noexcept {
+    if (steps < 1) return "no time step";
+    if (equal_lengths) return rows == steps * batch ? nullptr : "rows that are not those of every time step";
+    return batch < 1 || rows < std::max(steps, batch) ? "no sequence, or fewer rows than they have" : nullptr;
+  }
 };
 
-// in:  x f32 [rows][inputs], h f32 [total][batch][state], for lstm c f32 [total][batch][hidden],
-//      batch_sizes s64 [steps]: how many sequences have that time step
+// in:  x f32 [rows][inputs], h f32 [total][batch][state], for lstm c f32 [total][batch][hidden], unless lengths are
+//      equal batch_sizes s64 [steps]: how many sequences have that time step
 // out: y f32 [rows][directions * state], last h f32 [directions][batch][state], for lstm last c f32
 //      [directions][batch][hidden]; and room() bytes for the threads to work in, if that is not 0
 //
@@ -52,8 +62,9 @@ struct RecurrentShape {
 // and with float16 weights p = sum x * float(w), in float32 in the order of the features. Then
 //   gate = p_input + bias + p_recurrent,  bias = input_bias + recurrent_bias
 // (gru's last gate: tanh((p_input + input_bias) + r * (p_recurrent + recurrent_bias))), each operation rounded on its
-// own, and sigmoid and tanh as cell.h defines them. Where an operand that is quantized, or a row that has a scale of
-// its own, holds an infinity or NaN, all of its product is NaN; batch_sizes that do not fit give NaN everywhere.
+// own, and tanh and products with a sigmoid as core/functions.h defines them. Where an operand that is quantized, or a
+// row that has a scale of its own, holds an infinity or NaN, all of its product is NaN; batch_sizes that do not fit
+// give NaN everywhere.
 class PackedRecurrent {
  public:
   virtual ~PackedRecurrent() = default;

@@ -1,7 +1,18 @@
 """The emitters, one file a family, and where to look one up."""
 
 from qfx.lowering.emit import EMITTERS
-from qfx.lowering.emitters import attention, binary, compute, float_ops, index, matmul, move, pool, transformer
+from qfx.lowering.emitters import (
+    attention,
+    binary,
+    compute,
+    float_ops,
+    index,
+    matmul,
+    move,
+    pool,
+    recurrent,
+    transformer,
+)
 from qfx.ops.table import TABLE
 
 __all__ = [
@@ -15,6 +26,7 @@ __all__ = [
     "matmul",
     "move",
     "pool",
+    "recurrent",
     "transformer",
 ]
 

@@ -46,8 +46,9 @@ struct Matrix {
 struct RecurrentParams {
   RecurrentLayer layer;
   int64_t first;
+  bool same_state, equal_lengths;
 
-  explicit RecurrentParams(const StepView& s) : first(s.integer("first")) {
+  explicit RecurrentParams(const StepView& s) : first(s.integer("first")), same_state(s.flag("same_state")) {
     const CellName& cell = *std::ranges::find_if(kCells, [&](const CellName& c) { return s.step().op == c.op; });
     const Matrix input(s, "weight_ih"), recurrent(s, "weight_hh");
     const Matrix projection = cell.cell == Cell::lstm ? Matrix(s, "weight_hr") : Matrix();
@@ -71,19 +72,23 @@ struct RecurrentParams {
     check_operands(s);
   }
 
-  void check_operands(const StepView& s) const {
-    const size_t states = layer.has_cell_state() ? 2 : 1;
-    s.require(s.input(0).rank() == 2 && s.output(0).rank() == 2, "the input or the result is not [rows, features]");
-    for (size_t i = 1; i <= states; ++i) {
+  void check_operands(const StepView& s) {
+    equal_lengths = s.input_count() == states() + 1;
+    const size_t rank = equal_lengths ? 3 : 2;
+    s.require(s.input(0).rank() == rank && s.output(0).rank() == rank,
+              equal_lengths ? "without batch sizes, the input and the result are [time, batch, features]"
+                            : "with batch sizes, the input and the result are [rows, features]");
+    for (size_t i = 1; i <= states(); ++i) {
       s.require(s.input(i).rank() == 3 && s.output(i).rank() == 3, "a state is not [layers, batch, features]");
     }
-    s.require(s.input(states + 1).rank() == 1, "the batch sizes are not a vector");
+    s.require(equal_lengths || s.input(states() + 1).rank() == 1, "the batch sizes are not a vector");
   }
+  size_t states() const noexcept { return layer.has_cell_state() ? 2 : 1; }
 
   // Throws std::invalid_argument.
   RecurrentShape shape(const StepShapes& in) const {
     const Dims &x = in.inputs[0], &h = in.inputs[1];
-    check(x[1], layer.inputs, "the input", "features");
+    check(x.back(), layer.inputs, "the input", "features");
     check(h[2], layer.state(), "the hidden state", "features");
     if (layer.has_cell_state()) {
       const Dims& c = in.inputs[2];
@@ -91,13 +96,21 @@ struct RecurrentParams {
       check(c[1], h[1], "the cell state", "sequences");
       check(c[0], h[0], "the cell state", "layers");
     }
-    const RecurrentShape shape{x[0], in.inputs.back()[0], h[1], first, h[0]};
+    const RecurrentShape shape = equal_lengths ? of_equal_lengths(x, h) : of_packed(x, h, in.inputs.back());
+    if (const char* wrong = shape.problem(); wrong != nullptr) throw std::invalid_argument(wrong);
     if (first + layer.directions > shape.total) {
       throw std::invalid_argument("a hidden state for " + std::to_string(shape.total) + " layers and directions");
     }
-    if (shape.steps < 1 || shape.batch < 1 || shape.rows < std::max(shape.steps, shape.batch))
-      throw std::invalid_argument("no time step, no sequence, or fewer rows than either");
     return shape;
+  }
+
+  RecurrentShape of_packed(const Dims& x, const Dims& h, const Dims& sizes) const {
+    if (same_state) throw std::invalid_argument("one state for all sequences is for those of equal lengths");
+    return {x[0], sizes[0], h[1], first, h[0], false, false};
+  }
+  RecurrentShape of_equal_lengths(const Dims& x, const Dims& h) const {
+    check(h[1], same_state ? 1 : x[1], "the hidden state", "sequences");
+    return {x[0] * x[1], x[0], x[1], first, h[0], true, same_state};
   }
 
   static void check(int64_t found, int64_t wanted, const char* what, const char* of) {
@@ -119,7 +132,9 @@ class RecurrentStep : public StepKernel {
   std::vector<Dims> shapes(const StepShapes& in) const override {
     const RecurrentShape s = p_.shape(in);
     const RecurrentLayer& layer = p_.layer;
-    std::vector<Dims> all = {{s.rows, layer.directions * layer.state()}, {layer.directions, s.batch, layer.state()}};
+    Dims y = in.inputs[0];
+    y.back() = layer.directions * layer.state();
+    std::vector<Dims> all = {y, {layer.directions, s.batch, layer.state()}};
     if (layer.has_cell_state()) all.push_back({layer.directions, s.batch, layer.hidden});
     return all;
   }

@@ -369,7 +369,8 @@ std::vector<StepSchema> index_schemas() {
 StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_state) {
   std::vector<Attribute> attributes = {
       integer("directions").within(1, 2).otherwise({1}),
-      integer("first", "the first state that is this layer's").within(0, kMost).otherwise({0}), per_row()};
+      integer("first", "the first state that is this layer's").within(0, kMost).otherwise({0}), per_row(),
+      flag("same_state", "whether the states are of one sequence, and all begin with them").otherwise({0})};
   const DTypes weights = kS8 | kF16;
   const auto matrix = [&](const Attribute& weight, const char* scale, const char* zero_point) {
     attributes.push_back(weight);
@@ -395,15 +396,15 @@ StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_sta
     schema.operands.push_back({"c", kF32});
     schema.results.push_back({"c", kF32});
   }
-  schema.operands.push_back({"batch_sizes", kS64});
+  schema.operands.push_back({"batch_sizes", kS64, Presence::optional});
   schema.attributes = std::move(attributes);
   return schema;
 }
 
 std::vector<StepSchema> recurrent_schemas() {
-  return {recurrent_schema("lstm", "An LSTM layer over packed sequences, in one direction or two.", true),
-          recurrent_schema("gru", "A GRU layer over packed sequences, in one direction or two.", false),
-          recurrent_schema("rnn_tanh", "An Elman layer over packed sequences, in one direction or two.", false),
+  return {recurrent_schema("lstm", "An LSTM layer over packed sequences, or those of equal lengths, in one direction or two.", true),
+          recurrent_schema("gru", "A GRU layer over packed sequences, or those of equal lengths, in one direction or two.", false),
+          recurrent_schema("rnn_tanh", "An Elman layer over packed sequences, or those of equal lengths, in one direction or two.", false),
           recurrent_schema("rnn_relu", "The same with relu.", false)};
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +15,7 @@ from qfx.ir.types import QDType
 from qfx.lowering.torch_operator import run_program
 from qfx.memory import is_watched
 from qfx.nn.quantized.dynamic.seen import Kernel, Sizes, state_of
+from qfx.passes.dynamic import rounded_to_half
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.keeps_precision import KeepsPrecision
 from qfx.quantization.qconfig import QConfig, per_channel_dynamic_qconfig
@@ -146,7 +146,7 @@ class DynamicModule(KeepsPrecision, nn.Module):
                 if value.dim() == 1:
                     self.keep(own, value)
                 elif self.dtype is torch.float16:
-                    self.keep(own, _rounded_to_half(value, own))
+                    self.keep(own, rounded_to_half(value, own))
                 else:
                     self._take_weight(own, value, weight_observer(mod))
 
@@ -311,17 +311,3 @@ def require_class(cls: type, mod: object, accepted: tuple[type[nn.Module], ...])
         raise ConversionError(
             f"{cls.__name__}.from_float does not take a {type(mod).__name__}.", remedy=f"Pass {names}."
         )
-
-
-def _rounded_to_half(value: Tensor, name: str) -> Tensor:
-    """``value`` in float16, saturated, with a warning, where it is beyond it."""
-    largest = torch.finfo(torch.float16).max
-    if not bool(value.isfinite().all()):
-        raise ConversionError(f"{name} is not finite.", remedy="Repair the float model's weights.")
-    if bool((value.abs() > largest).any()):
-        warnings.warn(
-            f"{name} reaches {float(value.abs().max()):g}; float16 ends at {largest:g}, to which larger weights are "
-            "clamped. dtype=qfx.qint8 keeps them.",
-            stacklevel=2,
-        )
-    return value.clamp(-largest, largest).to(torch.float16)
