@@ -7,6 +7,7 @@
 #include "core/functions.h"
 #include "core/half.h"
 #include "kernel_check.h"
+#include "recurrent/cell.h"
 #include "recurrent/recurrent.h"
 
 using namespace qfx;
@@ -197,8 +198,8 @@ Results reference(const Network& n, const Call& call) {
           float& to = after[static_cast<size_t>(b)][static_cast<size_t>(u)];
           float& cell = c[static_cast<size_t>(b)][static_cast<size_t>(u)];
           if (n.cell == Cell::lstm) {
-            cell = times_sigmoid(cell, sum[1]) + times_sigmoid(tanh_of(sum[2]), sum[0]);
-            to = times_sigmoid(tanh_of(cell), sum[3]);
+            cell = times_sigmoid(cell, sum[1]) + recurrent::tanh_times_sigmoid(sum[2], sum[0]);
+            to = recurrent::tanh_times_sigmoid(cell, sum[3]);
           } else if (n.cell == Cell::gru) {
             const float fresh = tanh_of(from_input[2] + times_sigmoid(from_state[2], sum[0]));
             to = fresh + times_sigmoid(h[static_cast<size_t>(b)][static_cast<size_t>(u)] - fresh, sum[1]);
@@ -316,13 +317,22 @@ constexpr Cell kCells[] = {Cell::lstm, Cell::gru, Cell::rnn_tanh, Cell::rnn_relu
 }  // namespace
 
 TEST(recurrent_products_with_a_sigmoid_are_as_close_as_they_say) {
-  double error = 0;
+  double error = 0, joint_error = 0;
   for (int64_t i = -400000; i <= 400000; ++i) {
     const float t = static_cast<float>(i) * 0.0002f, x = (i % 2 == 0 ? 0.75f : -3.25f);
     const double exact = static_cast<double>(x) / (1 + std::exp(-static_cast<double>(t)));
     error = std::max(error, std::fabs(static_cast<double>(times_sigmoid(x, t)) / exact - 1));
+    const float y = static_cast<float>(i % 1001) * 0.009f - 4.5003f;
+    const double joint = std::tanh(static_cast<double>(y)) / (1 + std::exp(-static_cast<double>(t)));
+    joint_error =
+        std::max(joint_error, std::fabs(static_cast<double>(recurrent::tanh_times_sigmoid(y, t)) / joint - 1));
   }
   CHECK(error < 3 * 0x1p-23);
+  CHECK(joint_error < 6 * 0x1p-23);
+  CHECK_EQ(recurrent::tanh_times_sigmoid(-50.0f, 100.0f), -1.0f);
+  CHECK_EQ(recurrent::tanh_times_sigmoid(50.0f, -100.0f), 0.0f);
+  CHECK(std::isnan(recurrent::tanh_times_sigmoid(std::numeric_limits<float>::quiet_NaN(), 0.0f)));
+  CHECK(std::isnan(recurrent::tanh_times_sigmoid(0.0f, std::numeric_limits<float>::quiet_NaN())));
   CHECK_EQ(times_sigmoid(1.0f, 100.0f), 1.0f);
   CHECK_EQ(times_sigmoid(1.0f, -100.0f), 0.0f);
   CHECK(std::isnan(times_sigmoid(1.0f, std::numeric_limits<float>::quiet_NaN())));

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from qfx.ops.pointwise.float32 import exp_below, tanh
+from qfx.ops.pointwise.float32 import exp_below, expm1_below, tanh
 
 F = np.float32
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -16,6 +16,12 @@ Constants = Mapping[str, np.ndarray]
 def times_sigmoid(x: np.ndarray, t: np.ndarray) -> np.ndarray:
     e = exp_below(-np.abs(t))
     return np.where(t < 0, x * e, x) / (e + F(1.0))
+
+
+def tanh_times_sigmoid(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    away, e = expm1_below(np.abs(x) * F(-2.0)), exp_below(-np.abs(t))
+    top = np.copysign(away, x)
+    return np.where(t < 0, top * e, top) / ((away + F(2.0)) * (e + F(1.0)))
 
 
 def in_order(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -49,8 +55,8 @@ def times(
 
 def lstm(x: np.ndarray, h: np.ndarray, before: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     i, f, g, o = np.split(x + h, 4, axis=1)
-    c = times_sigmoid(c, f) + times_sigmoid(tanh(g), i)
-    return times_sigmoid(tanh(c), o), c
+    c = times_sigmoid(c, f) + tanh_times_sigmoid(g, i)
+    return tanh_times_sigmoid(c, o), c
 
 
 def gru(x: np.ndarray, h: np.ndarray, before: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

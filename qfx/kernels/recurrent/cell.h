@@ -6,6 +6,14 @@
 namespace qfx::recurrent {
 namespace {
 
+// tanh(x) / (1 + e^-t), by one division: within 6 ulp.
+template <class V>
+inline V tanh_times_sigmoid(V x, V t) noexcept {
+  const V away = expm1_below(magnitude(x) * -2.0f), e = exp_below(-magnitude(t));
+  const V top = with_sign(away, x);
+  return (t < all<V>(0.0f) ? top * e : top) / ((away + 2.0f) * (e + 1.0f));
+}
+
 template <class V, class Unit>
 inline void for_each_unit(const CellBlock& b, int64_t units, Unit&& unit) noexcept {
   for (int64_t r = 0; r < b.rows; ++r)
@@ -20,9 +28,9 @@ template <class V>
 inline void lstm(const CellBlock& block) noexcept {
   for_each_unit<V>(block, kLanes, [](const float* x, const float* h, float* state, float* y) {
     const auto gate = [&](int64_t g) { return load<V>(x + g * kLanes) + load<V>(h + g * kLanes); };
-    const V c = times_sigmoid(load<V>(state), gate(1)) + times_sigmoid(tanh_of(gate(2)), gate(0));
+    const V c = times_sigmoid(load<V>(state), gate(1)) + tanh_times_sigmoid(gate(2), gate(0));
     store(state, c);
-    store(y, times_sigmoid(tanh_of(c), gate(3)));
+    store(y, tanh_times_sigmoid(c, gate(3)));
   });
 }
 
