@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import qfx
 from benchmarks.report import header, row
 from benchmarks.timing import Turn, summary, take_turn
-from qfx.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+from qfx.quantization import per_channel_dynamic_qconfig
 
 FRAMES, FEATURES, HIDDEN, LAYERS = 160, 40, 256, 3
 Call = Callable[[Tensor], Tensor]
@@ -71,8 +71,8 @@ def float_torch(threads: int) -> Call:
 
 
 def ours(threads: int) -> Call:
-    """``qfx.quantization.quantize_dynamic``, int8 weights per channel."""
-    model = quantize_dynamic(voice_encoder(), {"": per_channel_dynamic_qconfig})
+    """``qfx.quantize_fx``, by a dynamic qconfig: int8 weights per channel."""
+    model = qfx.quantize_fx(voice_encoder(), {"": per_channel_dynamic_qconfig}, example_inputs=frames(2))
 
     def call(x: Tensor) -> Tensor:
         torch.set_num_threads(threads)

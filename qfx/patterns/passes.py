@@ -14,6 +14,7 @@ from qfx.patterns.rules import (
     matmul,
     norm,
     padding,
+    part,
     pool,
     residual,
     rotary,
@@ -25,6 +26,7 @@ from qfx.patterns.symbolic_shape import infer_extents
 
 RULES: tuple[Rule, ...] = (
     *identity.RULES,
+    *part.RULES,
     *shuffle.RULES,
     *norm.RULES,
     *pool.RULES,
@@ -44,7 +46,7 @@ RULES: tuple[Rule, ...] = (
 
 def eliminate_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Drops ops that return their operand, merges consecutive moves, recognizes channel shuffles and RMS norms."""
-    return rewrite(infer_extents(graph_module), (*identity.RULES, *shuffle.RULES, *norm.RULES))
+    return rewrite(infer_extents(graph_module), (*identity.RULES, *part.RULES, *shuffle.RULES, *norm.RULES))
 
 
 def unify_pooling(graph_module: fx.GraphModule) -> fx.GraphModule:

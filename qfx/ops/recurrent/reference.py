@@ -13,6 +13,8 @@ from torch import Tensor
 
 from qfx.ops.recurrent import simulation
 
+is_fake: Any = torch._subclasses.fake_tensor.is_fake
+
 
 def lstm(
     x: Tensor,
@@ -51,6 +53,8 @@ def lstm(
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
     states = _states(x, (h, c), forward, reverse)
+    if x.is_meta or is_fake(x):
+        return _empty(x, states[0]) if result == "output" else torch.empty_like(states[1])
     if integers:
         y, ends = simulation.layer("lstm", x, states, forward, reverse, per_row=per_row)
         return y if result == "output" else ends[1]
@@ -79,6 +83,8 @@ def gru(
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
     states = _states(x, (h,), forward, reverse)
+    if x.is_meta or is_fake(x):
+        return _empty(x, states[0])
     if integers:
         return simulation.layer("gru", x, states, forward, reverse, per_row=per_row)[0]
     made: Tensor = torch._VF.gru(x, *states, *_given(x.dtype, forward, reverse))[0]
@@ -107,6 +113,8 @@ def rnn(
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
     states = _states(x, (h,), forward, reverse)
+    if x.is_meta or is_fake(x):
+        return _empty(x, states[0])
     if integers:
         return simulation.layer(f"rnn_{nonlinearity}", x, states, forward, reverse, per_row=per_row)[0]
     compute = torch._VF.rnn_relu if nonlinearity == "relu" else torch._VF.rnn_tanh
@@ -136,6 +144,11 @@ def _states(x: Tensor, states: tuple[Tensor | None, ...], forward: tuple[Any, ..
         if h is not None and tuple(h.shape) != shape:
             raise RuntimeError(f"Expected hidden size {shape}, got {list(h.shape)}")
     return [x.new_zeros(shape) if h is None else h for h in states]
+
+
+def _empty(x: Tensor, state: Tensor) -> Tensor:
+    """What only has a shape; torch takes every time step apart for it."""
+    return x.new_empty((*x.shape[:2], state.shape[0] * state.shape[2]))
 
 
 def _given(dtype: torch.dtype, forward: tuple[Any, ...], reverse: tuple[Any, ...]) -> tuple[Any, ...]:
