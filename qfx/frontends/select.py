@@ -16,7 +16,7 @@ from qfx.errors import CaptureError, InputError, shown
 from qfx.frontends import symbolic
 from qfx.frontends.defaults import Example
 from qfx.frontends.leaves import ISLAND_REMEDY, builtin_class
-from qfx.frontends.one_row import admit_one_row
+from qfx.frontends.lengths_of_one import admit_lengths_of_one
 from qfx.frontends.verify import require_same_results
 from qfx.guards import GUARDS
 
@@ -198,7 +198,7 @@ def _with(
     if example is not None and not (_program_of(model) and captured.meta["training"]):
         require_same_results(model, captured, example)
         if frontend == "export":
-            admit_one_row(model, captured, example)
+            admit_lengths_of_one(model, captured, example)
     notes = (why, captured.meta.get(REASON, ""))
     captured.meta.update({FRONTEND: frontend, REASON: "; ".join(filter(None, notes))})
     return captured
