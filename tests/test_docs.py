@@ -15,11 +15,12 @@ from docs.op_coverage import PAGE, kernels, page
 from qfx.lowering import emitters  # noqa: F401  (fills EMITTERS)
 from qfx.ops import TABLE
 from qfx.quantization import qconfig_dict as parser
+from tests.integrations import nets as small
 from tests.nets import small_net
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = ("README.md", "concepts.md", "extending.md", "pictures.md", "qconfig_dict.md", "training.md")
+RUN = ("README.md", "concepts.md", "extending.md", "pictures.md", "qconfig_dict.md", "training.md", "transformers.md")
 """Pages whose blocks run here; the command line, migration and troubleshooting have tests of their own."""
 
 
@@ -59,12 +60,23 @@ def names(run: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def transformers(folder: Path) -> dict[str, Any]:
+    """What the examples with Hugging Face's models take for granted."""
+    encoder = small.made("BertModel", "BertConfig", **small.SIZES)
+    whole = small.sentence_transformer(folder / "float")
+    return {
+        "encoder": encoder, "tokenizer": small.word_tokenizer(), "texts": small.TEXTS, "sentence_transformer": whole,
+    }  # fmt: skip
+
+
 @pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("name", RUN)
 def test_every_block_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = next(path for path in PAGES if path.name == name)
     monkeypatch.chdir(tmp_path)
     given = names(f"block_of_{path.stem}")
+    if "quantize_encoder" in path.read_text():
+        given |= transformers(tmp_path)
     for number, source in enumerate(blocks(path.read_text())):
         exec(compile(source, f"{name}, block {number}", "exec"), given)
 

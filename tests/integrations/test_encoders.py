@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qfx.integrations import quantize_encoder
-from tests.integrations.conftest import PATCHES, POSITIONS, SIZES, TEXTS
+from tests.integrations.nets import PATCHES, POSITIONS, SIZES, TEXTS, made
 
 TEXT: dict[str, tuple[str, str, dict[str, Any]]] = {
     "BERT": ("BertForSequenceClassification", "BertConfig", SIZES),
@@ -61,8 +61,8 @@ def agree(model: Any, quantized: Any, **call: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("model", "config", "settings"), _kinds(TEXT))
-def test_text_encoders_take_any_texts(make: Any, model: str, config: str, settings: dict[str, Any]) -> None:
-    net = make(model, config, **settings)
+def test_text_encoders_take_any_texts(model: str, config: str, settings: dict[str, Any]) -> None:
+    net = made(model, config, **settings)
     quantized = quantize_encoder(net)
     assert isinstance(quantized, type(net))
     assert type(quantized).__name__ == model
@@ -84,9 +84,9 @@ def test_text_encoders_take_any_texts(make: Any, model: str, config: str, settin
 
 @pytest.mark.parametrize(("model", "config", "settings", "name", "shape"), _kinds(OTHERS))
 def test_other_encoders_take_any_batch(
-    make: Any, model: str, config: str, settings: dict[str, Any], name: str, shape: tuple[int, ...]
+    model: str, config: str, settings: dict[str, Any], name: str, shape: tuple[int, ...]
 ) -> None:
-    net = make(model, config, **settings)
+    net = made(model, config, **settings)
     quantized = quantize_encoder(net)
     for rows in (1, 3):
         agree(net, quantized, **{name: torch.randn(rows, *shape, generator=torch.Generator().manual_seed(1))})
@@ -134,9 +134,9 @@ def test_without_samples_nothing_is_calibrated(quantized: Any) -> None:
 
 def test_copies_and_pickles_are_the_same(quantized: Any) -> None:
     ids = torch.randint(5, SIZES["vocab_size"], (2, 6), generator=torch.Generator().manual_seed(1))
-    for made in (copy.deepcopy(quantized), pickle.loads(pickle.dumps(quantized))):
-        assert type(made) is type(quantized)
-        assert torch.equal(made(ids)[0], quantized(ids)[0])
+    for twin in (copy.deepcopy(quantized), pickle.loads(pickle.dumps(quantized))):
+        assert type(twin) is type(quantized)
+        assert torch.equal(twin(ids)[0], quantized(ids)[0])
 
 
 def test_the_float_model_stays_as_it_was(bert: Any, quantized: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from qfx.errors import InputError
 from qfx.integrations import load_encoder
-from tests.integrations.conftest import SIZES
+from tests.integrations.nets import SIZES
 
 IDS = torch.randint(5, SIZES["vocab_size"], (2, 6), generator=torch.Generator().manual_seed(1))
 

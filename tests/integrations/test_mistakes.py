@@ -13,7 +13,7 @@ from torch import nn
 import qfx
 from qfx.errors import CalibrationError, InputError, QfxError, UnsupportedError
 from qfx.integrations import quantize_encoder
-from tests.integrations.conftest import POSITIONS, SIZES, TEXTS
+from tests.integrations.nets import POSITIONS, SIZES, TEXTS, made
 
 IDS = torch.randint(5, SIZES["vocab_size"], (2, 6), generator=torch.Generator().manual_seed(1))
 LONG = " ".join(["cat"] * POSITIONS)
@@ -89,10 +89,10 @@ DECODERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_decoders_are_refused(make: Any, name: str) -> None:
+def test_decoders_are_refused(name: str) -> None:
     model, config, settings, said = DECODERS[name]
     with pytest.raises(UnsupportedError, match=said):
-        quantize_encoder(make(model, config, **settings))
+        quantize_encoder(made(model, config, **settings))
 
 
 def test_what_changes_nothing_is_taken(quantized: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qfx.integrations import load_encoder, quantize_encoder
-from tests.integrations.conftest import PATCHES, SIZES, TEXTS
+from tests.integrations.nets import PATCHES, SIZES, TEXTS, made, sentence_transformer
 
 TASKS = {
     "feature-extraction": "BertModel",
@@ -32,8 +32,8 @@ def scores(found: Any) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_pipelines_run_unchanged(hf: Any, make: Any, tokenizer: Any, tmp_path: Path, task: str) -> None:
-    net = make(TASKS[task], "BertConfig", **SIZES)
+def test_pipelines_run_unchanged(hf: Any, tokenizer: Any, tmp_path: Path, task: str) -> None:
+    net = made(TASKS[task], "BertConfig", **SIZES)
     pipe = hf.pipeline(task, model=net, tokenizer=tokenizer, device="cpu")
     texts = MASKED if task == "fill-mask" else TEXTS
     options = {"top_k": SIZES["vocab_size"]} if task == "fill-mask" else {}
@@ -50,10 +50,10 @@ def test_pipelines_run_unchanged(hf: Any, make: Any, tokenizer: Any, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_pipeline_takes_images(hf: Any, make: Any) -> None:
+def test_a_pipeline_takes_images(hf: Any) -> None:
     pil = pytest.importorskip("PIL.Image")
     settings = {key: SIZES[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
-    net = make("ViTForImageClassification", "ViTConfig", **settings, **PATCHES, num_labels=5)
+    net = made("ViTForImageClassification", "ViTConfig", **settings, **PATCHES, num_labels=5)
     processor = hf.ViTImageProcessor(size={"height": 32, "width": 32})
     pipe = hf.pipeline("image-classification", model=net, image_processor=processor, device="cpu")
     random = np.random.default_rng(0)
@@ -65,9 +65,8 @@ def test_a_pipeline_takes_images(hf: Any, make: Any) -> None:
     assert torch.allclose(scores(pipe(images)), scores(quantized(images)), atol=0.05)
 
 
-def test_sentences_are_encoded_unchanged(folder: Path, tmp_path: Path) -> None:
-    package = pytest.importorskip("sentence_transformers")
-    whole = package.SentenceTransformer(str(folder), device="cpu")
+def test_sentences_are_encoded_unchanged(tmp_path: Path) -> None:
+    whole = sentence_transformer(tmp_path / "float")
     want = whole.encode(TEXTS)
     quantized = quantize_encoder(whole, TEXTS)
     assert type(quantized) is type(whole)
@@ -77,9 +76,9 @@ def test_sentences_are_encoded_unchanged(folder: Path, tmp_path: Path) -> None:
     assert torch.cosine_similarity(torch.tensor(got), torch.tensor(want)).min() > 0.995
     assert quantized.encode(TEXTS[0]).shape == want[0].shape
     assert quantized.max_seq_length == whole.max_seq_length
-    quantized.save_pretrained(str(tmp_path))
-    again = load_encoder(tmp_path)
+    quantized.save_pretrained(str(tmp_path / "int8"))
+    again = load_encoder(tmp_path / "int8")
     assert type(again) is type(whole)
     assert np.array_equal(again.encode(TEXTS), got)
-    loaded = type(whole)(str(folder), device="cpu")  # as before: nothing of the class is changed for good
+    loaded = type(whole)(str(tmp_path / "float"), device="cpu")  # as before: nothing of the class is changed for good
     assert np.array_equal(loaded.encode(TEXTS), want)
