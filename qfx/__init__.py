@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx import distributed as distributed
     from qfx import errors as errors
     from qfx import file as file
+    from qfx import integrations as integrations
     from qfx import ir as ir
     from qfx import migrate as migrate
     from qfx import nn as nn

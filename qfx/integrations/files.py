@@ -18,7 +18,7 @@ from qfx.file.atomic import write_atomically
 from qfx.file.model import load, save
 from qfx.integrations.encoder import QuantizedEncoder, encoder_of
 from qfx.integrations.form import Form, class_named, name_of
-from qfx.integrations.holders import is_model
+from qfx.integrations.holders import is_model, is_model_class
 
 NETWORK, FORM = "model.qfx", "qfx_encoder.json"
 _VERSION = 1
@@ -75,6 +75,8 @@ def _model(folder: Path, isa: str | None) -> Any:
                 remedy="Read it with the qfx that wrote it, or a newer one.",
             )
         base, restored = class_named(name), Form.restored(form)
+        if not is_model_class(base):
+            raise ValueError(f"{name!r} is no class of a model")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

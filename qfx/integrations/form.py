@@ -63,7 +63,10 @@ class Result:
         """
         name = stored["class"]
         parts = {str(key): cls.restored(part) for key, part in stored["parts"].items()}
-        return cls(None if name is None else class_named(name), parts)
+        found = None if name is None else class_named(str(name))
+        if found is not None and not issubclass(found, Mapping):
+            raise ValueError(f"{name!r} is no class of a result")
+        return cls(found, parts)
 
 
 @dataclass(frozen=True)

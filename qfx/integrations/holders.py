@@ -59,7 +59,12 @@ def holder_of(given: Any) -> Holder:
 
 def is_model(value: object) -> bool:
     """Whether ``value`` is a ``transformers.PreTrainedModel``."""
-    return _has_class(value, *_MODEL)
+    return is_model_class(type(value))
+
+
+def is_model_class(cls: type) -> bool:
+    """Whether ``cls`` is ``transformers.PreTrainedModel`` or a subclass of it."""
+    return any((base.__module__, base.__name__) == _MODEL for base in cls.__mro__)
 
 
 def root_of(cls: type) -> type:

@@ -52,6 +52,8 @@ DAMAGE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "a later version": ("version 99", lambda stored: stored.update(version=99)),
     "a class that is not there": ("no class 'Nothing'", lambda s: s.update({"class": "transformers.models:Nothing"})),
     "a class of another package": ("no class 'system'", lambda s: s.update({"class": "os:system"})),
+    "a class of no model": ("damaged", lambda s: s.update({"class": "transformers:BertConfig"})),
+    "a class of no result": ("damaged", lambda s: s["form"]["gives"].update({"class": "transformers:BertModel"})),
     "no form": ("damaged", lambda stored: stored.pop("form")),
     "no dtype": ("damaged", lambda stored: stored["form"]["takes"].update(input_ids="load")),
     "names for a list": ("damaged", lambda stored: stored["form"].update(takes=[1])),
