@@ -13,10 +13,6 @@ namespace {
 
 using Base = Location::Base;
 
-int64_t rows_of(const Dims& shape) {
-  return element_count({shape.data(), shape.size() - 1});
-}
-
 template <class Body>
 auto named(const Step& step, const Body& body) {
   try {
@@ -48,6 +44,8 @@ Place Placement::reserve(int v) {
 
 void Placement::add_steps(size_t first, size_t last, const std::vector<int>& outputs) {
   readers_.emplace(program_, first, last, outputs);
+  first_ = first;
+  done_.assign(program_.steps().size(), 0);
   std::vector<StepShapes> seen;
   seen.reserve(last - first);
   for (size_t s = first; s < last; ++s) {
@@ -55,7 +53,9 @@ void Placement::add_steps(size_t first, size_t last, const std::vector<int>& out
   }
   if (!options_.keep_values) find_channels_in_place(first, seen);
   for (size_t s = first; s < last; ++s) {
-    named(program_.steps()[s], [&] { add_step(s, std::move(seen[s - first])); });
+    named(program_.steps()[s], [&] {
+      if (!done_[s] && (options_.keep_values || !add_chain(s, seen))) add_step(s, std::move(seen[s - first]));
+    });
   }
 }
 
@@ -89,7 +89,7 @@ void Placement::add_step(size_t s, StepShapes in) {
   const Step& step = program_.steps()[s];
   const Dims& y = shapes_.shape(step.output());
   if (add_without_work(s, in)) return;
-  if (!options_.keep_values && (add_on_quantized(s, in) || add_quantizing(s, in))) return;
+  if (!options_.keep_values && add_on_quantized(s, in)) return;
   if (const auto part = split_.find(step.inputs[0]); part != split_.end()) {
     in.x_pixel_stride = shapes_.shape(part->second.value).back();
   }
@@ -147,57 +147,6 @@ bool Placement::add_without_work(size_t s, StepShapes& in) {
   if (std::ranges::find(in.placed, 0) != in.placed.end()) return false;
   draft_.views.push_back(step.name);
   return true;
-}
-
-// Whether step `s` takes the rows of its operand quantized, as others do: the first of the steps that read them alike
-// has them made.
-bool Placement::add_on_quantized(size_t s, const StepShapes& in) {
-  const Step& step = program_.steps()[s];
-  const auto how = loaded_.kernels[s]->quantized_rows();
-  if (!how) return false;
-  const Quantized* rows = quantized(step.inputs[0], *how);
-  if (rows == nullptr) {
-    const auto& uses = readers_->of(step.inputs[0]);
-    if (std::ranges::count_if(uses, [&](const auto& use) { return wants(use, *how); }) < 2) return false;
-    rows = &add_rows({how->plan(rows_of(in.inputs[0])), static_cast<int>(s), step.name, "quantize_rows"},
-                     step.inputs[0], *how, dense_place(step.inputs[0]));
-  }
-  std::vector<Place> operands{rows->place};
-  for (size_t i = 1; i < in.inputs.size(); ++i) operands.push_back(dense_place(step.inputs[i]));
-  add_results(s, {loaded_.kernels[s]->plan_quantized(in, shapes_.shape(step.output())), 0, nullptr},
-              std::move(operands));
-  return true;
-}
-
-// Whether all that read the result of step `s` want its rows quantized alike, and it gives them so.
-bool Placement::add_quantizing(size_t s, const StepShapes& in) {
-  const Step& step = program_.steps()[s];
-  const auto& uses = readers_->of(step.output());
-  if (uses.empty() || readers_->leaves(step.output())) return false;
-  const auto how = loaded_.kernels[uses[0].step]->quantized_rows();
-  if (!how || !std::ranges::all_of(uses, [&](const auto& use) { return wants(use, *how); })) return false;
-  auto work = loaded_.kernels[s]->plan_quantizing(in, *how);
-  if (work == nullptr) return false;
-  add_rows({std::move(work), static_cast<int>(s), step.name, step.op}, step.output(), *how, operands_of(s)[0]);
-  return true;
-}
-
-bool Placement::wants(const Readers::Use& use, const QuantizedRows& how) const {
-  return use.operand == 0 && loaded_.kernels[use.step]->quantized_rows() == how;
-}
-
-const Placement::Quantized* Placement::quantized(int v, const QuantizedRows& how) const {
-  const auto known = std::ranges::find_if(quantized_, [&](const Quantized& q) { return q.value == v && q.how == how; });
-  return known == quantized_.end() ? nullptr : &*known;
-}
-
-// Work that makes the rows of a value, quantized.
-const Placement::Quantized& Placement::add_rows(Named named, int v, const QuantizedRows& how, const Place& from) {
-  const Dims& shape = shapes_.shape(v);
-  const int64_t bytes = how.bytes(rows_of(shape));
-  const Place place{add_storage({Base::arena, 0, bytes}), 0};
-  add_work(std::move(named), shape, {from}, {place}, {bytes});
-  return quantized_.emplace_back(v, how, place);
 }
 
 std::vector<Place> Placement::operands_of(size_t s) {

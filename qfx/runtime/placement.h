@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +41,7 @@ struct Draft {
   std::vector<PlannedWork> works;       // without locations and lanes
   std::vector<Operands> operands;       // one a work
   std::vector<std::string_view> views;  // names of the steps that became views
+  std::list<std::string> names;         // of works that are of several steps
   size_t scratch_bytes = 0;
   int max_threads = 1;
 };
@@ -76,12 +79,22 @@ class Placement {
     Place place;
   };
 
+  // Steps that go by rows, and their works; how: the rows of the last one's result are quantized.
+  struct Chain {
+    std::vector<size_t> steps;
+    std::vector<std::unique_ptr<Work>> works;
+    std::optional<QuantizedRows> how;
+  };
+
   void bind_constants();
   void find_channels_in_place(size_t first, const std::vector<StepShapes>& seen);
   void add_step(size_t s, StepShapes in);
   bool add_without_work(size_t s, StepShapes& in);
   bool add_on_quantized(size_t s, const StepShapes& in);
-  bool add_quantizing(size_t s, const StepShapes& in);
+  bool add_chain(size_t s, const std::vector<StepShapes>& seen);
+  bool extend(Chain& chain, size_t s, const std::vector<StepShapes>& seen) const;
+  std::string_view joined(const Chain& chain, std::string Step::* field);
+  std::optional<QuantizedRows> wanted(int value) const;
   const Quantized& add_rows(Named named, int value, const QuantizedRows& how, const Place& from);
   const Quantized* quantized(int value, const QuantizedRows& how) const;
   bool wants(const Readers::Use& use, const QuantizedRows& how) const;
@@ -106,6 +119,8 @@ class Placement {
   const Program& program_;
   ShapeInference& shapes_;
   PlanOptions options_;
+  size_t first_ = 0;                // of the steps that are added
+  std::vector<char> done_;          // the steps that another has taken with it
   std::optional<Readers> readers_;  // of the steps that are added
   std::vector<Quantized> quantized_;
   std::map<int, Channels> joined_;       // values that are written into another

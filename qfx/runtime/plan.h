@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -85,6 +87,7 @@ struct Plan {
   std::vector<PlannedWork> works;
   std::vector<PlannedValue> values;     // one a value of the program
   std::vector<std::string_view> views;  // names of the steps that became views
+  std::list<std::string> names;         // of works that are of several steps
   int64_t arena_bytes = 0, largest_live_bytes = 0;
   size_t scratch_bytes = 0;  // a thread
   size_t slots = 0;          // pointers that a run fills in

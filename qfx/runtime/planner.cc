@@ -45,6 +45,7 @@ Plan bind(std::shared_ptr<const LoadedProgram> loaded, ShapeInference shapes, co
   plan.inputs = shapes.inputs();
   for (const int v : outputs) plan.output_shapes.push_back(shapes.shape(v));
   plan.views = std::move(draft.views);
+  plan.names = std::move(draft.names);
   plan.works.reserve(draft.works.size());
   plan.values.reserve(draft.values.size());
   plan.arena_bytes = phases.layout.bytes;

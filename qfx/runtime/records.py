@@ -12,8 +12,10 @@ class StepRecord:
     """One kernel call of a plan.
 
     Attributes:
-        name: The step's name in the program; for copies at the border the value's.
-        op: The operation; ``copy_input``, ``copy_output`` and ``prepare`` are the planner's own copies.
+        name: The step's name in the program; for copies at the border the value's. Of several steps that go by rows in
+            one pass, their names with ``+`` between, and so their operations.
+        op: The operation; ``copy_input``, ``copy_output`` and ``prepare`` are the planner's own copies, and
+            ``quantize_rows`` is what it takes out of several ``linear_dynamic`` that read the same rows.
         kernel: Kernel, tile and reason, as the kernel describes itself.
         kernels: The names of the kernels that it runs, as ``kernels.inc`` lists them; empty where it runs none of them.
         shape: Physical output shape.
@@ -45,6 +47,11 @@ class StepRecord:
     microseconds: float | None = None
     macs: int = 0
     share_of_peak: float | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its steps, in order: one, but where several go by rows in one pass."""
+        return tuple(self.name.split("+")) if "+" in self.op else (self.name,)
 
     @property
     def gmacs(self) -> float | None:

@@ -41,7 +41,7 @@ class Measured:
 
 
 def steps_by_node(model: QuantizedModel, parts: Sequence[Explanation | tuple[str, ...]]) -> dict[str, list[StepRecord]]:
-    """The kernel calls of plans by the name of the Int8 node that each belongs to.
+    """The kernel calls of plans by the name of the Int8 node that each belongs to, or begins with.
 
     Args:
         model: The model that the plans are of.
@@ -50,8 +50,9 @@ def steps_by_node(model: QuantizedModel, parts: Sequence[Explanation | tuple[str
     found: dict[str, list[StepRecord]] = {}
     for part, plan in zip(model.compiled.segments, parts, strict=True):
         for record in plan.steps if isinstance(plan, Explanation) else ():
-            node = part.steps.get(record.name)
-            found.setdefault(node.name if node is not None else record.name, []).append(record)
+            first = record.names[0]
+            node = part.steps.get(first)
+            found.setdefault(node.name if node is not None else first, []).append(record)
     return found
 
 

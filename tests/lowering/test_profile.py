@@ -7,6 +7,7 @@ from torch import nn
 
 import qfx
 from qfx.models import QuantizedModel
+from qfx.quantization import default_dynamic_qconfig
 
 
 def quantized() -> tuple[QuantizedModel, torch.Tensor]:
@@ -55,3 +56,25 @@ def test_rates_follow_from_the_times_and_stand_in_the_table() -> None:
     assert 0 < first.share_of_peak < 1
     assert f"{first.share_of_peak:.0%}" in str(explanation)
     assert model.explain().parts[0].steps[0].gmacs is None
+
+
+def test_passes_over_rows_are_called_by_the_modules_in_them() -> None:
+    class Mlp(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.up, self.act, self.down = nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)
+            self.mix = nn.MultiheadAttention(32, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.norm(x)
+            return self.mix(y, y, y, need_weights=False)[0] + self.down(self.act(self.up(x)))
+
+    x = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(0))
+    for qconfig, last in ((qfx.get_default_qconfig(), "quantize"), (default_dynamic_qconfig, "rotate")):
+        model = qfx.quantize_fx(Mlp().eval(), {"": qconfig}, calibration=[x])
+        steps = model.profile(x, repeats=1).parts[0].steps
+        passes = {step.names[0]: step for step in steps if len(step.names) > 1}
+        assert passes["act"].op == f"pointwise_f32+rotate{'+quantize' if last == 'quantize' else ''}"
+        part = model.compiled.segments[0]
+        assert part.places[passes["act"].names[0]][0] == "act"
+        assert {name for step in steps for name in step.names} >= {"norm", "act"}

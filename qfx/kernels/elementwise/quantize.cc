@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "core/nest.h"
+#include "core/row_work.h"
 #include "elementwise/kernels.h"
 #include "move/kernels.h"
 
@@ -22,7 +23,7 @@ QuantizeParams quantize_params(float scale, int32_t zero_point) {
 }
 
 // Rows that are dense in x, or gathered piece by piece.
-class QuantizeRows final : public Work {
+class QuantizeRows final : public Work, public RowEnd {
  public:
   QuantizeRows(Nest<1> nest, const QuantizeParams& params, Isa isa)
       : params_(params), row_(nest.pop()), outer_(nest), kernel_(select<Quantize>(isa)) {}
@@ -40,6 +41,11 @@ class QuantizeRows final : public Work {
       else
         run_strided(from, to, n, buffer);
     });
+  }
+
+  // Of an x that is dense throughout.
+  void end(const float* x, void* const* out, std::byte*, Range rows, int64_t width) const noexcept override {
+    kernel_.run(x, static_cast<uint8_t*>(out[0]) + rows.begin * width, (rows.end - rows.begin) * width, params_);
   }
 
   size_t scratch_bytes() const noexcept override { return dense() ? 0 : kGather * sizeof(float); }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "core/row_work.h"
 #include "core/split.h"
 #include "float_ops/float_ops.h"
 #include "float_ops/kernels.h"
@@ -63,7 +64,7 @@ void normalize(const float* x, float* y, int64_t n, const Statistics& s, const d
 
 // Of rows that lie together, by a kernel of the kind.
 template <class Kind>
-class RowNormWork final : public Work {
+class RowNormWork final : public Work, public RowMap {
  public:
   RowNormWork(int64_t rows, int64_t n, double eps, Affine<float> affine, Isa isa)
       : rows_(rows),
@@ -73,11 +74,13 @@ class RowNormWork final : public Work {
         kernel_(float_ops::select<Kind>(isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
-    const auto* x = static_cast<const float*>(in[0]);
-    auto* y = static_cast<float*>(out[0]);
     const Range part = split(rows_, tid, threads);
-    for (int64_t r = part.begin; r < part.end; ++r)
-      kernel_.run(x + r * n_, y + r * n_, n_, eps_, affine_.weight.data(), affine_.bias.data());
+    map(static_cast<const float*>(in[0]) + part.begin * n_, static_cast<float*>(out[0]) + part.begin * n_,
+        part.end - part.begin, n_);
+  }
+  void map(const float* x, float* y, int64_t rows, int64_t n) const noexcept override {
+    for (int64_t r = 0; r < rows; ++r)
+      kernel_.run(x + r * n, y + r * n, n, eps_, affine_.weight.data(), affine_.bias.data());
   }
 
   int64_t cost() const noexcept override { return 6 * rows_ * n_; }

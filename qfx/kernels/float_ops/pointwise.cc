@@ -2,6 +2,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "core/row_work.h"
 #include "core/split.h"
 #include "float_ops/float_ops.h"
 #include "float_ops/kernels.h"
@@ -63,7 +64,7 @@ class Applied {
   Kernel<Pointwise> kernel_;
 };
 
-class PointwiseWork final : public Work {
+class PointwiseWork final : public Work, public RowMap {
  public:
   PointwiseWork(const Applied& applied, int64_t n) : applied_(applied), n_(n) {}
 
@@ -71,6 +72,9 @@ class PointwiseWork final : public Work {
     const Range part = split(n_, tid, threads, 16);
     applied_(static_cast<const float*>(in[0]) + part.begin, static_cast<float*>(out[0]) + part.begin,
              part.end - part.begin);
+  }
+  void map(const float* x, float* y, int64_t rows, int64_t width) const noexcept override {
+    applied_(x, y, rows * width);
   }
 
   int64_t cost() const noexcept override { return 6 * n_; }

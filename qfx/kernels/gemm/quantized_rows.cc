@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/row_work.h"
 #include "core/split.h"
 #include "gemm/rows.h"
 #include "gemm/weights.h"
@@ -53,21 +54,23 @@ void RowLayout::quantize(const float* x, const RowQuantizer& quantizer, const Dy
 
 namespace {
 
-class QuantizeRowsWork final : public Work {
+class QuantizeRowsWork final : public Work, public RowEnd {
  public:
   QuantizeRowsWork(const QuantizedRows& how, int64_t rows)
       : layout_(how.layout), isa_(how.isa), rows_(rows), extent_(elementwise::select<elementwise::Extent>(how.isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
+    const Range part = split(rows_, tid, threads);
     const int64_t n = layout_.features;
-    const auto* x = static_cast<const float*>(in[0]);
+    end(static_cast<const float*>(in[0]) + part.begin * n, out, scratch, part, n);
+  }
+  void end(const float* x, void* const* out, std::byte* scratch, Range rows, int64_t n) const noexcept override {
     gemm::DynamicRows to = layout_.rows_in(static_cast<std::byte*>(out[0]), rows_);
     to.narrow = reinterpret_cast<uint8_t*>(scratch);
-    const Range part = split(rows_, tid, threads);
-    for (int64_t r = part.begin; r < part.end; ++r) {
+    for (int64_t r = rows.begin; r < rows.end; ++r, x += n) {
       float low = 0.0f, high = 0.0f;
-      extent_.run(x + r * n, n, &low, &high);
-      layout_.quantize(x + r * n, {affine_of(low, high), isa_}, to, r);
+      extent_.run(x, n, &low, &high);
+      layout_.quantize(x, {affine_of(low, high), isa_}, to, r);
     }
   }
 

@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "core/row_work.h"
 #include "core/split.h"
 #include "rotation/kernels.h"
 
 namespace qfx {
 namespace {
 
-class RotateWork final : public Work {
+class RotateWork final : public Work, public RowMap {
  public:
   RotateWork(int64_t blocks, int64_t block, Isa isa)
       : blocks_(blocks), block_(block), kernel_(rotation::select<rotation::Rotate>(isa)) {}
@@ -22,6 +23,9 @@ class RotateWork final : public Work {
     kernel_.run(static_cast<const float*>(in[0]) + first, static_cast<float*>(out[0]) + first, part.end - part.begin,
                 block_);
   }
+  void map(const float* x, float* y, int64_t rows, int64_t width) const noexcept override {
+    kernel_.run(x, y, rows * width / block_, block_);
+  }
 
   int64_t cost() const noexcept override { return 12 * blocks_ * block_; }
   std::vector<const char*> kernels() const override { return {kernel_.name}; }
@@ -31,21 +35,23 @@ class RotateWork final : public Work {
   Kernel<rotation::Rotate> kernel_;
 };
 
-class RotateRowsWork final : public Work {
+class RotateRowsWork final : public Work, public RowEnd {
  public:
   RotateRowsWork(int64_t rows, int64_t block, const QuantizedRows& how)
       : rows_(rows), block_(block), how_(how), kernel_(rotation::select<rotation::RotateExtent>(how.isa)) {}
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
+    const Range part = split(rows_, tid, threads);
     const int64_t n = how_.layout.features;
-    const auto* x = static_cast<const float*>(in[0]);
+    end(static_cast<const float*>(in[0]) + part.begin * n, out, scratch, part, n);
+  }
+  void end(const float* x, void* const* out, std::byte* scratch, Range rows, int64_t n) const noexcept override {
     auto* rotated = reinterpret_cast<float*>(scratch);
     gemm::DynamicRows to = how_.layout.rows_in(static_cast<std::byte*>(out[0]), rows_);
     to.narrow = reinterpret_cast<uint8_t*>(rotated + n);
-    const Range part = split(rows_, tid, threads);
-    for (int64_t r = part.begin; r < part.end; ++r) {
+    for (int64_t r = rows.begin; r < rows.end; ++r, x += n) {
       float low = 0.0f, high = 0.0f;
-      kernel_.run(x + r * n, rotated, n / block_, block_, &low, &high);
+      kernel_.run(x, rotated, n / block_, block_, &low, &high);
       how_.layout.quantize(rotated, {affine_of(low, high), how_.isa}, to, r);
     }
   }

@@ -10,6 +10,6 @@ ROWS = with_samples(
     samples.BAD,
     Op(
         "rotate", reference.rotate, ("x",), "float", integer=integer.rotate, family="rotate", floats="integer",
-        layout="rows", any_rank=True, kernels="rotation: Rotate",
+        layout="rows", any_rank=True, kernels="rotation: Rotate RotateExtent",
     ),
 )  # fmt: skip

@@ -105,6 +105,7 @@ class RowNormStep : public StepKernel {
   RowNormStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
+  bool goes_by_rows() const noexcept override { return p_.ndim == 1; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     const int64_t n = product(y, y.size() - p_.ndim, y.size());
     p_.affine.check(n);
@@ -201,6 +202,7 @@ class PointwiseStep : public StepKernel {
   PointwiseStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
+  bool goes_by_rows() const noexcept override { return true; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     return {plan_pointwise_f32(p_.function, p_.args, element_count(y), isa_), 0, nullptr};
   }

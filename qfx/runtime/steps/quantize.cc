@@ -1,4 +1,7 @@
 #include "elementwise/elementwise.h"
+
+#include <algorithm>
+
 #include "runtime/steps/step.h"
 
 namespace qfx {
@@ -27,6 +30,7 @@ class QuantizeStep : public StepKernel {
   QuantizeStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override { return permuted(in.inputs[0], p_.perm); }
+  bool goes_by_rows() const noexcept override { return std::ranges::is_sorted(p_.perm); }
   RowWindow row_window() const noexcept override { return {1, 1, {}, p_.perm.size() == 4 ? p_.perm[1] : 1}; }
   Planned plan(const StepShapes& in, const Dims& y) const override {
     return {plan_quantize(y, permuted(in.strides[0], p_.perm), p_.scale, p_.zero_point, isa_), 0, nullptr};

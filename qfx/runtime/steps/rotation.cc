@@ -28,6 +28,7 @@ class RotateStep : public StepKernel {
     return x;
   }
 
+  bool goes_by_rows() const noexcept override { return true; }
   Planned plan(const StepShapes&, const Dims& y) const override {
     return {plan_rotate(element_count(y) / p_.block, p_.block, isa_), 0, nullptr};
   }

@@ -120,6 +120,9 @@ class StepKernel {
   // How the rows of input 0 may come already quantized, if they may, and the work on such rows in its place.
   virtual std::optional<QuantizedRows> quantized_rows() const { return std::nullopt; }
   virtual std::unique_ptr<Work> plan_quantized(const StepShapes&, const Dims&) const { return nullptr; }
+  // Whether it makes rows of the last dim from those of input 0: its Work is a RowMap, or a RowEnd where the result is
+  // codes.
+  virtual bool goes_by_rows() const noexcept { return false; }
   // Work that gives the rows of its result quantized, and nothing else; null where it can't.
   virtual std::unique_ptr<Work> plan_quantizing(const StepShapes&, const QuantizedRows&) const { return nullptr; }
   virtual size_t packed_bytes() const noexcept { return 0; }
