@@ -4,10 +4,11 @@
 #include <limits>
 #include <vector>
 
+#include "core/aligned.h"
 #include "core/row_work.h"
 #include "core/split.h"
 #include "gemm/rows.h"
-#include "gemm/weights.h"
+#include "gemm/tile.h"
 
 namespace qfx {
 namespace gemm {
