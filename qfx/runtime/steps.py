@@ -34,7 +34,7 @@ def conv(
 ) -> Step:
     """A convolution of 1 to 3 spatial dims, channels last; with a matrix as weight, a linear layer over the last dim.
 
-    Takes ``x`` u8, ``residual`` u8 or none. Gives ``y`` u8 or f32.
+    Takes ``x`` u8, ``residual`` u8 or f32 or none. Gives ``y`` u8 or f32.
 
     Args:
         x_zero_point: A code.
@@ -49,8 +49,8 @@ def conv(
         zero_point: Of a u8 result, which needs it; a code; or none.
         clamp: The lowest and highest code of a u8 result; 0 to 255; else 0, 255.
         f32_clamp: The bounds of an f32 result; else -inf, inf.
-        residual_zero_point: Of a residual, which needs it; a code; or none.
-        residual_multiplier: The residual's scale over the result's; a residual needs it; or none.
+        residual_zero_point: Of a u8 residual, which needs it; a code; or none.
+        residual_multiplier: A u8 residual's scale over the result's, which it needs; or none.
         weight_zero_point: Constant of s32; [O]; 0 where it is left out; or none.
         lut: Constant of u8; 256 codes, through which the code of the result goes last; or none.
     """

@@ -12,6 +12,7 @@
 #include "conv/problem.h"
 #include "gemm/costs.h"
 #include "harness.h"
+#include "kernel_check.h"
 #include "kernel_models.h"
 #include "tile_model.h"
 
@@ -93,8 +94,13 @@ Operands make_operands(const Sample& s, Rng& rng) {
   if (extreme) o.x->fill(uint8_t{255});
   if (s.values == Values::normal) std::for_each_n(o.x->data(), o.x->bytes(), [](uint8_t& x) { x = x < 128 ? 0 : 255; });
   if (s.quant.residual) {
-    o.residual = std::make_unique<GuardedBuffer>(static_cast<size_t>(pixels(s.shape, s.shape.out) * g.c_out), 64);
+    const int64_t count = pixels(s.shape, s.shape.out) * g.c_out;
+    o.residual = std::make_unique<GuardedBuffer>(static_cast<size_t>(s.quant.f32_residual ? 4 * count : count), 64);
     o.residual->fill(rng);
+    if (s.quant.f32_residual) {
+      const std::vector<float> added = random_floats(rng, count, -200, 200);
+      if (count > 0) std::memcpy(o.residual->data(), added.data(), added.size() * sizeof(float));
+    }
   }
   return o;
 }
@@ -127,8 +133,11 @@ std::string text(const Sample& s) {
          std::to_string(s.shape.in[d]) + "]";
   }
   return t + " n" + std::to_string(s.shape.n) + " xs" + std::to_string(s.shape.x_pixel_stride) + " ys" +
-         std::to_string(s.shape.y_pixel_stride) + (s.quant.residual ? " residual" : "") + (s.lut ? " lut" : "") +
-         (s.quant.f32_output ? " f32" : "") + (s.weight_zero_points ? " zw" : "");
+         std::to_string(s.shape.y_pixel_stride) +
+         (s.quant.f32_residual ? " f32 residual"
+          : s.quant.residual   ? " residual"
+                               : "") +
+         (s.lut ? " lut" : "") + (s.quant.f32_output ? " f32" : "") + (s.weight_zero_points ? " zw" : "");
 }
 
 void check_same(const Sample& s, const std::vector<uint8_t>& expected, const std::vector<uint8_t>& got,
@@ -204,7 +213,8 @@ void randomize_quant(Sample& s, Rng& rng) {
   s.quant.residual = rng.integer(0, 2) == 0;
   s.quant.residual_zero_point = static_cast<int32_t>(rng.integer(0, 255));
   s.quant.residual_multiplier = static_cast<float>(rng.real(0.1, 3.0));
-  s.quant.f32_output = rng.integer(0, 5) == 0;
+  s.quant.f32_output = rng.integer(0, 3) == 0;
+  s.quant.f32_residual = s.quant.residual && s.quant.f32_output && rng.integer(0, 1) == 1;
   if (rng.integer(0, 1) == 1) {
     s.quant.f32_lo = 0.0f;
     s.quant.f32_hi = 6.0f;
@@ -383,7 +393,7 @@ TEST(conv_depthwise_windows_that_slide) {
           s.geometry.pad_hi[2] = rng.integer(0, window);
           s.shape.in[1] = rng.integer(1, 9);
           randomize_quant(s, rng);
-          s.quant.residual = s.quant.f32_output = false;
+          s.quant.residual = s.quant.f32_output = s.quant.f32_residual = false;
           randomize_strides(s, rng);
           check_sample(s, rng);
         }

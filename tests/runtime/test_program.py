@@ -74,6 +74,9 @@ CONV_MISTAKES = {
     "lut size": lambda a: a["constants"].update(lut=np.zeros(255, np.uint8)),
     "weight_zero_point size": lambda a: a["constants"].update(weight_zero_point=np.zeros(1, np.int32)),
     "residual without its zero point": lambda a: a.update(inputs=[np.zeros((1, 5, 5, 4), np.uint8)] * 2),
+    "residual in floats, and codes as result": lambda a: a.update(
+        inputs=[np.zeros((1, 5, 5, 4), np.uint8), np.zeros((1, 5, 5, 4), np.float32)]
+    ),
     "residual_multiplier not finite": lambda a: a["floats"].update(residual_multiplier=float("inf")),
     "f32_clamp is NaN": lambda a: a["floats"].update(f32_clamp=[float("nan"), 1.0]),
     "lut with f32 output": lambda a: (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def conv_case(
     spatial: int,
     *,
     groups: int = 1,
-    residual: bool = False,
+    residual: Literal["", "u8", "f32"] = "",
     to_f32: bool = False,
     lut: bool = False,
     weight_zero_point: bool = False,
@@ -79,7 +79,7 @@ def conv_case(
     ints |= {"groups": groups, "x_zero_point": 7}
     ints |= {} if to_f32 else {"zero_point": 120, "clamp": [20, 230]}
     floats: dict[str, Any] = {"f32_clamp": [-2.0, 3.0]} if to_f32 else {}
-    if residual:
+    if residual == "u8":
         ints["residual_zero_point"], floats["residual_multiplier"] = 9, 0.37
     constants = {"weight": w, "bias": bias, "multiplier": m}
     constants |= {"lut": table} if lut else {}
@@ -90,15 +90,19 @@ def conv_case(
         window = {"stride": stride, "lo": lo, "hi": hi, "dilation": dilation}
         v = ref.conv_acc(x, w, bias, 7, **window, groups=groups, w_zero_point=zw).astype(F) * m
         if r is not None:
-            v = v + (r.astype(np.int64) - 9).astype(F) * F(0.37)
+            v = v + (r if r.dtype == F else (r.astype(np.int64) - 9).astype(F) * F(0.37))
         if to_f32:
             return np.clip(v, F(-2), F(3))
         q = ref.requantize(v, 120, 20, 230)
         return table[q] if lut else q
 
-    inputs = (x, u8(*expected(x).shape)) if residual else (x,)
+    inputs = (x, {"u8": u8, "f32": f32}[residual](*expected(x).shape)) if residual else (x,)
     attributes = {"ints": ints, "floats": floats, "constants": constants}
-    flags = [k for k, on in (("residual", residual), ("f32", to_f32), ("lut", lut), ("zw", weight_zero_point)) if on]
+    flags = [
+        k
+        for k, on in ((f"{residual} residual", residual), ("f32", to_f32), ("lut", lut), ("zw", weight_zero_point))
+        if on
+    ]
     return Case("conv", inputs, expected, attributes, label="-".join([f"{spatial}d", f"g{groups}", *flags]))
 
 
@@ -611,8 +615,10 @@ CASES = [
     *(recurrent_case(op, 2, equal=True, same=same) for op in recurrent_reference.GATES for same in (False, True)),
     *(conv_case(d) for d in (1, 2, 3)),
     conv_case(2, groups=2),
-    conv_case(2, residual=True),
-    conv_case(2, to_f32=True, residual=True),
+    conv_case(2, residual="u8"),
+    conv_case(2, to_f32=True, residual="u8"),
+    conv_case(2, to_f32=True, residual="f32"),
+    conv_case(2, groups=2, to_f32=True, residual="f32"),
     conv_case(2, lut=True, weight_zero_point=True),
     linear_case("conv"),
     linear_dynamic_case(),

@@ -5,6 +5,7 @@
 
 #include "core/isa.h"
 #include "core/work.h"
+#include "gemm/epilogue.h"
 
 namespace qfx {
 
@@ -23,19 +24,12 @@ struct ConvGeometry {
 };
 
 // acc[o] = bias[o] + sum (x - x_zero_point) * (w - weight_zero_point[o])        exact, s32
-// v      = float(acc) * multiplier[o] (+ float(r - residual_zero_point) * residual_multiplier)
-// u8 output:  y = lut[requantize(v, zero_point, lo, hi)]      (lut absent: the identity)
-// f32 output: y = min(max(v, f32_lo), f32_hi)
+// v      = float(acc) * multiplier[o] (+ float(r - residual_zero_point) * residual_multiplier, or + r where it is f32)
 // Each float operation is rounded on its own (no FMA). Padding contributes x == x_zero_point.
-struct ConvQuant {
+struct ConvQuant : gemm::ResultQuant {
   int32_t x_zero_point = 0;
-  bool f32_output = false;
-  int32_t zero_point = 0;
-  int32_t lo = 0;
-  int32_t hi = 255;
-  float f32_lo = -__builtin_inff();
-  float f32_hi = __builtin_inff();
-  bool residual = false;  // u8, shaped as the output
+  bool residual = false;      // shaped as the output
+  bool f32_residual = false;  // of f32 output only; else u8
   int32_t residual_zero_point = 0;
   float residual_multiplier = 0.0f;
 };

@@ -161,7 +161,7 @@ class DepthwiseWork final : public Work {
   };
   struct Operands {
     const uint8_t* x;
-    const uint8_t* residual;
+    const void* residual;
     std::byte* y;
     std::byte* scratch;
   };
@@ -235,8 +235,7 @@ std::unique_ptr<Work> PackedDepthwise::plan(const ConvShape& shape) const {
 void DepthwiseWork::run(const void* const* in, void* const* out, std::byte* scratch, int tid,
                         int threads) const noexcept {
   if (pixels(shape_.out) == 0) return;
-  const bool residual = packed_.problem.quant.residual;
-  const Operands to{static_cast<const uint8_t*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
+  const Operands to{static_cast<const uint8_t*>(in[0]), packed_.problem.quant.residual ? in[1] : nullptr,
                     static_cast<std::byte*>(out[0]), scratch};
   const int64_t planes = shape_.n * shape_.out[0], columns = blocks_ * chunk_blocks_;
   const bool by_rows =
@@ -301,6 +300,7 @@ void DepthwiseWork::run_wide_lanes(const Operands& to, const Unit& unit) const n
     for (Output& out : line.out) {
       if (out.y != nullptr) out.y = static_cast<std::byte*>(out.y) + line.count * out.y_row * packed_.y_bytes();
       if (out.residual != nullptr) out.residual += line.count * out.residual_row;
+      if (out.addend != nullptr) out.addend += line.count * out.addend_row;
       out.columns = rest;
     }
     line.count = 1;
@@ -369,8 +369,8 @@ void DepthwiseWork::set_line(DepthwiseLine& line, const Operands& to, const Unit
     const int64_t pixel = row * shape_.out[2] + unit.begin;
     out.y = to.y + (pixel * shape_.y_pixel_stride + lane) * packed_.y_bytes();
     out.y_row = wide_ ? packed_.period : shape_.y_pixel_stride;
-    out.residual = to.residual == nullptr ? nullptr : to.residual + pixel * g.c_out + lane;
-    out.residual_row = wide_ ? packed_.period : g.c_out;
+    set_residual(out, packed_.problem.quant, to.residual, pixel * g.c_out + lane);
+    out.residual_row = out.addend_row = wide_ ? packed_.period : g.c_out;
     out.multiplier = v.multiplier.data() + lane;
     out.epilogue = &packed_.epilogue;
   }
@@ -450,11 +450,10 @@ void AffineWork::run_rows(const void* const* in, void* const* out, int64_t begin
   const int64_t channels = packed_.problem.geometry.c_in;
   const int64_t y_bytes = packed_.epilogue.f32_output ? 4 : 1;
   const int64_t last = std::min(end * row_pixels_, pixels_) - (end - 1) * row_pixels_;  // pixels of the last row
-  const bool residual = packed_.problem.quant.residual;
   AffineLine line;
   line.x_row = row_pixels_ * shape_.x_pixel_stride;
   line.out.y_row = row_pixels_ * shape_.y_pixel_stride;
-  line.out.residual_row = row_pixels_ * channels;
+  line.out.residual_row = line.out.addend_row = row_pixels_ * channels;
   line.out.epilogue = &packed_.epilogue;
   for (int64_t lane = 0; lane < row_lanes_; lane += kAffineColumns) {
     const int64_t columns = std::min(kAffineColumns, row_lanes_ - lane);
@@ -463,7 +462,8 @@ void AffineWork::run_rows(const void* const* in, void* const* out, int64_t begin
       if (count <= 0 || wanted <= 0) return;
       line.x = static_cast<const uint8_t*>(in[0]) + row * line.x_row + lane;
       line.out.y = static_cast<std::byte*>(out[0]) + (row * line.out.y_row + lane) * y_bytes;
-      line.out.residual = residual ? static_cast<const uint8_t*>(in[1]) + row * line.out.residual_row + lane : nullptr;
+      if (packed_.problem.quant.residual)
+        set_residual(line.out, packed_.problem.quant, in[1], row * line.out.residual_row + lane);
       line.count = count;
       line.out.columns = wanted;
       packed_.kernel.affine(line);

@@ -125,7 +125,7 @@ class ImplicitGemmWork final : public Work {
   };
   struct Operands {
     const std::byte* x;
-    const uint8_t* residual;
+    const void* residual;
     std::byte* y;
     std::byte* scratch;
   };
@@ -243,8 +243,7 @@ void ImplicitGemmWork::run(const void* const* in, void* const* out, std::byte* s
                            int threads) const noexcept {
   const Part part = part_of(tid, threads);
   if (part.panels.begin == part.panels.end) return;
-  const bool residual = packed_.problem().quant.residual;
-  const Operands to{static_cast<const std::byte*>(in[0]), residual ? static_cast<const uint8_t*>(in[1]) : nullptr,
+  const Operands to{static_cast<const std::byte*>(in[0]), packed_.problem().quant.residual ? in[1] : nullptr,
                     static_cast<std::byte*>(out[0]), scratch};
   for (int64_t at = part.tiles.begin; at < part.tiles.end;) {  // the rest of a line, whole lines, the start of one
     const int64_t line = at / line_tiles_, tile = at % line_tiles_;
@@ -276,7 +275,7 @@ Tile ImplicitGemmWork::tile_of_block() const noexcept {
   tile.tap_count = static_cast<int64_t>(taps_.size());
   tile.steps = packed_.weights().steps();
   tile.out.y_row = shape_.y_pixel_stride;
-  tile.out.residual_row = g.c_out;
+  tile.out.residual_row = tile.out.addend_row = g.c_out;
   tile.out.epilogue = &packed_.epilogue();
   return tile;
 }
@@ -294,7 +293,7 @@ void ImplicitGemmWork::set_line(Tile& tile, const Operands& to, const Block& blo
   const int64_t c_out = packed_.problem().geometry.c_out;
   tile.a = source(to, block, line) + packed_.first_channel(panel) * packed_.kernel().bytes;
   tile.out.y = to.y + (at * shape_.y_pixel_stride + panel.first) * y_bytes;
-  tile.out.residual = to.residual == nullptr ? nullptr : to.residual + at * c_out + panel.first;
+  set_residual(tile.out, packed_.problem().quant, to.residual, at * c_out + panel.first);
 }
 
 void ImplicitGemmWork::run_block(const Operands& to, Range panels, const Block& block) const noexcept {

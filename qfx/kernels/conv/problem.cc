@@ -37,6 +37,7 @@ void check_quant(const ConvQuant& q) {
   require(is_code(q.residual_zero_point), is("residual_zero_point", q.residual_zero_point) + ", outside 0..255");
   require(is_code(q.lo) && is_code(q.hi) && q.lo <= q.hi,
           "clamp [" + std::to_string(q.lo) + ", " + std::to_string(q.hi) + "] is not a range within 0..255");
+  require(!q.f32_residual || q.f32_output, "an f32 residual needs f32 output");
 }
 
 void check_constants(const ConvGeometry& g, const ConvConstants& c) {
@@ -93,26 +94,27 @@ void fold(Problem& p) {
     const auto extreme = static_cast<double>(std::max(-smallest, largest));
     p.bound = std::max(p.bound, extreme * std::abs(static_cast<double>(p.multiplier[at])));
   }
-  if (p.quant.residual) p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
+  if (p.quant.residual && !p.quant.f32_residual)
+    p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
 }
 
 }  // namespace
 
 gemm::Epilogue epilogue_of(const Problem& problem) noexcept {
-  const ConvQuant& q = problem.quant;
-  gemm::Epilogue e;
-  e.bounded = gemm::is_bounded(problem.bound);
-  e.zero_point = q.zero_point;
-  e.lo = q.lo;
-  e.hi = q.hi;
-  e.f32_output = q.f32_output;
-  e.f32_lo = q.f32_lo;
-  e.f32_hi = q.f32_hi;
-  e.residual_zero_point = q.residual_zero_point;
-  e.residual_multiplier = q.residual_multiplier;
+  gemm::Epilogue e = gemm::epilogue_of(problem.quant, problem.bound);
+  e.residual_zero_point = problem.quant.residual_zero_point;
+  e.residual_multiplier = problem.quant.residual_multiplier;
   e.byte_permutes = problem.byte_permutes;
   problem.lut.attach(e);
   return e;
+}
+
+void set_residual(gemm::Output& out, const ConvQuant& quant, const void* residual, int64_t at) noexcept {
+  if (!quant.residual) return;
+  if (quant.f32_residual)
+    out.addend = static_cast<const float*>(residual) + at;
+  else
+    out.residual = static_cast<const uint8_t*>(residual) + at;
 }
 
 bool Problem::padded() const noexcept {

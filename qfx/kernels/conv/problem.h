@@ -42,6 +42,9 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
 // It refers to the table of the problem.
 gemm::Epilogue epilogue_of(const Problem& problem) noexcept;
 
+// Element `at` of a residual, if there is one, as what row 0 of `out` adds.
+void set_residual(gemm::Output& out, const ConvQuant& quant, const void* residual, int64_t at) noexcept;
+
 // Throws std::invalid_argument unless `shape` is what `geometry` makes of its input.
 void check_shape(const ConvGeometry& geometry, const ConvShape& shape);
 

@@ -19,7 +19,7 @@ class ScalarWork final : public Work {
 
   void run(const void* const* in, void* const* out, std::byte*, int tid, int threads) const noexcept override {
     const auto* x = static_cast<const uint8_t*>(in[0]);
-    const auto* residual = problem_.quant.residual ? static_cast<const uint8_t*>(in[1]) : nullptr;
+    const auto* residual = problem_.quant.residual ? in[1] : nullptr;
     const Range range = split(shape_.n * pixels(shape_.out), tid, threads);
     for (int64_t pixel = range.begin; pixel < range.end; ++pixel) {
       const Window window = window_of(pixel);
@@ -73,11 +73,13 @@ class ScalarWork final : public Work {
     return static_cast<int32_t>(acc + static_cast<uint32_t>(problem_.bias[static_cast<size_t>(o)]));
   }
 
-  float value(int32_t acc, const uint8_t* residual, int64_t pixel, int64_t o) const noexcept {
+  float value(int32_t acc, const void* residual, int64_t pixel, int64_t o) const noexcept {
     const float v = static_cast<float>(acc) * problem_.multiplier[static_cast<size_t>(o)];
     if (residual == nullptr) return v;
     const ConvQuant& q = problem_.quant;
-    const int32_t r = residual[pixel * problem_.geometry.c_out + o] - q.residual_zero_point;
+    const int64_t at = pixel * problem_.geometry.c_out + o;
+    if (q.f32_residual) return v + static_cast<const float*>(residual)[at];
+    const int32_t r = static_cast<const uint8_t*>(residual)[at] - q.residual_zero_point;
     return v + static_cast<float>(r) * q.residual_multiplier;
   }
 

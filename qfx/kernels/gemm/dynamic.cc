@@ -87,7 +87,7 @@ void DynamicWeights::multiply(Range panels, const DynamicRows& x, int64_t rows,
   const auto place = [&](Tile& tile, const Panel& panel) {
     set_columns(tile, panel);
     tile.out.y = out.y + panel.first;
-    tile.out.dynamic.addend = out.addend == nullptr ? nullptr : out.addend + panel.first;
+    tile.out.addend = out.addend == nullptr ? nullptr : out.addend + panel.first;
   };
   if (rows == 1) panels.begin = weights_.in_streams(panels, product.tile_, place);
   weights_.for_each_panel(panels, product.tile_, rows, [&](Tile& tile, const Panel& panel, int64_t) {
@@ -112,7 +112,7 @@ DynamicProduct::DynamicProduct(const DynamicWeights& weights, const DynamicRows&
   tile_.out.dynamic.zero_point = x.zero_point;
   tile_.out.dynamic.row_sum = x.sum;
   tile_.out.dynamic.uniform = x.uniform;
-  tile_.out.dynamic.addend_row = out.addend_row;
+  tile_.out.addend_row = out.addend_row;
 }
 
 void DynamicProduct::run(int64_t panel, int64_t first, int64_t rows, float* y) noexcept {

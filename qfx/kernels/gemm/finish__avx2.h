@@ -29,6 +29,12 @@ inline void store_bytes(uint8_t* to, __m128i bytes, int64_t n) noexcept {
   std::memcpy(to, &eight, static_cast<size_t>(n));
 }
 
+inline __m256 plus_addend(const Output& out, int64_t row, int64_t first, __m256 v) noexcept {
+  if (out.addend == nullptr) return v;
+  const float* addend = out.addend + row * out.addend_row + first;
+  return _mm256_add_ps(v, _mm256_maskload_ps(addend, first_dwords(out.columns - first)));
+}
+
 // The value of eight lanes of a row that was quantized as it came, `first` onwards.
 inline __m256 dynamic_value(const Output& out, int64_t row, int64_t first, __m256i acc) noexcept {
   const Dynamic& d = out.dynamic;
@@ -41,9 +47,7 @@ inline __m256 dynamic_value(const Output& out, int64_t row, int64_t first, __m25
   }
   const __m256 m = _mm256_mul_ps(_mm256_set1_ps(d.scale[row]), _mm256_loadu_ps(out.multiplier + first));
   const __m256 v = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), m), _mm256_loadu_ps(d.bias + first));
-  if (d.addend == nullptr) return v;
-  const float* addend = d.addend + row * d.addend_row + first;
-  return _mm256_add_ps(v, _mm256_maskload_ps(addend, first_dwords(out.columns - first)));
+  return plus_addend(out, row, first, v);
 }
 
 // The value before rounding of eight lanes, `first` onwards.
@@ -52,7 +56,7 @@ inline __m256 value(const Output& out, int64_t row, int64_t first, __m256i acc) 
   const Epilogue& e = *out.epilogue;
   if (out.row_bias != nullptr) acc = _mm256_add_epi32(acc, _mm256_set1_epi32(out.row_bias[row]));
   const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(out.multiplier + first));
-  if (out.residual == nullptr) return v;
+  if (out.residual == nullptr) return plus_addend(out, row, first, v);
   const __m128i bytes = load_bytes(out.residual + row * out.residual_row + first, out.columns - first);
   const __m256i r = _mm256_sub_epi32(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(e.residual_zero_point));
   return _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(r), _mm256_set1_ps(e.residual_multiplier)));

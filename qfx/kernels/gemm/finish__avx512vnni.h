@@ -199,6 +199,38 @@ QFX_INLINE void finish_row_residual(const Finish<V>& f, const Residual& r, uint8
                V > 3 ? code(3, c3, f.m3) : c3));
 }
 
+// Whether values end as f32 in registers: V whole vectors, without codes to add or biases of rows.
+template <int V>
+bool is_plain_f32(const Output& out) noexcept {
+  return out.epilogue->f32_output && out.columns == 16 * V && out.row_bias == nullptr && out.residual == nullptr;
+}
+
+// The ending of those for one vector of columns; see FinishPlainDynamic.
+struct FinishPlainF32 {
+  QFX_INLINE FinishPlainF32(const Output& out, int64_t row, int v) noexcept
+      : y(static_cast<float*>(out.y) + row * out.y_row + 16 * v),
+        y_row(out.y_row),
+        scales(_mm512_loadu_ps(out.multiplier + 16 * v)),
+        addend(out.addend == nullptr ? nullptr : out.addend + row * out.addend_row + 16 * v),
+        addend_row(out.addend_row),
+        lo(_mm512_set1_ps(out.epilogue->f32_lo)),
+        hi(_mm512_set1_ps(out.epilogue->f32_hi)) {}
+
+  QFX_INLINE void operator()(int64_t r, __m512i acc) const noexcept {
+    __m512 value = scaled(acc, scales);
+    if (addend != nullptr) value = _mm512_add_ps(value, _mm512_loadu_ps(addend + r * addend_row));
+    // In this order max and min treat a zero of either sign as std::max and std::min do, and keep NaN.
+    _mm512_storeu_ps(y + r * y_row, _mm512_min_ps(hi, _mm512_max_ps(lo, value)));
+  }
+
+  float* y;
+  int64_t y_row;
+  __m512 scales;
+  const float* addend;
+  int64_t addend_row;
+  __m512 lo, hi;
+};
+
 // Whether rows that were quantized as they came end in registers: V whole vectors, and weights without zero points.
 template <int V>
 bool is_plain_dynamic(const Output& out) noexcept {
@@ -208,7 +240,7 @@ bool is_plain_dynamic(const Output& out) noexcept {
 // And whether nothing is added, nor clamped, and all rows have the scale and the zero point of the first.
 inline bool is_uniform(const Output& out) noexcept {
   const bool clamps = out.epilogue->f32_lo != -__builtin_inff() || out.epilogue->f32_hi != __builtin_inff();
-  return out.dynamic.uniform && out.dynamic.addend == nullptr && !clamps;
+  return out.dynamic.uniform && out.addend == nullptr && !clamps;
 }
 
 // The ending of those for one vector of columns. kUniform: is_uniform(). All that it reads is in variables of its own:
@@ -223,8 +255,8 @@ struct FinishPlainDynamic {
         sums(_mm512_loadu_si512(out.dynamic.column_sum + 16 * v)),
         scales(_mm512_loadu_ps(out.multiplier + 16 * v)),
         bias(_mm512_loadu_ps(out.dynamic.bias + 16 * v)),
-        addend(out.dynamic.addend == nullptr ? nullptr : out.dynamic.addend + row * out.dynamic.addend_row + 16 * v),
-        addend_row(out.dynamic.addend_row),
+        addend(out.addend == nullptr ? nullptr : out.addend + row * out.addend_row + 16 * v),
+        addend_row(out.addend_row),
         lo(_mm512_set1_ps(out.epilogue->f32_lo)),
         hi(_mm512_set1_ps(out.epilogue->f32_hi)) {
     take(0);
@@ -272,8 +304,8 @@ __attribute__((noinline)) void finish_dynamic(const Output& out, int64_t row, co
     s = _mm512_sub_epi32(s, _mm512_mullo_epi32(_mm512_loadu_si512(d.column_sum + first), zero_point));
     const __m512 m = _mm512_mul_ps(scale, _mm512_loadu_ps(out.multiplier + first));
     __m512 v = _mm512_add_ps(scaled(s, m), _mm512_loadu_ps(d.bias + first));
-    if (d.addend != nullptr) {
-      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, d.addend + row * d.addend_row + first));
+    if (out.addend != nullptr) {
+      v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, out.addend + row * out.addend_row + first));
     }
     // In this order max and min treat a zero of either sign as std::max and std::min do, and keep NaN.
     v = _mm512_min_ps(hi, _mm512_max_ps(lo, v));
@@ -297,6 +329,9 @@ __attribute__((noinline)) void finish_general(const Output& out, int64_t row, co
       v = _mm512_add_ps(v, share.share(_mm_maskz_loadu_epi8(mask, out.residual + row * out.residual_row + first)));
     }
     if (e.f32_output) {
+      if (out.addend != nullptr) {
+        v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, out.addend + row * out.addend_row + first));
+      }
       // In this order max and min treat a zero of either sign as std::max and std::min do.
       v = _mm512_min_ps(_mm512_set1_ps(e.f32_hi), _mm512_max_ps(_mm512_set1_ps(e.f32_lo), v));
       float* y = static_cast<float*>(out.y) + row * out.y_row + first;

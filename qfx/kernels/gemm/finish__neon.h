@@ -48,6 +48,15 @@ inline float32x4_t plus_residual(const Epilogue& e, float32x4_t v, int32x4_t res
   return vaddq_f32(v, vmulq_n_f32(vcvtq_f32_s32(residual), e.residual_multiplier));
 }
 
+// Four of `left` lanes.
+inline float32x4_t plus_addend(const Output& out, int64_t row, int64_t first, int64_t left, float32x4_t v) noexcept {
+  if (out.addend == nullptr || left <= 0) return v;
+  float four[4] = {};
+  std::memcpy(four, out.addend + row * out.addend_row + first,
+              static_cast<size_t>(left < 4 ? left : 4) * sizeof(float));
+  return vaddq_f32(v, vld1q_f32(four));
+}
+
 // The value of four of `left` lanes of a row that was quantized as it came, `first` onwards.
 inline float32x4_t dynamic_value(const Output& out, int64_t row, int64_t first, int64_t left, int32x4_t acc) noexcept {
   const Dynamic& d = out.dynamic;
@@ -55,10 +64,7 @@ inline float32x4_t dynamic_value(const Output& out, int64_t row, int64_t first, 
   if (d.column_zero_point != nullptr) acc = vmlsq_n_s32(acc, vld1q_s32(d.column_zero_point + first), d.row_sum[row]);
   const float32x4_t m = vmulq_n_f32(vld1q_f32(out.multiplier + first), d.scale[row]);
   const float32x4_t v = vaddq_f32(vmulq_f32(vcvtq_f32_s32(acc), m), vld1q_f32(d.bias + first));
-  if (d.addend == nullptr || left <= 0) return v;
-  float four[4] = {};
-  std::memcpy(four, d.addend + row * d.addend_row + first, static_cast<size_t>(left < 4 ? left : 4) * sizeof(float));
-  return vaddq_f32(v, vld1q_f32(four));
+  return plus_addend(out, row, first, left, v);
 }
 
 // Comparisons, not fmin and fmax: a zero of either sign stays as std::max and std::min leave it.
@@ -98,8 +104,8 @@ inline void finish_eight(const Output& out, int64_t row, int64_t first, const Ei
   }
   if (e.f32_output) {
     float* y = static_cast<float*>(out.y) + row * out.y_row + first;
-    store_floats(y, clamped(e, low), left);
-    store_floats(y + 4, clamped(e, high), left - 4);
+    store_floats(y, clamped(e, plus_addend(out, row, first, left, low)), left);
+    store_floats(y + 4, clamped(e, plus_addend(out, row, first + 4, left - 4, high)), left - 4);
     return;
   }
   uint8_t* y = static_cast<uint8_t*>(out.y) + row * out.y_row + first;

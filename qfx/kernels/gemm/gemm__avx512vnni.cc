@@ -1,6 +1,7 @@
 #include "gemm/finish__avx512vnni.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "core/kernels_of_level.h"
 #include "gemm/tile.h"
@@ -26,7 +27,7 @@ inline __m512i broadcast(const std::byte* p) noexcept {
   X(4, p3, 1)       \
   X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) X(11, p9, 2) X(12, p12, 0) X(13, p12, 1)
 
-enum class Ending { plain, residual, dynamic, uniform, general };
+enum class Ending { plain, residual, f32, dynamic, uniform, general };
 
 // One step of one row. The products take their weights from memory: with fewer instructions for as many bytes, more
 // loads are in flight, and such a tile waits for little else.
@@ -49,9 +50,9 @@ constexpr bool kFetches = R > 2 && V > 1;
 // What a tile adds lies apart, row by row: it is on its way while the tile is computed.
 template <int R, int V>
 QFX_INLINE void fetch_addend(const Output& out, int64_t first) noexcept {
-  if (out.dynamic.addend == nullptr) return;
-  const float* row = out.dynamic.addend + first * out.dynamic.addend_row;
-  for (int64_t r = 0; r < R; ++r, row += out.dynamic.addend_row)
+  if (out.addend == nullptr) return;
+  const float* row = out.addend + first * out.addend_row;
+  for (int64_t r = 0; r < R; ++r, row += out.addend_row)
     for (int64_t v = 0; v < V; ++v) __builtin_prefetch(row + 16 * v);
 }
 
@@ -61,8 +62,8 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   static_assert(R <= 14 && V <= 4 && R * V <= 28);
   const auto initial = [&](int v) { return v < V ? _mm512_loadu_si512(t.start + 16 * v) : _mm512_setzero_si512(); };
   // Where sums pass through memory to their ending, what they start from is read again: it would crowd the registers.
-  constexpr bool kDynamic = kEnding == Ending::dynamic || kEnding == Ending::uniform;
-  constexpr bool kReads = kDynamic || kEnding == Ending::general;
+  constexpr bool kByVector = kEnding == Ending::f32 || kEnding == Ending::dynamic || kEnding == Ending::uniform;
+  constexpr bool kReads = kByVector || kEnding == Ending::general;
   const auto kept = [&](int v) { return kReads ? _mm512_setzero_si512() : initial(v); };
   const __m512i k0 = kept(0), k1 = kept(1), k2 = kept(2), k3 = kept(3);
   const Output& out = t.out;
@@ -80,7 +81,7 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
 #define QFX_DECLARE(r, p, k) [[maybe_unused]] __m512i c##r##_0 = i0, c##r##_1 = i1, c##r##_2 = i2, c##r##_3 = i3;
     QFX_ROWS(QFX_DECLARE)
 #undef QFX_DECLARE
-    if constexpr (kEnding == Ending::dynamic) fetch_addend<R, V>(out, first);
+    if constexpr (kEnding == Ending::f32 || kEnding == Ending::dynamic) fetch_addend<R, V>(out, first);
     const std::byte* b = t.b;
     const int64_t fetched = first / R * ahead_of_tile;
     const bool fetches = fetched < t.ahead_bytes;
@@ -134,11 +135,13 @@ void tiles(const Tile& t, int64_t first, int64_t count) noexcept {
   }
       QFX_ROWS(QFX_FINISH)
 #undef QFX_FINISH
-    } else if constexpr (kDynamic) {
-#define QFX_FINISH(v)                                                     \
-  if constexpr (V > v) {                                                  \
-    FinishPlainDynamic<kEnding == Ending::uniform> finish(out, first, v); \
-    QFX_ROWS(QFX_FINISH_ROW)                                              \
+    } else if constexpr (kByVector) {
+      using Finishing =
+          std::conditional_t<kEnding == Ending::f32, FinishPlainF32, FinishPlainDynamic<kEnding == Ending::uniform>>;
+#define QFX_FINISH(v)                \
+  if constexpr (V > v) {             \
+    Finishing finish(out, first, v); \
+    QFX_ROWS(QFX_FINISH_ROW)         \
   }
 #define QFX_FINISH_ROW(r, p, k) \
   if constexpr (R > r) finish(r, c##r##_0);
@@ -321,6 +324,8 @@ void gemm(const Tile& t, int64_t rows) noexcept {
       return is_uniform(t.out) ? gemm_to<R, kColumns, Ending::uniform>(t, rows)
                                : gemm_to<R, kColumns, Ending::dynamic>(t, rows);
     }
+    if (t.out.dynamic.scale == nullptr && is_plain_f32<kColumns / 16>(t.out))
+      return gemm_to<R, kColumns, Ending::f32>(t, rows);
   }
   if (e.f32_output || !e.bounded || t.out.row_bias != nullptr) return gemm_to<R, kColumns, Ending::general>(t, rows);
   if (t.out.residual != nullptr) return gemm_to<R, kColumns, Ending::residual>(t, rows);

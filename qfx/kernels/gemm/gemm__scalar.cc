@@ -18,8 +18,7 @@ float value(const Output& out, int64_t row, int64_t c, int32_t acc) noexcept {
     if (d.column_zero_point != nullptr) {
       sum -= static_cast<uint32_t>(d.column_zero_point[c]) * static_cast<uint32_t>(d.row_sum[row]);
     }
-    const float v = static_cast<float>(static_cast<int32_t>(sum)) * (d.scale[row] * out.multiplier[c]) + d.bias[c];
-    return d.addend == nullptr ? v : v + d.addend[row * d.addend_row + c];
+    return static_cast<float>(static_cast<int32_t>(sum)) * (d.scale[row] * out.multiplier[c]) + d.bias[c];
   }
   if (out.row_bias != nullptr) sum += static_cast<uint32_t>(out.row_bias[row]);
   const float v = static_cast<float>(static_cast<int32_t>(sum)) * out.multiplier[c];
@@ -30,8 +29,9 @@ float value(const Output& out, int64_t row, int64_t c, int32_t acc) noexcept {
 
 void finish(const Output& out, int64_t row, int64_t c, int32_t acc) noexcept {
   const Epilogue& e = *out.epilogue;
-  const float v = value(out, row, c, acc);
+  float v = value(out, row, c, acc);
   if (e.f32_output) {
+    if (out.addend != nullptr) v += out.addend[row * out.addend_row + c];
     static_cast<float*>(out.y)[row * out.y_row + c] = std::min(std::max(v, e.f32_lo), e.f32_hi);
     return;
   }

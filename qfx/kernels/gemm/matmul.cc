@@ -129,18 +129,9 @@ class ScalarMatmul final : public MatmulWork {
   }
 };
 
-Epilogue epilogue_of(const MatmulQuant& q, const MatmulShape& s) {
-  Epilogue e;
-  e.bounded = is_bounded(static_cast<double>(s.k * largest(q.x_zero_point) * largest(q.y_zero_point)) *
-                         std::abs(static_cast<double>(q.multiplier)));
-  e.zero_point = q.zero_point;
-  e.lo = q.lo;
-  e.hi = q.hi;
-  e.f32_output = q.f32_output;
-  e.f32_lo = q.f32_lo;
-  e.f32_hi = q.f32_hi;
-  e.byte_permutes = has_byte_permutes();
-  return e;
+double bound_of(const MatmulQuant& q, const MatmulShape& s) {
+  return static_cast<double>(s.k * largest(q.x_zero_point) * largest(q.y_zero_point)) *
+         std::abs(static_cast<double>(q.multiplier));
 }
 
 struct Panel {
@@ -164,7 +155,7 @@ class GemmMatmul final : public MatmulWork {
       : MatmulWork(quant, shape),
         kernel_(kernel),
         lut_(quant_.lut),
-        epilogue_(epilogue_of(quant_, shape_)),
+        epilogue_(epilogue_of(quant_, bound_of(quant_, shape_))),
         steps_(kernel.steps(shape_.k)) {
     lut_.attach(epilogue_);
     lay_out(kernels);

@@ -12,18 +12,10 @@ namespace qfx {
 
 // acc = sum over k of (x - x_zero_point) * (y - y_zero_point)          exact, s32
 // v   = float(acc) * multiplier
-// u8 output:  lut[requantize(v, zero_point, lo, hi)]      (lut absent: the identity)
-// f32 output: min(max(v, f32_lo), f32_hi)
-struct MatmulQuant {
+struct MatmulQuant : gemm::ResultQuant {
   int32_t x_zero_point = 0;
   int32_t y_zero_point = 0;
   float multiplier = 0.0f;
-  bool f32_output = false;
-  int32_t zero_point = 0;
-  int32_t lo = 0;
-  int32_t hi = 255;
-  float f32_lo = -__builtin_inff();
-  float f32_hi = __builtin_inff();
   std::vector<uint8_t> lut;  // 256 entries, or empty
 };
 

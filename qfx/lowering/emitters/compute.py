@@ -100,11 +100,8 @@ def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, wi
     x_scale, x_zero, _, _ = code_of(x_q)
     weight, channels = arrays["weight"], kernel.shape[0]
     multiplier = _multiplier(x_scale, weight, out_q).expand(channels)
-    residual = given.get("residual")
-    coded = residual is not None and residual.meta["value_type"].kind == "code"
-    plain = residual is not None and not coded  # added in floats
-    end = clamp_epilogue(None, None) if plain else clamp_epilogue(given["activation"], out_q)
-    added = _residual(emission, node, x.order, out_q) if coded else _Residual()
+    end = clamp_epilogue(given["activation"], out_q)
+    added = _residual(emission, node, x.order, out_q)
     zero = weight.zero_point.to(torch.int32).expand(channels)
     step = steps.conv(
         x.id,
@@ -124,10 +121,9 @@ def _weighted(emission: Emission, node: fx.Node, x: Physical, kernel: Tensor, wi
         bias=emission.constant(_bias(arrays.get("bias"), channels)),
         multiplier=emission.constant(multiplier.contiguous()),
         weight_zero_point=emission.constant(zero.contiguous()) if bool((zero != 0).any()) else None,
-        lut=None if plain else emission.table_of(node),
+        lut=emission.table_of(node),
     )
-    made = emission.step(node, step, x.order, end.dtype)
-    return plus_f32(emission, node, made, given["residual"], given["activation"]) if plain else made
+    return emission.step(node, step, x.order, end.dtype)
 
 
 def before_table(node: fx.Node) -> QParams | None:
@@ -155,11 +151,15 @@ class _Residual(NamedTuple):
 
 
 def _residual(emission: Emission, node: fx.Node, order: Order, out: QParams | None) -> _Residual:
-    residual = _arguments(node)["residual"]
+    residual = _arguments(node).get("residual")
+    if residual is None:
+        return _Residual()
+    value = emission.in_order(node, emission.with_rank(node, emission.value(residual), len(order)), order)
+    if residual.meta["value_type"].kind != "code":
+        return _Residual(value.id)
     scale, zero, _, _ = code_of(residual.meta["value_type"].qparams)
     s_y = torch.tensor(1.0 if out is None else out.scale, dtype=torch.float32)
     multiplier = float(arithmetic.ratio(torch.tensor(scale, dtype=torch.float32), s_y))
-    value = emission.in_order(node, emission.with_rank(node, emission.value(residual), len(order)), order)
     return _Residual(value.id, zero, multiplier)
 
 
@@ -203,12 +203,6 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
         bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),
     )
     return emission.step(node, step, x.order)
-
-
-def plus_f32(emission: Emission, node: fx.Node, value: Physical, residual: fx.Node, activation: object) -> Physical:
-    """``value`` and a float residual, after the clamp epilogue."""
-    other = emission.in_order(node, emission.value(residual), value.order)
-    return clamped_f32(emission, node, emission.step(node, steps.add_f32(value.id, other.id), value.order), activation)
 
 
 def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:

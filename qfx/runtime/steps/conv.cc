@@ -69,8 +69,10 @@ struct ConvParams {
     quant.f32_lo = bound(s, 0);
     quant.f32_hi = bound(s, 1);
     quant.residual = s.input_count() == 2;
-    s.require(!quant.residual || (s.has("residual_zero_point") && s.has("residual_multiplier")),
-              "a residual needs 'residual_zero_point' and 'residual_multiplier'");
+    quant.f32_residual = quant.residual && s.input(1).dtype == DType::f32;
+    s.require(!quant.f32_residual || quant.f32_output, "an f32 residual needs f32 output");
+    s.require(!quant.residual || quant.f32_residual || (s.has("residual_zero_point") && s.has("residual_multiplier")),
+              "a u8 residual needs 'residual_zero_point' and 'residual_multiplier'");
     s.require(!quant.residual || s.input(1).rank() == s.output().rank(), "the residual's rank is not the output's");
     quant.residual_zero_point = s.zero_point("residual_zero_point");
     quant.residual_multiplier = s.multiplier("residual_multiplier");

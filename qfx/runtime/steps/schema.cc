@@ -82,7 +82,7 @@ StepSchema conv_schema() {
       .about =
           "A convolution of 1 to 3 spatial dims, channels last; with a matrix as weight, a linear layer over "
           "the last dim.",
-      .operands = {{"x", kU8}, {"residual", kU8, Presence::optional}},
+      .operands = {{"x", kU8}, {"residual", kU8 | kF32, Presence::optional}},
       .results = {{"y", kU8 | kF32}},
       .attributes =
           {
@@ -95,8 +95,8 @@ StepSchema conv_schema() {
               result_zero_point(),
               clamp(),
               f32_clamp(),
-              code("residual_zero_point", "of a residual, which needs it").optional(),
-              single("residual_multiplier", "the residual's scale over the result's; a residual needs it").optional(),
+              code("residual_zero_point", "of a u8 residual, which needs it").optional(),
+              single("residual_multiplier", "a u8 residual's scale over the result's, which it needs").optional(),
               constant("weight", kS8, "[O, spatial..., C / groups]"),
               constant("bias", kS32, "[O]"),
               constant("multiplier", kF32, "[O]: from the accumulator to the result"),
