@@ -177,13 +177,14 @@ TEST(attention_rows_that_are_masked_or_alike) {
 
 TEST(attention_blocks_that_masks_hide) {
   Rng rng(10);
-  for (int i = 0; i < 120; ++i) {
+  for (int i = 0; i < 200; ++i) {
     Sample s = random_sample(rng);
     s.params.mask = MaskType::additive;
     s.queries = rng.pick<int64_t>({16, 17, 33});
     s.keys = rng.pick<int64_t>({64, 97, 160, 200});
     s.mask_full[3] = 1;
-    s.size = rng.pick<double>({1.0, 1.0, 1e18});
+    s.size = rng.pick<double>({1.0, 1.0, 1e18, 3e38});
+    if (rng.integer(0, 3) == 0) s.params.factor = 0.0f;
     auto in = operands(s, rng);
     const float hidden = rng.pick<float>({-kInf, -FLT_MAX, -1e35f, -1e9f});
     const float others = rng.pick<float>({0.0f, 0.0f, -3.0f, -1e25f});

@@ -173,12 +173,12 @@ inline void Tile<T>::finish(Weighing& w) const noexcept {
   h_.sums[w.block] = w.sum;
 }
 
-// Whether every x is small beside what hides a key.
+// Whether every x is small beside what hides a key, and none is NaN.
 template <class T>
 inline bool Tile<T>::is_bounded() const noexcept {
   if (p_.mask.type == MaskType::none) return false;
-  const float most = static_cast<float>(p_.depth) * (127.0f * 127.0f) * *h_.key_top;
-  return !any((factor_ * most > -kSeenAbove) | (factor_ * most < kSeenAbove));
+  const float sum = static_cast<float>(p_.depth) * (127.0f * 127.0f) * *h_.key_top;
+  return sum < 0x1p120f && !any((factor_ * sum > -kSeenAbove) | (factor_ * sum < kSeenAbove));
 }
 
 // Whether a block has the factor g = 0, since the mask hides all its keys and leaves each query one of a block before.
