@@ -20,7 +20,8 @@ from qfx.runtime.writing import write
 
 SHAPES = ((12, 128, 32), (12, 128, 64), (12, 512, 64), (2, 1500, 64), (1, 4096, 64))
 """Heads, rows, columns."""
-MASKS = ("none", "causal", "full")
+MASKS = ("none", "causal", "full", "padding")
+"""Full: a number for every query and key; padding: one row that hides the second half of the keys."""
 
 
 def executable(heads: int, rows: int, columns: int, mask: str, isa: str | None) -> tuple[Executable, list[Any]]:
@@ -29,6 +30,9 @@ def executable(heads: int, rows: int, columns: int, mask: str, isa: str | None) 
     inputs = [random.normal(size=(1, rows, heads, columns)).astype(np.float32) for _ in range(3)]
     if mask == "full":
         inputs.append(random.normal(size=(1, heads, rows, rows)).astype(np.float32))
+    if mask == "padding":
+        hidden = np.finfo(np.float32).min
+        inputs.append(np.where(np.arange(rows) < rows // 2, 0.0, hidden).astype(np.float32).reshape(1, 1, 1, rows))
     names = ("q", "k", "v", "mask")[: len(inputs)]
     values = [builder.value(name, "f32", list(x.shape)) for name, x in zip(names, inputs, strict=True)]
     perm = [0, 2, 1, 3]
@@ -43,7 +47,7 @@ def executable(heads: int, rows: int, columns: int, mask: str, isa: str | None) 
 def measure(heads: int, rows: int, columns: int, mask: str, options: argparse.Namespace) -> tuple[float, float, float]:
     """Milliseconds, GMAC/s, and the share of the peak."""
     run, inputs = executable(heads, rows, columns, mask, options.isa)
-    macs = 2 * heads * rows * rows * columns / (2 if mask == "causal" else 1)
+    macs = 2 * heads * rows * rows * columns / (2 if mask in ("causal", "padding") else 1)
     seconds, shares = [], []
     for _ in range(options.rounds):
         peak = peaks(options.isa, options.threads).gmacs
