@@ -25,7 +25,7 @@ from qfx.models import QuantizedModel
 
 def _calibration() -> list[tuple[Tensor]]:
     windows = decoder_models.windows(decoder_models.CALIBRATED, photos.CALIBRATION_SEED)
-    return [(window,) for window in windows.split(1)]
+    return [(pair,) for pair in windows.split(2)]  # of one alone, a capture does not know its batch
 
 
 def _static(net: nn.Module) -> QuantizedModel:

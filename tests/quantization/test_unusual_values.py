@@ -39,7 +39,7 @@ COMPUTING = [name for name in OBSERVERS if name not in PASSIVE]
 FIXED = "FixedOrObserved"
 """Answers by fixed parameters where it has seen nothing that calls for others, and leaves out what is not finite."""
 NEEDING_DATA = [name for name in COMPUTING if name != FIXED]
-WITH_QPARAMS = [name for name in COMPUTING if name not in ("ChannelMean", "WindowMoments")]
+WITH_QPARAMS = [name for name in COMPUTING if name not in ("ChannelMean", "ChannelSample", "WindowMoments")]
 
 
 def _fake() -> Tensor:
