@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoder_models import _transformers
+from benchmarks.encoder_models import definitions
 from benchmarks.photos import CALIBRATION_SEED, EVALUATION_SEED, folder
 
 NAMES = ("smollm2",)
@@ -53,7 +53,7 @@ def load(name: str, attention: str = "sdpa") -> nn.Module:
 
 
 def _from_package(kind: str, **given: Any) -> Any:
-    package = _transformers()
+    package = definitions()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(package, kind).from_pretrained(str(folder(PACKAGE)), gguf_file=FILE, **given)
