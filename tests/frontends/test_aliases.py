@@ -86,6 +86,7 @@ ARITHMETIC = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "tru
 ARITHMETIC |= {"iadd", "isub", "imul", "itruediv", "radd", "rmul"}
 OF_OPERANDS = {"cat", "concat", "concatenate", "stack"}
 MATRICES = {"t": (4, 8), "mm": (4, 8), "addmm": (4, 8), "bmm": (8, 4, 8), "baddbmm": (8, 4, 8)}
+SEQUENCES = {"LSTM": (4, 2, 8), "GRU": (4, 2, 8), "RNN": (4, 2, 8)}
 LIKE = {"reshape_as": (4, 2, 8, 8), "view_as": (8, 8, 8), "expand_as": (2, 4, 8, 8), "type_as": (1,)}
 
 MODULES: dict[type[nn.Module], Any] = {
@@ -96,6 +97,9 @@ MODULES: dict[type[nn.Module], Any] = {
     nn.ConvTranspose2d: (4, 8, 4, 2, 1, 1, 2),
     nn.ConvTranspose3d: (4, 2, 3),
     nn.Linear: (8, 5),
+    nn.LSTM: (8, 5, 2),
+    nn.GRU: (8, 5),
+    nn.RNN: (8, 5),
     nn.modules.linear.NonDynamicallyQuantizableLinear: (8, 5),
     nn.Embedding: (4, 5),
     nn.LayerNorm: (8,),
@@ -133,6 +137,8 @@ class Spelled(nn.Module):
         result = self.call(x)
         if self.alias.op == "size" and bare_name(self.alias) != "floordiv":
             return x * 1.0
+        if bare_name(self.alias) in SEQUENCES:
+            return result[0]
         return result[1] if bare_name(self.alias) in ("chunk", "split", "unbind") else result
 
     def call(self, x: Tensor) -> Any:
@@ -202,7 +208,7 @@ WRITTEN = [alias for alias in ALIASES.values() if not isinstance(alias.spelling,
 
 @pytest.mark.parametrize("alias", WRITTEN, ids=lambda alias: alias.name)
 def test_alias_normalizes_to_its_row(alias: Alias) -> None:
-    shape = MATRICES.get(bare_name(alias), SHAPES[spatial_of(alias)])
+    shape = (MATRICES | SEQUENCES).get(bare_name(alias), SHAPES[spatial_of(alias)])
     model = Spelled(alias, shape).eval()
     x = torch.rand(math.prod(shape)) + 0.5
     x = x.long() if alias.op == "embedding" else x
@@ -237,7 +243,7 @@ def test_every_alias_names_a_row() -> None:
 def test_every_row_has_an_alias() -> None:
     reachable = {alias.op for alias in ALIASES.values()}
     by_arguments = {"add_scalar", "rsub_scalar", "mul_scalar", "rdiv_scalar", "square", "instance_norm"}
-    by_arguments |= {"causal_softmax", "rotate", "rotary", "gated", "to_float32"}
+    by_arguments |= {"causal_softmax", "rotate", "rotary", "gated", "last_state", "to_float32"}
     below_normal = {op.name for op in TABLE.values() if op.qparams == "none"}
     assert set(TABLE) - reachable - below_normal <= by_arguments | {"dropout"}  # only of models to be trained
 
