@@ -78,6 +78,7 @@ FUSE = Stage(
         Pass(rewrite.unify_pooling, "normal", "normal"),
         Pass(rewrite.fuse_activations, "normal", "normal"),
         Pass(rewrite.fuse_residuals, "normal", "normal"),
+        Pass(rewrite.merge_repeated, "normal", "normal"),
         Pass(rewrite.eliminate_dead_code, "normal", "normal"),
     ),
 )

@@ -24,6 +24,7 @@ from qfx.runtime.writing import Step, write
 
 Order = tuple[int, ...]
 _END = 2**62
+_TORCH_DTYPES = {"f32": torch.float32, **{kind: dtype for dtype, kind in INTEGER_KINDS.items()}}
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,25 @@ class Emitter:
     Attributes:
         emit: Writes the steps and returns the result.
         coded: Whether it takes and gives 8-bit codes. (Whether it takes and gives float32 is in the op's row.)
+        whole: Whether it takes and gives integers and truth values too, in any mixture with float32.
     """
 
     emit: Callable[[Emission, fx.Node], Physical]
     coded: bool
+    whole: bool
 
 
 EMITTERS: dict[str, Emitter] = {}
 """By name of the op; :mod:`qfx.lowering.emitters` fills it, and is where to look one up."""
 
 
-def emits(*names: str, coded: bool = True) -> Callable[[Any], Any]:
+def emits(*names: str, coded: bool = True, whole: bool = False) -> Callable[[Any], Any]:
     """Register the decorated function for the table ops ``names``."""
 
     def register(emit: Callable[[Emission, fx.Node], Physical]) -> Callable[[Emission, fx.Node], Physical]:
         for name in names:
             assert name not in EMITTERS, name
-            EMITTERS[name] = Emitter(emit, coded)
+            EMITTERS[name] = Emitter(emit, coded, whole)
         return emit
 
     return register
@@ -79,6 +82,7 @@ class Emission:
         dims: Expression ids of dim values by node.
         permuted: Value id by the value and the permutation of its physical dims that gives it. (Not by orders: views
             are one value in several orders.)
+        casts: Value id by the value and the type that it was made.
         nodes: The node behind each step name.
         results: What steps give that have several results, by what they compute.
     """
@@ -88,6 +92,7 @@ class Emission:
     values: dict[fx.Node, Physical] = field(default_factory=dict)
     dims: dict[fx.Node, int] = field(default_factory=dict)
     permuted: dict[tuple[int, Order], int] = field(default_factory=dict)
+    casts: dict[tuple[int, str], int] = field(default_factory=dict)
     nodes: dict[str, fx.Node] = field(default_factory=dict)
     results: dict[Hashable, list[Physical]] = field(default_factory=dict)
 
@@ -121,19 +126,41 @@ class Emission:
         """The value of an operand; constants are placed in the program on first use."""
         if node not in self.values:
             assert node.op == "get_attr", f"{node.name} is used before it is emitted"
-            array = np.ascontiguousarray(self.tensor(node).numpy())
-            self.values[node] = Physical(self.builder.constant_value(node.name, array), "f32", identity(array.ndim))
+            self.values[node] = self._placed(node.name, attribute(self.root, str(node.target)).detach())
         return self.values[node]
 
-    def integers(self, node: fx.Node) -> Physical:
-        """The value of an operand that is of integers or truth values; constants as they are."""
-        if node.op != "get_attr":
-            return self.value(node)
-        tensor = attribute(self.root, str(node.target)).detach()
-        array = np.ascontiguousarray(tensor.numpy())
-        return Physical(
-            self.builder.constant_value(node.name, array), INTEGER_KINDS[tensor.dtype], identity(array.ndim)
-        )
+    def _placed(self, name: str, tensor: Tensor) -> Physical:
+        """A constant as a value; what is neither of integers nor of truth values, as float32."""
+        dtype = INTEGER_KINDS.get(tensor.dtype, "f32")
+        array = np.ascontiguousarray((tensor if dtype != "f32" else tensor.to(torch.float32)).numpy())
+        array = array.reshape(tuple(tensor.shape))  # which numpy gives a dim where there is none
+        return Physical(self.builder.constant_value(name, array), dtype, identity(array.ndim))
+
+    def number(self, node: fx.Node, value: float, dtype: str) -> Physical:
+        """A number as a value without dims."""
+        return self._placed(node.name, torch.tensor(value, dtype=_TORCH_DTYPES[dtype]))
+
+    def cast(self, node: fx.Node, value: Physical, dtype: str) -> Physical:
+        """``value`` as ``dtype``."""
+        if value.dtype == dtype:
+            return value
+        key = (value.id, dtype)
+        if key not in self.casts:
+            self.casts[key] = self.step(node, steps.cast(value.id), value.order, dtype).id
+        return Physical(self.casts[key], dtype, value.order)
+
+    def operand(self, node: fx.Node, given: Any, dtype: str) -> Physical:
+        """The operand ``given``, a node, a value or a number, as ``dtype``."""
+        if isinstance(given, fx.Node):
+            given = self.value(given)
+        return self.cast(node, given, dtype) if isinstance(given, Physical) else self.number(node, given, dtype)
+
+    def aligned(self, node: fx.Node, *values: Physical) -> list[Physical]:
+        """The values with the same rank and order: that of the first which is not in order."""
+        rank = max(value.rank for value in values)
+        values = tuple(self.with_rank(node, value, rank) for value in values)
+        order = next((value.order for value in values if value.order != identity(rank)), identity(rank))
+        return [self.in_order(node, value, order) for value in values]
 
     def constant(self, tensor: Tensor) -> int:
         """A step constant."""
@@ -213,6 +240,14 @@ class Emission:
         sizes = self.sizes(value)
         order = (*range(more), *(d + more for d in value.order))
         return self.reshape(node, value, [self.expr(1)] * more + sizes, order)
+
+    def with_one(self, node: fx.Node, value: Physical, dim: int) -> Physical:
+        """``value`` with a new logical dim of length 1, in memory where it keeps the others' order plainest."""
+        moved = [d + (d >= dim) for d in value.order]
+        place = moved.index(dim + 1) if dim + 1 in moved else len(moved)
+        order: Order = (*moved[:place], dim, *moved[place:])
+        dims = self.sizes(value)
+        return self.reshape(node, value, [*dims[:place], self.expr(1), *dims[place:]], order)
 
     def without(self, node: fx.Node, value: Physical, gone: Collection[int], longer: Collection[int] = ()) -> Physical:
         """``value`` without its logical dims ``gone``, all of length 1; where one in ``longer`` is 1, no shape fits."""

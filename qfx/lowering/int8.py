@@ -13,7 +13,7 @@ from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.levels import is_dim_arithmetic
 from qfx.ir.nodes import decision_of, keyword, operand, path, place
 from qfx.ir.types import INTEGER_KINDS, QArray, QParams, ValueType
-from qfx.lowering.emitters import emittable
+from qfx.lowering.emitters import emittable, takes_integers
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.qdq.dynamic import requantize_dynamic
@@ -174,21 +174,22 @@ class _Lowering:
         if decision_of(node).kind == "dynamic" and not op.looks_up:
             return True
         known = emittable(op.name, coded=False) and covers(op, node)
-        return known and _type_of(node).kind == "float" and self._takes(op, node)
+        return known and self._takes(op, node)
 
     def _takes(self, op: Op, node: fx.Node) -> bool:
-        """Whether the runtime's step takes floats, or integers, as the operands are."""
-        given, integers = arguments(op, node), set(INTEGER_KINDS.values())
-        kinds = {n: self._as_float(n).meta["value_type"].kind for n in activations(op, node)}
-        for name in op.integers:
-            kinds.pop(given[name], None)
-            kind = self._kind(given[name])
-            if kind not in integers | ({"float"} if name in op.tensors else set()):
-                return False
-        return set(kinds.values()) <= {"float", "constant"}
+        """Whether the runtime's step takes and gives floats, integers and truth values as this node does."""
+        given, result = arguments(op, node), _type_of(node).kind
+        kinds = {self._kind(n) for n in activations(op, node)}
+        if any(self._kind(given[name]) not in INTEGER_KINDS.values() for name in op.integers):
+            return False
+        if result == "float" and kinds <= {"float"}:
+            return True
+        if not takes_integers(op.name, gives=result) or given.get("activation") is not None:
+            return False
+        return kinds | {result} <= set(_KINDS.values())
 
     def _kind(self, node: fx.Node) -> str:
-        """The kind of an operand; of a constant, that of its dtype."""
+        """The kind of an operand; of a constant, that of its dtype: what is not an integer is float32 in programs."""
         if node.op == "get_attr":
             return _KINDS.get(attribute(self.gm, path(node)).dtype, "float")
         return self._as_float(node).meta["value_type"].kind

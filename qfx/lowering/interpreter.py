@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from qfx.ir.attributes import attribute, read_qparams
 from qfx.ir.module import plain
 from qfx.ir.nodes import decision_of, keyword, operand
-from qfx.ir.types import QArray, QParams
+from qfx.ir.types import INTEGER_KINDS, QArray, QParams
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
 from qfx.ops.compute.integer import linear_dynamic
@@ -74,9 +74,9 @@ class _Run:
             return self._integer(node)
         if decision_of(node).kind == "dynamic" and op is not None and op.weights and not op.looks_up:
             return self._dynamic(node)
-        if op is not None and op.floats == "integer" and covers(op, node) and self._all_float32(node):
+        if op is not None and op.floats == "integer" and covers(op, node) and self._computes_float32(node):
             assert op.integer is not None
-            return op.integer(*self._operands(op, node), out=None, **self._floats(node.kwargs))
+            return op.integer(*self._operands(op, node), out=None, **self._float32s(node.kwargs))
         if node.op == "call_method":
             args = self._floats(node.args)
             return getattr(args[0], str(node.target))(*args[1:], **self._floats(node.kwargs))
@@ -132,11 +132,21 @@ class _Run:
     def _operands(self, op: Op, node: fx.Node) -> Any:
         """Of an op on floats: matrices are as they are stored."""
         stored = {value for name, value in arguments(op, node).items() if name in op.matrices}
-        return fx.node.map_arg(node.args, lambda n: self.env[n] if n in stored else self.as_float(n))
+        return fx.node.map_arg(node.args, lambda n: self.env[n] if n in stored else self._float32(n))
 
     def _floats(self, arguments: Any) -> Any:
         return fx.node.map_arg(arguments, self.as_float)
 
-    def _all_float32(self, node: fx.Node) -> bool:
+    def _computes_float32(self, node: fx.Node) -> bool:
+        """Whether the runtime has the call: on float32, and on integers that a function makes float32 of."""
         op = op_at(node)
-        return all(self.as_float(n).dtype is torch.float32 for n in activations(op, node))
+        dtypes = {self.as_float(n).dtype for n in activations(op, node)}
+        gives = node.meta.get("dtype", torch.float32) is torch.float32
+        return dtypes <= {torch.float32} or (op.pointwise is not None and gives and dtypes <= set(INTEGER_KINDS))
+
+    def _float32s(self, arguments: Any) -> Any:
+        return fx.node.map_arg(arguments, self._float32)
+
+    def _float32(self, node: fx.Node) -> Any:
+        value = self.as_float(node)
+        return value.to(torch.float32) if isinstance(value, Tensor) else value

@@ -10,6 +10,21 @@ from torch import fx
 from qfx.ops.table import op_of
 
 
+def known_dtype(value: Any) -> torch.dtype | None:
+    """The dtype of a tensor, as it was seen or as its op says; None where neither tells."""
+    if not isinstance(value, fx.Node):
+        return None
+    op = op_of(value)
+    told = value.kwargs.get("dtype") if op is None or op.dtype is None else op.dtype
+    found: torch.dtype | None = value.meta.get("dtype", told if op is not None else None)
+    return found
+
+
+def is_integral(value: Any) -> bool:
+    """Whether a tensor certainly holds integers that programs have, and not truth values."""
+    return known_dtype(value) in (torch.int64, torch.int32)
+
+
 def is_floating(value: Any) -> bool:
     """Whether a tensor is certainly of a floating dtype."""
     return _is_floating(value, set())
@@ -19,9 +34,9 @@ def _is_floating(value: Any, seen: set[fx.Node]) -> bool:
     if not isinstance(value, fx.Node) or value in seen:
         return False
     seen.add(value)
-    if "dtype" in value.meta:
-        return bool(value.meta["dtype"].is_floating_point)
-    op = op_of(value)
+    op, dtype = op_of(value), known_dtype(value)
+    if dtype is not None:
+        return dtype.is_floating_point
     if op is None:
         return False
     if op.keeps_dtype or op.qparams == "share":
@@ -32,9 +47,7 @@ def _is_floating(value: Any, seen: set[fx.Node]) -> bool:
 
 def is_boolean(value: Any) -> bool:
     """Whether a tensor certainly holds truth values."""
-    if not isinstance(value, fx.Node):
-        return False
-    if "dtype" in value.meta:
-        return bool(value.meta["dtype"] is torch.bool)
-    op = op_of(value)
+    dtype, op = known_dtype(value), op_of(value)
+    if dtype is not None:
+        return dtype is torch.bool
     return op is not None and op.qparams == "share" and is_boolean(value.args[0])

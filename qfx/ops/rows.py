@@ -13,10 +13,9 @@ from qfx.ops.rotary import rows as rotary
 from qfx.ops.rotation import rows as rotation
 from qfx.ops.shape import rows as shape
 from qfx.ops.table import register
-from qfx.ops.unit import rows as unit
 
 _FAMILIES = (
-    compute, pool, shape, pointwise, float_ops, index, attention, recurrent, rotation, rotary, gated, unit, qdq,
+    compute, pool, shape, pointwise, float_ops, index, attention, recurrent, rotation, rotary, gated, qdq,
 )  # fmt: skip
 
 for _family in _FAMILIES:

@@ -15,7 +15,6 @@ from qfx.ops.pool import spellings as pool
 from qfx.ops.recurrent import spellings as recurrent
 from qfx.ops.shape import spellings as shape
 from qfx.ops.spelling import Alias, Spelling
-from qfx.ops.unit import spellings as unit
 
 ALIASES: dict[Spelling, Alias] = {}
 """Every alias by its spelling. Add with :func:`register_alias` only."""
@@ -51,7 +50,7 @@ def aliases_of(op: str) -> list[Alias]:
 
 
 _MODULES = (
-    compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, index, unit, attention, recurrent,
+    compute, float_ops, transposed, pointwise, arithmetic, pool, products, shape, index, attention, recurrent,
 )  # fmt: skip
 
 for _module in _MODULES:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, fx
 
 from qfx.errors import UnsupportedError
@@ -66,7 +67,8 @@ class Op:
             ValueError, or an IndexError, for operands whose rank does not fit. None: the result is no tensor.
         keeps_dtype: Whether integers stay integers. (They do where ``qparams`` are shared.)
         weights: Its operands quantized as weights.
-        integers: Its operands that are integers or truth values; one in ``tensors`` too may be float32 as well.
+        integers: Its operands that are integers, and nothing else.
+        dtype: What its result is of, whatever its operands are.
         looks_up: Whether it looks rows of its weight up, and multiplies nothing with it.
         qparams: How the result quantizes. ``own``: by its own observer. ``share``: with its operands' parameters.
             ``fixed``: always with ``fixed``. ``float``: not at all. ``none``: the question does not arise (the
@@ -116,6 +118,7 @@ class Op:
     weights: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     looks_up: bool = False
+    dtype: torch.dtype | None = None
     shape: Callable[..., Sequence[Length | None] | None] | None = same_shape
     keeps_dtype: bool = False
     fixed: QParams | None = None

@@ -14,6 +14,7 @@ from qfx.patterns.passes import (
     unify_pooling,
 )
 from qfx.patterns.registered import apply_registered_rules
+from qfx.patterns.repeated import merge_repeated
 
 __all__ = [
     "RULES",
@@ -27,5 +28,6 @@ __all__ = [
     "fuse_activations",
     "fuse_gates",
     "fuse_residuals",
+    "merge_repeated",
     "unify_pooling",
 ]

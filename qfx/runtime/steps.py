@@ -1174,17 +1174,169 @@ def embedding(
     )
 
 
-def to_f32(
+def cast(
     x: int,
 ) -> Step:
-    """Integers and truth values as the nearest float32.
+    """To the nearest f32, to the integer towards 0 (the last one beyond, 0 of NaN), to whether it is not 0.
 
-    Takes ``x`` s32 or s64 or bool. Gives ``y`` f32.
+    Takes ``x`` s32 or f32 or s64 or bool. Gives ``y`` s32 or f32 or s64 or bool.
     """
     return Step.of(
-        "to_f32",
+        "cast",
         [x],
-        {"y": "f32"},
+        {"y": None},
+    )
+
+
+def pairwise(
+    a: int,
+    b: int,
+    *,
+    function: str,
+) -> Step:
+    """A function of two elements; operands are of one type and broadcast.
+
+    Takes ``a`` s32 or f32 or s64 or bool, ``b`` s32 or f32 or s64 or bool. Gives ``y`` s32 or f32 or s64 or bool.
+
+    Args:
+        function: Eq, ne, lt, le, gt or ge, which give bool; of integers add, sub, mul, minimum or maximum, modulo their
+            range; of integers and bool and, or or xor.
+    """
+    return Step.of(
+        "pairwise",
+        [a, b],
+        {"y": None},
+        text={
+            "function": function,
+        },
+    )
+
+
+def where(
+    condition: int,
+    a: int,
+    b: int,
+) -> Step:
+    """The element of a where the condition holds, else that of b; operands broadcast.
+
+    Takes ``condition`` bool, ``a`` s32 or f32 or s64 or bool, ``b`` s32 or f32 or s64 or bool. Gives ``y`` s32 or f32
+        or s64 or bool.
+    """
+    return Step.of(
+        "where",
+        [condition, a, b],
+        {"y": None},
+    )
+
+
+def arange(
+    first: int,
+    *,
+    count: int,
+    step: int,
+) -> Step:
+    """Numbers from the operand's on.
+
+    Takes ``first`` s64. Gives ``y`` s64.
+
+    Args:
+        step: Between neighbours.
+    """
+    return Step.of(
+        "arange",
+        [first],
+        {"y": "s64"},
+        ints={
+            "step": step,
+        },
+        exprs={
+            "count": count,
+        },
+    )
+
+
+def cumsum(
+    x: int,
+    *,
+    axis: int,
+) -> Step:
+    """Of the elements up to each.
+
+    Takes ``x`` s64. Gives ``y`` s64.
+
+    Args:
+        axis: At least 0.
+    """
+    return Step.of(
+        "cumsum",
+        [x],
+        {"y": "s64"},
+        ints={
+            "axis": axis,
+        },
+    )
+
+
+def argmax(
+    x: int,
+    *,
+    axis: int,
+) -> Step:
+    """Where along an axis, which y does not have, the first of the largest is; NaN is larger than numbers.
+
+    Takes ``x`` f32 or s64. Gives ``y`` s64.
+
+    Args:
+        axis: At least 0.
+    """
+    return Step.of(
+        "argmax",
+        [x],
+        {"y": "s64"},
+        ints={
+            "axis": axis,
+        },
+    )
+
+
+def gather(
+    x: int,
+    index: int,
+    *,
+    axis: int,
+) -> Step:
+    """The element at the place of each index, along an axis where the index says.
+
+    Takes ``x`` s32 or f32 or s64 or bool, ``index`` s64. Gives ``y`` of the operand's type.
+
+    Args:
+        axis: At least 0.
+    """
+    return Step.of(
+        "gather",
+        [x, index],
+        {"y": None},
+        ints={
+            "axis": axis,
+        },
+    )
+
+
+def take(
+    x: int,
+    i: int,
+    j: int | None = None,
+    k: int | None = None,
+) -> Step:
+    """The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.
+
+    Takes ``x`` s32 or f32 or s64 or bool, ``i`` s64, ``j`` s64 or none, ``k`` s64 or none. Gives ``y`` of the operand's
+        type.
+    """
+    return Step.of(
+        "take",
+        [x, i, j, k],
+        {"y": None},
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qfx.errors import UnsupportedError
 from qfx.frontends import capture, normalize
 from qfx.ops import TABLE, is_op
+from qfx.ops.index.rows import ROWS
 from qfx.ops.spellings import ALIASES, Alias, aliases_of, register_alias
 
 SHAPES = {0: (2, 4, 8, 8), 1: (2, 4, 8), 2: (2, 4, 8, 8), 3: (2, 4, 6, 6, 6)}
@@ -34,6 +35,7 @@ ARGUMENTS: dict[str, Any] = {
     "instance_norm": (),
     "scaled_dot_product_attention": (torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 3), torch.randn(8, 5)),
     "embedding": (torch.rand(4, 6),),
+    "repeat": (1, 2, 1, 3),
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),
@@ -202,8 +204,14 @@ def spatial_of(alias: Alias) -> int:
     return bound[0] if bound and isinstance(bound[0], int) else 0
 
 
-WRITTEN = [alias for alias in ALIASES.values() if not isinstance(alias.spelling, torch._ops.OpOverload)]
-"""The spellings of users; those that exporters leave are tried by the tests of the frontends."""
+OF_INTEGERS = {row.name for row in ROWS} - {"embedding"}
+WRITTEN = [
+    alias
+    for alias in ALIASES.values()
+    if not isinstance(alias.spelling, torch._ops.OpOverload) and alias.op not in OF_INTEGERS
+]
+"""The spellings of users; those that exporters leave are tried by the tests of the frontends, those of what takes
+integers by tests/lowering/test_integers.py."""
 
 
 @pytest.mark.parametrize("alias", WRITTEN, ids=lambda alias: alias.name)
@@ -243,7 +251,7 @@ def test_every_alias_names_a_row() -> None:
 def test_every_row_has_an_alias() -> None:
     reachable = {alias.op for alias in ALIASES.values()}
     by_arguments = {"add_scalar", "rsub_scalar", "mul_scalar", "rdiv_scalar", "square", "instance_norm"}
-    by_arguments |= {"causal_softmax", "rotate", "rotary", "gated", "last_state", "to_float32"}
+    by_arguments |= {"causal_softmax", "rotate", "rotary", "gated", "last_state"}
     below_normal = {op.name for op in TABLE.values() if op.qparams == "none"}
     assert set(TABLE) - reachable - below_normal <= by_arguments | {"dropout"}  # only of models to be trained
 

@@ -103,6 +103,9 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
     "attention": [
         (Lambda(lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.5)), (2, 3, 5, 8)),
     ],
+    "embedding": [(Lambda(lambda m, x: m.table(x.abs().long()), table=nn.Embedding(9, 4)), (2, 3))],
+    "arange": [(Lambda(lambda m, x: x + torch.arange(x.shape[1])), (2, 3))],
+    "full": [(Lambda(lambda m, x: x + torch.full((x.shape[0], 1), 2.0)), (2, 3))],
     "slice": [
         (Lambda(lambda m, x: x[:, 1:3]), IMAGE),
         (Lambda(lambda m, x: x[..., :-1:2]), IMAGE),

@@ -135,6 +135,24 @@ def test_an_encoder_is_one_program_whatever_batch_and_length(qconfig: str) -> No
         assert float(F.cosine_similarity(net(ids, mask), model(ids, mask)).min()) > 0.99
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("frontend", ["symbolic", "export", "torchscript"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_unit_vectors_are_part_of_the_program(frontend: str) -> None:
+    class Unit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(16, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.normalize(self.fc(x), dim=-1)
+
+    x = torch.randn(3, 16)
+    model = qfx.quantize_fx(Unit().eval(), {"": QCONFIGS["dynamic"]}, example_inputs=(x,), frontend=frontend)
+    assert in_programs(model) == [True]
+    torch.testing.assert_close(model(x).square().sum(-1), torch.ones(3))
+
+
 @pytest.mark.parametrize("qconfig", ["dynamic", "per tensor", "per channel"])
 def test_rows_of_integers_are_those_of_the_quantized_module(qconfig: str) -> None:
     table = nn.Embedding(30, 16)

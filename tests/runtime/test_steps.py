@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -582,7 +583,6 @@ def index_cases() -> list[Case]:
 
     of_rows = {"table": codes, "scale": scale, "zero_point": zero}
     whole = {"table": codes, "scale": scale[:1]}
-    numbers = np.array([0, -3, 2**24 + 1, 2**24 + 3, -(2**31)])
     return [
         Case("embedding", (indices,), lambda i: table[i], {"constants": {"table": table}}),
         Case(
@@ -591,10 +591,77 @@ def index_cases() -> list[Case]:
         Case("embedding", (indices,), rows, {"constants": of_rows}, label="rows"),
         Case("embedding", (indices[:0],), rows, {"constants": of_rows}, label="empty"),
         Case("embedding", (indices,), lambda i: codes[i].astype(F) * scale[0], {"constants": whole}, label="one-scale"),
-        Case("to_f32", (np.append(numbers, [2**53 + 1, 2**62]),), lambda x: x.astype(F)),
-        Case("to_f32", (numbers.astype(np.int32),), lambda x: x.astype(F), label="s32"),
-        Case("to_f32", (np.array([[True, False, True]]),), lambda x: x.astype(F), label="bool"),
     ]
+
+
+NUMBERS = np.array([0, -3, 2**24 + 1, 2**24 + 3, -(2**31)])
+FUNCTIONS = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "minimum": np.minimum, "maximum": np.maximum,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+}  # fmt: skip
+
+
+def cast_cases() -> list[Case]:
+    beyond = np.array([0.0, -0.75, 2.5, 3e9, -1e10, 1e20, -1e20, np.inf, -np.inf, np.nan], F)
+
+    def whole(dtype: type, x: np.ndarray) -> np.ndarray:
+        limits = np.iinfo(dtype)
+        numbers = [0 if np.isnan(v) else max(limits.min, min(limits.max, v)) for v in x.astype(float)]
+        return np.array([int(v) for v in numbers], dtype)
+
+    return [
+        Case("cast", (np.append(NUMBERS, [2**53 + 1, 2**62]),), lambda x: x.astype(F)),
+        Case("cast", (NUMBERS.astype(np.int32),), lambda x: x.astype(F), label="s32-f32"),
+        Case("cast", (np.array([[True, False, True]]),), lambda x: x.astype(F), label="bool-f32"),
+        Case("cast", (beyond,), partial(whole, np.int64), label="f32-s64"),
+        Case("cast", (beyond,), partial(whole, np.int32), label="f32-s32"),
+        Case("cast", (beyond,), lambda x: x != 0, label="f32-bool"),
+        Case("cast", (NUMBERS,), lambda x: x != 0, label="s64-bool"),
+        Case("cast", (NUMBERS * 3,), lambda x: x.astype(np.int32), label="s64-s32"),
+        Case("cast", (NUMBERS,), lambda x: x, label="nothing"),
+    ]
+
+
+def pairwise_cases() -> list[Case]:
+    made = []
+    small = {d: RNG.integers(-2, 3, (3, 1, 4)).astype(d) for d in (F, np.int32, np.int64, np.bool_)}
+    large = {d: RNG.integers(np.iinfo(d).min, np.iinfo(d).max, (2, 1), d, endpoint=True) for d in (np.int32, np.int64)}
+    for name, function in FUNCTIONS.items():
+        bits, compares = name in ("and", "or", "xor"), name in ("eq", "ne", "lt", "le", "gt", "ge")
+        for dtype, a in small.items():
+            if (dtype is F and not compares) or (dtype is np.bool_ and not (bits or compares)):
+                continue
+            b = large[dtype] if dtype in large else a[:2].reshape(2, 4)[:, :1]
+            made.append(Case("pairwise", (a, b), function, {"text": {"function": name}}, label=f"{name}-{a.dtype}"))
+    return made
+
+
+def whole_cases() -> list[Case]:
+    x, condition = RNG.integers(-9, 9, (2, 3, 4)), RNG.integers(0, 2, (3, 1)).astype(bool)
+    places = np.moveaxis(np.array([[0, 1, 1], [2, 2, 0]]), 0, 1)
+    nan = np.array([[1.0, np.nan, 3.0, np.nan], [4.0, 4.0, -1.0, 2.0]], F)
+    picked = np.array([[[1, -2]], [[0, 1]]])
+    other = np.array([[0], [-3], [2]])
+    return [
+        Case("where", (condition, f32(2, 3, 4), f32(1, 4)), np.where),
+        Case("where", (condition, x, x[:1, :1]), np.where, label="s64"),
+        Case("where", (condition, x > 0, condition), np.where, label="bool"),
+        Case("arange", (np.array(3),), lambda a: a + 2 * np.arange(5), {"exprs": {"count": [5]}, "ints": {"step": 2}}),
+        Case("arange", (np.array(3),), lambda a: a + np.arange(0), {"exprs": {"count": [0]}, "ints": {"step": -1}},
+             label="none"),
+        Case("cumsum", (x,), lambda a: np.cumsum(a, 1), {"ints": {"axis": 1}}),
+        Case("cumsum", (x[:, :0],), lambda a: np.cumsum(a, 0), {"ints": {"axis": 0}}, label="empty"),
+        Case("argmax", (x,), lambda a: np.argmax(a, 1), {"ints": {"axis": 1}}),
+        Case("argmax", (nan,), lambda a: np.argmax(a, 1), {"ints": {"axis": 1}}, label="nan"),
+        Case("gather", (x[0], places), lambda a, i: np.take_along_axis(a[:, :2], i, 0), {"ints": {"axis": 0}}),
+        Case("gather", (x[0] > 0, np.zeros((3, 0), np.int64)), lambda a, i: a[:, :0], {"ints": {"axis": 1}},
+             label="empty"),
+        Case("take", (f32(2, 3, 4), picked), lambda a, i: a[i]),
+        Case("take", (x, picked, other), lambda a, i, j: a[i, j], label="two"),
+        Case("take", (x > 0, picked, other, other), lambda a, i, j, k: a[i, j, k], label="three"),
+        Case("take", (x, np.zeros(0, np.int64)), lambda a, i: a[i], label="none"),
+    ]  # fmt: skip
 
 
 def linear_half_case() -> Case:
@@ -634,6 +701,9 @@ CASES = [
     *float_pool_cases(),
     *move_cases(),
     *index_cases(),
+    *cast_cases(),
+    *pairwise_cases(),
+    *whole_cases(),
     *float_cases(),
     *matmul_cases(),
     *attention_cases(),

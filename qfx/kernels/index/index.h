@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/work.h"
 
@@ -20,8 +21,26 @@ struct RowTable {
 template <class T>
 std::unique_ptr<Work> plan_embedding(const RowTable& table, int64_t count);
 
-// Integers to the nearest f32, halves to even.
-template <class T>
-std::unique_ptr<Work> plan_to_f32(int64_t count);
+// Elements of 1, 4 or 8 bytes that s64 indices take along one dim.
+struct GatherShape {
+  int64_t element = 0;
+  std::vector<int64_t> x, index;  // of one rank; beside the axis no dim of the index is longer
+  size_t axis = 0;
+};
+
+// The element of in[0] at the place of each index of in[1], along the axis where the index says. Of an index that is
+// not in the dim, the element is 0 and the work refuses.
+std::unique_ptr<Work> plan_gather(const GatherShape& shape);
+
+// Parts of a tensor that s64 indices of its first dims take, one index a dim: each a run of `bytes` bytes.
+struct TakeShape {
+  std::vector<int64_t> dims;                // the first dims of the tensor, three at most
+  std::vector<std::vector<int64_t>> index;  // the shape of the index of each, of one rank; they broadcast
+  int64_t bytes = 0;
+};
+
+// The part of in[0] at the indices in[1..]; those from -size to -1 count from the end. Of an index that is not in its
+// dim, the part is 0 and the work refuses.
+std::unique_ptr<Work> plan_take(const TakeShape& shape);
 
 }  // namespace qfx

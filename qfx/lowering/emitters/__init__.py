@@ -27,6 +27,7 @@ __all__ = [
     "move",
     "pool",
     "recurrent",
+    "takes_integers",
     "transformer",
 ]
 
@@ -35,3 +36,15 @@ def emittable(name: str, *, coded: bool) -> bool:
     """Whether the runtime has the op ``name`` on codes, or else on floats."""
     emitter = EMITTERS.get(name)
     return emitter is not None and (emitter.coded if coded else TABLE[name].floats is not None)
+
+
+def takes_integers(name: str, *, gives: str) -> bool:
+    """Whether programs have the op on integers and truth values, with a result of this kind.
+
+    Args:
+        name: A table op.
+        gives: The kind of the result's :class:`qfx.ir.types.ValueType`.
+    """
+    if name not in EMITTERS or not EMITTERS[name].whole:
+        return False
+    return gives == "float" or TABLE[name].pointwise is None or (gives != "bool" and name in index.ON_INTEGERS)

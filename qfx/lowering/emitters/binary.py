@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from qfx.lowering.emit import Emission, Order, Physical, code_of, emits, identity
+from qfx.lowering.emit import Emission, Physical, code_of, emits
 from qfx.lowering.emitters.compute import before_table, clamp_codes, clamped_f32
+from qfx.lowering.emitters.index import dtype_of, pairwise
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_at
@@ -15,12 +16,15 @@ from qfx.runtime import steps
 _ON_FLOATS = (steps.add_f32, steps.sub_f32, steps.mul_f32)
 
 
-@emits("add", "sub", "mul")
+@emits("add", "sub", "mul", whole=True)
 def binary(emission: Emission, node: fx.Node) -> Physical:
     op = op_at(node)
     given = arguments(op, node)
-    a, b = _aligned(emission, node, given["x"], given["y"])
-    out = before_table(node)
+    x, y, out = given["x"], given["y"], before_table(node)
+    if out is None and dtype_of(node) != "f32":
+        return _of_integers(emission, node, x, y)
+    operands = [emission.value(n) if out is not None else emission.operand(node, n, "f32") for n in (x, y)]
+    a, b = emission.aligned(node, *operands)
     if out is None:
         on_floats = next(step for step in _ON_FLOATS if step.__name__ == f"{op.name}_f32")
         made = emission.step(node, on_floats(a.id, b.id), a.order)
@@ -44,18 +48,16 @@ def binary(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, step, a.order)
 
 
-@emits("div", coded=False)
+@emits("div", coded=False, whole=True)
 def div(emission: Emission, node: fx.Node) -> Physical:
-    a, b = _aligned(emission, node, node.args[0], node.args[1])
+    a, b = emission.aligned(node, *(emission.operand(node, n, "f32") for n in node.args[:2]))
     return emission.step(node, steps.div_f32(a.id, b.id), a.order)
 
 
-def _aligned(emission: Emission, node: fx.Node, x: object, y: object) -> tuple[Physical, Physical]:
-    """Both operands with the same rank and order."""
-    assert isinstance(x, fx.Node)
-    assert isinstance(y, fx.Node)
-    a, b = emission.value(x), emission.value(y)
-    rank = max(a.rank, b.rank)
-    a, b = emission.with_rank(node, a, rank), emission.with_rank(node, b, rank)
-    order: Order = b.order if a.order == identity(rank) else a.order
-    return emission.in_order(node, a, order), emission.in_order(node, b, order)
+_OF_TRUTH = {"add": "or", "mul": "and"}
+"""What torch takes sums and products of truth values to be."""
+
+
+def _of_integers(emission: Emission, node: fx.Node, x: fx.Node, y: fx.Node) -> Physical:
+    name, dtype = op_at(node).name, dtype_of(node)
+    return pairwise(emission, node, _OF_TRUTH[name] if dtype == "bool" else name, x, y, dtype)

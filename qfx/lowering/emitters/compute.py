@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams, code_shift
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
+from qfx.lowering.emitters.index import ON_INTEGERS, dtype_of
 from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
@@ -269,9 +270,13 @@ def pointwise_table(op: Op, node: fx.Node) -> Tensor:
 
 
 def pointwise(emission: Emission, node: fx.Node) -> Physical:
-    """A table between codes; the function itself on floats."""
+    """A table between codes; the function itself on floats, and on integers."""
     op, source = op_at(node), operand(node)
     x = emission.value(source)
+    if node.meta["value_type"].kind != "code" and x.dtype != "u8":
+        if dtype_of(node) != "f32":
+            return ON_INTEGERS[op.name](emission, node, x, **attributes(op, node))
+        x = emission.cast(node, x, "f32")
     if node.meta["value_type"].kind == "code":
         return emission.lookup(node, x, pointwise_table(op, node))
     if x.dtype == "u8":

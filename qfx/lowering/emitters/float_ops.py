@@ -82,4 +82,4 @@ def group_norm(emission: Emission, node: fx.Node) -> Physical:
 
 for _op in TABLE.values():
     if _op.pointwise is not None:
-        emits(_op.name)(pointwise)
+        emits(_op.name, whole=True)(pointwise)

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from qfx.lowering.emit import _END, Emission, Order, Physical, channels_last, code_of, emits, identity
+from qfx.lowering.emitters.index import dtype_of
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_at
@@ -20,7 +21,7 @@ def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]
     return given, emission.value(given["x"])
 
 
-@emits("permute", "transpose")
+@emits("permute", "transpose", whole=True)
 def permute(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     dims = [d % x.rank for d in given["dims"]] if "dims" in given else list(range(x.rank))
@@ -30,19 +31,19 @@ def permute(emission: Emission, node: fx.Node) -> Physical:
     return Physical(x.id, x.dtype, tuple(dims.index(d) for d in x.order))
 
 
-@emits("reshape")
+@emits("reshape", whole=True)
 def reshape(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
     return emission.reshape(node, x, emission.exprs(given["shape"]), identity(len(given["shape"])))
 
 
-@emits("dropout")
+@emits("dropout", whole=True)
 def dropout(emission: Emission, node: fx.Node) -> Physical:
     return _given(emission, node)[1]
 
 
-@emits("flatten")
+@emits("flatten", whole=True)
 def flatten(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
@@ -54,7 +55,7 @@ def flatten(emission: Emission, node: fx.Node) -> Physical:
     return emission.reshape(node, x, shape, identity(len(shape)))
 
 
-@emits("squeeze")
+@emits("squeeze", whole=True)
 def squeeze(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     shape = _shape(node.args[0])
@@ -69,22 +70,13 @@ def _shape(node: object) -> tuple[int, ...]:
     return tuple(node.meta["shape"])
 
 
-@emits("unsqueeze")
+@emits("unsqueeze", whole=True)
 def unsqueeze(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
-    return _with_one(emission, node, x, given["dim"] % (x.rank + 1))
+    return emission.with_one(node, x, given["dim"] % (x.rank + 1))
 
 
-def _with_one(emission: Emission, node: fx.Node, x: Physical, dim: int) -> Physical:
-    """``x`` with a new logical dim of length 1, in memory where it keeps the others' order plainest."""
-    moved = [d + (d >= dim) for d in x.order]
-    place = moved.index(dim + 1) if dim + 1 in moved else len(moved)
-    order: Order = (*moved[:place], dim, *moved[place:])
-    dims = emission.sizes(x)
-    return emission.reshape(node, x, [*dims[:place], emission.expr(1), *dims[place:]], order)
-
-
-@emits("slice")
+@emits("slice", whole=True)
 def slice_(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     start = 0 if given["start"] is None else given["start"]
@@ -98,7 +90,7 @@ def _sliced(emission: Emission, node: fx.Node, x: Physical, dim: int, start: Any
     return emission.step(node, made, x.order, x.dtype)
 
 
-@emits("select")
+@emits("select", whole=True)
 def select(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     dim, index = given["dim"] % x.rank, given["index"]
@@ -113,7 +105,7 @@ def select(emission: Emission, node: fx.Node) -> Physical:
     return emission.without(node, part, {dim})
 
 
-@emits("expand")
+@emits("expand", whole=True)
 def expand(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
     x = emission.in_order(node, x, identity(x.rank))
@@ -124,14 +116,16 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, steps.expand(x.id, shape=emission.exprs(shape)), identity(len(shape)), x.dtype)
 
 
-@emits("cat", "stack")
+@emits("cat", "stack", whole=True)
 def cat(emission: Emission, node: fx.Node) -> Physical:
     op = op_at(node)
     given = arguments(op, node)
+    coded = node.meta["value_type"].kind == "code"
     values = [emission.value(n) for n in given["tensors"]]
+    values = values if coded else [emission.cast(node, value, dtype_of(node)) for value in values]
     if op.name == "stack":
         dim = given["dim"] % (values[0].rank + 1)
-        values = [_with_one(emission, node, v, dim) for v in values]
+        values = [emission.with_one(node, v, dim) for v in values]
     else:
         dim = given["dim"] % values[0].rank
     order = values[0].order

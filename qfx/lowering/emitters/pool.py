@@ -153,29 +153,12 @@ def amax(emission: Emission, node: fx.Node) -> Physical:
     return _reduction(emission, node, steps.amax_f32)
 
 
-@emits("l2_normalize", coded=False)
-def l2_normalize(emission: Emission, node: fx.Node) -> Physical:
-    given = arguments(op_at(node), node)
-    x = emission.value(given["x"])
-    squares = emission.step(node, steps.mul_f32(x.id, x.id), x.order)
-    length = _reduced_to_rows(emission, node, squares, [given["dim"] % x.rank], steps.sum_f32, keepdim=True)
-    for function, args in (("sqrt", []), ("clamp", [given["eps"], float("inf")])):
-        length = emission.step(node, steps.pointwise_f32(length.id, function=function, args=args), length.order)
-    length = emission.in_order(node, length, x.order)
-    return emission.step(node, steps.div_f32(x.id, length.id), x.order)
-
-
 def _reduction(emission: Emission, node: fx.Node, make: Callable[[int], Step]) -> Physical:
-    """``make`` on floats, the largest of codes."""
-    given = arguments(op_at(node), node)
+    """Over rows ``[outer, reduced, inner]``: ``make`` on floats, the largest of codes."""
+    op = op_at(node)
+    given = arguments(op, node)
     x = emission.value(given["x"])
-    return _reduced_to_rows(emission, node, x, _reduced(given, x), make, keepdim=bool(given["keepdim"]))
-
-
-def _reduced_to_rows(
-    emission: Emission, node: fx.Node, x: Physical, dims: list[int], make: Callable[[int], Step], *, keepdim: bool
-) -> Physical:
-    """Over rows ``[outer, reduced, inner]``."""
+    dims = _reduced(given, x)
     axes = [i for i, d in enumerate(x.order) if d in dims]
     if axes[-1] - axes[0] + 1 != len(axes):
         x = emission.in_order(node, x, (*(d for d in x.order if d not in dims), *dims))
@@ -188,7 +171,7 @@ def _reduced_to_rows(
     else:
         pooled = emission.step(node, make(rows.id), identity(2))
     one = emission.expr(1)
-    if keepdim:
+    if given["keepdim"]:
         return emission.reshape(node, pooled, [one if i in axes else s for i, s in enumerate(sizes)], x.order)
     return emission.reshape(node, pooled, [s for i, s in enumerate(sizes) if i not in axes], _left(x, dims))
 

@@ -58,7 +58,7 @@ def _penalty(mask: fx.Node) -> Term | Folded:
     require(is_boolean(mask), "its mask is neither of floating point nor of truth values")
     if mask.op == "get_attr":
         return Folded("penalty", lambda constant: torch.where(constant, 0.0, -torch.inf), (mask,))
-    return Term(torch.where, (mask, 0.0, -math.inf))
+    return term("where", mask, 0.0, -math.inf)
 
 
 ALIASES: tuple[Alias, ...] = (

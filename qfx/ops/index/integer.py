@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ def embedding(indices: Tensor, weight: Operand, *, padding_idx: int | None = Non
     return quantized((weight.values[indices].to(torch.int64) - zero_point).float() * scale, out)
 
 
-def to_float32(x: Operand, *, out: QParams | None) -> Tensor:
-    """``x`` as it is, or to the nearest float32."""
-    return quantized(value(x).to(torch.float32), out)
+def as_is(fn: Callable[..., Tensor], *args: Any, out: QParams | None, **kwargs: Any) -> Tensor:
+    """``fn`` of integers, of truth values, and of what quantized operands stand for."""
+    given = [value(arg) if isinstance(arg, QArray) else arg for arg in args]
+    return quantized(fn(*given, **kwargs), out)

@@ -129,6 +129,22 @@ def max_(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return Pieces(piece, 2, ("values", "indices"))
 
 
+def vector_norm(input: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Term:
+    """``torch.linalg.vector_norm``: the Euclidean length."""
+    require(is_number(ord) and ord == 2, "its norm is not the Euclidean one")
+    total = _reduction("sum", input, dim, keepdim, dtype)
+    return term("sqrt", Term(total.op, (term("square", input),), total.kwargs))
+
+
+def normalize(input: Any, p: Any = 2.0, dim: Any = 1, eps: Any = 1e-12, out: Any = None) -> Term:
+    """``F.normalize``: over the length, as it expands."""
+    require_tensor(input)
+    require(out is None, "it writes into a tensor of the caller")
+    require(is_number(eps), "its eps is not a constant number")
+    length = term("clamp", vector_norm(input, p, dim, keepdim=True), min=float(eps), max=None)
+    return term("div", input, term("expand", length, Shape(input).entries()))
+
+
 def _reduction(op: str, input: Any, dim: Any, keepdim: Any, dtype: Any = None) -> Term:
     require_tensor(input)
     require(dtype in (None, torch.float32), "it changes the dtype")
@@ -318,7 +334,10 @@ ALIASES: tuple[Alias, ...] = (
     *aten("sum", _sum_of_all, "sum"),
     *aten("sum", sum_, "sum.dim_IntList"),
     *aten("amax", amax, "amax"),
-    *aten("amax", max_, "max max.dim max.other"),
+    *aliases("sqrt", vector_norm, functions=[torch.linalg.vector_norm]),
+    *aliases("div", normalize, functions=[F.normalize]),
+    *aten("sqrt", vector_norm, "linalg_vector_norm"),
+    *aten("amax", max_, "max max.dim"),
     *(row for mode, name, ranks, aligned in _MODES for n in ranks for row in (
         *aten("interpolate", partial(_upsample_vec, mode), f"{name}{n}d.vec"),
         *aten("interpolate", partial(_upsample, mode, aligned), f"{name}{n}d"),

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from qfx.ops.dtypes import is_integral, known_dtype
 from qfx.ops.extents import extent_of, is_dim, rank_of
+from qfx.ops.index.spellings import take
 from qfx.ops.spelling import Alias, aliases, aten, dims_of, is_number, is_tensor, ntuple, require, require_tensor
 from qfx.ops.table import op_of
 from qfx.ops.terms import NotNormal, Pieces, Shape, Term, term
@@ -222,12 +224,14 @@ def getitem(value: Any, index: Any) -> Any:
         return value[index]
     require_tensor(value)
     items = index if isinstance(index, tuple) else (index,)
-    if op_of(value) is None and not isinstance(index, tuple) and not _is_constant(value):
+    if op_of(value) is None and not isinstance(index, tuple) and not _is_constant(value) and not is_integral(index):
         raise NotNormal("it takes an item of a value made by code outside the table")
     allowed = (int, slice, type(None), type(Ellipsis))
+    if items and all(is_tensor(item) for item in items):
+        return take(value, items)
     require(
         all((isinstance(item, allowed) and not isinstance(item, bool)) or is_dim(item) for item in items),
-        "it is indexed by a tensor",
+        "it is indexed by a tensor among other items",
     )
     return _index(value, items)
 
@@ -315,14 +319,21 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def convert(input: Any, *targets: Any, **options: Any) -> Any:
-    """``x.to``, ``x.float``, ``x.cpu`` to float32, or to any device, which is the CPU."""
+    """``x.to``, ``x.float``, ``x.cpu``: to a dtype that programs have, or to any device, which is the CPU."""
     require_tensor(input)
     targets += tuple(value for key, value in options.items() if key in ("dtype", "device", "other"))
-    for target in targets:
-        keeps = isinstance(target, (str, torch.device, bool)) or target is torch.float32 or _means_float32(target)
-        require(keeps, f"it converts to {target}")
-    only_device = all(isinstance(target, (str, torch.device, bool)) for target in targets) and bool(targets)
-    return input if only_device or _is_float32(input) else term("to_float32", input)
+    targets = tuple(target for target in targets if not isinstance(target, (str, torch.device, bool)) and target)
+    if not targets:
+        return input
+    dtypes = {_dtype_meant(target) for target in targets}
+    (dtype,) = dtypes if len(dtypes) == 1 else (None,)
+    require(dtype in _CAST, f"it converts to {targets[0]}")
+    keeps = _is_float32(input) if dtype is torch.float32 else known_dtype(input) is dtype
+    return input if keeps else term("cast", input, dtype=dtype)
+
+
+_CAST = (torch.float32, torch.int64, torch.int32, torch.bool)
+"""The dtypes that programs convert to."""
 
 
 def to_float(input: Any) -> Any:
@@ -330,15 +341,33 @@ def to_float(input: Any) -> Any:
     return convert(input, torch.float32)
 
 
+def to_long(input: Any) -> Any:
+    """``x.long()``."""
+    return convert(input, torch.int64)
+
+
+def to_int(input: Any) -> Any:
+    """``x.int()``."""
+    return convert(input, torch.int32)
+
+
+def to_bool(input: Any) -> Any:
+    """``x.bool()``."""
+    return convert(input, torch.bool)
+
+
 def to_cpu(input: Any) -> Any:
     """``x.cpu()``."""
     return convert(input, "cpu")
 
 
-def _means_float32(target: Any) -> bool:
-    """A float32 tensor, or the dtype of one."""
+def _dtype_meant(target: Any) -> torch.dtype | None:
+    """A dtype, or that of a tensor, where it is known."""
+    if isinstance(target, torch.dtype):
+        return target
     reads = isinstance(target, fx.Node) and target.target is getattr and target.args[1] == "dtype"
-    return _is_float32(target.args[0] if reads else target)
+    value = target.args[0] if reads else target
+    return torch.float32 if _is_float32(value) else known_dtype(value)
 
 
 def _is_float32(value: Any) -> bool:
@@ -362,7 +391,10 @@ def _computes_float32(value: fx.Node) -> bool:
         if op is None and node.meta.get("dtype") != torch.float32:
             return False
         seen.add(node)
-        pending += [] if op is None or op.weights or op.integers else node.all_input_nodes
+        dtype = known_dtype(node) if op is not None and node.op == "call_function" else None
+        if dtype not in (None, torch.float32):
+            return False
+        pending += [] if op is None or op.weights or dtype is not None else node.all_input_nodes
     return True
 
 
@@ -410,6 +442,29 @@ def aten_slice(input: Any, dim: int = 0, start: Any = None, end: Any = None, ste
     require_tensor(input)
     end = None if is_number(end) and end >= _LAST else end
     return slice_dim(input, dim, slice(start, end, step))
+
+
+def repeat(input: Any, *repeats: Any) -> Any:
+    """``x.repeat``: dims of length 1 expanded, of others one more dim in front, merged with it."""
+    counts, rank = dims_of(repeats), dim_count(input)
+    more = len(counts) - rank
+    require(more >= 0, "it has fewer counts than dims")
+    lengths = (*[1] * more, *(extent_of(input, dim) for dim in range(rank)))
+    x = term("reshape", input, (*[1] * more, *Shape(input).entries())) if more else input
+    repeated = [dim for dim, count in enumerate(counts) if not (isinstance(count, int) and count == 1)]
+    if not repeated:
+        return x
+    if all(lengths[dim] == 1 for dim in repeated):
+        return term("expand", x, tuple(count if dim in repeated else -1 for dim, count in enumerate(counts)))
+    entries = (*[1] * more, *Shape(input).entries())
+    pairs = [pair for count, entry in zip(counts, entries, strict=True) for pair in (count, entry)]
+    x = term("reshape", x, tuple(part for entry in entries for part in (1, entry)))
+    whole = tuple(_product(count, entry) for count, entry in zip(counts, entries, strict=True))
+    return term("reshape", term("expand", x, tuple(pairs)), whole)
+
+
+def _product(a: Any, b: Any) -> Any:
+    return a * b if isinstance(a, int) and isinstance(b, int) else term(operator.mul, a, b)
 
 
 def aten_expand(input: Any, size: Any, *, implicit: bool = False) -> Term:
@@ -461,6 +516,8 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("unsqueeze", unsqueeze, functions=[torch.unsqueeze], methods="unsqueeze"),
     *aliases("expand", expand, methods="expand"),
     *aliases("expand", expand_as, methods="expand_as"),
+    *aliases("expand", repeat, methods="repeat"),
+    *aten("expand", repeat, "repeat"),
     *aliases("size", tensor_attribute, functions=[getattr]),
     *aliases("size", size, methods="size"),
     *aliases("size", dim_count, methods="dim ndimension"),
@@ -470,6 +527,9 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("", same, methods="contiguous detach"),
     *aliases("", convert, methods="to type_as"),
     *aliases("", to_float, methods="float"),
+    *aliases("cast", to_long, methods="long"),
+    *aliases("cast", to_int, methods="int"),
+    *aliases("cast", to_bool, methods="bool"),
     *aliases("", to_cpu, methods="cpu"),
     *aten("cat", cat, "cat concat concatenate"),
     *aten("stack", stack, "stack"),

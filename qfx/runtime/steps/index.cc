@@ -1,7 +1,12 @@
 #include "index/index.h"
 
+#include <algorithm>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "index/whole.h"
 
 #include "runtime/shapes.h"
 #include "runtime/steps/step.h"
@@ -28,6 +33,8 @@ struct EmbeddingParams {
     table.codes = given.as<int8_t>().data();
     table.scale = of_rows<float>(s, "scale");
     if (s.has("zero_point")) table.zero_point = of_rows<int32_t>(s, "zero_point");
+    const bool are_codes = std::ranges::all_of(table.zero_point, [](int32_t z) { return z >= -128 && z <= 127; });
+    s.require(are_codes, "'zero_point' has an entry that is no s8");
   }
 
  private:
@@ -59,36 +66,264 @@ class EmbeddingStep : public StepKernel {
   Params p_;
 };
 
-struct ToF32Params {
-  DType from;
+// The type of elements of a value.
+Element element_of(DType dtype) {
+  switch (dtype) {
+    case DType::s32:
+      return Element::s32;
+    case DType::s64:
+      return Element::s64;
+    case DType::boolean:
+      return Element::boolean;
+    default:
+      return Element::f32;
+  }
+}
 
-  explicit ToF32Params(const StepView& s) : from(s.input(0).dtype) {
-    s.require(s.output().rank() == s.input(0).rank(), "x and y are of one rank");
+int64_t product(const Dims& dims, size_t begin, size_t end) {
+  return element_count(std::span(dims).subspan(begin, end - begin));
+}
+
+struct CastParams {
+  Element from, to;
+  bool same;
+
+  explicit CastParams(const StepView& s)
+      : from(element_of(s.input(0).dtype)), to(element_of(s.output().dtype)), same(from == to) {
+    s.require(s.output().rank() == s.input(0).rank(), "x and y are not of one rank");
   }
 };
 
-class ToF32Step : public StepKernel {
+class CastStep : public StepKernel {
  public:
-  using Params = ToF32Params;
-  ToF32Step(Params params, Isa) : p_(params) {}
+  using Params = CastParams;
+  CastStep(Params params, Isa) : p_(params) {}
 
   Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
-
   Planned plan(const StepShapes&, const Dims& y) const override {
-    const int64_t count = element_count(y);
-    if (p_.from == DType::s64) return {plan_to_f32<int64_t>(count), 0, nullptr};
-    if (p_.from == DType::s32) return {plan_to_f32<int32_t>(count), 0, nullptr};
-    return {plan_to_f32<uint8_t>(count), 0, nullptr};
+    if (p_.same) return {nullptr, 0, nullptr};
+    return {plan_cast(p_.from, p_.to, element_count(y)), 0, nullptr};
   }
 
  private:
   Params p_;
 };
 
+struct PairwiseParams {
+  std::string function;
+  Element type;
+
+  explicit PairwiseParams(const StepView& s) : function(s.text("function")), type(element_of(s.input(0).dtype)) {
+    s.require(s.input(1).dtype == s.input(0).dtype, "a and b are not of one type");
+    s.require(s.output().rank() == std::max(s.input(0).rank(), s.input(1).rank()),
+              "y has not the rank of a and b broadcast");
+    const DType wanted = is_comparison(function) ? DType::boolean : s.input(0).dtype;
+    s.require(s.output().dtype == wanted, "y is not " + std::string(dtype_name(wanted)));
+    try {
+      plan_pairwise(function, type, {}, {});
+    } catch (const std::invalid_argument& error) {
+      s.fail(error.what());
+    }
+  }
+};
+
+class PairwiseStep : public StepKernel {
+ public:
+  using Params = PairwiseParams;
+  PairwiseStep(Params params, Isa) : p_(std::move(params)) {}
+
+  Dims shape(const StepShapes& in) const override { return broadcast(in.inputs[0], in.inputs[1]); }
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const Dims a = pad_rank(in.inputs[0], y.size()), b = pad_rank(in.inputs[1], y.size());
+    return {plan_pairwise(p_.function, p_.type, a, b), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+struct WhereParams {
+  int64_t element;
+
+  explicit WhereParams(const StepView& s) : element(element_size(s.output().dtype)) {
+    size_t rank = 0;
+    for (size_t i = 0; i < 3; ++i) rank = std::max(rank, s.input(i).rank());
+    s.require(s.output().rank() == rank, "y has not the rank of the operands broadcast");
+    s.require(s.input(1).dtype == s.output().dtype && s.input(2).dtype == s.output().dtype,
+              "a, b and y are not of one type");
+  }
+};
+
+class WhereStep : public StepKernel {
+ public:
+  using Params = WhereParams;
+  WhereStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override {
+    return broadcast(in.inputs[0], broadcast(in.inputs[1], in.inputs[2]));
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    const size_t rank = y.size();
+    return {plan_where(p_.element, pad_rank(in.inputs[0], rank), pad_rank(in.inputs[1], rank),
+                       pad_rank(in.inputs[2], rank)),
+            0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+struct ArangeParams {
+  int64_t step;
+
+  explicit ArangeParams(const StepView& s) : step(s.integer("step")) {
+    s.require(s.input(0).rank() == 0 && s.output().rank() == 1, "the first number has dims, or y not one");
+  }
+};
+
+class ArangeStep : public StepKernel {
+ public:
+  using Params = ArangeParams;
+  ArangeStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override { return in.exprs.at("count"); }
+  Planned plan(const StepShapes&, const Dims& y) const override { return {plan_arange(y[0], p_.step), 0, nullptr}; }
+
+ private:
+  Params p_;
+};
+
+struct AxisParams {
+  size_t axis;
+  Element type;
+
+  explicit AxisParams(const StepView& s)
+      : axis(static_cast<size_t>(s.axis("axis"))), type(element_of(s.input(0).dtype)) {
+    const bool keeps = s.step().op == "cumsum";
+    s.require(s.output().rank() + (keeps ? 0 : 1) == s.input(0).rank(), "y is not of the rank that is left");
+  }
+};
+
+class CumsumStep : public StepKernel {
+ public:
+  using Params = AxisParams;
+  CumsumStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override { return in.inputs[0]; }
+  Planned plan(const StepShapes&, const Dims& y) const override {
+    return {plan_cumsum(product(y, 0, p_.axis), y[p_.axis], product(y, p_.axis + 1, y.size())), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+class ArgmaxStep : public StepKernel {
+ public:
+  using Params = AxisParams;
+  ArgmaxStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    y.erase(y.begin() + static_cast<std::ptrdiff_t>(p_.axis));
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    const Dims& x = in.inputs[0];
+    return {plan_argmax(p_.type, product(x, 0, p_.axis), x[p_.axis], product(x, p_.axis + 1, x.size())), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+struct GatherParams {
+  size_t axis;
+  int64_t element;
+
+  explicit GatherParams(const StepView& s)
+      : axis(static_cast<size_t>(s.axis("axis"))), element(element_size(s.output().dtype)) {
+    s.require(s.input(1).rank() == s.input(0).rank() && s.output().rank() == s.input(0).rank(),
+              "x, index and y are not of one rank");
+  }
+};
+
+class GatherStep : public StepKernel {
+ public:
+  using Params = GatherParams;
+  GatherStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override {
+    const Dims &x = in.inputs[0], &index = in.inputs[1];
+    for (size_t d = 0; d < x.size(); ++d) {
+      if (d == p_.axis || index[d] <= x[d]) continue;
+      throw std::invalid_argument("an index " + to_string(index) + " is longer than " + to_string(x));
+    }
+    return index;
+  }
+
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    return {plan_gather({p_.element, in.inputs[0], in.inputs[1], p_.axis}), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+struct TakeParams {
+  size_t indices;
+  int64_t element;
+
+  explicit TakeParams(const StepView& s) : indices(s.input_count() - 1), element(element_size(s.output().dtype)) {
+    size_t rank = 0;
+    for (size_t i = 0; i < indices; ++i) rank = std::max(rank, s.input(1 + i).rank());
+    s.require(indices <= s.input(0).rank(), "x has fewer dims than there are indices");
+    s.require(s.output().rank() == rank + s.input(0).rank() - indices, "y is not of the indices' and the other dims");
+  }
+};
+
+class TakeStep : public StepKernel {
+ public:
+  using Params = TakeParams;
+  TakeStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = taken(in);
+    const auto rest = in.inputs[0].begin() + static_cast<std::ptrdiff_t>(p_.indices);
+    y.insert(y.end(), rest, in.inputs[0].end());
+    return y;
+  }
+
+  Planned plan(const StepShapes& in, const Dims&) const override {
+    const Dims& x = in.inputs[0];
+    TakeShape shape;
+    shape.dims.assign(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(p_.indices));
+    const size_t rank = taken(in).size();
+    for (size_t i = 0; i < p_.indices; ++i) shape.index.push_back(pad_rank(in.inputs[1 + i], rank));
+    shape.bytes = product(x, p_.indices, x.size()) * p_.element;
+    return {plan_take(shape), 0, nullptr};
+  }
+
+ private:
+  // The shape of the indices together.
+  Dims taken(const StepShapes& in) const {
+    Dims y = in.inputs[1];
+    for (size_t i = 1; i < p_.indices; ++i) y = broadcast(y, in.inputs[1 + i]);
+    return y;
+  }
+
+  Params p_;
+};
+
 }  // namespace
 
 std::vector<KernelRow> index_rows() {
-  return {kernel_row<EmbeddingStep>("embedding"), kernel_row<ToF32Step>("to_f32")};
+  return {
+      kernel_row<EmbeddingStep>("embedding"), kernel_row<CastStep>("cast"),     kernel_row<PairwiseStep>("pairwise"),
+      kernel_row<WhereStep>("where"),         kernel_row<ArangeStep>("arange"), kernel_row<CumsumStep>("cumsum"),
+      kernel_row<ArgmaxStep>("argmax"),       kernel_row<GatherStep>("gather"), kernel_row<TakeStep>("take")};
 }
 
 }  // namespace qfx

@@ -1,1 +1,0 @@
-"""Vectors of length one: what embeddings are compared by."""
