@@ -1146,34 +1146,6 @@ def expand(
     )
 
 
-def embedding(
-    indices: int,
-    *,
-    table: int,
-    scale: int | None = None,
-    zero_point: int | None = None,
-) -> Step:
-    """The row of a table at each index; of s8 (code - zero point) * scale.
-
-    Takes ``indices`` s32 or s64. Gives ``y`` f32.
-
-    Args:
-        table: Constant of s8 or f32; [rows, features].
-        scale: Constant of f32; a row or one, of s8; or none.
-        zero_point: Constant of s32; a row or one, of s8; 0 where it is left out; or none.
-    """
-    return Step.of(
-        "embedding",
-        [indices],
-        {"y": "f32"},
-        constants={
-            "table": table,
-            "scale": scale,
-            "zero_point": zero_point,
-        },
-    )
-
-
 def cast(
     x: int,
 ) -> Step:
@@ -1225,6 +1197,75 @@ def where(
     return Step.of(
         "where",
         [condition, a, b],
+        {"y": None},
+    )
+
+
+def embedding(
+    indices: int,
+    *,
+    table: int,
+    scale: int | None = None,
+    zero_point: int | None = None,
+) -> Step:
+    """The row of a table at each index; of s8 (code - zero point) * scale.
+
+    Takes ``indices`` s32 or s64. Gives ``y`` f32.
+
+    Args:
+        table: Constant of s8 or f32; [rows, features].
+        scale: Constant of f32; a row or one, of s8; or none.
+        zero_point: Constant of s32; a row or one, of s8; 0 where it is left out; or none.
+    """
+    return Step.of(
+        "embedding",
+        [indices],
+        {"y": "f32"},
+        constants={
+            "table": table,
+            "scale": scale,
+            "zero_point": zero_point,
+        },
+    )
+
+
+def gather(
+    x: int,
+    index: int,
+    *,
+    axis: int,
+) -> Step:
+    """The element at the place of each index, along an axis where the index says.
+
+    Takes ``x`` s32 or f32 or s64 or bool, ``index`` s64. Gives ``y`` of the operand's type.
+
+    Args:
+        axis: At least 0.
+    """
+    return Step.of(
+        "gather",
+        [x, index],
+        {"y": None},
+        ints={
+            "axis": axis,
+        },
+    )
+
+
+def take(
+    x: int,
+    i: int,
+    j: int | None = None,
+    k: int | None = None,
+) -> Step:
+    """The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.
+
+    Takes ``x`` s32 or f32 or s64 or bool, ``i`` s64, ``j`` s64 or none, ``k`` s64 or none. Gives ``y`` of the operand's
+        type.
+    """
+    return Step.of(
+        "take",
+        [x, i, j, k],
         {"y": None},
     )
 
@@ -1296,47 +1337,6 @@ def argmax(
         ints={
             "axis": axis,
         },
-    )
-
-
-def gather(
-    x: int,
-    index: int,
-    *,
-    axis: int,
-) -> Step:
-    """The element at the place of each index, along an axis where the index says.
-
-    Takes ``x`` s32 or f32 or s64 or bool, ``index`` s64. Gives ``y`` of the operand's type.
-
-    Args:
-        axis: At least 0.
-    """
-    return Step.of(
-        "gather",
-        [x, index],
-        {"y": None},
-        ints={
-            "axis": axis,
-        },
-    )
-
-
-def take(
-    x: int,
-    i: int,
-    j: int | None = None,
-    k: int | None = None,
-) -> Step:
-    """The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.
-
-    Takes ``x`` s32 or f32 or s64 or bool, ``i`` s64, ``j`` s64 or none, ``k`` s64 or none. Gives ``y`` of the operand's
-        type.
-    """
-    return Step.of(
-        "take",
-        [x, i, j, k],
-        {"y": None},
     )
 
 

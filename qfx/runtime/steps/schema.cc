@@ -349,17 +349,10 @@ std::vector<StepSchema> move_schemas() {
 
 // ---------------------------------------------------------------- integers
 
-std::vector<StepSchema> index_schemas() {
-  constexpr DTypes kElements = kF32 | kS32 | kS64 | kBool;
-  const Attribute axis = integer("axis").within(0, kMost);
+constexpr DTypes kElements = kF32 | kS32 | kS64 | kBool;
+
+std::vector<StepSchema> element_schemas() {
   return {
-      {.op = "embedding",
-       .about = "The row of a table at each index; of s8 (code - zero point) * scale.",
-       .operands = {{"indices", kS32 | kS64}},
-       .results = {{"y", kF32}},
-       .attributes = {constant("table", kF32 | kS8, "[rows, features]"),
-                      constant("scale", kF32, "a row or one, of s8").optional(),
-                      constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()}},
       {.op = "cast",
        .about = "To the nearest f32, to the integer towards 0 (the last one beyond, 0 of NaN), to whether it is not 0.",
        .operands = {{"x", kElements}},
@@ -376,7 +369,37 @@ std::vector<StepSchema> index_schemas() {
        .about = "The element of a where the condition holds, else that of b; operands broadcast.",
        .operands = {{"condition", kBool}, {"a", kElements}, {"b", kElements}},
        .results = {{"y", kElements}},
-       .attributes = {}},
+       .attributes = {}}};
+}
+
+std::vector<StepSchema> index_schemas() {
+  const Attribute axis = integer("axis").within(0, kMost);
+  return {
+      {.op = "embedding",
+       .about = "The row of a table at each index; of s8 (code - zero point) * scale.",
+       .operands = {{"indices", kS32 | kS64}},
+       .results = {{"y", kF32}},
+       .attributes = {constant("table", kF32 | kS8, "[rows, features]"),
+                      constant("scale", kF32, "a row or one, of s8").optional(),
+                      constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()}},
+      {.op = "gather",
+       .about = "The element at the place of each index, along an axis where the index says.",
+       .operands = {{"x", kElements}, {"index", kS64}},
+       .results = {{"y", kSameType}},
+       .attributes = {axis}},
+      {.op = "take",
+       .about = "The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.",
+       .operands = {{"x", kElements},
+                    {"i", kS64},
+                    {"j", kS64, Operand::Presence::optional},
+                    {"k", kS64, Operand::Presence::optional}},
+       .results = {{"y", kSameType}},
+       .attributes = {}}};
+}
+
+std::vector<StepSchema> scan_schemas() {
+  const Attribute axis = integer("axis").within(0, kMost);
+  return {
       {.op = "arange",
        .about = "Numbers from the operand's on.",
        .operands = {{"first", kS64}},
@@ -391,20 +414,7 @@ std::vector<StepSchema> index_schemas() {
        .about = "Where along an axis, which y does not have, the first of the largest is; NaN is larger than numbers.",
        .operands = {{"x", kF32 | kS64}},
        .results = {{"y", kS64}},
-       .attributes = {axis}},
-      {.op = "gather",
-       .about = "The element at the place of each index, along an axis where the index says.",
-       .operands = {{"x", kElements}, {"index", kS64}},
-       .results = {{"y", kSameType}},
-       .attributes = {axis}},
-      {.op = "take",
-       .about = "The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.",
-       .operands = {{"x", kElements},
-                    {"i", kS64},
-                    {"j", kS64, Operand::Presence::optional},
-                    {"k", kS64, Operand::Presence::optional}},
-       .results = {{"y", kSameType}},
-       .attributes = {}}};
+       .attributes = {axis}}};
 }
 
 // ---------------------------------------------------------------- recurrent layers
@@ -455,7 +465,8 @@ std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
   for (auto* family :
        {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas, elementwise_schemas,
-        window_schemas, reduction_schemas, move_schemas, index_schemas, float_op_schemas, recurrent_schemas}) {
+        window_schemas, reduction_schemas, move_schemas, element_schemas, index_schemas, scan_schemas, float_op_schemas,
+        recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;
