@@ -46,7 +46,7 @@ BODIES: dict[str, Callable[[Body, Tensor], Tensor]] = {
     "padding": lambda n, x: n.b(F.pad(n.a(F.pad(x, (1, 0, 1, 0))), (1, 1), value=0.5)),
     "classifier": lambda n, x: F.softmax(n.fc(F.dropout(n.a(x).mean((2, 3)), training=False)), -1),
     "float_glue": lambda n, x: n.b(F.layer_norm(n.a(x).permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2)),
-    "float_middle": lambda n, x: n.fc(torch.linalg.vector_norm(n.b(n.a(x)), dim=(2, 3))),
+    "float_middle": lambda n, x: n.fc(torch.linalg.vector_norm(n.b(n.a(x)), 1, dim=(2, 3))),
 }
 
 

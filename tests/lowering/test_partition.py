@@ -44,7 +44,7 @@ BODIES: dict[str, tuple[Body, list[bool]]] = {
     "an item of a tuple": (lambda n, x: n.fc(n.lstm(_rows(n, x))[0][:, -1]), [True, False, True]),
     "an item of a result": (lambda n, x: n.b(n.a(x)).min(1)[0], [True, False]),
     "the largest": (lambda n, x: n.b(n.a(x)).max(1).values, [True]),
-    "an operand of another dtype": (lambda n, x: n.b(n.a(x)).amax(1) * (x[:, 0, 2:, 2:] > 0), [True, False]),
+    "an operand of another dtype": (lambda n, x: n.b(n.a(x)).amax(1) * (x[:, 0, 2:, 2:] > 0), [True]),
     "the place of the largest": (lambda n, x: n.b(n.a(x)).max(1).indices, [True, False]),
     "a result of several": (lambda n, x: n.fc(n.a(x).mean((2, 3))).topk(2), [True, False]),
     "beside": (lambda n, x: n.b(n.a(x)) + n.a(x).flip(2), [True, False, True]),
