@@ -52,7 +52,8 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     root, weight = node.graph.owning_module, arguments(op, node)[op.weights[0]]
     assert root is not None
     assert isinstance(weight, fx.Node)
-    return _kept_small(node, tensor_of(root, weight)) or decide_weights(qconfig, "weights rounded to float16", nn.Embedding)
+    small = _kept_small(node, tensor_of(root, weight))
+    return small or decide_weights(qconfig, "weights rounded to float16", nn.Embedding)
 
 
 def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:

@@ -117,7 +117,7 @@ def _times_sigmoid(x: Array, t: Array) -> Array:
 def _tanh_times_sigmoid(x: Array, t: Array) -> Array:
     """By one division."""
     away, e = float32.expm1_below(np.abs(x) * F(-2.0)), float32.exp_below(-np.abs(t))
-    top = np.copysign(away, x)
+    top: Array = np.copysign(away, x)
     made: Array = np.where(t < 0, top * e, top) / ((away + F(2.0)) * (e + F(1.0)))
     return made
 

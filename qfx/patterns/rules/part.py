@@ -17,7 +17,9 @@ from qfx.patterns.rewriter import Rule
 
 def _part(match: Match) -> Term | fx.Node | None:
     """A position of the dim along which tensors were joined: of the tensor that it comes from."""
-    join, dim, index = match["join"], match.root.kwargs["dim"], match.root.kwargs["index"]
+    join, asked = match["join"], match.root.kwargs
+    dim: Any = asked["dim"]
+    index: Any = asked["index"]
     given, rank = arguments(op_at(join), join), rank_of(join)
     if rank is None or not isinstance(index, int) or dim % rank != given["dim"] % rank:
         return None

@@ -77,35 +77,34 @@ std::vector<StepSchema> quantize_schemas() {
 // ---------------------------------------------------------------- products
 
 StepSchema conv_schema() {
-  return {
-      .op = "conv",
-      .about =
-          "A convolution of 1 to 3 spatial dims, channels last; with a matrix as weight, a linear layer over "
-          "the last dim.",
-      .operands = {{"x", kU8}, {"residual", kU8 | kF32, Presence::optional}},
-      .results = {{"y", kU8 | kF32}},
-      .attributes =
-          {
-              integer("stride").entries(kAny).within(1, kMost).otherwise({1}),
-              integer("padding_lo").entries(kAny).within(0, kMost).otherwise({0}),
-              integer("padding_hi").entries(kAny).within(0, kMost).otherwise({0}),
-              integer("dilation").entries(kAny).within(1, kMost).otherwise({1}),
-              integer("groups").within(1, kMost).otherwise({1}),
-              code("x_zero_point"),
-              result_zero_point(),
-              clamp(),
-              f32_clamp(),
-              code("residual_zero_point", "of a u8 residual, which needs it").optional(),
-              single("residual_multiplier", "a u8 residual's scale over the result's, which it needs").optional(),
-              constant("weight", kS8, "[O, spatial..., C / groups]"),
-              constant("bias", kS32, "[O]"),
-              constant("multiplier", kF32, "[O]: from the accumulator to the result"),
-              constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
-              lut(),
-          },
-      .per_image = true,
-      .row_window = true,
-      .pixel_strides = true};
+  return {.op = "conv",
+          .about =
+              "A convolution of 1 to 3 spatial dims, channels last; with a matrix as weight, a linear layer over "
+              "the last dim.",
+          .operands = {{"x", kU8}, {"residual", kU8 | kF32, Presence::optional}},
+          .results = {{"y", kU8 | kF32}},
+          .attributes =
+              {
+                  integer("stride").entries(kAny).within(1, kMost).otherwise({1}),
+                  integer("padding_lo").entries(kAny).within(0, kMost).otherwise({0}),
+                  integer("padding_hi").entries(kAny).within(0, kMost).otherwise({0}),
+                  integer("dilation").entries(kAny).within(1, kMost).otherwise({1}),
+                  integer("groups").within(1, kMost).otherwise({1}),
+                  code("x_zero_point"),
+                  result_zero_point(),
+                  clamp(),
+                  f32_clamp(),
+                  code("residual_zero_point", "of a u8 residual, which needs it").optional(),
+                  single("residual_multiplier", "a u8 residual's scale over the result's, which it needs").optional(),
+                  constant("weight", kS8, "[O, spatial..., C / groups]"),
+                  constant("bias", kS32, "[O]"),
+                  constant("multiplier", kF32, "[O]: from the accumulator to the result"),
+                  constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
+                  lut(),
+              },
+          .per_image = true,
+          .row_window = true,
+          .pixel_strides = true};
 }
 
 StepSchema linear_dynamic_schema() {
@@ -455,18 +454,21 @@ StepSchema recurrent_schema(const char* op, const char* about, bool has_cell_sta
 }
 
 std::vector<StepSchema> recurrent_schemas() {
-  return {recurrent_schema("lstm", "An LSTM layer over packed sequences, or those of equal lengths, in one direction or two.", true),
-          recurrent_schema("gru", "A GRU layer over packed sequences, or those of equal lengths, in one direction or two.", false),
-          recurrent_schema("rnn_tanh", "An Elman layer over packed sequences, or those of equal lengths, in one direction or two.", false),
+  return {recurrent_schema(
+              "lstm", "An LSTM layer over packed sequences, or those of equal lengths, in one direction or two.", true),
+          recurrent_schema(
+              "gru", "A GRU layer over packed sequences, or those of equal lengths, in one direction or two.", false),
+          recurrent_schema("rnn_tanh",
+                           "An Elman layer over packed sequences, or those of equal lengths, in one direction or two.",
+                           false),
           recurrent_schema("rnn_relu", "The same with relu.", false)};
 }
 
 std::vector<StepSchema> all_schemas() {
   std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
-  for (auto* family :
-       {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas, elementwise_schemas,
-        window_schemas, reduction_schemas, move_schemas, element_schemas, index_schemas, scan_schemas, float_op_schemas,
-        recurrent_schemas}) {
+  for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas,
+                       elementwise_schemas, window_schemas, reduction_schemas, move_schemas, element_schemas,
+                       index_schemas, scan_schemas, float_op_schemas, recurrent_schemas}) {
     for (StepSchema& schema : family()) all.push_back(std::move(schema));
   }
   return all;
