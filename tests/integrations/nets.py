@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,14 +34,22 @@ SIZES = {
 PATCHES = {"image_size": 32, "patch_size": 8}
 
 
+def _require(package: str) -> None:
+    """Skip the test where ``package`` is not installed; one that is there and does not import fails it."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
 def definitions() -> ModuleType:
     """The package transformers; the test is skipped where it is not installed."""
-    pytest.importorskip("transformers")
+    _require("transformers")
     from benchmarks import encoder_models
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return encoder_models.definitions()
+        package = encoder_models.definitions()
+        _ = package.PreTrainedModel, package.pipeline  # what they import has warnings of its own
+        return package
 
 
 def made(model: str, config: str, **settings: Any) -> Any:
@@ -67,10 +77,14 @@ def word_tokenizer() -> Any:
     return definitions().PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=POSITIONS, **SPECIAL)
 
 
-def sentence_transformer(folder: Path) -> Any:
-    """A ``SentenceTransformer`` of a small BERT, by way of ``folder``."""
-    package = pytest.importorskip("sentence_transformers")
+def sentence_transformer(folder: Path, kind: str = "SentenceTransformer", model: str = "BertModel") -> Any:
+    """A model of sentence-transformers around a small BERT, by way of ``folder``."""
+    _require("sentence_transformers")
+    definitions()  # which it imports, too
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        package = importlib.import_module("sentence_transformers")
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    made("BertModel", "BertConfig", **SIZES).save_pretrained(folder)
+    made(model, "BertConfig", **SIZES).save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
-    return package.SentenceTransformer(str(folder), device="cpu")
+    return getattr(package, kind)(str(folder), device="cpu")

@@ -82,3 +82,25 @@ def test_sentences_are_encoded_unchanged(tmp_path: Path) -> None:
     assert np.array_equal(again.encode(TEXTS), got)
     loaded = type(whole)(str(tmp_path / "float"), device="cpu")  # as before: nothing of the class is changed for good
     assert np.array_equal(loaded.encode(TEXTS), want)
+
+
+@pytest.mark.slow
+def test_pairs_are_scored_unchanged(tmp_path: Path) -> None:
+    whole = sentence_transformer(tmp_path / "float", "CrossEncoder", "BertForSequenceClassification")
+    pairs = [(TEXTS[0], text) for text in TEXTS]
+    quantized = quantize_encoder(whole, pairs)
+    assert type(quantized) is type(whole)
+    assert np.allclose(quantized.predict(pairs), whole.predict(pairs), atol=0.05)
+    quantized.save_pretrained(str(tmp_path / "int8"))
+    assert np.array_equal(load_encoder(tmp_path / "int8").predict(pairs), quantized.predict(pairs))
+
+
+@pytest.mark.slow
+def test_words_are_weighed_unchanged(tmp_path: Path) -> None:
+    whole = sentence_transformer(tmp_path / "float", "SparseEncoder", "BertForMaskedLM")
+    quantized = quantize_encoder(whole, TEXTS)
+    assert type(quantized) is type(whole)
+    want, got = whole.encode(TEXTS).to_dense(), quantized.encode(TEXTS).to_dense()
+    assert torch.cosine_similarity(want, got).min() > 0.995
+    quantized.save_pretrained(str(tmp_path / "int8"))
+    assert torch.equal(load_encoder(tmp_path / "int8").encode(TEXTS).to_dense(), got)
