@@ -175,6 +175,8 @@ class _NormalWriter:
         if alias is None or (node.op == "call_method") != isinstance(alias.spelling, str):
             random, remedy = f": {RANDOM}" * _is_random(node), node.meta.get(ISLAND_REMEDY)
             raise NotNormal(f"no table op for {_spelled(node, module)}{random}{f'; {remedy}' if remedy else ''}")
+        if self.trainable and isinstance(module, nn.RNNBase) and module.dropout > 0.0:
+            raise NotNormal("it drops results between its layers while it trains, which no op does")
         return alias, module
 
     def _write(self, value: Any, node: fx.Node, alias: Alias) -> Any:

@@ -239,7 +239,7 @@ class Dropping(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.layer = small_net("ConvBnReluNet"), nn.GRU(10, 6, 2, dropout=0.9)
+        self.body, self.layer = small_net("ConvBnReluNet"), nn.LSTM(10, 40, 2, dropout=0.5, proj_size=32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(torch.cumsum(self.body(x), 1)[:, None])[0]

@@ -254,3 +254,10 @@ def test_every_frontend_finds_the_layers(kind: str, frontend: Any) -> None:
     captured = qfx.quantize_fx(given, {"": STATIC}, [x], frontend=frontend)
     assert cells(captured) == ({kind.lower()} if kind in ("LSTM", "GRU") else {"rnn"})
     assert [s.segment.in_torch for s in captured.compiled.segments] == [False]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_layer_that_drops_results_stays_a_module_where_it_is_trained(dropout: float) -> None:
+    net = nn.Sequential(nn.LSTM(INPUTS, HIDDEN, 2, dropout=dropout)).train()
+    prepared = qfx.prepare_qat_fx(net, {"": qfx.get_default_qat_qconfig()}, example_inputs=torch.randn(TIME, 1, INPUTS))
+    assert any(isinstance(module, nn.LSTM) for module in prepared.modules()) == (dropout > 0.0)

@@ -16,6 +16,7 @@ from qfx.runtime import steps
 
 _RANK = 3
 _ENDS = ("", "_reverse")
+_STEPS = (steps.lstm, steps.gru, steps.rnn_tanh, steps.rnn_relu)
 
 
 @emits("lstm", "gru", "rnn", coded=False)
@@ -53,7 +54,8 @@ def _written(emission: Emission, node: fx.Node) -> list[Physical]:
     hidden, directions = weights["weight_hh"].features, weights["weight_hh"].directions
     states = [_state(emission, node, given[name], (directions, 1, hidden)) for name in names]
     cell = "rnn_" + given["nonlinearity"] if "nonlinearity" in given else op_at(node).name
-    step = getattr(steps, cell)(
+    make: Any = next(step for step in _STEPS if step.__name__ == cell)
+    step = make(
         x.id, *(h.id for h in states), directions=directions, per_row=given["per_row"],
         same_state=given["h"] is None,
         weight_ih=weights["weight_ih"].values, weight_ih_scale=weights["weight_ih"].scale,
