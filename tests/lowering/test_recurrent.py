@@ -261,3 +261,30 @@ def test_a_layer_that_drops_results_stays_a_module_where_it_is_trained(dropout: 
     net = nn.Sequential(nn.LSTM(INPUTS, HIDDEN, 2, dropout=dropout)).train()
     prepared = qfx.prepare_qat_fx(net, {"": qfx.get_default_qat_qconfig()}, example_inputs=torch.randn(TIME, 1, INPUTS))
     assert any(isinstance(module, nn.LSTM) for module in prepared.modules()) == (dropout > 0.0)
+
+
+class FromTokens(nn.Module):
+    """Token ids to the last state of the last layer, from zeros that the code makes."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(20, INPUTS), KINDS[kind](INPUTS, HIDDEN, 2, batch_first=True)
+        self.last = nn.Linear(HIDDEN, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        zeros = torch.zeros(2, x.size(0), HIDDEN)
+        _, ends = self.layer(self.embedding(x), (zeros, zeros) if isinstance(self.layer, nn.LSTM) else zeros)
+        h = ends[0] if isinstance(self.layer, nn.LSTM) else ends
+        return self.last(h[-1])
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_ids_are_a_program_and_zeros_take_no_step(kind: str, frontend: Any) -> None:
+    torch.manual_seed(0)
+    net, data = FromTokens(kind).eval(), [torch.randint(0, 20, (BATCH, TIME)) for _ in range(20)]
+    model = qfx.quantize_fx(net, {"": STATIC}, data, frontend=frontend)
+    assert [s.segment.in_torch for s in model.compiled.segments] == [False]
+    assert not {"full", "slice", "cat"} & {record.op for record in model.report}
+    other = torch.randint(0, 20, (5, TIME))
+    assert torch.linalg.vector_norm(model(other) - net(other)) < 0.06 * torch.linalg.vector_norm(net(other))

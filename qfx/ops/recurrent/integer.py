@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def _times_sigmoid(x: Array, t: Array) -> Array:
 def _tanh_times_sigmoid(x: Array, t: Array) -> Array:
     """By one division."""
     away, e = float32.expm1_below(np.abs(x) * F(-2.0)), float32.exp_below(-np.abs(t))
-    top: Array = np.copysign(away, x)
+    top: Any = np.copysign(away, x)
     made: Array = np.where(t < 0, top * e, top) / ((away + F(2.0)) * (e + F(1.0)))
     return made
 

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from qfx.ops.extents import rank_of
 from qfx.ops.spelling import Alias, aliases, aten, require, require_tensor
+from qfx.ops.table import is_op
 from qfx.ops.terms import Attr, Term, term
 
 _Layer = tuple[Any, ...]
@@ -108,12 +109,9 @@ class _Call:
         return term("slice", h, dim=0, start=first, end=first + self.directions, step=1)
 
 
-_ZEROS = (torch.zeros, torch.zeros_like, torch.ops.aten.zeros.default, "new_zeros")
-
-
 def _is_zeros(state: Any) -> bool:
-    """Whether code outside the table makes ``state`` of zeros: what a layer begins with where it is given none."""
-    return isinstance(state, fx.Node) and "opaque_reason" in state.meta and state.target in _ZEROS
+    """Whether ``state`` is made of zeros: what a layer begins with where it is given none."""
+    return is_op(state, "full") and state.kwargs["value"] == 0 and state.kwargs["dtype"] is torch.float32
 
 
 def _exchanged(x: Any, batch_first: bool) -> Any:
