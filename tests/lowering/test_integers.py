@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +79,26 @@ ARITHMETIC: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ARITHMETIC)
-@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, KINDS)), ids="-".join)
-def test_arithmetic_promotes_as_torch_does(name: str, kinds: tuple[str, str]) -> None:
-    op, (first, second) = TABLE[name], kinds
-    pair = len(op.tensors) == 2
-    if not pair and first != second:
-        pytest.skip("it has one operand")
-    args = [KINDS[first], KINDS[second][:1]] if pair else [KINDS[first]]
+def operand_kinds() -> Iterator[Any]:
+    """Every op with every kind of each of its operands."""
+    for name in ARITHMETIC:
+        for kinds in itertools.product(KINDS, repeat=len(TABLE[name].tensors)):
+            yield pytest.param(name, kinds, id="-".join((name, *kinds)))
+
+
+@pytest.mark.parametrize(("name", "kinds"), list(operand_kinds()))
+def test_arithmetic_promotes_as_torch_does(name: str, kinds: tuple[str, ...]) -> None:
+    op, (first, *others) = TABLE[name], kinds
+    args = [KINDS[first], *(KINDS[other][:1] for other in others)]
     for kwargs in ARITHMETIC[name]:
         try:
             want = op.fn(*args, **kwargs)
         except (RuntimeError, TypeError):
             continue  # what torch does not do
         program, tensors = compiled(op, args, kwargs)
-        assert all(part.executable is not None for part in program.segments) == (want.dtype is not torch.bool or pair)
+        assert all(part.executable is not None for part in program.segments) == (
+            want.dtype is not torch.bool or bool(others)
+        )
         got = program.run(tuple(tensors))
         assert got.dtype is want.dtype
         torch.testing.assert_close(got, want, rtol=2.0**-22, atol=0.0, equal_nan=True)
