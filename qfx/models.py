@@ -298,7 +298,12 @@ class QuantizedModel(ReadLater):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         _require_in_place(fn(torch.zeros(1)))
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+        def kept(tensor: Tensor) -> Tensor:
+            made = fn(tensor)
+            return made if made.dtype == tensor.dtype else tensor  # weights and scales of 16 bits stay
+
+        return super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
 
     def _not_copied(self) -> tuple[str, ...]:
         return (*super()._not_copied(), "_compiled", "_sources", "_state")

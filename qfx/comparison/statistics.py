@@ -215,7 +215,7 @@ def channel_ranges(model: QuantizedModel) -> dict[str, ChannelRanges]:
     found = {}
     for node in model.compiled.graph.nodes:
         weight = node.meta.get("weights", {}).get("weight")
-        if weight is not None and weight.array.values.dim() > 1:
+        if weight is not None and isinstance(weight.array, QArray) and weight.array.values.dim() > 1:
             found[node.name] = _ranges(weight.array)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from qfx.file.known import require_known
 from qfx.file.malformed import MalformedError
 from qfx.ir.attributes import attribute, is_tensor, read_qparams
 from qfx.ir.levels import LEVELS, violations
-from qfx.ir.nodes import path
+from qfx.ir.nodes import keyword, path
 from qfx.models import QuantizedModel
 from qfx.ops import qdq
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.table import op_of
 from qfx.passes.stored import require_graph
 
@@ -39,9 +41,9 @@ def require_sound(model: QuantizedModel) -> None:
     if wrong is not None:
         raise MalformedError(f"{wrong}.", node=wrong.node.name)
     for node in model.graph.nodes:
-        if node.target in (qdq.quantize, qdq.dequantize):
+        if node.target in _REQUIRE:
             try:
-                _require_qparams(model, node)
+                _REQUIRE[node.target](model, node)
             except MalformedError as error:
                 raise MalformedError(str(error), node=node.name) from error
     require_graph(model, model.graph)
@@ -74,6 +76,26 @@ def _require_qparams(model: QuantizedModel, node: fx.Node) -> None:
         qparams = read_qparams(model, node)
         if not qparams.dtype.qmin <= qparams.qmin < qparams.qmax <= qparams.dtype.qmax:
             raise MalformedError(f"{node.name} quantizes to {qparams.qmin}..{qparams.qmax}.")
+
+
+def _require_stored(model: QuantizedModel, node: fx.Node) -> None:
+    """Raise unless the operands of a weight to decode are constants that are one."""
+    operands = (*node.args, None, None)[:3]
+    if not all(a is None or (isinstance(a, fx.Node) and a.op == "get_attr") for a in operands) or operands[0] is None:
+        raise MalformedError(f"{node.name} decodes what is no constant.")
+    codes, scale, zero = (attribute(model, path(a)) if isinstance(a, fx.Node) else None for a in operands)
+    assert codes is not None
+    wrong = StoredWeight(codes, scale, zero, keyword(node, "shape")).problem()
+    if wrong is not None:
+        raise MalformedError(f"{node.name} decodes {wrong}.")
+
+
+_REQUIRE: dict[Any, Callable[[QuantizedModel, fx.Node], None]] = {
+    qdq.quantize: _require_qparams,
+    qdq.dequantize: _require_qparams,
+    qdq.decode_weight: _require_stored,
+}
+"""What is checked of the nodes that quantize, by their function."""
 
 
 def require_programs(model: QuantizedModel) -> None:

@@ -61,7 +61,8 @@ class Constants:
             content = array.tobytes()
             start = self.program.index(content, end)
             end = start + len(content)
-            found.setdefault((dtype, shape), {}).setdefault(content, start)
+            packed = DTYPES[dtype].bits < 8  # models hold bytes then
+            found.setdefault(("u8", (len(content),)) if packed else (dtype, shape), {}).setdefault(content, start)
         return found
 
 

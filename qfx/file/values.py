@@ -264,8 +264,11 @@ def _qparams(made: QParams) -> bool:
 
 
 def _decision(made: Decision) -> bool:
-    return made.kind in ("int8", "dynamic", "float16", "float") and isinstance(made.reason, str)
+    return made.kind in ("int8", "dynamic", "weight_only", "float") and isinstance(made.reason, str)
 
+
+_OLDER_KINDS = {"float16": "weight_only"}
+"""Kinds of decisions that older files name, and what they are called now."""
 
 _RECORDS: dict[str, tuple[type, Callable[[Any], bool]]] = {
     "Decision": (Decision, _decision),
@@ -284,6 +287,8 @@ def _read_record(reader: Reader, content: Any) -> Any:
     if name not in _RECORDS or len(values) != len(fields(_RECORDS[name][0])):
         raise MalformedError(f"There is no record {name!r} of {len(values)} values.")
     cls, holds = _RECORDS[name]
+    if cls is Decision:
+        values[0] = _OLDER_KINDS.get(values[0], values[0])
     made = cls(*values)
     if not holds(made):
         raise MalformedError(f"{made!r} contradicts itself.")

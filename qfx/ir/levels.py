@@ -13,7 +13,7 @@ OpName = Callable[[object], "str | None"]
 DIM_OPS = frozenset({"add", "sub", "mul", "floordiv", "neg", "getitem"})
 """``operator`` functions allowed on integers that describe shapes."""
 
-QDQ_OPS = frozenset({"quantize", "dequantize"})
+QDQ_OPS = frozenset({"quantize", "dequantize", "decode_weight"})
 
 
 @dataclass(frozen=True)

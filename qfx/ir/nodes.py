@@ -32,12 +32,12 @@ class Decision:
     """What happens to a node.
 
     Attributes:
-        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call), ``"float16"`` (weights only) or
-            ``"float"``.
+        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call), ``"weight_only"`` (weights in
+            fewer bits, arithmetic in float32) or ``"float"``.
         reason: Why, in words for the report.
     """
 
-    kind: Literal["int8", "dynamic", "float16", "float"]
+    kind: Literal["int8", "dynamic", "weight_only", "float"]
     reason: str
 
 

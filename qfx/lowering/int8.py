@@ -16,6 +16,7 @@ from qfx.ir.types import INTEGER_KINDS, QArray, QParams, ValueType
 from qfx.lowering.emitters import emittable, takes_integers
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments, covers
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_of
 from qfx.passes.limits import dims_in_program
@@ -27,10 +28,15 @@ _KINDS = {torch.float32: "float", **INTEGER_KINDS}
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """An integer parameter as the graph's buffers hold it, with the array an exact reference takes."""
+    """A parameter as the graph's buffers hold it: the integers an exact reference takes, or a weight to decode."""
 
     path: str
-    array: QArray
+    array: QArray | StoredWeight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its values."""
+        return tuple(self.array.values.shape) if isinstance(self.array, QArray) else self.array.shape
 
 
 def lower_to_int8(gm: fx.GraphModule) -> fx.GraphModule:
@@ -43,7 +49,7 @@ class _Lowering:
         self.gm, self.graph = gm, fx.Graph()
         self.values: dict[fx.Node, fx.Node] = {}  # QDQ node -> Int8 node with the same meaning (codes for a dequantize)
         self.floats: dict[fx.Node, fx.Node] = {}  # Int8 code node -> its dequantize node
-        self.weights: dict[fx.Node, Weight] = {}  # QDQ dequantize of a parameter
+        self.weights: dict[fx.Node, Weight] = {}  # QDQ dequantize or decode_weight of a parameter
         self.torch_dims: dict[fx.Node, fx.Node] = {}
 
     def run(self) -> fx.GraphModule:
@@ -67,6 +73,8 @@ class _Lowering:
             self._output(node)
         elif node.target is qdq.dequantize:
             self._dequantize(node)
+        elif node.target is qdq.decode_weight:
+            self.weights[node] = Weight(path(operand(node)), self._stored(node))
         elif node.target is qdq.quantize:
             self._quantize(node)
         elif node.target is requantize_dynamic:
@@ -112,6 +120,14 @@ class _Lowering:
     def _array(self, node: fx.Node) -> QArray:
         code, scale, zero = (attribute(self.gm, path(operand(node, i))) for i in range(3))
         return QArray(code, scale, zero, keyword(node, "axis"))
+
+    def _stored(self, node: fx.Node) -> StoredWeight:
+        tensors = (
+            attribute(self.gm, path(a)) if isinstance(a, fx.Node) else None for a in (*node.args, None, None)[:3]
+        )
+        codes, scale, zero = tensors
+        assert codes is not None
+        return StoredWeight(codes, scale, zero, keyword(node, "shape"))
 
     def _quantize(self, node: fx.Node) -> None:
         source, value_type = operand(node), ValueType("code", read_qparams(self.gm, node))
@@ -167,11 +183,12 @@ class _Lowering:
         """Whether the runtime has this op on these types; torch runs it otherwise."""
         if op is None or op.qparams == "none":
             return False
+        own = decision_of(node).kind == "dynamic" or _is_decoded(op, node)  # a layer that torch can't compute
         if dims_in_program(op, node) > MOST_DIMS:
-            return self._outside(node) if coded or decision_of(node).kind == "dynamic" else False
+            return self._outside(node) if coded or own else False
         if coded:
             return emittable(op.name, coded=True)
-        if decision_of(node).kind == "dynamic" and not op.looks_up:
+        if own and not op.looks_up:
             return True
         known = emittable(op.name, coded=False) and covers(op, node)
         return known and self._takes(op, node)
@@ -234,6 +251,12 @@ class _Lowering:
             made.meta.update(value_type=ValueType("other"), in_torch=True)
             self.torch_dims[node] = made
         return self.torch_dims[node]
+
+
+def _is_decoded(op: Op, node: fx.Node) -> bool:
+    """Whether the node is a layer with a weight to decode."""
+    weight = arguments(op, node)[op.weights[0]] if op.weights else None
+    return isinstance(weight, fx.Node) and weight.target is qdq.decode_weight
 
 
 def is_dim(node: fx.Node) -> bool:

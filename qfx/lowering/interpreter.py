@@ -14,7 +14,7 @@ from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import INTEGER_KINDS, QArray, QParams
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.compute.integer import linear_dynamic
+from qfx.ops.compute.integer import linear_dynamic, linear_in_order
 from qfx.ops.compute.reference import activate
 from qfx.ops.table import Op, op_at, op_of
 
@@ -74,6 +74,8 @@ class _Run:
             return self._integer(node)
         if decision_of(node).kind == "dynamic" and op is not None and op.weights and not op.looks_up:
             return self._dynamic(node)
+        if decision_of(node).kind == "weight_only" and op is not None and op.weights and not op.looks_up:
+            return self._weight_only(node)
         if op is not None and op.floats == "integer" and covers(op, node) and self._computes_float32(node):
             assert op.integer is not None
             return op.integer(*self._operands(op, node), out=None, **self._float32s(node.kwargs))
@@ -122,6 +124,11 @@ class _Run:
         y = linear_dynamic(x, weight, bias, **rounded.kwargs)
         y = y if given["residual"] is None else y + self.as_float(given["residual"])
         return activate(y, given["activation"])
+
+    def _weight_only(self, node: fx.Node) -> Tensor:
+        given = {k: self.as_float(v) if isinstance(v, fx.Node) else v for k, v in arguments(op_at(node), node).items()}
+        y = linear_in_order(given["x"], given["weight"], given["bias"])
+        return activate(y if given["residual"] is None else y + given["residual"], given["activation"])
 
     def as_float(self, node: fx.Node) -> Any:
         value = self.env[node]

@@ -46,7 +46,7 @@ def _evaluate(node: fx.Node, values: dict[fx.Node, Any], like: Tensor) -> Any:
     args, kwargs = node.args, dict(node.kwargs)
     if op is not None and weights:
         args, kwargs = (), dict(arguments(op, node))
-        kwargs.update((name, empty(weight.array.values.shape)) for name, weight in weights.items())
+        kwargs.update((name, empty(weight.shape)) for name, weight in weights.items())
     assert callable(node.target)
     return node.target(*plain(args, value), **plain(kwargs, value))
 

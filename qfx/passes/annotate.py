@@ -151,7 +151,7 @@ def _decide_op(
         return Decision("float", blocked)
     qconfig = node.meta["qconfig"]
     if qconfig.is_dynamic:
-        return decide_linear(op, qconfig)
+        return decide_linear(op, node, qconfig)
     if node in spread:
         return Decision("float", spread[node])
     if op.weights:
@@ -227,6 +227,8 @@ def _has_fixed_count(node: fx.Node) -> bool:
 
 
 def _unusable(qconfig: QConfig) -> str | None:
+    if qconfig.by_groups:
+        return "its weights have a scale a group, and are multiplied with float activations only"
     make = qconfig.activation
     return _unusable_observer(make) if isinstance(make, (Factory, type)) else _unusable_observer.__wrapped__(make)
 

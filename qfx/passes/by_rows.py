@@ -28,7 +28,8 @@ def decide_by_rows(op: Op, node: fx.Node) -> Decision:
     qconfig = node.meta.get("qconfig")
     if qconfig is None:
         return Decision("float", f"its qconfig is None ({node.meta.get('qconfig_rule', 'no entry applies')})")
-    if not op.matrices and qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8:
+    keeps = qconfig.weight_only or (qconfig.is_dynamic and qconfig.weight().dtype is not QDType.qint8)
+    if not op.matrices and keeps:
         return Decision("float", "its dynamic qconfig keeps activations in float")
     if node.meta.get("shape") is None:
         return Decision("float", "shapes are not known: prepare the model with example inputs")
@@ -52,7 +53,8 @@ def _decide_matrices(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     widest = max(attribute(root, path(matrix)).shape[1] for matrix in given.values())
     if widest > MOST_FEATURES:
         return Decision("float", f"it has {widest} features, and a recurrent layer takes {MOST_FEATURES} at most")
-    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32") if qconfig.is_dynamic else _LAYER
+    own = qconfig.is_dynamic or qconfig.by_groups
+    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32") if own else _LAYER
 
 
 def matrices(op: Op, node: fx.Node) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def compute_by_rows(gm: fx.GraphModule) -> None:
     """Let the calls that were decided so compute on integers, or with float16 weights."""
     for node in gm.graph.nodes:
         op, kind = op_of(node), decision_of(node).kind
-        if op is None or not op.by_rows or kind not in ("dynamic", "float16"):
+        if op is None or not op.by_rows or kind not in ("dynamic", "weight_only"):
             continue
         node.update_kwarg("integers" if kind == "dynamic" else "halves", True)
         if op.matrices and node.meta["qconfig"].is_dynamic:

@@ -17,6 +17,7 @@ from qfx.ir.types import QParams
 from qfx.ir.user_names import token_path
 from qfx.ops import qdq
 from qfx.ops.calls import activations, arguments
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.qdq.dynamic import requantize_dynamic
 from qfx.ops.table import Op, op_at, op_of
 from qfx.passes import weights
@@ -36,6 +37,7 @@ from qfx.passes.precision import codes_read
 from qfx.passes.preparation import Recovery
 from qfx.passes.rounding import round_adaptively
 from qfx.passes.sharing import Readers, asks_size, observed, parts_of, split
+from qfx.passes.weight_only import store_weight
 from qfx.passes.wide import WIDE, halves, keeps_few_bits, read_halves
 from qfx.quantization.observer import FixedOrObserved, PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.observer.base import range_width
@@ -79,7 +81,8 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     for node in nodes:
         kind = decision_of(node).kind
         op = op_of(node)
-        if op is not None and op.weights and kind in ("int8", "dynamic"):
+        decoded = op is not None and kind == "weight_only" and not op.looks_up
+        if op is not None and op.weights and (decoded or kind in ("int8", "dynamic")):
             _convert_weights(run, op, node, kind)
         elif op is not None and op.matrices and kind == "dynamic":
             _convert_matrices(run, op, node)
@@ -304,6 +307,10 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     given = arguments(op, node)
     weight_path = given[op.weights[0]].target
     weight = run.floats[weight_path]
+    if kind == "weight_only":
+        stored = store_weight(weight, _weight_observer(node, op))
+        _set_operand(run, op, node, op.weights[0], _decoded(run, weight_path, stored))
+        return
     bias = run.floats[given["bias"].target] if given.get("bias") is not None else None
     rounded = _rounded_weight(run, op, node, weight)
     if kind == "dynamic":
@@ -390,6 +397,17 @@ def _store_weight(run: _Conversion, weight_path: str, rounded: weights.Quantized
     return _dequantized(run, base, rounded.axis)
 
 
+def _decoded(run: _Conversion, weight_path: str, stored: StoredWeight) -> fx.Node:
+    """The node that decodes a stored weight."""
+    tensors = stored.codes, stored.scale, stored.zero_point
+    base, graph = _stored(run, "weight", weight_path, tensors), run.gm.graph
+    given: dict[str, Any] = {} if stored.packed is None else {"shape": stored.packed}
+    with graph.inserting_before(next(iter(graph.nodes))):
+        paths = [None if t is None else base + suffix for t, suffix in zip(tensors, _SUFFIXES, strict=True)]
+        operands = tuple(None if path is None else graph.get_attr(path) for path in paths)
+        return graph.call_function(qdq.decode_weight, operands, given)
+
+
 def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor) -> fx.Node:
     prefix = weight_path.rpartition(".")[0]
     bias_path = f"{prefix}.bias" if prefix else "bias"
@@ -400,16 +418,17 @@ def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor)
 _SUFFIXES = ("", "_scale", "_zero_point")
 
 
-def _stored(run: _Conversion, role: str, wanted: str, tensors: tuple[Tensor, ...]) -> str:
+def _stored(run: _Conversion, role: str, wanted: str, tensors: tuple[Tensor | None, ...]) -> str:
     """Where integers, scale and zero point of ``wanted`` are: over the float tensor, or beside it if that is taken."""
-    key = (role, wanted, *(t.numpy().tobytes() for t in tensors))
+    key = (role, wanted, *(None if t is None else t.reshape(-1).view(torch.uint8).numpy().tobytes() for t in tensors))
     if key not in run.weights:
         free = wanted
         while free in run.weights.values() or not _is_replaceable(run.gm, free):
             free += "_int8"
         run.weights[key] = free
         for suffix, tensor in zip(_SUFFIXES, tensors, strict=True):
-            set_buffer(run.gm, free + suffix, tensor)
+            if tensor is not None:
+                set_buffer(run.gm, free + suffix, tensor)
     return run.weights[key]
 
 
@@ -427,11 +446,11 @@ def _is_replaceable(gm: fx.GraphModule, wanted: str) -> bool:
 def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
     """Whether conversion replaces this use of a parameter: as weight or bias of an int8 layer, and as nothing else."""
     op, kind = op_of(user), decision_of(user).kind
-    if op is None or kind not in ("int8", "dynamic") or node in activations(op, user):
+    if op is None or kind not in ("int8", "dynamic", "weight_only") or node in activations(op, user):
         return False
     if op.matrices:
-        return node in matrices(op, user).values()
-    if not op.weights:
+        return kind != "weight_only" and node in matrices(op, user).values()
+    if not op.weights or (op.looks_up and kind == "weight_only"):
         return False
     return kind == "int8" or arguments(op, user).get("bias") is not node
 

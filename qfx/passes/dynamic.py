@@ -19,6 +19,7 @@ from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
+from qfx.passes.weight_only import HALVES, decide_weight_only
 from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
@@ -33,13 +34,16 @@ _EVERY_MODEL = '""'
 """The rule that names no layer."""
 _SMALL = 1 / 64
 """A table of rows that is less of the weights stays float, unless the qconfig names it."""
+_BY_GROUPS = "weights with a scale a group are for linear layers of the graph, and for float activations"
 
 
-def decide_linear(op: Op, qconfig: QConfig) -> Decision:
+def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     """What a dynamic qconfig makes of an op of the table."""
     if op.name != "linear":
         return Decision("float", f"a dynamic qconfig quantizes linear and recurrent layers only, not {op.name}")
-    return decide_weights(qconfig, "weights rounded to float16, arithmetic in float32")
+    if qconfig.by_groups or qconfig.weight().dtype in HALVES:
+        return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
+    return decide_weights(qconfig, "weights in float16")
 
 
 def decide_table(op: Op, node: fx.Node) -> Decision:
@@ -118,16 +122,18 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
 def decide_weights(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
     """What a dynamic qconfig makes of a layer by the dtype of its weights; ``of_half`` says what float16 means."""
     dtype = qconfig.weight().dtype
+    if qconfig.by_groups:
+        return Decision("float", _BY_GROUPS)
     if dtype is QDType.qint8:
         per_call = Decision("dynamic", f"{_PER_CALL} {'a row' if qconfig.per_row else 'a tensor'}")
         return _LOOKED_UP if issubclass(cls, _TABLES) else per_call
     if dtype is torch.float16:
-        return Decision("float16", f"dynamic qconfig: {of_half}")
+        return Decision("weight_only", f"dynamic qconfig: {of_half}")
     return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which no layer takes")
 
 
 def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
-    """Swap recurrent layers and embeddings, and round the weights of linear ones, where the decision is theirs.
+    """Swap recurrent layers and embeddings where the decision is theirs.
 
     Returns:
         The new layers by the id of the float one.
@@ -138,7 +144,7 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
     done: dict[int, nn.Module] = {}
     for node in gm.graph.nodes:
         kind, op = decision_of(node).kind, op_of(node)
-        if op is None and kind in ("dynamic", "float16"):
+        if op is None and kind in ("dynamic", "weight_only"):
             owner, _, name = path(node).rpartition(".")
             layers = gm.get_submodule(owner)._modules
             layer: Any = layers[name]
@@ -146,7 +152,7 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
                 if id(layer) not in done:
                     done[id(layer)] = swapped(as_base(layer), node.meta["qconfig"])
                 layers[name] = done[id(layer)]
-        elif op is not None and kind == "float16":
+        elif op is not None and kind == "weight_only" and (op.looks_up or op.matrices):
             given = arguments(op, node)
             for weight in (given[name] for name in op.weights):
                 set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))

@@ -36,7 +36,8 @@ class Record:
         op: Table op, or the opaque module or function.
         module_path: Where in the user's model (``"layer1.0.conv1"``; empty at the root).
         source: The user's source line, if known.
-        decision: ``"int8"`` or ``"float"``; a dynamically quantized layer is int8, one with float16 weights float.
+        decision: ``"int8"`` or ``"float"``; a dynamically quantized layer is int8, one whose weights
+            alone are in fewer bits float.
         reason: Why.
         qparams: Quantization parameters of the result, if it has any.
         fused: What runs inside this node: ``"clamp"``, ``"residual"``.
@@ -195,7 +196,7 @@ def _inside(node: fx.Node) -> Iterator[Record]:
 
 
 def _shown(kind: str) -> str:
-    return "float" if kind in ("float", "float16") else "int8"
+    return "float" if kind in ("float", "weight_only") else "int8"
 
 
 def _is_reported(node: fx.Node) -> bool:

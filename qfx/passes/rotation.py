@@ -58,7 +58,9 @@ def rotated_weight(weight: Tensor, *, block: int) -> Tensor:
 
 def _is_quantized(node: fx.Node) -> bool:
     qconfig = node.meta.get("qconfig")
-    return qconfig is not None and (not qconfig.is_dynamic or qconfig.weight().dtype is QDType.qint8)
+    if qconfig is None or qconfig.weight_only:
+        return False
+    return not qconfig.is_dynamic or qconfig.weight().dtype is QDType.qint8
 
 
 def _block(node: fx.Node) -> int | None:

@@ -12,12 +12,14 @@ from qfx.errors import QuantizationError
 from qfx.ir.attributes import attribute
 from qfx.ir.stored import REMEDY, Role, require
 from qfx.ir.types import QDType
-from qfx.ops.qdq import dequantize, quantize
+from qfx.ops.qdq import decode_weight, dequantize, quantize
 
 
 def roles_of(root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, Role, fx.Node]]:
     """The path, the role and a reader of every tensor that the quantized values of ``graph`` are made from."""
     for node in graph.nodes:
+        if node.target is decode_weight:
+            yield from _roles_of_stored(root, node)
         if node.target not in (quantize, dequantize):
             continue
         codes, scale, zero = (_path(arg) for arg in (*node.args, None, None, None)[:3])
@@ -33,6 +35,19 @@ def roles_of(root: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, Role, fx.N
             low, high = node.kwargs.get("quant_min"), node.kwargs.get("quant_max")
             bounds = (low if isinstance(low, int) else kind.qmin, high if isinstance(high, int) else kind.qmax)
             yield zero, Role("zero point", *bounds, counts=count), node
+
+
+def _roles_of_stored(root: nn.Module, node: fx.Node) -> Iterator[tuple[str, Role, fx.Node]]:
+    """Those of a weight to decode: codes and zero points are integers, or bytes of two; 16 bits are a float."""
+    codes, scale, zero = (_path(arg) for arg in (*node.args, None, None, None)[:3])
+    kind = QDType.quint8 if "shape" in node.kwargs else QDType.qint8
+    for path in (codes, zero):
+        if path is not None and scale is not None:
+            yield path, Role("integers", kind.qmin, kind.qmax), node
+    if scale is None and codes is not None:
+        yield codes, Role("parameter", dtype=attribute(root, codes).dtype), node
+    elif scale is not None:
+        yield scale, Role("scale"), node
 
 
 def _path(arg: Any) -> str | None:
@@ -77,7 +92,8 @@ def require_graph(root: nn.Module, graph: fx.Graph, state: Mapping[str, Any] | N
 
 def _require_stored(name: str, value: Tensor, role: Role, held: bool) -> None:
     """Raise for a tensor that a model holds in another dtype than programs read."""
-    wanted = {"scale": value.is_floating_point(), "zero point": not value.is_floating_point()}
+    floats = dict.fromkeys(("scale", "parameter"), value.is_floating_point())
+    wanted = {**floats, "zero point": not value.is_floating_point()}
     integers = value.dtype in {kind.storage for kind in QDType if (kind.qmin, kind.qmax) == (role.low, role.high)}
     if held and not wanted.get(role.kind, integers):
         raise QuantizationError(f"{name} is stored as {value.dtype}.", remedy=REMEDY)

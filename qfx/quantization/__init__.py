@@ -54,6 +54,7 @@ from qfx.quantization.observer import (
     Observer,
     ObserverBase,
     PerChannelMinMaxObserver,
+    PerGroupMinMaxObserver,
     PlaceholderObserver,
     QuantileHistogramObserver,
     RecordingObserver,
@@ -74,6 +75,7 @@ from qfx.quantization.propagate import propagate_qconfig_
 from qfx.quantization.qconfig import (
     QConfig,
     QConfigDynamic,
+    bfloat16_dynamic_qconfig,
     default_debug_qconfig,
     default_dynamic_qconfig,
     default_per_channel_qconfig,
@@ -87,8 +89,11 @@ from qfx.quantization.qconfig import (
     get_default_qat_qconfig_dict,
     get_default_qconfig,
     get_default_qconfig_dict,
+    int4_weight_only_qconfig,
+    int8_weight_only_qconfig,
     per_channel_dynamic_qconfig,
     per_tensor_dynamic_qconfig,
+    weight_only_qconfig,
 )
 from qfx.quantization.qconfig_mapping import (
     QConfigMapping,
@@ -117,6 +122,7 @@ __all__ = [
     "ObserverBase",
     "PACTFakeQuantize",
     "PerChannelMinMaxObserver",
+    "PerGroupMinMaxObserver",
     "PlaceholderObserver",
     "PrepareCustomConfig",
     "QConfig",
@@ -129,6 +135,7 @@ __all__ = [
     "RecordingObserver",
     "add_observer_",
     "add_quant_dequant",
+    "bfloat16_dynamic_qconfig",
     "convert",
     "default_debug_observer",
     "default_debug_qconfig",
@@ -179,6 +186,8 @@ __all__ = [
     "get_default_qconfig_mapping",
     "get_default_qconfig_propagation_list",
     "get_observer_dict",
+    "int4_weight_only_qconfig",
+    "int8_weight_only_qconfig",
     "per_channel_dynamic_qconfig",
     "per_channel_weight_observer_range_neg_127_to_127",
     "per_tensor_dynamic_qconfig",
@@ -194,4 +203,5 @@ __all__ = [
     "swap_module",
     "update_bn_stats",
     "weight_observer_range_neg_127_to_127",
+    "weight_only_qconfig",
 ]

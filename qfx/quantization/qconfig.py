@@ -12,7 +12,7 @@ from torch import nn
 from qfx.arguments import explained
 from qfx.backends.quantized import chosen_engine
 from qfx.errors import QConfigError
-from qfx.ir.types import QDType
+from qfx.ir.types import QDType, QScheme
 from qfx.quantization.factory import bound_arguments, built_class
 from qfx.quantization.fake_quantize import (
     FakeQuantize,
@@ -27,6 +27,7 @@ from qfx.quantization.observer import (
     MovingAverageMinMaxObserver,
     NoopObserver,
     Observer,
+    PerGroupMinMaxObserver,
     QuantileHistogramObserver,
     default_debug_observer,
     default_dynamic_quant_observer,
@@ -74,6 +75,21 @@ class QConfig(_Fields):
     def per_row(self) -> bool:
         """Whether each row of activations that are quantized at run time has a scale of its own."""
         return bool(bound_arguments(self.activation).get("per_row", False))
+
+    @property
+    def by_groups(self) -> bool:
+        """Whether weights have a scale for each group of a row."""
+        built = built_class(self.weight)
+        return built is not None and issubclass(built, PerGroupMinMaxObserver)
+
+    @property
+    def weight_only(self) -> bool:
+        """Whether weights alone are stored in fewer bits, and multiplied with activations that stay float."""
+        if not self.is_dynamic:
+            return False
+        if self.by_groups:
+            return not bound_arguments(self.activation).get("is_dynamic", False)
+        return not isinstance(self.weight().dtype, QDType)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, QConfig) and type(self) is type(other) and tuple(self) == tuple(other)
@@ -153,6 +169,8 @@ default_dynamic_qconfig = QConfigDynamic()
 """Activations quantized at run time, one scale a row; weights by ``default_per_channel_weight_observer``."""
 float16_dynamic_qconfig = QConfigDynamic(NoopObserver, NoopObserver.with_args(dtype=torch.float16))
 """Weights stored as float16; activations stay float."""
+bfloat16_dynamic_qconfig = QConfigDynamic(NoopObserver, NoopObserver.with_args(dtype=torch.bfloat16))
+"""Weights stored as bfloat16; activations stay float."""
 per_channel_dynamic_qconfig = default_dynamic_qconfig
 """The same under the name that says so."""
 per_tensor_dynamic_qconfig = QConfigDynamic(per_tensor_dynamic_quant_observer, default_weight_observer)
@@ -246,6 +264,39 @@ def get_default_qconfig_dict(backend: str | None = None, version: int = 0) -> di
 def get_default_qat_qconfig_dict(backend: str | None = None, version: int = 1) -> dict[str, QConfig]:
     """A qconfig_dict that trains the whole model with ``get_default_qat_qconfig(backend, version)``."""
     return {"": get_default_qat_qconfig(backend, version)}
+
+
+@explained
+def weight_only_qconfig(bits: int = 8, group_size: int | None = 32, symmetric: bool = True) -> QConfigDynamic:
+    """A qconfig that stores the weights of linear layers as integers; activations stay float, and need no calibration.
+
+    Args:
+        bits: Of a weight: 8 or 4.
+        group_size: Neighbours in a row of weights that share a scale: 32, 64 or 128; None: the whole row.
+        symmetric: Zero points are 0; else each group has its own, and uses its range whole.
+
+    Raises:
+        QConfigError: Other bits or groups.
+    """
+    if bits not in _BOUNDS:
+        raise QConfigError(f"Weights can't be stored in {bits!r} bits.", remedy="Use bits=8 or bits=4.")
+    if isinstance(group_size, bool) or group_size not in _GROUPS:
+        raise QConfigError(f"group_size={group_size!r} is not one of {_GROUPS}.", remedy="Use one of them.")
+    scheme = QScheme.per_channel_symmetric if symmetric else QScheme.per_channel_affine
+    low, high = _BOUNDS[bits]
+    observer = PerGroupMinMaxObserver.with_args(
+        group_size=group_size, qscheme=scheme, quant_min=low, quant_max=high, eps=SMALLEST_SCALE
+    )
+    return QConfigDynamic(NoopObserver, observer)
+
+
+_BOUNDS = {8: (-128, 127), 4: (-8, 7)}
+_GROUPS = (32, 64, 128, None)
+
+int8_weight_only_qconfig = weight_only_qconfig(8)
+"""Linear layers with weights in 8 bits, symmetric, one scale for 32 features; activations stay float."""
+int4_weight_only_qconfig = weight_only_qconfig(4)
+"""The same in 4 bits."""
 
 
 def _check_version(version: object, known: tuple[int, ...]) -> None:

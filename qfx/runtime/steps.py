@@ -131,12 +131,12 @@ def linear_half(
     weight: int,
     bias: int | None = None,
 ) -> Step:
-    """A linear layer in float32 with float16 weights.
+    """A linear layer in float32 with weights of 16 bits.
 
     Takes ``x`` f32. Gives ``y`` f32.
 
     Args:
-        weight: Constant of f16; [O, C].
+        weight: Constant of f16 or bf16; [O, C].
         bias: Constant of f32; [O]; or none.
     """
     return Step.of(
@@ -145,6 +145,37 @@ def linear_half(
         {"y": "f32"},
         constants={
             "weight": weight,
+            "bias": bias,
+        },
+    )
+
+
+def linear_grouped(
+    x: int,
+    *,
+    weight: int,
+    weight_scale: int,
+    weight_zero_point: int | None = None,
+    bias: int | None = None,
+) -> Step:
+    """A linear layer in float32 with integer weights, which have a scale for each group of C / G of them.
+
+    Takes ``x`` f32. Gives ``y`` f32.
+
+    Args:
+        weight: Constant of s8 or s4; [O, C].
+        weight_scale: Constant of f32 or f16; [O, G].
+        weight_zero_point: Constant of s8 or s4; [O, G], as the weight; 0 where it is left out; or none.
+        bias: Constant of f32; [O]; or none.
+    """
+    return Step.of(
+        "linear_grouped",
+        [x],
+        {"y": "f32"},
+        constants={
+            "weight": weight,
+            "weight_scale": weight_scale,
+            "weight_zero_point": weight_zero_point,
             "bias": bias,
         },
     )

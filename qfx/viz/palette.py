@@ -31,7 +31,7 @@ class Kind:
 KINDS = {
     "int8": Kind("int8 arithmetic", "#d3e8f5", "#0072b2"),
     "dynamic": Kind("int8 weights, activations quantized per call", "#d0efe4", "#009e73"),
-    "float16": Kind("float16 weights", "#f3dfea", "#b0578d"),
+    "weight_only": Kind("weights in fewer bits, float arithmetic", "#f3dfea", "#b0578d"),
     "float": Kind("float arithmetic", "#fbe8c8", "#c77f00"),
     "opaque": Kind("outside the op table: torch runs it", "#fdd9c4", "#d55e00", "rounded,filled,dashed,bold"),
     "quantize": Kind("quantize, dequantize", "#eef6fb", "#56b4e9", "filled"),

@@ -20,7 +20,7 @@ struct Line {
 #define QFX_EVERY_ARCHITECTURE
 #define QFX_KERNEL(kind, name, isa) {#name, Isa::isa},
 #define QFX_GEMM(name, isa, rows, columns, depth, bytes) {#name, Isa::isa},
-#define QFX_GEMM_HALF(name, isa) {#name, Isa::isa},
+#define QFX_GEMM_IN_ORDER(name, isa, stored) {#name, Isa::isa},
 #define QFX_CONV_DEPTHWISE(name, isa, pixels, channels) {#name, Isa::isa},
 #define QFX_CONV_SLIDE(name, isa, window, channels) {#name, Isa::isa},
 #define QFX_CONV_AFFINE(name, isa, channels) {#name, Isa::isa},

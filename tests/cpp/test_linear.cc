@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <stdexcept>
 
@@ -250,35 +252,161 @@ TEST(linear_dynamic_refuses_what_does_not_fit) {
   CHECK_THROWS(std::invalid_argument, pack_linear_dynamic(wrong, Isa::scalar));
 }
 
-// ---------------------------------------------------------------- float16 weights
+// ---------------------------------------------------------------- weights that become float32 in registers
+
+namespace {
+
+using Weight = std::function<float(int64_t output, int64_t feature)>;
+
+// Products added in the order of the features, each operation rounded on its own.
+Floats in_order(const Dims& s, const Weight& weight, const Floats& x, const Floats& bias) {
+  Floats y;
+  for (int64_t r = 0; r < s[0]; ++r)
+    for (int64_t o = 0; o < s[2]; ++o) {
+      float sum = 0.0f;
+      for (int64_t i = 0; i < s[1]; ++i) {
+        volatile float product = x[static_cast<size_t>(r * s[1] + i)] * weight(o, i);
+        sum += product;
+      }
+      y.push_back(sum + (bias.empty() ? 0.0f : bias[static_cast<size_t>(o)]));
+    }
+  return y;
+}
+
+// On every level, alone and in company: rows do not depend on one another.
+void check_in_order(const Dims& s, const Weight& weight, const Floats& x, const Floats& bias,
+                    const std::function<std::unique_ptr<PackedLinear>(Isa)>& pack, const std::string& what) {
+  std::vector<std::unique_ptr<PackedLinear>> kept;
+  const auto plan = [&](Isa isa) {
+    kept.push_back(pack(isa));
+    return kept.back()->plan(s[0]);
+  };
+  check_on_every_isa(plan, {bytes_of(x)}, in_order(s, weight, x, bias), what + " " + shown_dims(s));
+}
+
+float float_of_brain(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+// Weights of 8 or 4 bits in groups; all that a code, a scale and a zero point can be.
+struct Grouped {
+  Dims shape;  // rows, features, outputs
+  int bits;
+  int64_t group;
+  std::vector<int> codes, zeros;
+  Floats scales, bias;
+  std::vector<uint16_t> half_scales;
+  std::vector<std::byte> packed_codes, packed_zeros;
+
+  Grouped(Rng& rng, Dims s, int width, int64_t features, bool affine, bool half)
+      : shape(std::move(s)), bits(width), group(features) {
+    const int low = bits == 8 ? -128 : -8, high = bits == 8 ? 127 : 7;
+    const auto any = [&] { return static_cast<int>(rng.pick<int64_t>({low, high, rng.integer(low, high)})); };
+    for (int64_t i = 0; i < shape[2] * shape[1]; ++i) codes.push_back(any());
+    for (int64_t i = 0; i < shape[2] * groups(); ++i) {
+      if (affine) zeros.push_back(any());
+      half_scales.push_back(static_cast<uint16_t>(rng.pick<int64_t>({0x0001, 0x7bff, rng.integer(0x1400, 0x3400)})));
+      scales.push_back(half ? float_of_half(half_scales.back()) : static_cast<float>(rng.real(1e-6, 0.1)));
+    }
+    if (!half) half_scales.clear();
+    if (rng.integer(0, 1) != 0) bias = random_floats(rng, shape[2], -1, 1);
+    packed_codes = packed(codes);
+    packed_zeros = packed(zeros);
+  }
+
+  int64_t groups() const { return shape[1] / group; }
+
+  std::vector<std::byte> packed(const std::vector<int>& from) const {
+    std::vector<std::byte> bytes((from.size() * static_cast<size_t>(bits) + 7) / 8);
+    for (size_t i = 0; i < from.size(); ++i) {
+      const int code = bits == 8 ? from[i] & 255 : (from[i] & 15) << (i % 2 * 4);
+      bytes[bits == 8 ? i : i / 2] |= static_cast<std::byte>(code);
+    }
+    return bytes;
+  }
+
+  GroupedLinear linear() const {
+    return {shape[2],    shape[1],     group,
+            bits,        packed_codes, half_scales.empty() ? std::span<const float>(scales) : std::span<const float>(),
+            half_scales, packed_zeros, bias};
+  }
+
+  float weight(int64_t o, int64_t i) const {
+    const auto g = static_cast<size_t>(o * groups() + i / group);
+    const int code = codes[static_cast<size_t>(o * shape[1] + i)];
+    return static_cast<float>(code - (zeros.empty() ? 0 : zeros[g])) * scales[g];
+  }
+};
+
+const std::vector<Dims> kInOrderShapes = {{1, 1, 1}, {3, 40, 17}, {5, 7, 64},   {67, 33, 130},
+                                          {0, 4, 5}, {1, 64, 80}, {13, 96, 33}, {9, 5, 48}};
+
+}  // namespace
 
 TEST(linear_half_sums_in_the_order_of_the_features) {
   Rng rng(96);
-  for (const Dims& s : {Dims{1, 1, 1}, Dims{3, 40, 17}, Dims{5, 7, 64}, Dims{67, 33, 130}, Dims{0, 4, 5}})
-    for (const bool with_bias : {false, true}) {
-      std::vector<uint16_t> weights;
-      for (int64_t i = 0; i < s[1] * s[2]; ++i) {
-        weights.push_back(static_cast<uint16_t>(rng.integer(0, 1) << 15 | rng.integer(0x2c00, 0x3bff)));
-      }
-      const Floats x = random_floats(rng, s[0] * s[1], -2, 2), bias = random_floats(rng, with_bias ? s[2] : 0, -1, 1);
-      Floats y;
-      for (int64_t r = 0; r < s[0]; ++r)
-        for (int64_t o = 0; o < s[2]; ++o) {
-          float sum = 0.0f;
-          for (int64_t i = 0; i < s[1]; ++i) {
-            volatile float product =
-                x[static_cast<size_t>(r * s[1] + i)] * float_of_half(weights[static_cast<size_t>(o * s[1] + i)]);
-            sum += product;
-          }
-          y.push_back(sum + (with_bias ? bias[static_cast<size_t>(o)] : 0.0f));
+  for (const Dims& s : kInOrderShapes)
+    for (const bool brain : {false, true})
+      for (const bool with_bias : {false, true}) {
+        std::vector<uint16_t> weights;
+        const int64_t low = brain ? 0x3d00 : 0x2c00, high = brain ? 0x3fff : 0x3bff;
+        for (int64_t i = 0; i < s[1] * s[2]; ++i) {
+          weights.push_back(static_cast<uint16_t>(rng.integer(0, 1) << 15 | rng.integer(low, high)));
         }
-      std::vector<std::unique_ptr<PackedLinear>> kept;
-      check_on_every_isa(
-          [&](Isa isa) {
-            kept.push_back(pack_linear_half(s[2], s[1], weights, bias, isa));
-            return kept.back()->plan(s[0]);
-          },
-          {bytes_of(x)}, y, "linear_half " + shown_dims(s));
-    }
+        const Floats x = random_floats(rng, s[0] * s[1], -2, 2), bias = random_floats(rng, with_bias ? s[2] : 0, -1, 1);
+        const auto weight = [&](int64_t o, int64_t i) {
+          const uint16_t bits = weights[static_cast<size_t>(o * s[1] + i)];
+          return brain ? float_of_brain(bits) : float_of_half(bits);
+        };
+        const auto pack = [&](Isa isa) { return pack_linear_half(s[2], s[1], weights, bias, isa, brain); };
+        check_in_order(s, weight, x, bias, pack, brain ? "linear_half in bfloat16" : "linear_half");
+      }
   CHECK_THROWS(std::invalid_argument, pack_linear_half(2, 3, std::vector<uint16_t>(5), {}, Isa::scalar));
+}
+
+TEST(linear_grouped_sums_decoded_weights_in_the_order_of_the_features) {
+  Rng rng(97);
+  for (const Dims& s : kInOrderShapes)
+    for (int64_t group = 1; group <= s[1]; ++group)
+      for (const int bits : {8, 4})
+        for (const int kind : {0, 1, 2, 3}) {
+          if (s[1] % group != 0) continue;
+          const Grouped g(rng, s, bits, group, (kind & 1) != 0, (kind & 2) != 0);
+          const Floats x = random_floats(rng, s[0] * s[1], -2, 2);
+          const auto weight = [&](int64_t o, int64_t i) { return g.weight(o, i); };
+          const auto pack = [&](Isa isa) { return pack_linear_grouped(g.linear(), isa); };
+          const std::string what = "linear_grouped of " + std::to_string(bits) + " bits by " + std::to_string(group);
+          check_in_order(s, weight, x, g.bias, pack, what);
+        }
+}
+
+// Nothing wider than the codes, a scale and a zero point a group, and the biases; 64 outputs fill panels.
+TEST(linear_grouped_keeps_weights_as_narrow_as_they_are) {
+  Rng rng(98);
+  for (const int bits : {8, 4})
+    for (const bool half : {false, true}) {
+      const Grouped g(rng, {1, 256, 128}, bits, 32, true, half);
+      const size_t codes = 256 * 128 * static_cast<size_t>(bits) / 8, groups = 8 * 128;
+      const size_t each = half ? 3 : 5;
+      CHECK_EQ(pack_linear_grouped(g.linear(), isas().back())->packed_bytes(), codes + groups * each + 128 * 4);
+    }
+}
+
+TEST(linear_grouped_refuses_what_does_not_fit) {
+  Rng rng(99);
+  const Grouped g(rng, {1, 6, 3}, 4, 3, true, false);
+  const auto refused = [&](const std::function<void(GroupedLinear&)>& change) {
+    GroupedLinear layer = g.linear();
+    change(layer);
+    CHECK_THROWS(std::invalid_argument, pack_linear_grouped(layer, Isa::scalar));
+  };
+  refused([](GroupedLinear& l) { l.group = 4; });
+  refused([](GroupedLinear& l) { l.group = 0; });
+  refused([](GroupedLinear& l) { l.bits = 5; });
+  refused([](GroupedLinear& l) { l.bits = 8; });
+  refused([](GroupedLinear& l) { l.outputs = 0; });
+  refused([](GroupedLinear& l) { l.scale = l.scale.first(5); });
+  refused([](GroupedLinear& l) { l.zero_point = l.zero_point.first(2); });
+  const Floats bias(2);
+  refused([&](GroupedLinear& l) { l.bias = bias; });
 }

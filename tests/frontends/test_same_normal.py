@@ -17,7 +17,9 @@ from tests.nets import NETS, small_net
 
 FRONTENDS = ("symbolic", "torchscript", "export")
 
-BELOW_NORMAL = {"quantize", "dequantize", "requantize_dynamic", "rotate", "rotary", "gated", "causal_softmax"}
+BELOW_NORMAL = {
+    "quantize", "dequantize", "requantize_dynamic", "decode_weight", "rotate", "rotary", "gated", "causal_softmax",
+}  # fmt: skip
 """Rows that no frontend makes: of later levels and passes, and of files from before attention was an op."""
 
 

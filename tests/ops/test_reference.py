@@ -176,6 +176,27 @@ def requantize_dynamic(x: Tensor, reduce_range: bool, per_row: bool = False) -> 
     return (codes - zero_point).float() * scale
 
 
+def decode_weight(
+    codes: Tensor, scale: Tensor | None = None, zero_point: Tensor | None = None, shape: tuple[int, int] | None = None
+) -> Tensor:
+    def integers(given: Tensor, shape: Any) -> list[list[int]]:
+        if given.dtype is torch.int8:
+            return given.tolist()
+        halves = [half - 16 if half > 7 else half for byte in given.tolist() for half in (byte % 16, byte // 16)]
+        return [halves[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
+
+    if scale is None:
+        return codes.double().float()
+    rows = integers(codes, shape)
+    zeros = integers(torch.zeros(scale.shape, dtype=torch.int8) if zero_point is None else zero_point, scale.shape)
+    each = len(rows[0]) // scale.shape[1]
+    decoded = [
+        [(q - z[i // each]) * float(s[i // each]) for i, q in enumerate(row)]
+        for row, z, s in zip(rows, zeros, scale, strict=True)
+    ]
+    return torch.tensor(decoded, dtype=torch.float64).float()
+
+
 EXPECTED: dict[str, Callable[..., Any]] = {
     "conv": conv,
     "linear": linear,
@@ -246,6 +267,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "quantize": quantize,
     "dequantize": dequantize,
     "requantize_dynamic": requantize_dynamic,
+    "decode_weight": decode_weight,
     "relu": nn.ReLU(),
     "clamp": lambda x, min=None, max=None: x if min is None and max is None else x.clip(min, max),
     "sigmoid": nn.Sigmoid(),

@@ -11,6 +11,13 @@ from qfx.runtime import Program, ProgramBuilder, dtypes
 
 DTYPES = {np.dtype(row.numpy): row.name for row in dtypes.DTYPES.values() if row.numpy}
 Out = tuple[str, int]
+Constant = np.ndarray | tuple[np.ndarray, str, tuple[int, ...]]
+"""An array, or bytes with the dtype and the shape that they stand for."""
+
+
+def constant(b: ProgramBuilder, given: Constant) -> int:
+    """A constant of a program."""
+    return b.constant(*given) if isinstance(given, tuple) else b.constant(given)
 
 
 def one_step(
@@ -19,7 +26,7 @@ def one_step(
     out: Out | Sequence[Out],
     *,
     exprs: Mapping[str, Sequence[int]] | None = None,
-    constants: Mapping[str, np.ndarray] | None = None,
+    constants: Mapping[str, Constant] | None = None,
     **attributes: Any,
 ) -> Program:
     """``op`` over program inputs like ``arrays``; ``out``: dtype and rank, or of each; ``exprs`` as plain numbers."""
@@ -33,7 +40,7 @@ def one_step(
         inputs,
         outputs,
         exprs={k: [b.expr_const(e) for e in v] for k, v in (exprs or {}).items()},
-        constants={k: b.constant(v) for k, v in (constants or {}).items()},
+        constants={k: constant(b, v) for k, v in (constants or {}).items()},
         **attributes,
     )
     return b.build(inputs, outputs)

@@ -362,6 +362,30 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
         },
     ),
     "linear_half of bytes": ("linear_half", [FLOATS], ("f32", 4), {"constants": {"weight": np.ones((2, 3), np.int8)}}),
+    "linear_grouped by what does not divide": (
+        "linear_grouped",
+        [FLOATS],
+        ("f32", 4),
+        {"constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones((2, 2), np.float32)}},
+    ),
+    "linear_grouped of scales a row": (
+        "linear_grouped",
+        [FLOATS],
+        ("f32", 4),
+        {"constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones(2, np.float32)}},
+    ),
+    "linear_grouped with zero points of another type": (
+        "linear_grouped",
+        [FLOATS],
+        ("f32", 4),
+        {
+            "constants": {
+                "weight": np.ones((2, 3), np.int8),
+                "weight_scale": np.ones((2, 3), np.float32),
+                "weight_zero_point": (np.ones(3, np.uint8), "s4", (2, 3)),
+            }
+        },
+    ),
 }
 
 

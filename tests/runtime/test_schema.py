@@ -21,7 +21,7 @@ from qfx.runtime import Executable, ProgramBuilder, steps
 from qfx.runtime.dtypes import DTYPES
 from qfx.runtime.schema import ANY, Attribute, schemas
 from qfx.runtime.writing import Step, write
-from tests.runtime.step_programs import one_step, outs_of
+from tests.runtime.step_programs import constant, one_step, outs_of
 from tests.runtime.test_steps import CASES, Case
 
 SOURCES = sorted(Path(qfx.__file__).parent.rglob("*.py"))
@@ -56,7 +56,7 @@ def test_a_constructor_writes_what_the_step_is_told(case: Case) -> None:
             several = attribute.count != 1 and not isinstance(entry, (list, tuple))
             given[name] = [entry] if several else entry
             if kind == "constants":
-                given[name] = b.constant(entry)
+                given[name] = constant(b, entry)
             elif kind == "exprs":
                 made = [b.expr_const(e) for e in given[name]]
                 given[name] = made if attribute.count != 1 else made[0]

@@ -664,19 +664,58 @@ def whole_cases() -> list[Case]:
     ]  # fmt: skip
 
 
-def linear_half_case() -> Case:
-    w, bias = halves(20, 7), f32(20)
+def in_order_case(op: str, weight: np.ndarray, constants: dict[str, Any], label: str = "") -> Case:
+    """A linear layer in float32, products added in the order of the features."""
+    bias = f32(len(weight))
 
     def expected(x: np.ndarray) -> np.ndarray:
-        flat = recurrent_reference.in_order(x.reshape(-1, 7), w.astype(F)) + bias
-        return flat.reshape(*x.shape[:-1], 20)
+        flat = recurrent_reference.in_order(x.reshape(-1, x.shape[-1]), weight) + bias
+        return flat.reshape(*x.shape[:-1], -1)
 
-    return Case("linear_half", (f32(2, 5, 7),), expected, {"constants": {"weight": w, "bias": bias}})
+    inputs = (f32(2, 5, weight.shape[1]),)
+    return Case(op, inputs, expected, {"constants": {**constants, "bias": bias}}, label=label)
+
+
+def linear_half_cases() -> list[Case]:
+    half, full = halves(20, 7), f32(20, 7).view(np.uint32) >> 16
+    brain = (full << 16).view(F)
+    constant = (full.astype(np.uint16), "bf16", (20, 7))
+    return [
+        in_order_case("linear_half", half.astype(F), {"weight": half}),
+        in_order_case("linear_half", brain, {"weight": constant}, "bf16"),
+    ]
+
+
+def nibbles(codes: np.ndarray) -> tuple[np.ndarray, str, tuple[int, ...]]:
+    """A constant of s4: two a byte, the first in the low half."""
+    low, high = np.append(codes.reshape(-1), [0] * (codes.size % 2)).reshape(-1, 2).T & 15
+    return (low | high << 4).astype(np.uint8), "s4", codes.shape
+
+
+def linear_grouped_cases() -> list[Case]:
+    made = []
+    for bits, groups, scales, affine in (
+        (8, 3, F, False),
+        (8, 7, np.float16, True),
+        (4, 3, np.float16, True),
+        (4, 1, F, False),
+    ):
+        codes, zeros = (RNG.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (9, n)) for n in (21, groups))
+        scale = RNG.uniform(0.01, 0.1, (9, groups)).astype(scales)
+        zeros = zeros if affine else np.zeros_like(zeros)
+        each = 21 // groups
+        weight = (codes - zeros.repeat(each, 1)).astype(F) * scale.astype(F).repeat(each, 1)
+        stored = nibbles if bits == 4 else lambda values: values.astype(np.int8)
+        constants = {"weight": stored(codes), "weight_scale": scale}
+        constants |= {"weight_zero_point": stored(zeros)} if affine else {}
+        made.append(in_order_case("linear_grouped", weight, constants, f"{bits}-{groups}{'-affine' if affine else ''}"))
+    return made
 
 
 CASES = [
     *layout_cases(),
-    linear_half_case(),
+    *linear_half_cases(),
+    *linear_grouped_cases(),
     *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
     *(recurrent_case(op, per_row=True) for op in recurrent_reference.GATES),
     *(recurrent_case(op, 2, equal=True, same=same) for op in recurrent_reference.GATES for same in (False, True)),

@@ -5,24 +5,10 @@
 #include "core/split.h"
 
 namespace qfx::gemm {
-namespace {
-
-constexpr HalfKernel kKernels[] = {
-#define QFX_GEMM_HALF(name, isa) {#name, Isa::isa, name},
-#include "gemm/kernels.inc"
-};
-
-}  // namespace
-
-const HalfKernel& half_kernel(Isa isa) noexcept {
-  const HalfKernel* kernel = kKernels;
-  while (!includes(isa, kernel->isa)) ++kernel;  // the last one is scalar
-  return *kernel;
-}
 
 HalfWeights::HalfWeights(std::span<const uint16_t> weights, int64_t features, std::span<const int64_t> column_row,
-                         std::span<const float> column_bias, int64_t panel, Isa isa)
-    : features_(features), vectors_(static_cast<int>(panel / kHalfLanes)), kernel_(half_kernel(isa)) {
+                         std::span<const float> column_bias, int64_t panel, Isa isa, Stored stored)
+    : features_(features), vectors_(static_cast<int>(panel / kHalfLanes)), kernel_(in_order_kernel(stored, isa)) {
   const auto columns = static_cast<int64_t>(column_row.size());
   const int64_t panels = ceil_div(columns, panel);
   weights_.resize(static_cast<size_t>(panels * panel * features) * sizeof(uint16_t));
@@ -40,8 +26,11 @@ HalfWeights::HalfWeights(std::span<const uint16_t> weights, int64_t features, st
 void HalfWeights::multiply(int64_t panel, const float* x, int64_t x_row, int64_t rows, float* y,
                            int64_t y_row) const noexcept {
   const int64_t columns = panel_columns();
-  const HalfPanel p{weights_.data() + panel * columns * features_ * 2, features_, vectors_,
-                    bias_.data() + panel * columns};
+  const InOrderPanel p{.weight = weights_.data() + panel * columns * features_ * 2,
+                       .steps = features_,
+                       .vectors = vectors_,
+                       .bias = bias_.data() + panel * columns,
+                       .group = features_};
   kernel_.run(p, x, x_row, rows, y, y_row);
 }
 

@@ -25,10 +25,27 @@ class PackedLinear {
   virtual std::unique_ptr<Work> plan_quantized(int64_t) const { return nullptr; }
 };
 
-// y = x W^T + bias with float16 weights [outputs][features], summed in float32 in the order of the features; bias:
-// [outputs] or empty. Copies them. Throws std::invalid_argument for sizes that do not fit together.
+// y = x W^T + bias with float16 or bfloat16 weights [outputs][features], summed in float32 in the order of the
+// features; bias: [outputs] or empty. Copies them. Throws std::invalid_argument for sizes that do not fit together.
 std::unique_ptr<PackedLinear> pack_linear_half(int64_t outputs, int64_t features, std::span<const uint16_t> weights,
-                                               std::span<const float> bias, Isa isa);
+                                               std::span<const float> bias, Isa isa, bool brain = false);
+
+// Weights [outputs][features] of 8 or 4 bits, with a scale for each group of features of a row.
+struct GroupedLinear {
+  int64_t outputs = 0, features = 0;
+  int64_t group = 0;                      // features; divides them
+  int bits = 8;                           // or 4
+  std::span<const std::byte> weights;     // signed codes; of 4 bits two a byte, the first in the low half
+  std::span<const float> scale;           // [outputs][groups], or
+  std::span<const uint16_t> half_scale;   // the same in float16
+  std::span<const std::byte> zero_point;  // [outputs][groups], stored as the weights are; or empty: all 0
+  std::span<const float> bias;            // [outputs], or empty
+};
+
+// y = x W^T + bias with weights w = float(code - zero point) * scale in float32, summed in float32 in the order of the
+// features. Copies what it is given; weights are unpacked in registers. Throws std::invalid_argument for sizes that do
+// not fit together.
+std::unique_ptr<PackedLinear> pack_linear_grouped(const GroupedLinear& layer, Isa isa);
 
 // int8 weights [outputs][features].
 struct DynamicLinear {

@@ -14,6 +14,7 @@ from qfx.lowering.emitters.index import ON_INTEGERS, dtype_of
 from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.table import Op, lookup_table, lookup_values, op_at, op_of
 from qfx.runtime import steps
 
@@ -41,6 +42,8 @@ def conv(emission: Emission, node: fx.Node) -> Physical:
 def linear(emission: Emission, node: fx.Node) -> Physical:
     if decision_of(node).kind == "dynamic":
         return _linear_dynamic(emission, node)
+    if isinstance(node.meta["weights"]["weight"].array, StoredWeight):
+        return _linear_weight_only(emission, node)
     given = _arguments(node)
     x = _features_last(emission, node, emission.value(given["x"]))
     return _weighted(emission, node, x, node.meta["weights"]["weight"].array.values, Window())
@@ -204,6 +207,29 @@ def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
         bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),
     )
     return emission.step(node, step, x.order)
+
+
+def _linear_weight_only(emission: Emission, node: fx.Node) -> Physical:
+    given, weight = _arguments(node), node.meta["weights"]["weight"].array
+    x = _features_last(emission, node, emission.value(given["x"]))
+    bias = None if given["bias"] is None else emission.constant(emission.tensor(given["bias"]))
+    codes = emission.stored(weight.codes, weight.packed)
+    step = steps.linear_half(x.id, weight=codes, bias=bias)
+    if weight.scale is not None:
+        zeros = weight.zero_point
+        shape = None if weight.packed is None else tuple(weight.scale.shape)
+        step = steps.linear_grouped(
+            x.id,
+            weight=codes,
+            weight_scale=emission.constant(weight.scale),
+            weight_zero_point=None if zeros is None else emission.stored(zeros, shape),
+            bias=bias,
+        )
+    made = emission.step(node, step, x.order)
+    if given["residual"] is not None:
+        other = emission.in_order(node, emission.value(given["residual"]), x.order)
+        made = emission.step(node, steps.add_f32(made.id, other.id), x.order)
+    return clamped_f32(emission, node, made, given["activation"])
 
 
 def clamped_f32(emission: Emission, node: fx.Node, value: Physical, activation: object) -> Physical:

@@ -153,6 +153,18 @@ def _products_in_order(a: Tensor, b: Tensor) -> Tensor:
     return total.squeeze(-1 if b.dim() == 1 else -2) if a.dim() == 1 else total
 
 
+def linear_in_order(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Linear layer in float32, each operation rounded on its own: products in the order of the features, then the bias.
+
+    Args:
+        x: float32 ``[..., C]``.
+        weight: float32 ``[O, C]``: what :func:`qfx.ops.qdq.decode.decode_weight` gives.
+        bias: float32 ``[O]``.
+    """
+    y = _products_in_order(x, weight.t())
+    return y if bias is None else y + bias
+
+
 def linear_dynamic(
     x: Tensor, weight: QArray, bias: Tensor | None = None, *, reduce_range: bool = False, per_row: bool = False
 ) -> Tensor:

@@ -52,13 +52,38 @@ def requantize_dynamic_bad() -> list[Sample]:
     return [refused(TypeError, "reduce_range", normal(3))]
 
 
+def decode_weight() -> list[Sample]:
+    codes, bytes_ = torch.arange(-64, 64).reshape(4, 32).to(torch.int8), torch.arange(48, dtype=torch.uint8) * 5
+    scale = normal(4, 2).abs() + 0.1
+    return [
+        call(normal(3, 5).half()),
+        call(normal(3, 5).bfloat16()),
+        call(codes, scale),
+        call(codes, scale.half(), codes[:, :2]),
+        call(codes, scale[:, :1], codes[:, :1]),
+        call(bytes_, scale.half(), shape=(4, 24)),
+        call(bytes_[:28], scale, bytes_[:4], shape=(4, 14)),
+        call(bytes_[:8], scale[:3, :1], bytes_[:2], shape=(3, 5)),
+    ]
+
+
+def decode_weight_bad() -> list[Sample]:
+    codes, bytes_ = torch.zeros(4, 32, dtype=torch.int8), torch.zeros(9, dtype=torch.uint8)
+    return [
+        refused(RuntimeError, "invalid for input of size", codes, torch.ones(4, 3)),
+        refused(RuntimeError, "invalid for input of size", bytes_, torch.ones(2, 2), shape=(2, 10)),
+    ]
+
+
 GOOD: dict[str, Samples] = {
     "quantize": quantize,
     "dequantize": dequantize,
     "requantize_dynamic": requantize_dynamic,
+    "decode_weight": decode_weight,
 }
 BAD: dict[str, Samples] = {
     "quantize": quantize_bad,
     "dequantize": dequantize_bad,
     "requantize_dynamic": requantize_dynamic_bad,
+    "decode_weight": decode_weight_bad,
 }

@@ -17,6 +17,7 @@ from qfx.quantization.observer.defaults import (
     per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
+from qfx.quantization.observer.groups import PerGroupMinMaxObserver
 from qfx.quantization.observer.histogram import HistogramObserver
 from qfx.quantization.observer.minmax import (
     MinMaxObserver,
@@ -47,6 +48,7 @@ __all__ = [
     "Observer",
     "ObserverBase",
     "PerChannelMinMaxObserver",
+    "PerGroupMinMaxObserver",
     "PlaceholderObserver",
     "QuantileHistogramObserver",
     "RecordingObserver",

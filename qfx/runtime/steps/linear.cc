@@ -47,11 +47,46 @@ struct DynamicParams : LinearSizes {
 struct HalfParams : LinearSizes {
   std::span<const uint16_t> weights;
   std::span<const float> bias;
+  bool brain;
 
   explicit HalfParams(const StepView& s)
-      : LinearSizes(s), weights(s.constant("weight")->as<uint16_t>()), bias(s.data<float>("bias", outputs)) {}
+      : LinearSizes(s),
+        weights(s.constant("weight")->as<uint16_t>()),
+        bias(s.data<float>("bias", outputs)),
+        brain(s.constant("weight")->dtype == DType::bf16) {}
 
-  std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_half(outputs, features, weights, bias, isa); }
+  std::unique_ptr<PackedLinear> pack(Isa isa) const {
+    return pack_linear_half(outputs, features, weights, bias, isa, brain);
+  }
+};
+
+struct GroupedParams : LinearSizes {
+  GroupedLinear layer;
+
+  explicit GroupedParams(const StepView& s) : LinearSizes(s) {
+    const Constant *weight = s.constant("weight"), *scale = s.constant("weight_scale");
+    s.require(scale->shape.size() == 2 && scale->shape[0] == outputs && scale->shape[1] > 0 &&
+                  features % scale->shape[1] == 0,
+              "'weight_scale' is no matrix of a number of scales a row that divides the features");
+    layer.outputs = outputs;
+    layer.features = features;
+    layer.group = features / scale->shape[1];
+    layer.bits = weight->dtype == DType::s8 ? 8 : 4;
+    layer.weights = weight->as<std::byte>();
+    if (scale->dtype == DType::f16) {
+      layer.half_scale = scale->as<uint16_t>();
+    } else {
+      layer.scale = scale->as<float>();
+    }
+    if (const Constant* zero = s.constant("weight_zero_point")) {
+      s.require(zero->dtype == weight->dtype && zero->shape == scale->shape,
+                "'weight_zero_point' is not of the weight's type and the scale's shape");
+      layer.zero_point = zero->as<std::byte>();
+    }
+    layer.bias = s.data<float>("bias", outputs);
+  }
+
+  std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_grouped(layer, isa); }
 };
 
 template <class Layer>
@@ -91,7 +126,8 @@ class LinearStep : public StepKernel {
 }  // namespace
 
 std::vector<KernelRow> linear_rows() {
-  return {kernel_row<LinearStep<DynamicParams>>("linear_dynamic"), kernel_row<LinearStep<HalfParams>>("linear_half")};
+  return {kernel_row<LinearStep<DynamicParams>>("linear_dynamic"), kernel_row<LinearStep<HalfParams>>("linear_half"),
+          kernel_row<LinearStep<GroupedParams>>("linear_grouped")};
 }
 
 }  // namespace qfx

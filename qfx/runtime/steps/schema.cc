@@ -14,6 +14,7 @@ constexpr double kMost = 2147483647.0;
 
 constexpr DTypes kU8 = types_of({DType::u8}), kF32 = types_of({DType::f32}), kS8 = types_of({DType::s8});
 constexpr DTypes kS32 = types_of({DType::s32}), kS64 = types_of({DType::s64}), kF16 = types_of({DType::f16});
+constexpr DTypes kBF16 = types_of({DType::bf16}), kS4 = types_of({DType::s4});
 constexpr DTypes kBool = types_of({DType::boolean});
 
 constexpr DTypes whole_bytes() {
@@ -120,10 +121,22 @@ StepSchema linear_dynamic_schema() {
 
 StepSchema linear_half_schema() {
   return {.op = "linear_half",
-          .about = "A linear layer in float32 with float16 weights.",
+          .about = "A linear layer in float32 with weights of 16 bits.",
           .operands = {{"x", kF32}},
           .results = {{"y", kF32}},
-          .attributes = {constant("weight", kF16, "[O, C]"), constant("bias", kF32, "[O]").optional()}};
+          .attributes = {constant("weight", kF16 | kBF16, "[O, C]"), constant("bias", kF32, "[O]").optional()}};
+}
+
+StepSchema linear_grouped_schema() {
+  return {
+      .op = "linear_grouped",
+      .about = "A linear layer in float32 with integer weights, which have a scale for each group of C / G of them.",
+      .operands = {{"x", kF32}},
+      .results = {{"y", kF32}},
+      .attributes = {
+          constant("weight", kS8 | kS4, "[O, C]"), constant("weight_scale", kF32 | kF16, "[O, G]"),
+          constant("weight_zero_point", kS8 | kS4, "[O, G], as the weight; 0 where it is left out").optional(),
+          constant("bias", kF32, "[O]").optional()}};
 }
 
 std::vector<StepSchema> matmul_schemas() {
@@ -465,7 +478,7 @@ std::vector<StepSchema> recurrent_schemas() {
 }
 
 std::vector<StepSchema> all_schemas() {
-  std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema()};
+  std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema(), linear_grouped_schema()};
   for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas,
                        elementwise_schemas, window_schemas, reduction_schemas, move_schemas, element_schemas,
                        index_schemas, scan_schemas, float_op_schemas, recurrent_schemas}) {

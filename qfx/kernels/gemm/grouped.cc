@@ -1,0 +1,96 @@
+#include "gemm/grouped.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/split.h"
+
+namespace qfx::gemm {
+namespace {
+
+constexpr int kOrigin = 8;  // what is added to a code of 4 bits
+
+int64_t panel_of(int64_t outputs) {
+  return std::min(kHalfVectors, ceil_div(outputs, kHalfLanes));
+}
+
+// Of codes of 8 bits, or of 4, two a byte, the first in the low half.
+int code_at(std::span<const std::byte> codes, int bits, int64_t i) {
+  if (bits == 8) return static_cast<int8_t>(codes[static_cast<size_t>(i)]);
+  const int byte = std::to_integer<int>(codes[static_cast<size_t>(i / 2)]);
+  const int half = (i % 2 == 0 ? byte : byte >> 4) & 15;
+  return half < kOrigin ? half : half - 16;
+}
+
+}  // namespace
+
+GroupedWeights::GroupedWeights(const GroupedLinear& layer, Isa isa)
+    : features_(layer.features),
+      group_(layer.group),
+      bits_(layer.bits),
+      vectors_(static_cast<int>(panel_of(layer.outputs))),
+      half_scale_(!layer.half_scale.empty()),
+      kernel_(in_order_kernel(layer.bits == 8 ? Stored::s8 : Stored::s4, isa)) {
+  bias_.resize(static_cast<size_t>(ceil_div(layer.outputs, panel_columns()) * panel_columns()));
+  std::copy(layer.bias.begin(), layer.bias.end(), bias_.begin());
+  pack_codes(layer);
+  pack_groups(layer);
+}
+
+int64_t GroupedWeights::panel_bytes() const noexcept {
+  return panel_columns() * (bits_ == 8 ? features_ : ceil_div(features_, 2));
+}
+
+int64_t GroupedWeights::place(int64_t column, int64_t each) const noexcept {
+  return column / panel_columns() * panel_columns() * each + column % panel_columns();
+}
+
+void GroupedWeights::pack_codes(const GroupedLinear& layer) {
+  const int64_t panel = panel_columns();
+  weights_.resize(bias_.size() / static_cast<size_t>(panel) * static_cast<size_t>(panel_bytes()));
+  for (int64_t o = 0; o < layer.outputs; ++o) {
+    std::byte* to = weights_.data() + place(o, panel_bytes() / panel);
+    for (int64_t k = 0; k < features_; ++k) {
+      const int code = code_at(layer.weights, bits_, o * features_ + k);
+      if (bits_ == 8) {
+        to[k * panel] = static_cast<std::byte>(code);
+      } else {
+        to[k / 2 * panel] |= static_cast<std::byte>((code + kOrigin) << (k % 2 * 4));
+      }
+    }
+  }
+}
+
+void GroupedWeights::pack_groups(const GroupedLinear& layer) {
+  const int64_t panel = panel_columns(), groups = features_ / group_;
+  const size_t count = bias_.size() * static_cast<size_t>(groups), each = half_scale_ ? 2 : 4;
+  scales_.resize(count * each);
+  zero_points_.resize(layer.zero_point.empty() ? 0 : count);
+  const auto* scale = half_scale_ ? reinterpret_cast<const std::byte*>(layer.half_scale.data())
+                                  : reinterpret_cast<const std::byte*>(layer.scale.data());
+  for (int64_t o = 0; o < layer.outputs; ++o)
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto from = static_cast<size_t>(o * groups + g), to = static_cast<size_t>(place(o, groups) + g * panel);
+      std::memcpy(scales_.data() + to * each, scale + from * each, each);
+      if (layer.zero_point.empty()) continue;
+      const int zero = code_at(layer.zero_point, bits_, static_cast<int64_t>(from));
+      zero_points_[to] = static_cast<int8_t>(zero + (bits_ == 8 ? 0 : kOrigin));
+    }
+}
+
+void GroupedWeights::multiply(int64_t panel, const float* x, int64_t x_row, int64_t rows, float* y,
+                              int64_t y_row) const noexcept {
+  const int64_t columns = panel_columns(), groups = panel * columns * (features_ / group_);
+  const InOrderPanel p{.weight = weights_.data() + panel * panel_bytes(),
+                       .steps = features_,
+                       .vectors = vectors_,
+                       .bias = bias_.data() + panel * columns,
+                       .group = group_,
+                       .scale = scales_.data() + groups * (half_scale_ ? 2 : 4),
+                       .half_scale = half_scale_,
+                       .zero_point = zero_points_.empty() ? nullptr : zero_points_.data() + groups,
+                       .origin = bits_ == 8 ? 0 : kOrigin};
+  kernel_.run(p, x, x_row, rows, y, y_row);
+}
+
+}  // namespace qfx::gemm

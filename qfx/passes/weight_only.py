@@ -1,0 +1,60 @@
+"""Layers whose weights alone are stored in fewer bits, and multiplied with float activations: 16 bits, or groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from qfx.ir.nodes import Decision
+from qfx.ops import arithmetic
+from qfx.ops.calls import arguments
+from qfx.ops.extents import extent_of
+from qfx.ops.qdq.decode import StoredWeight, pack_nibbles
+from qfx.ops.table import Op
+from qfx.quantization.qconfig import QConfig
+
+HALVES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+"""What weights may be stored as whose values are rounded, and no more; with its name."""
+
+_NORMAL = torch.finfo(torch.float16).smallest_normal
+_ARITHMETIC = "arithmetic in float32"
+
+
+def decide_weight_only(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
+    """What a qconfig that is for weights alone makes of a linear layer."""
+    observer = qconfig.weight()
+    if observer.dtype in HALVES:
+        return Decision("weight_only", f"dynamic qconfig: weights stored as {HALVES[observer.dtype]}, {_ARITHMETIC}")
+    width, size = extent_of(arguments(op, node)[op.weights[0]], 1), observer.group_size
+    if size is not None and (width is None or width % size):
+        return Decision("float", f"its {width} features are no whole groups of {size}, which share a scale")
+    return Decision("weight_only", f"weights in {observer.bits} bits, one scale {_each(size)}, {_ARITHMETIC}")
+
+
+def _each(size: int | None) -> str:
+    return "a row" if size is None else f"for {size} features"
+
+
+def store_weight(weight: Tensor, observer: Any) -> StoredWeight:
+    """``weight`` as the qconfig with the weight observer ``observer`` stores it.
+
+    16 bits saturate. Scales are float16 where all of a layer's are in the range of its normal numbers, else float32;
+    codes are rounded by the scale that is stored.
+    """
+    weight = weight.detach().to(torch.float32)
+    if observer.dtype in HALVES:
+        largest = torch.finfo(observer.dtype).max
+        return StoredWeight(weight.clamp(-largest, largest).to(observer.dtype))
+    observer(weight)
+    scale, zero_point = observer.calculate_qparams()
+    scale = scale.to(torch.float16) if bool((scale >= _NORMAL).all() & scale.half().isfinite().all()) else scale
+    groups = weight.reshape(*scale.shape, -1)
+    bounds = observer.quant_min, observer.quant_max
+    codes = arithmetic.quantize(groups, scale.unsqueeze(-1), zero_point.unsqueeze(-1), *bounds).to(torch.int8)
+    zeros = zero_point.to(torch.int8) if bool(zero_point.any()) else None
+    if observer.bits == 8:
+        return StoredWeight(codes.reshape(weight.shape), scale, zeros)
+    packed = None if zeros is None else pack_nibbles(zeros)
+    return StoredWeight(pack_nibbles(codes), scale, packed, (weight.shape[0], weight.shape[1]))
