@@ -182,7 +182,7 @@ OBSTACLES = (
         "return self.conv(x) * bool((x > 0).any())",
         "return self.conv(x) * (x > 0).any()",
         line=r"\bbool\(",
-        note="torch.logical_and, logical_or and logical_not take tensors.",
+        note="torch.logical_and and its kind work on tensors.",
     ),
     Obstacle(
         "loop", _BRANCH,

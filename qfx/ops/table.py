@@ -90,6 +90,7 @@ class Op:
             or of its ``operands``.
         layout: How its program wants values in memory: an ``image`` as ``[N, *spatial, C]``; ``rows`` as they are
             written, the last dim last. None: as they come.
+        of_truth: Which pairwise function of the runtime it is of two truth values; empty: none.
         computed: Attributes that may be computed from sizes. The runtime takes others as constants only.
         by_rows: Whether it can make integers of its float operands itself, row by row: where ``integers`` is true.
         matrices: Parameters that it multiplies such rows with: int8 with a scale a row or one for all, or float16
@@ -132,6 +133,7 @@ class Op:
     spread: Callable[..., Spread | None] = no_spread
     sums: Sums | None = None
     layout: Layout | None = None
+    of_truth: str = ""
     computed: tuple[str, ...] = ()
     by_rows: bool = False
     matrices: tuple[str, ...] = ()

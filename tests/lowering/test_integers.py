@@ -89,6 +89,7 @@ def operand_kinds() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "kinds"), list(operand_kinds()))
 def test_arithmetic_promotes_as_torch_does(name: str, kinds: tuple[str, ...]) -> None:
     op, (first, *others) = TABLE[name], kinds
+    pair = bool(others)
     args = [KINDS[first], *(KINDS[other][:1] for other in others)]
     for kwargs in ARITHMETIC[name]:
         try:
@@ -96,9 +97,7 @@ def test_arithmetic_promotes_as_torch_does(name: str, kinds: tuple[str, ...]) ->
         except (RuntimeError, TypeError):
             continue  # what torch does not do
         program, tensors = compiled(op, args, kwargs)
-        assert all(part.executable is not None for part in program.segments) == (
-            want.dtype is not torch.bool or bool(others)
-        )
+        assert all(part.executable is not None for part in program.segments) == (want.dtype is not torch.bool or pair)
         got = program.run(tuple(tensors))
         assert got.dtype is want.dtype
         torch.testing.assert_close(got, want, rtol=2.0**-22, atol=0.0, equal_nan=True)

@@ -54,10 +54,6 @@ def div(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, steps.div_f32(a.id, b.id), a.order)
 
 
-_OF_TRUTH = {"add": "or", "mul": "and"}
-"""What torch takes sums and products of truth values to be."""
-
-
 def _of_integers(emission: Emission, node: fx.Node, x: fx.Node, y: fx.Node) -> Physical:
-    name, dtype = op_at(node).name, dtype_of(node)
-    return pairwise(emission, node, _OF_TRUTH[name] if dtype == "bool" else name, x, y, dtype)
+    op, dtype = op_at(node), dtype_of(node)
+    return pairwise(emission, node, op.of_truth if dtype == "bool" else op.name, x, y, dtype)

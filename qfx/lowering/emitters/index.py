@@ -53,8 +53,6 @@ def cast(emission: Emission, node: fx.Node) -> Physical:
 
 # ---------------------------------------------------------------- element by element
 
-_LOGICAL = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
-
 
 def pairwise(
     emission: Emission, node: fx.Node, function: str, x: Any, y: Any, dtype: str, result: str | None = None
@@ -77,10 +75,11 @@ def _is_node(value: object) -> bool:
     return isinstance(value, fx.Node)
 
 
-@emits(*_LOGICAL, coded=False, whole=True)
+@emits("logical_and", "logical_or", "logical_xor", coded=False, whole=True)
 def logical(emission: Emission, node: fx.Node) -> Physical:
-    given = arguments(op_at(node), node)
-    return pairwise(emission, node, _LOGICAL[op_at(node).name], given["x"], given["y"], "bool")
+    op = op_at(node)
+    given = arguments(op, node)
+    return pairwise(emission, node, op.of_truth, given["x"], given["y"], "bool")
 
 
 @emits("logical_not", coded=False, whole=True)
@@ -197,15 +196,20 @@ def _between(
     return x
 
 
-ON_INTEGERS: dict[str, Callable[..., Physical]] = {
-    "add_scalar": _with("add"),
-    "mul_scalar": _with("mul"),
-    "rsub_scalar": _from,
-    "neg": _from,
-    "abs": _abs,
-    "square": _square,
-    "relu": partial(_between, min=0),
-    "sign": partial(_between, min=-1, max=1),
-    "clamp": _between,
-}
+ON_INTEGERS: dict[str, Callable[..., Physical]] = {}
 """The functions of the op table that programs have on integers, which give integers."""
+
+
+def _on_integers(name: str, emit: Callable[..., Physical]) -> None:
+    ON_INTEGERS[name] = emit
+
+
+_on_integers("add_scalar", _with("add"))
+_on_integers("mul_scalar", _with("mul"))
+_on_integers("rsub_scalar", _from)
+_on_integers("neg", _from)
+_on_integers("abs", _abs)
+_on_integers("square", _square)
+_on_integers("relu", partial(_between, min=0))
+_on_integers("sign", partial(_between, min=-1, max=1))
+_on_integers("clamp", _between)

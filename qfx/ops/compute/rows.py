@@ -113,9 +113,9 @@ ROWS = with_samples(
         reference.channel_affine, integer.channel_affine, channel_affine_shape, tensors=("x",),
         epilogues=_CLAMP, floats="fn", layout="image", functional="batch_norm",
     ),
-    _arithmetic(reference.add, integer.add),
+    _arithmetic(reference.add, integer.add, of_truth="or"),
     _arithmetic(reference.sub, integer.sub),
-    _arithmetic(reference.mul, integer.mul, spread=_product_spread, has_outliers=True),
+    _arithmetic(reference.mul, integer.mul, spread=_product_spread, has_outliers=True, of_truth="and"),
     _binary(
         reference.matmul, integer.matmul, shape=matmul_shape, floats="integer", sums="operands",
         layout="rows", by_lengths=True, follows_layout=False, kernels=_GEMM,
