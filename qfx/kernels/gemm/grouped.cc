@@ -32,7 +32,7 @@ GroupedWeights::GroupedWeights(const GroupedLinear& layer, Isa isa)
       half_scale_(!layer.half_scale.empty()),
       kernel_(in_order_kernel(layer.bits == 8 ? Stored::s8 : Stored::s4, isa)) {
   bias_.resize(static_cast<size_t>(ceil_div(layer.outputs, panel_columns()) * panel_columns()));
-  std::copy(layer.bias.begin(), layer.bias.end(), bias_.begin());
+  std::ranges::copy(layer.bias, bias_.begin());
   pack_codes(layer);
   pack_groups(layer);
 }
