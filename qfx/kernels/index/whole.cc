@@ -17,16 +17,10 @@ namespace {
 // body(T()) of the type of an element.
 template <class Body>
 std::unique_ptr<Work> with_type(Element type, Body&& body) {
-  switch (type) {
-    case Element::f32:
-      return body(float());
-    case Element::s32:
-      return body(int32_t());
-    case Element::s64:
-      return body(int64_t());
-    case Element::boolean:
-      return body(bool());
-  }
+  if (type == Element::f32) return body(float());
+  if (type == Element::s32) return body(int32_t());
+  if (type == Element::s64) return body(int64_t());
+  if (type == Element::boolean) return body(bool());
   throw std::invalid_argument("an unknown type");
 }
 
@@ -337,7 +331,7 @@ std::unique_ptr<Work> plan_cast(Element from, Element to, int64_t count) {
 
 bool is_comparison(const std::string& function) noexcept {
   constexpr const char* names[] = {"eq", "ne", "lt", "le", "gt", "ge"};
-  return std::any_of(std::begin(names), std::end(names), [&](const char* name) { return function == name; });
+  return std::ranges::any_of(names, [&](const char* name) { return function == name; });
 }
 
 std::unique_ptr<Work> plan_pairwise(const std::string& function, Element type, const std::vector<int64_t>& a,
