@@ -26,7 +26,9 @@ ROOTS = {"qfx", "qfx.public"}
 """Files that name modules as strings: the root, and the names that it shows."""
 
 OF_THE_USER = {"qfx.provided", "qfx.cli.config", "qfx.cli.formats", "qfx.cli.model"}
-"""Files that import what they are told: the root's parts, and modules that a user of the command line names."""
+OF_THE_USER |= {"qfx.integrations.files", "qfx.integrations.form"}
+"""Files that import what they are told: the root's parts, modules that a user of the command line names, and packages
+whose objects a user gives."""
 
 
 def name_of(path: Path) -> str:

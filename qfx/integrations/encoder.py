@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qfx.errors import InputError, UnsupportedError
 from qfx.integrations.calls import completed, text_shape
+from qfx.integrations.folder import write
 from qfx.integrations.form import Form
 from qfx.integrations.holders import root_of
 from qfx.models import QuantizedModel
@@ -114,8 +115,6 @@ class QuantizedEncoder:
             UnsupportedError: ``push_to_hub`` is True.
             InputError: The folder can't be written.
         """
-        from qfx.integrations.files import write
-
         if push_to_hub:
             raise UnsupportedError(
                 "A quantized model can't be sent to a hub from here.",

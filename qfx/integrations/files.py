@@ -14,32 +14,14 @@ from torch import nn
 
 from qfx.arguments import explained
 from qfx.errors import InputError
-from qfx.file.atomic import write_atomically
-from qfx.file.model import load, save
+from qfx.file.model import load
 from qfx.integrations.encoder import QuantizedEncoder, encoder_of
-from qfx.integrations.form import Form, class_named, name_of
+from qfx.integrations.folder import FORM, NETWORK, VERSION
+from qfx.integrations.form import Form, class_named
 from qfx.integrations.holders import is_model, is_model_class
 
-NETWORK, FORM = "model.qfx", "qfx_encoder.json"
-_VERSION = 1
 _MODULES, _SENTENCES = "modules.json", "config_sentence_transformers.json"
 _PATCHED = threading.RLock()
-
-
-def write(encoder: Any, directory: Any) -> None:
-    """Write the files of ``encoder`` into ``directory``."""
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{str(folder)!r} can't be a folder.", why=f"{error.strerror}.", remedy="Check the path."
-        ) from error
-    encoder.config.architectures = [type(encoder).__name__]
-    encoder.config.save_pretrained(str(folder))
-    save(encoder.quantized_model, folder / NETWORK)
-    stored = {"version": _VERSION, "class": name_of(encoder._float_class), "form": encoder.form.stored()}
-    write_atomically(folder / FORM, json.dumps(stored, indent=1).encode())
 
 
 @explained
@@ -68,10 +50,10 @@ def _model(folder: Path, isa: str | None) -> Any:
     stored = _json(folder / FORM)
     try:
         version, name, form = int(stored["version"]), str(stored["class"]), stored["form"]
-        if version > _VERSION:
+        if version > VERSION:
             raise InputError(
                 f"{str(folder / FORM)!r} is of version {version}.",
-                why=f"This qfx reads versions up to {_VERSION}.",
+                why=f"This qfx reads versions up to {VERSION}.",
                 remedy="Read it with the qfx that wrote it, or a newer one.",
             )
         base, restored = class_named(name), Form.restored(form)
