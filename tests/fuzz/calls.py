@@ -85,6 +85,15 @@ def _used(kind: Callable[..., Any]) -> Callable[..., Any]:
     return use
 
 
+def _matrix() -> Any:
+    return images().flatten(1)
+
+
+def _on_matrix(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`_used`, of what takes matrices alone."""
+    return lambda **arguments: _observe(kind(**arguments), _matrix())
+
+
 def _applied(kind: Callable[..., Any], x: Callable[[], Any]) -> Callable[..., Any]:
     """A layer made with the arguments given, applied to good input."""
     return lambda **arguments: kind(**arguments)(x())
@@ -367,6 +376,11 @@ def _observers() -> Iterable[Call]:
         _used(Q.FixedQParamsFakeQuantize),
         lambda: {"observer": Q.default_fixed_qparams_range_0to1_observer},
     )
+    by_groups = functools.partial(_defaults, Q.PerGroupMinMaxObserver, {"group_size": None})
+    yield Call("PerGroupMinMaxObserver()", _on_matrix(Q.PerGroupMinMaxObserver), by_groups)
+    yield Call(
+        "PerGroupMinMaxObserver", lambda x: _observe(Q.PerGroupMinMaxObserver(None), x), lambda: {"x": _matrix()}
+    )
     made = lambda **given: Q.default_observer.with_args(**given)()  # noqa: E731
     yield Call("default_observer.with_args", made, lambda: {"dtype": qfx.quint8, "eps": 1e-6})
     for name in Q.__all__:
@@ -394,6 +408,7 @@ def _made_and_used(factory: Any, x: Any) -> Any:
 def _configs() -> Iterable[Call]:
     good = qfx.get_default_qconfig()
     yield Call("QConfig", Q.QConfig, lambda: {"activation": good.activation, "weight": good.weight})
+    yield Call("weight_only_qconfig", Q.weight_only_qconfig, lambda: {"bits": 4, "group_size": 32, "symmetric": True})
     yield Call("QConfigDynamic", Q.QConfigDynamic, lambda: {"activation": Q.NoopObserver, "weight": good.weight})
     yield Call("Factory", lambda target, kwargs: Q.Factory(target, kwargs)(), _factory)
     for name in (

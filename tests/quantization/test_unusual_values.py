@@ -24,6 +24,7 @@ ABSTRACT = {"Observer", "ObserverBase", "Window"}
 SPECIAL: dict[str, Callable[[], nn.Module]] = {
     "WindowMoments": lambda: observers.WindowMoments(observers.Window(2)),
     "FixedQParamsObserver": lambda: observers.FixedQParamsObserver(0.1, 0),
+    "PerGroupMinMaxObserver": observers.PerGroupMinMaxObserver.with_args(group_size=None),
     "FixedOrObserved": lambda: observers.FixedOrObserved(0.1, 0, qfx.quint8, observers.HistogramObserver()),
 }
 
@@ -170,7 +171,7 @@ def test_empty_values_are_ignored(name: str) -> None:
     observer(torch.empty(0, 2))
     observer(torch.empty(3, 0))
     with pytest.raises(CalibrationError, match="no data"):
-        observer.qparams() if name in WITH_QPARAMS else observer.mean()
+        observer.calculate_qparams() if name in WITH_QPARAMS else observer.mean()
 
 
 def test_means_of_large_values() -> None:
