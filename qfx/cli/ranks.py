@@ -30,6 +30,7 @@ from qfx.distributed import calibrate
 from qfx.distributed.synchronize import gather, on_every_rank, rank_in, world_size
 from qfx.errors import CalibrationError, InputError
 from qfx.file.atomic import require_writable, write_atomically
+from qfx.ir.snapshot import bytes_of
 from qfx.models import PreparedModel
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.observer import Observer
@@ -94,7 +95,7 @@ def _require_equal_weights(prepared: nn.Module) -> None:
     digest = hashlib.sha256()
     for name, tensor in chain(prepared.named_parameters(), prepared.named_buffers()):
         digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(bytes_of(tensor))
     digests = gather(digest.hexdigest())
     different = next((rank for rank, theirs in enumerate(digests) if theirs != digests[0]), None)
     if different is not None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qfx.errors import ConversionError
 from qfx.file.container import ALIGNMENT, aligned
 from qfx.file.malformed import MalformedError
+from qfx.ir.snapshot import bytes_of
 from qfx.runtime.dtypes import DTYPES
 
 _DTYPES = {
@@ -129,7 +130,7 @@ class TensorWriter:
         shared = _shared(tensor, self._constants)
         if shared is not None:
             return self._indexed(tensor, [*entry, shared])
-        content = _content(tensor)
+        content = bytes_of(tensor)
         start = aligned(self._end, _alignment(len(content)))
         self._parts += [bytes(start - self._end), content]
         self._end = start + len(content)
@@ -155,7 +156,7 @@ def _shared(tensor: Tensor, constants: Constants) -> list[Any] | None:
     for order in itertools.permutations(range(rank)):
         moved = values.permute(order)
         contents = constants.places.get((kind, tuple(moved.shape)))
-        start = contents.get(_content(moved)) if contents else None
+        start = contents.get(bytes_of(moved)) if contents else None
         if start is not None:
             return [start, list(order)]
     return None
@@ -228,10 +229,6 @@ def _tensor(content: memoryview, dtype: torch.dtype, shape: list[int]) -> Tensor
     if dtype is torch.bool and int(torch.frombuffer(content, dtype=torch.uint8).max()) > 1:
         raise MalformedError("A tensor of truth values holds something else.")
     return torch.frombuffer(content, dtype=dtype).reshape(shape)
-
-
-def _content(tensor: Tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
 def _alignment(size: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 Mark = tuple["int | None", int]
@@ -34,3 +35,12 @@ class Snapshot:
 def mark_of(tensor: Tensor) -> Mark:
     """What changes when the values do: by an operation in place, or by ``tensor.data = other``."""
     return None if tensor.is_inference() else tensor._version, tensor.data_ptr()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """The numbers of a tensor as bytes, in row-major order, whatever its strides.
+
+    One number is contiguous with any stride, 0 included, and no view of another element size takes that.
+    """
+    dense = tensor.detach().contiguous()
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy().tobytes()

@@ -13,6 +13,7 @@ from qfx.errors import CalibrationError, ConversionError
 from qfx.ir import facts
 from qfx.ir.attributes import attribute, has_attribute, is_free, is_tensor, set_buffer
 from qfx.ir.nodes import decision_of, operand, path, place
+from qfx.ir.snapshot import bytes_of
 from qfx.ir.types import QParams
 from qfx.ir.user_names import token_path
 from qfx.ops import qdq
@@ -420,7 +421,7 @@ _SUFFIXES = ("", "_scale", "_zero_point")
 
 def _stored(run: _Conversion, role: str, wanted: str, tensors: tuple[Tensor | None, ...]) -> str:
     """Where integers, scale and zero point of ``wanted`` are: over the float tensor, or beside it if that is taken."""
-    key = (role, wanted, *(None if t is None else t.reshape(-1).view(torch.uint8).numpy().tobytes() for t in tensors))
+    key = (role, wanted, *(None if t is None else bytes_of(t) for t in tensors))
     if key not in run.weights:
         free = wanted
         while free in run.weights.values() or not _is_replaceable(run.gm, free):
