@@ -194,10 +194,13 @@ def _op(name: str) -> Op:
 def _activation(op: Op, role: str, value: Any) -> Activation:
     name = op.name
     if not isinstance(value, QTensor):
-        kind = f"float tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        of_floats = not isinstance(value, Tensor) or value.is_floating_point()
+        kind = f"{'float ' * of_floats}tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise InputError(
             f"{name} got a {kind} as {role}, where a QTensor belongs.",
-            remedy="Quantize it first: qfx.quantize_per_tensor(x, scale, zero_point, qfx.quint8).",
+            remedy="Quantize it first: qfx.quantize_per_tensor(x, scale, zero_point, qfx.quint8)."
+            if of_floats
+            else "Call the function of torch: run_op takes no integers or truth values.",
         )
     _require_code(name, role, value.qparams)
     codes = value.codes

@@ -57,9 +57,8 @@ def operands(case: Quantized, dtype: QDType, real_bias: Tensor | None) -> list[A
 
 def real_bias(case: Quantized) -> Tensor | None:
     """Its bias as exactly the real numbers that its integers stand for."""
-    names = list(inspect.signature(case.op.fn).parameters)
-    at = names.index("bias") if case.op.weights else len(case.args)
-    bias = case.args[at] if at < len(case.args) else None
+    bias = dict(zip(inspect.signature(case.op.fn).parameters, case.args, strict=False)).get("bias")
+    bias = bias if case.op.weights else None
     return None if bias is None else (bias.values.double() * bias.scale.double()).float()
 
 
@@ -84,11 +83,21 @@ def test_integers_are_those_of_the_reference(op: Op, i: int, monkeypatch: pytest
     eager_run._without_constants.clear()
 
 
+def is_of_qtensors(case: Quantized) -> bool:
+    """Whether its values are quantized, at least one: run_op refuses floats, integers and truth values among them."""
+    given = dict(zip(inspect.signature(case.op.fn).parameters, case.args, strict=False))
+    held = [given[name] for name in (*case.op.tensors, *case.op.integers) if name in given]
+    values = [item for operand in held for item in (operand if isinstance(operand, list) else [operand])]
+    return any(isinstance(v, QArray) for v in values) and not any(isinstance(v, Tensor) for v in values)
+
+
 @pytest.mark.parametrize(("op", "i"), cases("float"))
 def test_float_rows_are_requantized(op: Op, i: int) -> None:
     case = quantized(op, op.samples()[i])
-    if any(isinstance(a, Tensor) for a in case.args[: len(op.tensors)]):
-        pytest.skip("the sample has a float operand, which run_op refuses")
+    if not is_of_qtensors(case):
+        with pytest.raises(InputError, match="QTensor"):
+            eager(case, QDType.quint8, case.out)
+        return
     y = eager(case, QDType.quint8, case.out)
     assert (y.int_repr().int() - case.run(case.out).int()).abs().max() <= 1  # float ops may round float32 otherwise
 
@@ -248,6 +257,7 @@ def test_runs_in_inference_mode() -> None:
         (lambda: run_op("quantize", image(2)), UnsupportedError, "'quantize' is no op"),
         (lambda: run_op("relu", torch.randn(3), out=OUT), InputError, "float tensor of torch.float32 as x"),
         (lambda: run_op("add", image(3), 2.0, out=OUT), InputError, "float as y"),
+        (lambda: run_op("logical_not", torch.ones(3).bool(), out=OUT), InputError, "got a tensor of torch.bool as x"),
         (lambda: run_op("add", image(3), image(4), out=OUT), InputError, "add does not run .*(3,)"),
         (
             lambda: run_op("linear", image(2, 5), torch.randn(4, 5), None, out=OUT),
