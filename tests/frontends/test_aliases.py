@@ -214,12 +214,16 @@ WRITTEN = [
 integers by tests/lowering/test_integers.py."""
 
 
+def spelled(alias: Alias) -> tuple[nn.Module, Tensor]:
+    """A model that calls ``alias``, and its input: a flat tensor, of integers where it takes those."""
+    shape = (MATRICES | SEQUENCES).get(bare_name(alias), SHAPES[spatial_of(alias)])
+    x = torch.rand(math.prod(shape)) + 0.5
+    return Spelled(alias, shape).eval(), x.long() if alias.op == "embedding" else x
+
+
 @pytest.mark.parametrize("alias", WRITTEN, ids=lambda alias: alias.name)
 def test_alias_normalizes_to_its_row(alias: Alias) -> None:
-    shape = (MATRICES | SEQUENCES).get(bare_name(alias), SHAPES[spatial_of(alias)])
-    model = Spelled(alias, shape).eval()
-    x = torch.rand(math.prod(shape)) + 0.5
-    x = x.long() if alias.op == "embedding" else x
+    model, x = spelled(alias)
     normal = normalize(capture(model))
     opaque = [node.meta["opaque_reason"] for node in normal.graph.nodes if "opaque_reason" in node.meta]
     assert not opaque

@@ -75,7 +75,15 @@ def _norm() -> nn.Module:
     return norm
 
 
+class First(nn.Module):
+    """What a layer gives at every time step, of all that it returns."""
+
+    def forward(self, given: Any) -> Any:
+        return given[0]
+
+
 IMAGE = (2, 3, 8, 9)
+SEQUENCE = (5, 3, 6)
 SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
     "channel_affine": [(nn.Sequential(_norm()), IMAGE), (Lambda(lambda m, x: m["norm"](x), norm=_norm()), IMAGE)],
     "max_pool": [
@@ -104,6 +112,25 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
     ],
     "attention": [
         (Lambda(lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.5)), (2, 3, 5, 8)),
+    ],
+    "lstm": [
+        (nn.Sequential(nn.LSTM(6, 7), First()), SEQUENCE),
+        (nn.Sequential(nn.LSTM(6, 7, 2, bias=False, batch_first=True, bidirectional=True), First()), SEQUENCE),
+        (Lambda(lambda m, x: m["layer"](x)[1][1], layer=nn.LSTM(6, 7, 2, bidirectional=True)), SEQUENCE),
+        (Lambda(lambda m, x: m["layer"](x, (x[:1], x[1:2]))[0], layer=nn.LSTM(6, 6)), SEQUENCE),
+        (nn.Sequential(nn.LSTM(6, 7), First()), (5, 6)),
+    ],
+    "gru": [
+        (nn.Sequential(nn.GRU(6, 7, 2, batch_first=True, bidirectional=True), First()), SEQUENCE),
+        (Lambda(lambda m, x: m["layer"](x, x[:2])[0], layer=nn.GRU(6, 6, bias=False, bidirectional=True)), SEQUENCE),
+    ],
+    "rnn": [
+        (nn.Sequential(nn.RNN(6, 7, 2), First()), SEQUENCE),
+        (nn.Sequential(nn.RNN(6, 7, nonlinearity="relu", batch_first=True, bidirectional=True), First()), SEQUENCE),
+    ],
+    "last_state": [
+        (Lambda(lambda m, x: m["layer"](x)[1], layer=nn.GRU(6, 7)), SEQUENCE),
+        (Lambda(lambda m, x: m["layer"](x)[1][0], layer=nn.LSTM(6, 7, 2, bidirectional=True)), SEQUENCE),
     ],
     "embedding": [(Lambda(lambda m, x: m.table(x.abs().long()), table=nn.Embedding(9, 4)), (2, 3))],
     "arange": [(Lambda(lambda m, x: x + torch.arange(x.shape[1])), (2, 3))],

@@ -197,6 +197,30 @@ def decode_weight(
     return torch.tensor(decoded, dtype=torch.float64).float()
 
 
+def recurrent(kind: type[nn.RNNBase], gates: int, states: int) -> Callable[..., Tensor]:
+    """What a layer of torch gives that has the weights of the call."""
+
+    def run(x: Tensor, *given: Any, result: str = "output", **settings: Any) -> Tensor:
+        before, tensors = list(given[:states]), given[states:]
+        weights = [tensor for tensor in tensors if tensor is not None]
+        hidden, directions = len(tensors[0]) // gates, 1 if len(tensors) == 4 else 2
+        module: Any = kind(x.shape[2], hidden, bias=tensors[2] is not None, bidirectional=directions == 2, **settings)
+        with torch.no_grad():
+            for parameter, tensor in zip(module.parameters(), weights, strict=True):
+                parameter.copy_(tensor)
+            zeros = torch.zeros(directions, x.shape[1], hidden)
+            before = [zeros if h is None else h for h in before]
+            y, after = module(x, tuple(before) if states == 2 else before[0])
+        return after[1] if result == "cell" else y
+
+    return run
+
+
+def last_state(y: Tensor, *, directions: int) -> Tensor:
+    hidden = y.shape[2] // directions
+    return torch.stack([y[len(y) - 1 if d == 0 else 0, :, d * hidden : (d + 1) * hidden] for d in range(directions)])
+
+
 EXPECTED: dict[str, Callable[..., Any]] = {
     "conv": conv,
     "linear": linear,
@@ -264,6 +288,10 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
+    "lstm": recurrent(nn.LSTM, 4, 2),
+    "gru": recurrent(nn.GRU, 3, 1),
+    "rnn": recurrent(nn.RNN, 1, 1),
+    "last_state": last_state,
     "quantize": quantize,
     "dequantize": dequantize,
     "requantize_dynamic": requantize_dynamic,
