@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from qfx.frontends.constants import Constants, join, parent
 from qfx.frontends.leaves import ISLAND_REMEDY, WHOLE
-from qfx.frontends.mutation import changes_operand, storages
+from qfx.frontends.mutation import MADE_IN_CALL, changes_operand, storages
 from qfx.frontends.randomness import RANDOM, Drawn, draws
 from qfx.ir import boundary
 from qfx.ir.computed import COMPUTED
@@ -23,7 +23,7 @@ from qfx.ops.shape.spellings import dropout_module, drops
 from qfx.ops.spelling import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.spellings import alias_of
 from qfx.ops.table import TABLE
-from qfx.ops.terms import Attr, Folded, Item, NotNormal, Pieces, Shape, Term, term
+from qfx.ops.terms import ZEROS, Attr, Folded, Item, NotNormal, Pieces, Shape, Term, term
 from qfx.patterns.symbolic_shape import input_ranks
 
 _ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
@@ -123,7 +123,9 @@ class _NormalWriter:
             if str(node.target) in self.ranks:
                 new.meta.setdefault("rank", self.ranks[str(node.target)])
         elif node.op == "get_attr":
-            self.env[node] = self.constants.attribute(str(node.target))
+            new = self.env[node] = self.constants.attribute(str(node.target))
+            if MADE_IN_CALL in node.meta and isinstance(new, fx.Node) and not self.constants.tensor(new).any():
+                new.meta[ZEROS] = True
         elif node.op == "output":
             self._copy(node, self._concrete(node.args), {})
         elif getattr(node.target, "__name__", "") not in _ASSERTIONS:

@@ -52,6 +52,10 @@ class Folded:
     beside: fx.Node | None = None
 
 
+ZEROS = "zeros"
+"""In the metadata of a ``get_attr`` node: the model's code makes the tensor, of nothing but zeros."""
+
+
 @dataclass(frozen=True, eq=False)
 class Item:
     """The number in a constant of one element, as a ``get_attr`` node."""

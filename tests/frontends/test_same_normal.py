@@ -117,12 +117,17 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
         (nn.Sequential(nn.LSTM(6, 7), First()), SEQUENCE),
         (nn.Sequential(nn.LSTM(6, 7, 2, bias=False, batch_first=True, bidirectional=True), First()), SEQUENCE),
         (Lambda(lambda m, x: m["layer"](x)[1][1], layer=nn.LSTM(6, 7, 2, bidirectional=True)), SEQUENCE),
-        (Lambda(lambda m, x: m["layer"](x, (x[:1], x[1:2]))[0], layer=nn.LSTM(6, 6)), SEQUENCE),
+        (Lambda(lambda m, x: m["layer"](x, (x.narrow(0, 0, 1), x.narrow(0, 1, 1)))[0], layer=nn.LSTM(6, 6)), SEQUENCE),
         (nn.Sequential(nn.LSTM(6, 7), First()), (5, 6)),
     ],
     "gru": [
         (nn.Sequential(nn.GRU(6, 7, 2, batch_first=True, bidirectional=True), First()), SEQUENCE),
-        (Lambda(lambda m, x: m["layer"](x, x[:2])[0], layer=nn.GRU(6, 6, bias=False, bidirectional=True)), SEQUENCE),
+        (
+            Lambda(
+                lambda m, x: m["layer"](x, x.narrow(0, 0, 2))[0], layer=nn.GRU(6, 6, bias=False, bidirectional=True)
+            ),
+            SEQUENCE,
+        ),
     ],
     "rnn": [
         (nn.Sequential(nn.RNN(6, 7, 2), First()), SEQUENCE),

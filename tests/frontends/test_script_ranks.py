@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from qfx.frontends.torchscript import ranks
 from qfx.frontends.torchscript.modules import ModuleTree
 from qfx.frontends.torchscript.translate import Translator
 from qfx.ir.user_names import graph_module_of
-from tests.frontends.test_aliases import MATRICES, SHAPES, WRITTEN, Alias, Spelled, bare_name, spatial_of
+from tests.frontends.test_aliases import WRITTEN, Alias, spelled
 
 CALLS = [alias for alias in WRITTEN if not isinstance(alias.spelling, type)]
 
@@ -57,8 +56,7 @@ def found_and_seen(model: nn.Module, x: Tensor) -> Iterator[tuple[fx.Node, int |
 
 @pytest.mark.parametrize("alias", CALLS, ids=lambda alias: alias.name)
 def test_what_code_spells_has_the_rank_that_its_row_says(alias: Alias) -> None:
-    shape = MATRICES.get(bare_name(alias), SHAPES[spatial_of(alias)])
-    model, x = Spelled(alias, shape).eval(), torch.rand(math.prod(shape)) + 0.5
-    for node, found, seen in found_and_seen(model, x.long() if alias.op == "embedding" else x):
+    model, x = spelled(alias)
+    for node, found, seen in found_and_seen(model, x):
         is_open = found is None and (node.target in NOT_TOLD or "max_pool" in str(node.args[0]))  # its indices
         assert is_open or found == seen, node.format_node()

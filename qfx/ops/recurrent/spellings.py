@@ -12,7 +12,7 @@ from torch import nn
 from qfx.ops.extents import rank_of
 from qfx.ops.spelling import Alias, aliases, aten, require, require_tensor
 from qfx.ops.table import is_op
-from qfx.ops.terms import Attr, Term, term
+from qfx.ops.terms import ZEROS, Attr, Term, term
 
 _Layer = tuple[Any, ...]
 """What a layer multiplies and adds, in the order of an op's operands; of both directions, if it has two."""
@@ -111,6 +111,8 @@ class _Call:
 
 def _is_zeros(state: Any) -> bool:
     """Whether ``state`` is made of zeros: what a layer begins with where it is given none."""
+    if ZEROS in state.meta:
+        return bool(state.meta["dtype"] is torch.float32)
     return is_op(state, "full") and state.kwargs["value"] == 0 and state.kwargs["dtype"] is torch.float32
 
 
