@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import operator
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import qfx
+from qfx.errors import RuntimeLoadError
 from qfx.file import checked
 from qfx.file.functions import CHANGING, FAMILIES, MADE, NAMES
 from qfx.file.targets import function_name, function_named, functions
@@ -204,7 +206,8 @@ class Sequence(nn.Module):
 @pytest.mark.parametrize("change", ["hidden_size", "input_size", "shape", "flat", "method"])
 def test_layers_whose_kernels_believe_their_shapes_are_checked(layer: nn.Module, change: str) -> None:
     x = torch.randn(3, 4)
-    file = saved(qfx.quantize_fx(Sequence(layer).eval(), {"": qfx.get_default_qconfig()}, [x]))
+    whole = {"": qfx.get_default_qconfig(), "non_traceable_module_name": ["layer"]}
+    file = saved(qfx.quantize_fx(Sequence(layer).eval(), whole, [x]))
 
     def harm(content: Any, _: bytearray) -> None:
         state = dict(content["state"]["_modules"]["dict"])["layer"]["module"][1]
@@ -223,6 +226,42 @@ def test_layers_whose_kernels_believe_their_shapes_are_checked(layer: nn.Module,
         return
     with pytest.raises(qfx.InputError, match=r"are not those of a layer|brings a 'forward' of its own"):
         load(resealed(file, harm))
+
+
+ENDS = ("", "_reverse")
+MATRICES = [f"weight_{part}_l0{end}" for end in ENDS for part in ("ih", "hh")]
+BIASES = [f"bias_{part}_l0{end}" for end in ENDS for part in ("ih", "hh")]
+CHANGED = [
+    (computed, name, change) for computed in ("int8", "float") for name in MATRICES for change in ("rank", "width")
+]
+CHANGED += [("float", name, "rank") for name in BIASES]  # the runtime counts what a bias holds
+
+
+@functools.cache
+def of_recurrent_ops(kind: type[nn.Module], computed: str) -> bytes:
+    """The file of a model with a recurrent layer that is an op of the table."""
+    rules = {"": qfx.get_default_qconfig(), "module_name": [("layer", None)] if computed == "float" else []}
+    net = Sequence(kind(4, 6, bidirectional=True)).eval()
+    return saved(qfx.quantize_fx(net, rules, [torch.randn(3, 4)], adaptive_rounding=False))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("computed", "name", "change"), CHANGED)
+def test_recurrent_ops_take_no_weights_that_do_not_fit(
+    kind: type[nn.Module], computed: str, name: str, change: str
+) -> None:
+    """Neither those of the runtime nor, in float, those of torch, whose kernels believe shapes."""
+
+    def harm(content: Any, _: bytearray) -> None:
+        state = dict(content["state"]["_modules"]["dict"])["layer"]["module"][1]
+        tensors = dict(state["_parameters"]["dict"] + state["_buffers"]["dict"])
+        shape = content["tensors"][tensors[name]["tensor"]][1]
+        shape[:] = [1, *shape] if change == "rank" else [shape[0] // 2, shape[1] * 2]
+
+    file = of_recurrent_ops(kind, computed)
+    assert load(file)(torch.randn(3, 4))
+    with pytest.raises((qfx.InputError, RuntimeLoadError), match=r"no model that makes sense|do(es)? not (run|take)"):
+        load(resealed(file, harm))(torch.randn(3, 4))
 
 
 @pytest.mark.slow

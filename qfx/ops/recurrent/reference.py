@@ -52,7 +52,7 @@ def lstm(
     """
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
-    states = _states(x, (h, c), forward, reverse)
+    states = _states(x, (h, c), forward, reverse, gates=4)
     if x.is_meta or is_fake(x):
         return _empty(x, states[0]) if result == "output" else torch.empty_like(states[1])
     if integers:
@@ -82,7 +82,7 @@ def gru(
     """A gated recurrent unit: the hidden states of every time step. Arguments as those of :func:`lstm`, of 3 gates."""
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
-    states = _states(x, (h,), forward, reverse)
+    states = _states(x, (h,), forward, reverse, gates=3)
     if x.is_meta or is_fake(x):
         return _empty(x, states[0])
     if integers:
@@ -112,7 +112,7 @@ def rnn(
     of one gate."""
     forward = (weight_ih, weight_hh, bias_ih, bias_hh)
     reverse = (weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse)
-    states = _states(x, (h,), forward, reverse)
+    states = _states(x, (h,), forward, reverse, gates=1)
     if x.is_meta or is_fake(x):
         return _empty(x, states[0])
     if integers:
@@ -135,15 +135,33 @@ def last_state(y: Tensor, *, directions: int) -> Tensor:
     return torch.stack([forward[-1], reverse[0]])
 
 
-def _states(x: Tensor, states: tuple[Tensor | None, ...], forward: tuple[Any, ...], reverse: tuple[Any, ...]) -> Any:
-    """The states before, zeros where they are left out, of the shapes that modules of torch check."""
-    inputs, shape = forward[0].shape[1], (1 if reverse[0] is None else 2, x.shape[1], forward[1].shape[1])
-    if x.shape[-1] != inputs:
-        raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {inputs}, got {x.shape[-1]}")
+def _states(
+    x: Tensor, states: tuple[Tensor | None, ...], forward: tuple[Any, ...], reverse: tuple[Any, ...], *, gates: int
+) -> Any:
+    """The states before, zeros where they are left out.
+
+    Raises:
+        RuntimeError: Operands do not have the shapes of a layer's, which kernels of torch believe.
+    """
+    inputs, hidden = forward[0].shape[-1], forward[1].shape[-1]
+    if x.dim() != 3:
+        raise RuntimeError(f"input must have 3 dimensions, got {x.dim()}")
+    if x.shape[2] != inputs:
+        raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {inputs}, got {x.shape[2]}")
+    for weights in (forward,) if all(tensor is None for tensor in reverse) else (forward, reverse):
+        _require_weights(weights, gates * hidden, inputs, hidden, biased=forward[2] is not None)
+    shape = (1 if reverse[0] is None else 2, x.shape[1], hidden)
     for h in states:
-        if h is not None and tuple(h.shape) != shape:
-            raise RuntimeError(f"Expected hidden size {shape}, got {list(h.shape)}")
+        if h is not None and (tuple(h.shape) != shape or h.dtype is not x.dtype):
+            raise RuntimeError(f"Expected hidden size {shape} of {x.dtype}, got {list(h.shape)} of {h.dtype}")
     return [x.new_zeros(shape) if h is None else h for h in states]
+
+
+def _require_weights(weights: tuple[Any, ...], rows: int, inputs: int, hidden: int, *, biased: bool) -> None:
+    wanted = [(rows, inputs), (rows, hidden), *[(rows,) if biased else None] * 2]
+    found = [None if tensor is None else tuple(tensor.shape) for tensor in weights]
+    if found != wanted or not hidden:
+        raise RuntimeError(f"Expected weights and biases of sizes {wanted}, got {found}")
 
 
 def _empty(x: Tensor, state: Tensor) -> Tensor:

@@ -49,8 +49,13 @@ def last_state() -> list[Sample]:
 
 
 def _bad(gates: int, states: int) -> list[Sample]:
-    x, none = normal(_TIME, _BATCH, _INPUTS + 1), [None] * states
-    return [refused(RuntimeError, "must be equal to input_size", x, *none, *_weights(gates, biased=True, seed=10))]
+    x, none = normal(_TIME, _BATCH, _INPUTS), [None] * states
+    weights = _weights(gates, biased=True, seed=10)
+    wide = normal(_TIME, _BATCH, _INPUTS + 1)
+    return [
+        refused(RuntimeError, "must be equal to input_size", wide, *none, *weights),
+        refused(RuntimeError, "Expected weights and biases", x, *none, *weights[:2], weights[2], None),
+    ]
 
 
 GOOD: dict[str, Samples] = {"lstm": lstm, "gru": gru, "rnn": rnn, "last_state": last_state}
