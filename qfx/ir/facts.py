@@ -66,6 +66,7 @@ NODE = _facts(
     ("custom_module", "str", "passes", "name of the QuantType by which a custom module is quantized"),
     ("stubbed", "bool", "frontends", "the value lies between a QuantStub and a DeQuantStub"),
     ("observed_by", "str", "frontends", "path of the FloatFunctional whose operation the node is"),
+    ("zeros", "bool", "frontends", "a constant that the model's code makes, of nothing but zeros"),
     # training
     ("derivation", "Source | Derived | Computed", "frontends patterns", "how the model's tensors give a constant"),
     ("dropout", "str", "frontends", "path of the dropout that the node stands for"),
