@@ -62,11 +62,13 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
 
 def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:
     """Float for a table that would save little by being rounded, where the qconfig is that of the whole model."""
+    if node.meta.get("qconfig_rule") != _EVERY_MODEL:
+        return None
     root = node.graph.owning_module
     assert root is not None
     tensors = {id(t): t.numel() for t in (*root.parameters(), *root.buffers()) if t.is_floating_point()}
     share = table.numel() / max(1, sum(tensors.values()))
-    if node.meta.get("qconfig_rule") != _EVERY_MODEL or share >= _SMALL:
+    if share >= _SMALL:
         return None
     return Decision("float", f"its table is {share:.1%} of the weights: int8 saves little there, and rounds each row")
 

@@ -17,35 +17,23 @@ from qfx.ops.pointwise import float64
 Array: TypeAlias = npt.NDArray[np.float32]
 
 F = np.float32
-_EXP = tuple(map(float.fromhex, ("0x1.6a2434p-10", "0x1.1239e4p-7", "0x1.5558f2p-5", "0x1.555492p-3", "0x1.fffffcp-2")))
-_LOG = tuple(map(float.fromhex, ("0x1.1ed7d2p-2", "0x1.1ebd0ap-2", "0x1.99d208p-2", "0x1.555502p-1")))
-_ERF = tuple(
-    map(
-        float.fromhex,
-        (
-            "0x1.6c692ep-21", "-0x1.db151ep-17", "0x1.09b2d0p-13", "-0x1.44e8a0p-11", "0x1.a2bcb0p-10",
-            "-0x1.0788b8p-14", "-0x1.3acc78p-6", "0x1.a50bc0p-4", "0x1.45f2c4p-1", "0x1.20dd76p+0",
-        ),
-    )
+
+
+def _of_hex(*digits: str) -> tuple[float, ...]:
+    return tuple(map(float.fromhex, digits))
+
+
+_EXP = _of_hex("0x1.6a2434p-10", "0x1.1239e4p-7", "0x1.5558f2p-5", "0x1.555492p-3", "0x1.fffffcp-2")
+_LOG = _of_hex("0x1.1ed7d2p-2", "0x1.1ebd0ap-2", "0x1.99d208p-2", "0x1.555502p-1")
+_ERF = _of_hex(
+    "0x1.6c692ep-21", "-0x1.db151ep-17", "0x1.09b2d0p-13", "-0x1.44e8a0p-11", "0x1.a2bcb0p-10",
+    "-0x1.0788b8p-14", "-0x1.3acc78p-6", "0x1.a50bc0p-4", "0x1.45f2c4p-1", "0x1.20dd76p+0",
 )  # fmt: skip
-_GELU = tuple(
-    map(
-        float.fromhex,
-        (
-            "-0x1.7b2834p-26", "0x1.74574ep-21", "-0x1.37faecp-17", "0x1.1ad450p-14", "-0x1.0793e0p-12",
-            "-0x1.b688c2p-15", "0x1.cae95cp-8", "-0x1.addbf0p-5", "-0x1.d63bc0p-2", "-0x1.26aed0p+0",
-        ),
-    )
+_GELU = _of_hex(
+    "-0x1.7b2834p-26", "0x1.74574ep-21", "-0x1.37faecp-17", "0x1.1ad450p-14", "-0x1.0793e0p-12",
+    "-0x1.b688c2p-15", "0x1.cae95cp-8", "-0x1.addbf0p-5", "-0x1.d63bc0p-2", "-0x1.26aed0p+0",
 )  # fmt: skip
-_EXP2 = tuple(
-    map(
-        float.fromhex,
-        (
-            "0x1.41fba0p-13", "0x1.5f3e80p-10", "0x1.3b2d4ep-7",
-            "0x1.c6aee8p-5", "0x1.ebfbdcp-3", "0x1.62e430p-1",
-        ),
-    )
-)  # fmt: skip
+_EXP2 = _of_hex("0x1.41fba0p-13", "0x1.5f3e80p-10", "0x1.3b2d4ep-7", "0x1.c6aee8p-5", "0x1.ebfbdcp-3", "0x1.62e430p-1")
 _LOG2_E, _LN2_HIGH, _LN2_LOW = F(float.fromhex("0x1.715476p+0")), F(355 / 512), F(float.fromhex("-0x1.bd0106p-13"))
 _ROUND_AND_BIAS = F(1.5 * 2**23 + 127)
 _HALVED_BIAS = _ROUND_AND_BIAS - F(1.0)
