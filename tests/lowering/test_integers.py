@@ -28,6 +28,7 @@ from qfx.runtime import isa_names
 
 FLOAT = Decision("float", "it is computed in float")
 DYNAMIC = {"": qfx.default_dynamic_qconfig}
+STATIC = {"": qfx.get_default_qconfig()}
 INTEGERS = torch.tensor([[3, -2, 0], [7, 1, -5]])
 KINDS = {"int64": INTEGERS, "int32": INTEGERS.int(), "bool": INTEGERS > 0, "float32": INTEGERS.float() * 0.75}
 
@@ -215,10 +216,10 @@ class Masked(nn.Module):
         kinds = self.kinds[:, : ids.shape[1]].expand(ids.shape[0], ids.shape[1])
         x = self.words(ids) + self.places(places) + self.kind(kinds)
         for layer in self.layers:
-            q, k, v = layer(x).chunk(3, -1)
+            q, k, v = (each.unflatten(-1, (2, 8)).transpose(1, 2) for each in layer(x).chunk(3, -1))
             order = torch.arange(ids.shape[1])
-            seen = (order[None, :] <= order[:, None]) & mask[:, None, :].bool()
-            x = x + F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+            seen = (order[None, :] <= order[:, None]) & mask[:, None, None, :].bool()
+            x = x + F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
         last = (ids == 29).int().argmax(-1)
         return x[torch.arange(x.shape[0]), last]
 
@@ -243,6 +244,19 @@ def test_masks_and_places_are_part_of_the_program(frontend: str) -> None:
         assert float(F.cosine_similarity(model(*given), want).min()) > 0.995
         for isa in isa_names():
             assert torch.equal(QuantizedModel(model.graph_module(), {}, isa)(*given), model(*given))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("qconfigs", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+def test_a_batch_of_texts_goes_through_the_whole_program_a_few_at_a_time(qconfigs: Any) -> None:
+    torch.manual_seed(0)
+    model: Any = qfx.quantize_fx(Masked().eval(), qconfigs, [masked_inputs(3, 7)], frontend="export")
+    given = masked_inputs(480, 18, seed=1)
+    executable = model.compiled.segments[0].executable
+    steps = executable.explain(*(tuple(x.shape) for x in given)).steps
+    assert min(step.slices for step in steps if step.name != "output") > 1
+    apart = [model(*(x[i : i + 2] for x in given)) for i in range(0, 480, 2)]
+    assert torch.equal(model(*given), torch.cat(apart))
 
 
 def test_a_saved_model_with_masks_computes_the_same(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from qfx.errors import InputError
 from qfx.runtime import Executable, Explanation, ProgramBuilder, get_num_threads, set_num_threads
 from tests.runtime.step_programs import small_network
+from tests.runtime.test_steps import CASES, Case
 
 CHANNELS = 24
 IDENTITY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
@@ -182,3 +184,101 @@ def test_an_operand_whose_batch_is_another_dim_is_not_sliced() -> None:
     rows, images_ = codes(8, 1 << 17), codes(8, 8, 1 << 17)
     assert sliced(exe.explain(rows.shape, images_.shape)) == []
     np.testing.assert_array_equal(exe(rows, images_)[0], np.minimum(rows.astype(int) + images_, 255))
+
+
+def test_a_place_that_the_batch_decides_ends_the_slices() -> None:
+    b = ProgramBuilder()
+    x = b.value("x", "u8", (-1, -1, -1))
+    h, y = _doubled(b, x, "first"), b.value("y", "u8", (-1, -1, -1))
+    images_ = b.expr_dim(x, 0)
+    last = b.expr("add", images_, b.expr_const(-1))
+    b.step("slice", "picked", [h], y, ints={"axis": 1}, exprs={"start": [last], "end": [images_]})
+    exe = Executable(b.build([x], [_doubled(b, y, "y")]))
+    given = codes(8, 64, 8192)
+    assert sliced(exe.explain(given.shape)) == ["x", "first"]
+    np.testing.assert_array_equal(exe(given)[0], given[:, 7:8])
+
+
+def test_what_is_computed_for_all_images_is_computed_by_every_slice() -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "f32", (-1, -1, -1)), b.value("y", "f32", (-1, -1, -1))
+    table = np.random.default_rng(0).normal(size=(1, 500, 512)).astype(np.float32)
+    rows = b.value("rows", "f32", (1, -1, 512))
+    exprs = {"start": [b.expr_const(0)], "end": [b.expr("mul", b.expr_dim(x, 1), b.expr_const(2))]}
+    b.step("slice", "rows", [b.constant_value("table", table)], rows, ints={"axis": 1, "step": 2}, exprs=exprs)
+    b.step("add_f32", "y", [x, rows], y)
+    exe = Executable(b.build([x], [y]))
+    given = images(6, 200, 512)
+    assert sliced(exe.explain(given.shape)) == ["rows", "y"]
+    np.testing.assert_array_equal(exe(given)[0], given + table[:, :400:2])
+
+
+@pytest.mark.parametrize("counted", ["images", "from one", "given"])
+def test_numbers_of_the_images_pick_images(counted: str) -> None:
+    b = ProgramBuilder()
+    x, y = b.value("x", "f32", (-1, -1, -1)), b.value("y", "f32", (-1, -1, -1))
+    rows, first = b.expr_dim(x, 0), int(counted == "from one")
+    numbers = b.value("numbers", "s64", (-1,))
+    count = {"count": [b.expr("sub", rows, b.expr_const(first))]}
+    b.step("arange", "numbers", [b.constant_value("first", np.array(first))], numbers, ints={"step": 1}, exprs=count)
+    turned, given = b.value("turned", "s64", (-1, 1)), np.array([[4], [3], [2], [1], [0]] * 2)
+    b.step("reshape", "turned", [numbers], turned, exprs={"shape": [b.expr_const(-1), b.expr_const(1)]})
+    other = b.constant_value("other", np.array([[2, 0]]))
+    index = b.constant_value("given", given) if counted == "given" else turned
+    b.step("take", "taken", [x, index, other], y)
+    exe = Executable(b.build([x], [y]))
+    x_given = images(10, 3, 1 << 16)
+    place = given if counted == "given" else np.arange(first, 10)[:, None]
+    assert sliced(exe.explain(x_given.shape)) == (["numbers", "taken"] if counted == "images" else [])
+    np.testing.assert_array_equal(exe(x_given)[0], x_given[place, [[2, 0]]])
+
+
+# ---------------------------------------------------------------- every operation
+
+X, Y = images(4, 3, 6), images(4, 3, 5, 6)[:, :, 0]
+INDEX = np.random.default_rng(0).integers(0, 3, (4, 2, 6))
+SAME_BATCH = [
+    *(Case(op, (X, Y), np.add) for op in ("add_f32", "sub_f32", "mul_f32", "div_f32")),
+    Case("pairwise", (X, Y), np.less, {"text": {"function": "lt"}}),
+    Case("where", (X > 0, X, Y), np.where),
+    Case("gather", (X, INDEX), lambda x, index: np.take_along_axis(x, index, 1), {"ints": {"axis": 1}}),
+    Case(
+        "rotary",
+        (images(4, 3, 5, 16), images(4, 1, 5, 16), images(4, 1, 5, 16)),
+        lambda x, cos, sin: x,
+        {"ints": {"length": 16, "interleaved": 0, "perm": [0, 1, 2, 3]}},
+    ),
+]
+NOT_SLICED = {"rnn_tanh", "rnn_relu", "gru", "lstm", "arange", "take"}
+"""Operations that do not treat each entry of their first dim alone."""
+UNTRIED = {"expand", "reshape"}
+"""Whose cases name the batch."""
+
+
+def batches_of(case: Case) -> list[np.ndarray] | None:
+    """Its inputs with so many images, each picked from the case's, that slices pay; None where they share no batch."""
+    counts = {x.shape[0] if x.ndim and x.size else 0 for x in case.inputs}
+    if len(counts) != 1 or counts == {0}:
+        return None
+    rng, bytes_of_one = np.random.default_rng(3), sum(x[:1].nbytes for x in case.inputs)
+    count = 1 << max(6, ((4 << 20) // bytes_of_one).bit_length())
+    return [x[rng.integers(0, len(x), count)] for x in case.inputs]
+
+
+def is_sliced(case: Case) -> bool:
+    """Whether a case over many images goes in slices, which give what they give together."""
+    given, exe = batches_of(case), Executable(case.program())
+    try:
+        if given is None or not sliced(exe.explain(*(x.shape for x in given))):
+            return False
+    except InputError:  # it takes no other batch
+        return False
+    for got, whole in zip(exe(*given), exe.run_and_fetch(given, [])[0], strict=True):
+        np.testing.assert_array_equal(got, whole)
+    return True
+
+
+@pytest.mark.parametrize("op", sorted({case.op for case in CASES}))
+def test_an_operation_in_slices_gives_what_it_gives_together(op: str) -> None:
+    found = [is_sliced(case) for case in (*CASES, *SAME_BATCH) if case.op == op]
+    assert any(found) == (op not in NOT_SLICED | UNTRIED)

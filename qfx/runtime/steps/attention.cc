@@ -1,5 +1,7 @@
 #include "attention/attention.h"
 
+#include <algorithm>
+#include <array>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -109,6 +111,11 @@ class AttentionStep : public StepKernel {
       s.mask_column = stride(kColumns);
     }
     return {plan_attention(p_.attention, s, isa_), 0, nullptr};
+  }
+
+  bool mixes_images(const StepShapes&) const override {
+    const auto is_first = [](const std::vector<size_t>* places) { return places->front() == 0; };
+    return !std::ranges::all_of(std::array{&p_.q, &p_.k, &p_.v, &p_.out}, is_first);
   }
 
  private:

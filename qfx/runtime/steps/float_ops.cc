@@ -37,6 +37,7 @@ class SoftmaxStep : public StepKernel {
     const int64_t inner = product(y, p_.axis + 1, y.size());
     return {plan_softmax(product(y, 0, p_.axis), y[p_.axis], inner, p_.log, isa_), 0, nullptr};
   }
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
 
  private:
   Params p_;
@@ -60,6 +61,7 @@ class CausalSoftmaxStep : public StepKernel {
     const size_t last = y.size() - 1;
     return {plan_causal_softmax(product(y, 0, last), y[last - 1], y[last], isa_), 0, nullptr};
   }
+  bool mixes_images(const StepShapes& in) const override { return in.inputs[0].size() == 2; }
 
  private:
   Isa isa_;
@@ -113,6 +115,7 @@ class RowNormStep : public StepKernel {
     if (p_.rms) return {plan_rms_norm(rows, n, p_.eps, p_.affine.weight, isa_), 0, nullptr};
     return {plan_layer_norm(rows, n, p_.eps, p_.affine.weight, p_.affine.bias, isa_), 0, nullptr};
   }
+  bool mixes_images(const StepShapes& in) const override { return p_.ndim == in.inputs[0].size(); }
 
  private:
   Params p_;

@@ -176,8 +176,9 @@ class WhereStep : public StepKernel {
 
 struct ArangeParams {
   int64_t step;
+  bool from_zero;
 
-  explicit ArangeParams(const StepView& s) : step(s.integer("step")) {
+  explicit ArangeParams(const StepView& s) : step(s.integer("step")), from_zero(s.is_zero(0)) {
     s.require(s.input(0).rank() == 0 && s.output().rank() == 1, "the first number has dims, or y not one");
   }
 };
@@ -189,6 +190,7 @@ class ArangeStep : public StepKernel {
 
   Dims shape(const StepShapes& in) const override { return in.exprs.at("count"); }
   Planned plan(const StepShapes&, const Dims& y) const override { return {plan_arange(y[0], p_.step), 0, nullptr}; }
+  bool counts_images() const noexcept override { return p_.from_zero && p_.step == 1; }
 
  private:
   Params p_;
@@ -214,6 +216,7 @@ class CumsumStep : public StepKernel {
   Planned plan(const StepShapes&, const Dims& y) const override {
     return {plan_cumsum(product(y, 0, p_.axis), y[p_.axis], product(y, p_.axis + 1, y.size())), 0, nullptr};
   }
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
 
  private:
   Params p_;
@@ -234,6 +237,7 @@ class ArgmaxStep : public StepKernel {
     const Dims& x = in.inputs[0];
     return {plan_argmax(p_.type, product(x, 0, p_.axis), x[p_.axis], product(x, p_.axis + 1, x.size())), 0, nullptr};
   }
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
 
  private:
   Params p_;
@@ -267,6 +271,7 @@ class GatherStep : public StepKernel {
   Planned plan(const StepShapes& in, const Dims&) const override {
     return {plan_gather({p_.element, in.inputs[0], in.inputs[1], p_.axis}), 0, nullptr};
   }
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
 
  private:
   Params p_;
@@ -305,6 +310,7 @@ class TakeStep : public StepKernel {
     shape.bytes = product(x, p_.indices, x.size()) * p_.element;
     return {plan_take(shape), 0, nullptr};
   }
+  bool picks_images() const noexcept override { return true; }
 
  private:
   // The shape of the indices together.

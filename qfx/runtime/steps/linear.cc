@@ -14,6 +14,9 @@ namespace {
 struct LinearSizes {
   int64_t outputs = 0, features = 0;
 
+  // Whether one range is that of all rows.
+  static bool by_tensor() { return false; }
+
   explicit LinearSizes(const StepView& s) {
     const Constant* w = s.constant("weight");
     s.require(w->shape.size() == 2 && element_count(w->shape) > 0, "'weight' is not a matrix");
@@ -42,6 +45,7 @@ struct DynamicParams : LinearSizes {
   }
 
   std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_dynamic(layer, isa); }
+  bool by_tensor() const { return !layer.per_row; }
 };
 
 struct HalfParams : LinearSizes {
@@ -95,7 +99,10 @@ class LinearStep : public StepKernel {
   using Params = Layer;
   static constexpr bool copies_constants = true;
   LinearStep(Params params, Isa isa)
-      : outputs_(params.outputs), features_(params.features), packed_(params.pack(isa)) {}
+      : outputs_(params.outputs),
+        features_(params.features),
+        by_tensor_(params.by_tensor()),
+        packed_(params.pack(isa)) {}
 
   size_t packed_bytes() const noexcept override { return packed_->packed_bytes(); }
   Dims shape(const StepShapes& in) const override {
@@ -115,11 +122,13 @@ class LinearStep : public StepKernel {
   std::unique_ptr<Work> plan_quantized(const StepShapes&, const Dims& y) const override {
     return packed_->plan_quantized(rows_of(y));
   }
+  bool mixes_images(const StepShapes& in) const override { return by_tensor_ || in.inputs[0].size() == 1; }
 
  private:
   static int64_t rows_of(const Dims& y) { return element_count({y.data(), y.size() - 1}); }
 
   int64_t outputs_, features_;
+  bool by_tensor_;
   std::unique_ptr<PackedLinear> packed_;
 };
 

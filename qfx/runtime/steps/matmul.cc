@@ -81,6 +81,10 @@ class CodedMatmulStep : public StepKernel {
     return {plan_matmul(p_.quant, s, isa_), 0, nullptr};
   }
 
+  bool mixes_images(const StepShapes&) const override {
+    return p_.x.front() != 0 || p_.y.front() != 0 || p_.out.front() != 0;
+  }
+
  private:
   [[noreturn]] static void fail(const Dims& a, const Dims& b) {
     throw std::invalid_argument("shapes " + to_string(a) + " and " + to_string(b) + " do not multiply");

@@ -59,6 +59,7 @@ class ConcatStep : public StepKernel {
   }
 
   bool joins_channels() const noexcept override { return p_.last; }
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
 
  private:
   Params p_;
@@ -177,6 +178,7 @@ class SliceStep : public StepKernel {
     return {plan_copy({y, strides, offset, p_.element}, isa_), 0, nullptr};
   }
 
+  bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
   int64_t first_channel(const StepShapes& in) const override {
     return p_.step == 1 && p_.axis + 1 == static_cast<int>(in.inputs[0].size()) ? bounds(in).first : -1;
   }
@@ -237,7 +239,7 @@ class PadStep : public StepKernel {
     return {plan_pad(in.inputs[0], p_.lo, p_.hi, p_.mode, p_.fill, static_cast<int>(p_.fill.size()), isa_), 0, nullptr};
   }
 
-  bool moves_images() const noexcept override { return p_.lo[0] != 0 || p_.hi[0] != 0; }
+  bool mixes_images(const StepShapes&) const override { return p_.lo[0] != 0 || p_.hi[0] != 0; }
 
  private:
   void check_reach(int64_t n, int64_t pad) const {

@@ -61,6 +61,8 @@ class RotaryStep : public StepKernel {
     return {plan_rotary(problem, isa_), 0, nullptr};
   }
 
+  bool mixes_images(const StepShapes&) const override { return p_.perm.front() != 0; }
+
  private:
   // Of the rows of cos or sin along the dims of x as they lie in memory; 0 where there is one row for all.
   Dims strides(const Dims& given, size_t rank) const {

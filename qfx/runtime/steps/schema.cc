@@ -116,7 +116,8 @@ StepSchema linear_dynamic_schema() {
       .results = {{"y", kF32}},
       .attributes = {per_row(), f32_clamp(), constant("weight", kS8, "[O, C]"), constant("weight_scale", kF32, "[O]"),
                      constant("weight_zero_point", kS32, "[O]; 0 where it is left out").optional(),
-                     constant("bias", kF32, "[O]").optional()}};
+                     constant("bias", kF32, "[O]").optional()},
+      .per_image = true};
 }
 
 StepSchema linear_half_schema() {
@@ -124,7 +125,8 @@ StepSchema linear_half_schema() {
           .about = "A linear layer in float32 with weights of 16 bits.",
           .operands = {{"x", kF32}},
           .results = {{"y", kF32}},
-          .attributes = {constant("weight", kF16 | kBF16, "[O, C]"), constant("bias", kF32, "[O]").optional()}};
+          .attributes = {constant("weight", kF16 | kBF16, "[O, C]"), constant("bias", kF32, "[O]").optional()},
+          .per_image = true};
 }
 
 StepSchema linear_grouped_schema() {
@@ -133,10 +135,11 @@ StepSchema linear_grouped_schema() {
       .about = "A linear layer in float32 with integer weights, which have a scale for each group of C / G of them.",
       .operands = {{"x", kF32}},
       .results = {{"y", kF32}},
-      .attributes = {
-          constant("weight", kS8 | kS4, "[O, C]"), constant("weight_scale", kF32 | kF16, "[O, G]"),
-          constant("weight_zero_point", kS8 | kS4, "[O, G], as the weight; 0 where it is left out").optional(),
-          constant("bias", kF32, "[O]").optional()}};
+      .attributes =
+          {constant("weight", kS8 | kS4, "[O, C]"), constant("weight_scale", kF32 | kF16, "[O, G]"),
+           constant("weight_zero_point", kS8 | kS4, "[O, G], as the weight; 0 where it is left out").optional(),
+           constant("bias", kF32, "[O]").optional()},
+      .per_image = true};
 }
 
 std::vector<StepSchema> matmul_schemas() {
@@ -148,12 +151,14 @@ std::vector<StepSchema> matmul_schemas() {
            .attributes = {integer("x_perm", order).entries(kRank).optional(),
                           integer("y_perm", order).entries(kRank).optional(),
                           integer("perm", order).entries(kRank).optional(), code("x_zero_point"), code("y_zero_point"),
-                          result_zero_point(), clamp(), f32_clamp(), single("multiplier"), lut()}},
+                          result_zero_point(), clamp(), f32_clamp(), single("multiplier"), lut()},
+           .per_image = true},
           {.op = "matmul_f32",
            .about = "[..., m, k] times [..., k, n] of one rank, or times a matrix.",
            .operands = {{"x", kF32}, {"y", kF32}},
            .results = {{"z", kF32}},
-           .attributes = {}}};
+           .attributes = {},
+           .per_image = true}};
 }
 
 std::vector<StepSchema> attention_schemas() {
@@ -166,7 +171,8 @@ std::vector<StepSchema> attention_schemas() {
        .attributes = {single("factor", "the scale times log2(e)"),
                       flag("causal", "query i sees the keys up to i").otherwise({0}),
                       integer("q_perm", order).entries(4).optional(), integer("k_perm", order).entries(4).optional(),
-                      integer("v_perm", order).entries(4).optional(), integer("perm", order).entries(4).optional()}}};
+                      integer("v_perm", order).entries(4).optional(), integer("perm", order).entries(4).optional()},
+       .per_image = true}};
 }
 
 std::vector<StepSchema> rotation_schemas() {
@@ -174,8 +180,9 @@ std::vector<StepSchema> rotation_schemas() {
            .about = "Blocks of the last dim times the orthonormal Hadamard matrix.",
            .operands = {{"x", kF32}},
            .results = {{"y", kF32}},
-           .attributes = {
-               integer("block", "length of a block: 16, 32, 64 or 128, a divisor of the last dim").within(16, 128)}}};
+           .attributes =
+               {integer("block", "length of a block: 16, 32, 64 or 128, a divisor of the last dim").within(16, 128)},
+           .per_image = true}};
 }
 
 std::vector<StepSchema> rotary_schemas() {
@@ -183,10 +190,11 @@ std::vector<StepSchema> rotary_schemas() {
            .about = "Pairs of the last dim's first numbers turned by angles; those of cos and sin broadcast.",
            .operands = {{"x", kF32}, {"cos", kF32}, {"sin", kF32}},
            .results = {{"y", kF32}},
-           .attributes = {
-               integer("length", "how many numbers turn; cos and sin have as many, or one a pair").within(2, kMost),
-               flag("interleaved", "whether a pair's numbers are neighbours; 0: half of them apart"),
-               integer("perm", "the dim of x, as cos and sin name it, that each dim in memory is").entries(kRank)}}};
+           .attributes =
+               {integer("length", "how many numbers turn; cos and sin have as many, or one a pair").within(2, kMost),
+                flag("interleaved", "whether a pair's numbers are neighbours; 0: half of them apart"),
+                integer("perm", "the dim of x, as cos and sin name it, that each dim in memory is").entries(kRank)},
+           .per_image = true}};
 }
 
 // ---------------------------------------------------------------- elementwise
@@ -220,11 +228,17 @@ StepSchema float_op_schema(const char* op, const char* about, std::vector<Attrib
           .about = about,
           .operands = {{"x", kF32}},
           .results = {{"y", kF32}},
-          .attributes = std::move(attributes)};
+          .attributes = std::move(attributes),
+          .per_image = true};
 }
 
 StepSchema float_binary_schema(const char* op, const char* about) {
-  return {.op = op, .about = about, .operands = {{"a", kF32}, {"b", kF32}}, .results = {{"y", kF32}}, .attributes = {}};
+  return {.op = op,
+          .about = about,
+          .operands = {{"a", kF32}, {"b", kF32}},
+          .results = {{"y", kF32}},
+          .attributes = {},
+          .per_image = true};
 }
 
 std::vector<StepSchema> elementwise_schemas() {
@@ -369,19 +383,22 @@ std::vector<StepSchema> element_schemas() {
        .about = "To the nearest f32, to the integer towards 0 (the last one beyond, 0 of NaN), to whether it is not 0.",
        .operands = {{"x", kElements}},
        .results = {{"y", kElements}},
-       .attributes = {}},
+       .attributes = {},
+       .per_image = true},
       {.op = "pairwise",
        .about = "A function of two elements; operands are of one type and broadcast.",
        .operands = {{"a", kElements}, {"b", kElements}},
        .results = {{"y", kElements}},
        .attributes = {text("function",
                            "eq, ne, lt, le, gt or ge, which give bool; of integers add, sub, mul, minimum "
-                           "or maximum, modulo their range; of integers and bool and, or or xor")}},
+                           "or maximum, modulo their range; of integers and bool and, or or xor")},
+       .per_image = true},
       {.op = "where",
        .about = "The element of a where the condition holds, else that of b; operands broadcast.",
        .operands = {{"condition", kBool}, {"a", kElements}, {"b", kElements}},
        .results = {{"y", kElements}},
-       .attributes = {}}};
+       .attributes = {},
+       .per_image = true}};
 }
 
 std::vector<StepSchema> index_schemas() {
@@ -393,12 +410,14 @@ std::vector<StepSchema> index_schemas() {
        .results = {{"y", kF32}},
        .attributes = {constant("table", kF32 | kS8, "[rows, features]"),
                       constant("scale", kF32, "a row or one, of s8").optional(),
-                      constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()}},
+                      constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()},
+       .per_image = true},
       {.op = "gather",
        .about = "The element at the place of each index, along an axis where the index says.",
        .operands = {{"x", kElements}, {"index", kS64}},
        .results = {{"y", kSameType}},
-       .attributes = {axis}},
+       .attributes = {axis},
+       .per_image = true},
       {.op = "take",
        .about = "The parts at indices of the first dims, an operand a dim; they broadcast, and may count from the end.",
        .operands = {{"x", kElements},
@@ -406,7 +425,8 @@ std::vector<StepSchema> index_schemas() {
                     {"j", kS64, Operand::Presence::optional},
                     {"k", kS64, Operand::Presence::optional}},
        .results = {{"y", kSameType}},
-       .attributes = {}}};
+       .attributes = {},
+       .per_image = true}};
 }
 
 std::vector<StepSchema> scan_schemas() {
@@ -416,17 +436,20 @@ std::vector<StepSchema> scan_schemas() {
        .about = "Numbers from the operand's on.",
        .operands = {{"first", kS64}},
        .results = {{"y", kS64}},
-       .attributes = {expr("count"), integer("step", "between neighbours").within(-kMost, kMost)}},
+       .attributes = {expr("count"), integer("step", "between neighbours").within(-kMost, kMost)},
+       .per_image = true},
       {.op = "cumsum",
        .about = "Of the elements up to each.",
        .operands = {{"x", kS64}},
        .results = {{"y", kS64}},
-       .attributes = {axis}},
+       .attributes = {axis},
+       .per_image = true},
       {.op = "argmax",
        .about = "Where along an axis, which y does not have, the first of the largest is; NaN is larger than numbers.",
        .operands = {{"x", kF32 | kS64}},
        .results = {{"y", kS64}},
-       .attributes = {axis}}};
+       .attributes = {axis},
+       .per_image = true}};
 }
 
 // ---------------------------------------------------------------- recurrent layers

@@ -31,6 +31,8 @@ class StepView {
 
   // Whether the step says it.
   bool has(const char* name) const;
+  // Whether an operand is a constant without dims that is 0.
+  bool is_zero(size_t input) const;
 
   // The attribute, or what the schema has where it is absent: nothing, 0, or its fallback.
   Dims ints(const char* name) const;
@@ -126,8 +128,13 @@ class StepKernel {
   // Work that gives the rows of its result quantized, and nothing else; null where it can't.
   virtual std::unique_ptr<Work> plan_quantizing(const StepShapes&, const QuantizedRows&) const { return nullptr; }
   virtual size_t packed_bytes() const noexcept { return 0; }
-  // Whether its attributes move images of a batch, in a row that says per_image.
-  virtual bool moves_images() const noexcept { return false; }
+  // Whether, for these shapes, an image of the result comes from more than that image, or from another place than the
+  // images of the operands have; in a row that says per_image.
+  virtual bool mixes_images(const StepShapes&) const { return false; }
+  // Whether its numbers count the images, where there are as many; and whether it takes what such numbers, its second
+  // operand, say of the first one.
+  virtual bool counts_images() const noexcept { return false; }
+  virtual bool picks_images() const noexcept { return false; }
   // What it reads for its rows, in a row that says row_window.
   virtual RowWindow row_window() const noexcept { return {}; }
   // Whether it does nothing but put the channels of its inputs side by side.

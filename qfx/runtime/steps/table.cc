@@ -167,6 +167,12 @@ const Attribute& StepView::attribute(const char* name, AttributeKind kind) const
   return *a;
 }
 
+bool StepView::is_zero(size_t i) const {
+  const int constant = input(i).constant;
+  if (constant < 0 || input(i).rank() != 0) return false;
+  return std::ranges::all_of(program_.constants()[constant].as<std::byte>(), [](std::byte b) { return b == std::byte{}; });
+}
+
 bool StepView::has(const char* name) const {
   if (schema_.find(name) == nullptr) throw std::logic_error(quoted(schema_.op) + " has no attribute " + quoted(name));
   return step_.ints.count(name) + step_.floats.count(name) + step_.exprs.count(name) + step_.constants.count(name) +
