@@ -45,6 +45,7 @@ def quantize_fx(
     adaptive_rounding: bool = True,
     rotation: bool = True,
     smoothing: bool = True,
+    smooth_keys: bool = False,
     strict: bool = False,
     frontend: str = "auto",
     isa: str | None = None,
@@ -72,6 +73,8 @@ def quantize_fx(
             activation of an MLP, and their weights with it: outlier channels then cost nothing.
         smoothing: Where calibration data are given, scale channels in front of a rotation as they say, in the
             normalization or the layer before it and in the weights behind it; dynamic layers gain by it, too.
+        smooth_keys: In attention, take the mean of each channel out of the keys, which changes no probability: it helps
+            where channels of keys have large means, and costs a pass over the keys.
         strict: Raise instead of keeping a part float that can't be traced.
         frontend: How to capture the model: ``"symbolic"`` tracing, ``"export"`` by torch.export, which needs example
             inputs, ``"torchscript"``, or ``"auto"``: what the model is made for, and export where tracing fails or
@@ -106,6 +109,7 @@ def quantize_fx(
         adaptive_rounding=adaptive_rounding,
         rotation=rotation,
         smoothing=smoothing,
+        smooth_keys=smooth_keys,
         strict=strict,
         frontend=frontend,
     )
@@ -149,6 +153,7 @@ def prepare_fx(
     adaptive_rounding: bool = True,
     rotation: bool = True,
     smoothing: bool = True,
+    smooth_keys: bool = False,
     strict: bool = False,
     frontend: str = "auto",
     qconfig_mapping: Mapping[str, Any] | None = None,
@@ -166,7 +171,7 @@ def prepare_fx(
             but for the custom modules.
         _equalization_config: None: qfx equalizes no ranges; anything else is an error.
         backend_config: None: the op table says what runs in int8; anything else is an error.
-        bias_correction, adaptive_rounding, rotation, smoothing: As there.
+        bias_correction, adaptive_rounding, rotation, smoothing, smooth_keys: As there.
         strict, frontend: As there.
     """
     require_no_equalization(_equalization_config)
@@ -177,7 +182,7 @@ def prepare_fx(
         as_config(PrepareCustomConfig, prepare_custom_config),
         strict,
         frontend,
-        Recovery(bias_correction, adaptive_rounding, rotation, smoothing),
+        Recovery(bias_correction, adaptive_rounding, rotation, smoothing, smooth_keys),
     )
     return to_calibrate(as_module(model), request)
 

@@ -33,6 +33,7 @@ def sensitivity(
     adaptive_rounding: bool = True,
     rotation: bool = True,
     smoothing: bool = True,
+    smooth_keys: bool = False,
     frontend: str = "auto",
     budget: float | None = None,
     progress: bool = True,
@@ -55,7 +56,7 @@ def sensitivity(
         nodes: Names of nodes, or paths of modules with all that is in them, to look at; everything when left out.
         calibration: What to calibrate with; ``data`` when left out.
         bias_correction: As for ``quantize_fx``.
-        adaptive_rounding, rotation, smoothing, frontend: As for ``quantize_fx``.
+        adaptive_rounding, rotation, smoothing, smooth_keys, frontend: As for ``quantize_fx``.
         budget: Seconds after which it returns what it has; preparing and one node count, but are never cut short.
             ``unreached`` of the result names the nodes that were not measured.
         progress: Whether to show bars where stderr is a terminal.
@@ -71,7 +72,7 @@ def sensitivity(
     if not batches:
         raise InputError("There is no data to measure on.", remedy="Pass a batch, or a list of batches.")
     example = without_label(model, batches[0])
-    recovery = Recovery(bias_correction, adaptive_rounding, rotation, smoothing)
+    recovery = Recovery(bias_correction, adaptive_rounding, rotation, smoothing, smooth_keys)
     request = Request(qconfig_dict, example, frontend=frontend, recovery=recovery)
     prepared, spelled = to_calibrate_spelled(model, request)
     calibrate(prepared, batches if calibration is None else calibration, progress=progress)

@@ -261,6 +261,7 @@ def _prepared(
         adaptive_rounding=recovery.adaptive_rounding,
         rotation=recovery.rotation,
         smoothing=recovery.smoothing,
+        smooth_keys=recovery.smooth_keys,
         frontend=frontend,
     )
     calibrate(prepared, fed, progress=progress)

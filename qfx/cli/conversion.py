@@ -46,6 +46,7 @@ class Conversion:
     adaptive_rounding: bool = True
     rotation: bool = True
     smoothing: bool = True
+    smooth_keys: bool = False
     strict: bool = False
     isa: str | None = None
     report: Path | None = None
@@ -105,6 +106,7 @@ def _quantized(
             adaptive_rounding=asked.adaptive_rounding,
             rotation=asked.rotation,
             smoothing=asked.smoothing,
+            smooth_keys=asked.smooth_keys,
             strict=asked.strict,
             isa=asked.isa,
         )

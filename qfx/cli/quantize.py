@@ -43,6 +43,9 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="leave channels in front of a rotation as they are",
     )
+    parser.add_argument(
+        "--smooth-keys", action="store_true", help="take the mean of each channel out of the keys of attention"
+    )
     parser.add_argument("--strict", action="store_true", help="fail instead of keeping a part float")
     parser.add_argument("--isa", help="check that the file loads for this instruction set, such as avx2")
     parser.add_argument("--report", metavar="OUT.html", type=Path, help="also write a page about the result")

@@ -15,19 +15,21 @@ from qfx.quantization.qconfig_dict import QConfigRules
 
 @dataclass(frozen=True)
 class Recovery:
-    """What preparation and conversion may do about the error of rounding; all but the rotation need calibration.
+    """What preparation and conversion may do about the error of rounding; all but rotation and keys need calibration.
 
     Args:
         bias_correction: Take the shift of the mean output out of the bias.
         adaptive_rounding: Round weights for the least output error instead of each to its nearest integer.
         rotation: Rotate what linear layers of transformers read, so that no channel dwarfs the others.
         smoothing: Divide channels by factors in front of a rotation, and multiply weights by them.
+        smooth_keys: Take the mean of each channel out of the keys of an attention.
     """
 
     bias_correction: bool = True
     adaptive_rounding: bool = True
     rotation: bool = True
     smoothing: bool = True
+    smooth_keys: bool = False
 
 
 @dataclass(frozen=True)
