@@ -16,9 +16,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 # Two at a time: the extension builds while torch installs. The pips form a chain, never two at once but for qfx's own.
 MAKEFLAGS += -j2
 
-# A caller's path could bring in another qfx or torch.
+# A caller's path could bring in another qfx or torch. Without bytecode every process would compile torch anew.
 unexport PYTHONPATH
 unexport PYTHONHOME
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(abspath $(BIN)):$(PATH)
 
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
