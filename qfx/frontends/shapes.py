@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from qfx.errors import InputError
+from qfx.frontends.without_data import call_without_data
 from qfx.ir.module import bind_nodes
 from qfx.ir.nodes import has_default
 from qfx.ops.extents import assumed_rank
@@ -180,6 +181,11 @@ class _MetaRecorder(_Recorder):
         tensors = (*module.parameters(), *module.buffers())
         # A copy, because what a module keeps from one call to the next must not be a tensor without data.
         return copy.deepcopy(module, {id(tensor): _to_meta(tensor) for tensor in tensors})(*args, **kwargs)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if op_of(target) is None:
+            return super().call_function(target, args, kwargs)
+        return call_without_data(target, args, kwargs)
 
 
 def _run(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> Seen:
