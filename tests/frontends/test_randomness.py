@@ -99,7 +99,9 @@ FIXED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("frontend", FRONTENDS)
 @pytest.mark.parametrize("name", DRAWN)
-def test_what_is_random_stays_random_and_the_report_says_so(name: str, frontend: str) -> None:
+def test_what_is_random_stays_random_in_a_file_too_and_the_report_says_so(
+    name: str, frontend: str, tmp_path: Path
+) -> None:
     net = Net(DRAWN[name]).eval()
     assert not torch.equal(net(X), net(X))
     quantized = qfx.quantize_fx(net, EVERYTHING, [X], frontend=frontend)
@@ -107,12 +109,6 @@ def test_what_is_random_stays_random_and_the_report_says_so(name: str, frontend:
     records = {record.module_path: record for record in quantized.report}
     assert (records["first"].decision, records["last"].decision) == ("int8", "int8")
     assert any("random" in record.reason for record in quantized.report)
-
-
-@pytest.mark.parametrize("frontend", FRONTENDS)
-@pytest.mark.parametrize("name", DRAWN)
-def test_a_file_draws_them_too(name: str, frontend: str, tmp_path: Path) -> None:
-    quantized = qfx.quantize_fx(Net(DRAWN[name]).eval(), EVERYTHING, [X], frontend=frontend)
     qfx.save(quantized, tmp_path / "net.qfx")
     torch.manual_seed(3)
     wanted = quantized(X)

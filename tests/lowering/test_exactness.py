@@ -17,6 +17,7 @@ from qfx.lowering.interpreter import interpret_integers
 from qfx.models import QuantizedModel
 from qfx.ops import qdq
 from qfx.runtime import isa_names
+from tests.covering import pairs
 from tests.lowering.nets import CASES
 
 _SYMMETRIC = {"dtype": qfx.qint8, "qscheme": qfx.per_tensor_symmetric}
@@ -75,9 +76,7 @@ def assert_same_floats(got: Tensor, want: Tensor) -> None:
 
 @pytest.mark.inventory("S175", "S176")
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("batch", [1, 7])
-@pytest.mark.parametrize("qconfig", QCONFIGS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "qconfig", "batch"), pairs(CASES, QCONFIGS, [1, 7]))
 def test_every_integer_equals_the_interpreters(name: str, qconfig: str, batch: int) -> None:
     assert_exact(name, qconfig, CASES[name].inputs(batch))
 

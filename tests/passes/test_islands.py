@@ -20,6 +20,7 @@ import qfx
 import qfx.nn.quantized.dynamic as nnqd
 from qfx.errors import CaptureError, InputError
 from qfx.quantization import float16_dynamic_qconfig, per_channel_dynamic_qconfig
+from tests.covering import pairs
 
 INT8 = {"": per_channel_dynamic_qconfig}
 
@@ -540,9 +541,7 @@ def composed(name: str, holder: type[Holder]) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(5, 3, 8)
 
 
-@pytest.mark.parametrize("with_example", [False, True])
-@pytest.mark.parametrize("holder", [Holder, Plain])
-@pytest.mark.parametrize("name", COMPOSITIONS)
+@pytest.mark.parametrize(("name", "holder", "with_example"), pairs(COMPOSITIONS, [Holder, Plain], [False, True]))
 def test_compositions_of_torch(name: str, holder: type[Holder], with_example: bool) -> None:
     model, x = composed(name, holder)
     quantized = qfx.quantize_fx(model, INT8, example_inputs=(x,) if with_example else None)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import qfx
 from qfx.errors import CalibrationError, ConversionError, UncalibratedWarning
 from qfx.quantization.observer import MinMaxObserver, MovingAverageMinMaxObserver
+from tests.covering import pairs
 from tests.nets import NETS, settle, small_net
 from tests.quantization import custom
 from tests.quantization.test_custom_modules import CONVERT, PREPARE, STATIC
@@ -78,9 +79,7 @@ def loaded_as_saved(prepare: Callable[[], Any], x: Tensor, custom_config: Any = 
     assert torch.equal(blank(x), want)
 
 
-@pytest.mark.parametrize("shapes", ["known", "unknown"])
-@pytest.mark.parametrize("qconfig", QCONFIGS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "qconfig", "shapes"), pairs(NETWORKS, QCONFIGS, ["known", "unknown"]))
 def test_the_state_of_a_calibrated_model_counts(name: str, qconfig: str, shapes: str) -> None:
     example = (IMAGES,) if shapes == "known" else None
     loaded_as_saved(lambda: qfx.prepare_fx(NETWORKS[name](), QCONFIGS[qconfig], example), IMAGES)
