@@ -350,7 +350,7 @@ class Inner(nn.Module):
         self.conv = nn.Conv2d(4, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.conv(x)[0].flip(0)] * len(x.tolist()))
+        return torch.stack([self.conv(x)[0].flip(0)] * len(x[:, 0, 0, 0].tolist()))
 
 
 class Outer(nn.Module):

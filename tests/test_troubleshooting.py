@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,14 +35,20 @@ def messages(name: str) -> list[str]:
     return re.findall(r"^\| `(.+?)` \|", section(name), re.MULTILINE)
 
 
+@cache
+def called() -> dict[str, set[str]]:
+    """The first arguments of calls in the code, by the function's name, with … for what is filled in."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                found.setdefault(node.func.id, set()).add(shown(node.args[0]))
+    return found
+
+
 def raised(name: str) -> set[str]:
     """The first lines of the errors of a class in the code, with … for what is filled in."""
-    found = set()
-    for path in SOURCES.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name and node.args:
-                found.add(shown(node.args[0]))
+    found = set(called().get(name, ()))
     for path in SOURCES.rglob("*.cc"):  # an error of a kernel becomes the runtime's, with "Input" before its name
         for kind, text in re.findall(r"throw (\w+)\((.*?)\);", path.read_text(encoding="utf-8"), re.DOTALL):
             if name == f"Input{kind}":
