@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from qfx.ir.types import QDType
@@ -33,6 +34,8 @@ def quantize(
         QuantizationError: ``dtype`` names no quantized dtype.
     """
     kind = QDType.parse(dtype)
+    if x.is_meta:  # the arithmetic would only find the shape, in many steps
+        return torch.empty_like(x, dtype=kind.storage)
     low = kind.qmin if quant_min is None else quant_min
     high = kind.qmax if quant_max is None else quant_max
     return arithmetic.quantize(x, scale, zero_point, low, high, axis).to(kind.storage)
@@ -40,4 +43,6 @@ def quantize(
 
 def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor, *, axis: int | None = None) -> Tensor:
     """float32 ``(q - zero_point) * scale``; arguments as in :func:`quantize`."""
+    if q.is_meta:
+        return torch.empty_like(q, dtype=torch.float32)
     return arithmetic.dequantize(q, scale, zero_point, axis)
