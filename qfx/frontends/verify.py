@@ -132,7 +132,7 @@ def _seeds_put_back() -> Iterator[None]:
 
 def _seed() -> Any:
     """Seed all generators; the states of those that are not torch's."""
-    torch.manual_seed(_SEED)
+    torch.default_generator.manual_seed(_SEED)
     random.seed(_SEED)
     np.random.seed(_SEED)
     return other_generators()
