@@ -18,16 +18,17 @@ SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 pytestmark = pytest.mark.slow
 
 
-def run(script: Path, result: Path, warnings: str) -> dict[str, torch.Tensor]:
-    """What ``script`` saves."""
+def run(before: Path, after: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """What two scripts save, each run as a process of its own."""
+    results = [path.with_suffix(".saved") for path in (before, after)]
+    given = ("ignore", before, results[0], "default", after, results[1])
     done = subprocess.run(
-        [sys.executable, "-W", warnings, str(script), str(result)],
-        capture_output=True, text=True, check=False, cwd=script.parent,
+        [sys.executable, str(Path(__file__).parent / "forks.py"), *map(str, given)],
+        capture_output=True, text=True, check=False, cwd=before.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    saved: dict[str, torch.Tensor] = torch.load(result)
-    return saved
+    return torch.load(results[0]), torch.load(results[1])
 
 
 def noise(ours: torch.Tensor, reference: torch.Tensor) -> float:
@@ -41,7 +42,7 @@ def test_a_classic_script_runs_unchanged_by_hand(script: Path, tmp_path: Path, c
     for path in (before, after):
         path.write_text(script.read_text())
     assert main([str(after), "--write"]) == DONE, capsys.readouterr().out
-    theirs, ours = run(before, tmp_path / "theirs", "ignore"), run(after, tmp_path / "ours", "default")
+    theirs, ours = run(before, after)
     assert theirs.keys() == ours.keys()
     for name in theirs.keys() - {"float", "trained", "accuracy", "exact"}:
         # As far from the float model as the original is, where both round values and weights to the same 8 bits.
