@@ -166,14 +166,6 @@ class Emission:
         """A step constant."""
         return self.builder.constant(np.ascontiguousarray(tensor.detach().numpy()))
 
-    def stored(self, tensor: Tensor, packed: tuple[int, ...] | None) -> int:
-        """A step constant of a stored weight: ``packed``, the shape of its codes, where they have 4 bits."""
-        if packed is not None:
-            return self.builder.constant(tensor.numpy(), "s4", packed)
-        if tensor.dtype is torch.bfloat16:
-            return self.builder.constant(tensor.view(torch.int16).numpy(), "bf16", tuple(tensor.shape))
-        return self.constant(tensor)
-
     def table_of(self, node: fx.Node) -> int | None:
         """The table that is merged into ``node``, if there is one."""
         return self.constant(node.meta["table"]) if "table" in node.meta else None

@@ -38,7 +38,7 @@ from qfx.passes.precision import codes_read
 from qfx.passes.preparation import Recovery
 from qfx.passes.rounding import round_adaptively
 from qfx.passes.sharing import Readers, asks_size, observed, parts_of, split
-from qfx.passes.weight_only import store_weight
+from qfx.passes.weight_only import is_decoded, store_weight
 from qfx.passes.wide import WIDE, halves, keeps_few_bits, read_halves
 from qfx.quantization.observer import FixedOrObserved, PerChannelMinMaxObserver, WindowMoments
 from qfx.quantization.observer.base import range_width
@@ -82,8 +82,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     for node in nodes:
         kind = decision_of(node).kind
         op = op_of(node)
-        decoded = op is not None and kind == "weight_only" and not op.looks_up
-        if op is not None and op.weights and (decoded or kind in ("int8", "dynamic")):
+        if op is not None and op.weights and (is_decoded(op, node) or kind in ("int8", "dynamic")):
             _convert_weights(run, op, node, kind)
         elif op is not None and op.matrices and kind == "dynamic":
             _convert_matrices(run, op, node)
@@ -451,7 +450,7 @@ def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
         return False
     if op.matrices:
         return kind != "weight_only" and node in matrices(op, user).values()
-    if not op.weights or (op.looks_up and kind == "weight_only"):
+    if not op.weights or (kind == "weight_only" and not is_decoded(op, user)):
         return False
     return kind == "int8" or arguments(op, user).get("bias") is not node
 

@@ -19,7 +19,7 @@ from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
-from qfx.passes.weight_only import HALVES, decide_weight_only
+from qfx.passes.weight_only import HALVES, by_groups, decide_weight_only, is_decoded
 from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
@@ -57,6 +57,8 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     assert root is not None
     assert isinstance(weight, fx.Node)
     small = _kept_small(node, tensor_of(root, weight))
+    if small is None and qconfig.by_groups:
+        return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
     return small or decide_weights(qconfig, "weights rounded to float16", nn.Embedding)
 
 
@@ -70,7 +72,8 @@ def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:
     share = table.numel() / max(1, sum(tensors.values()))
     if share >= _SMALL:
         return None
-    return Decision("float", f"its table is {share:.1%} of the weights: int8 saves little there, and rounds each row")
+    saves = f"{node.meta['qconfig'].weight().bits} bits save" if by_groups(node) else "int8 saves"
+    return Decision("float", f"its table is {share:.1%} of the weights: {saves} little there, and rounds each row")
 
 
 def decide_module(node: fx.Node) -> Decision | None:
@@ -154,7 +157,7 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
                 if id(layer) not in done:
                     done[id(layer)] = swapped(as_base(layer), node.meta["qconfig"])
                 layers[name] = done[id(layer)]
-        elif op is not None and kind == "weight_only" and (op.looks_up or op.matrices):
+        elif op is not None and kind == "weight_only" and (op.matrices or not is_decoded(op, node)):
             given = arguments(op, node)
             for weight in (given[name] for name in op.weights):
                 set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))

@@ -1,4 +1,4 @@
-"""Layers whose weights alone are stored in fewer bits, and multiplied with float activations: 16 bits, or groups."""
+"""Layers and tables whose weights alone are stored in fewer bits, 16 or by groups, and read as float32."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from qfx.ir.nodes import Decision
+from qfx.ir.nodes import Decision, decision_of
 from qfx.ops import arithmetic
 from qfx.ops.calls import arguments
 from qfx.ops.extents import extent_of
@@ -19,18 +19,30 @@ HALVES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 """What weights may be stored as whose values are rounded, and no more; with its name."""
 
 _NORMAL = torch.finfo(torch.float16).smallest_normal
-_ARITHMETIC = "arithmetic in float32"
+_ARITHMETIC, _LOOKED_UP = "arithmetic in float32", "looked up as float32"
 
 
 def decide_weight_only(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
-    """What a qconfig that is for weights alone makes of a linear layer."""
+    """What a qconfig that is for weights alone makes of a linear layer, or by groups of a table."""
     observer = qconfig.weight()
     if observer.dtype in HALVES:
         return Decision("weight_only", f"dynamic qconfig: weights stored as {HALVES[observer.dtype]}, {_ARITHMETIC}")
     width, size = extent_of(arguments(op, node)[op.weights[0]], 1), observer.group_size
     if size is not None and (width is None or width % size):
         return Decision("float", f"its {width} features are no whole groups of {size}, which share a scale")
-    return Decision("weight_only", f"weights in {observer.bits} bits, one scale {_each(size)}, {_ARITHMETIC}")
+    use = _LOOKED_UP if op.looks_up else _ARITHMETIC
+    return Decision("weight_only", f"weights in {observer.bits} bits, one scale {_each(size)}, {use}")
+
+
+def is_decoded(op: Op, node: fx.Node) -> bool:
+    """Whether the graph decodes the weight of a node, which is for weights alone: not tables in 16 bits."""
+    return decision_of(node).kind == "weight_only" and bool(op.weights) and (not op.looks_up or by_groups(node))
+
+
+def by_groups(node: fx.Node) -> bool:
+    """Whether the node's weights are to have a scale for each group of a row."""
+    qconfig: QConfig | None = node.meta.get("qconfig")
+    return qconfig is not None and qconfig.by_groups
 
 
 def _each(size: int | None) -> str:

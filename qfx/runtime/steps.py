@@ -1239,14 +1239,15 @@ def embedding(
     scale: int | None = None,
     zero_point: int | None = None,
 ) -> Step:
-    """The row of a table at each index; of s8 (code - zero point) * scale.
+    """The row of a table at each index; of codes float(code - zero point) * scale.
 
     Takes ``indices`` s32 or s64. Gives ``y`` f32.
 
     Args:
-        table: Constant of s8 or f32; [rows, features].
-        scale: Constant of f32; a row or one, of s8; or none.
-        zero_point: Constant of s32; a row or one, of s8; 0 where it is left out; or none.
+        table: Constant of s8 or f32 or s4; [rows, features].
+        scale: Constant of f32 or f16; of codes: one, a row's, or [rows, groups]; or none.
+        zero_point: Constant of s8 or s32 or s4; as many; by groups of the table's type; 0 where it is left out; or
+            none.
     """
     return Step.of(
         "embedding",

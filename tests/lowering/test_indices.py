@@ -24,10 +24,12 @@ QCONFIGS = {
     "dynamic": qfx.default_dynamic_qconfig,
     "per tensor": qfx.per_tensor_dynamic_qconfig,
     "per channel": qfx.per_channel_dynamic_qconfig,
+    "8 bits a row": qfx.weight_only_qconfig(8, None),
+    "4 bits a row": qfx.weight_only_qconfig(4, None, symmetric=False),
     "float16": qfx.float16_dynamic_qconfig,
     "float": None,
 }
-IN_TORCH = {"float16", "float"}
+IN_TORCH = {"8 bits a row", "4 bits a row", "float16", "float"}
 """Qconfigs that leave products to torch."""
 
 

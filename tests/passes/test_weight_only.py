@@ -241,6 +241,70 @@ def test_other_bits_and_groups_are_refused(arguments: dict[str, Any]) -> None:
         qfx.weight_only_qconfig(**arguments)
 
 
+# ---------------------------------------------------------------- tables of rows
+
+
+class Tied(nn.Module):
+    """Rows of a table whose weight the head has too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(33, 128, padding_idx=2), nn.Linear(128, 33, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.table(ids)
+        return rows, self.head(rows)
+
+
+IDS = torch.arange(33).reshape(3, 11)
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_tables_give_the_rows_that_their_codes_stand_for_on_every_level(name: str) -> None:
+    torch.manual_seed(12)
+    net = Tied().eval()
+    made = quantized(QCONFIGS[name], net, IDS)
+    content = saved(made)
+    stored = store_weight(net.table.weight, QCONFIGS[name].weight())
+    rows = decode_weight(stored.codes, stored.scale, stored.zero_point, shape=stored.packed)
+    assert rows[2].eq(0).all()  # what is not trained stays 0
+    expected = interpret_integers(made, (IDS,)).output
+    torch.testing.assert_close(expected[0], rows[IDS], rtol=0, atol=0)
+    for isa in isa_names():
+        loaded = qfx.load(io.BytesIO(content), isa=isa)
+        for given in (IDS, IDS.int()):
+            torch.testing.assert_close(loaded(given), expected, rtol=0, atol=0)
+    uses = [r.reason.rpartition(", ")[2] for r in made.report.layers()]
+    assert uses == ["looked up as float32", "arithmetic in float32"]
+    assert len(made.explain().parts) == 1
+
+
+def test_a_table_of_four_bits_is_an_eighth_of_its_floats() -> None:
+    made = quantized(qfx.int4_weight_only_qconfig, nn.Sequential(nn.Embedding(500, 64)), IDS)
+    assert sum(t.nbytes for t in made.state_dict().values()) == 500 * 64 // 2 + 500 * 2 * 2
+
+
+def test_tables_stay_float_with_the_reason() -> None:
+    class Tables(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.kinds, self.narrow = nn.Embedding(900, 64), nn.Embedding(2, 64), nn.Embedding(900, 40)
+
+        def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+            return self.words(ids) + self.kinds(ids), self.narrow(ids)
+
+    def reasons(qconfig: Any) -> dict[str, str]:
+        made = quantized(qconfig, Tables().eval(), IDS % 2)
+        return {r.module_path: r.reason for r in made.report}
+
+    found = reasons(qfx.int4_weight_only_qconfig)
+    assert "weights in 4 bits" in found["words"]
+    assert "0.1% of the weights: 4 bits save little" in found["kinds"]
+    assert found["narrow"] == "its 40 features are no whole groups of 32, which share a scale"
+    assert "float activations" in reasons(REFUSED["dynamic activations"])["words"]
+
+
 # ---------------------------------------------------------------- state and files
 
 

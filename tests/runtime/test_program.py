@@ -104,6 +104,18 @@ BINARY = {"a_zero_point": 0, "b_zero_point": 0, "zero_point": 0}
 ZEROS = {"x_zero_point": 0, "y_zero_point": 0, "zero_point": 0}
 PRODUCT: dict[str, Any] = {"ints": ZEROS, "floats": {"multiplier": 1.0}}
 SCALES = {"a_multiplier": 1.0, "b_multiplier": 1.0}
+CODES, A_ROW, A_GROUP = np.ones((4, 6), np.int8), np.ones(4, np.float32), np.ones((4, 2), np.float32)
+TABLE_MISTAKES: dict[str, dict[str, np.ndarray]] = {
+    "no scale": {},
+    "scales of floats": {"table": np.ones((4, 6), np.float32), "scale": A_ROW},
+    "scales of other rows": {"scale": A_GROUP[:3]},
+    "groups that do not divide": {"scale": np.ones((4, 4), np.float32)},
+    "no groups": {"scale": A_GROUP[:, :0]},
+    "zero points of another number": {"scale": A_GROUP, "zero_point": np.ones((4, 1), np.int8)},
+    "wide zero points a group": {"scale": A_GROUP, "zero_point": np.ones((4, 2), np.int32)},
+    "narrow zero points a row": {"scale": A_ROW, "zero_point": np.ones(4, np.int8)},
+    "zero points of no code": {"scale": A_ROW, "zero_point": np.full(4, 128, np.int32)},
+}
 
 STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
     "quantize perm repeats": (
@@ -232,6 +244,10 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
         ("f32", 2),
         {"constants": {"table": np.zeros((4, 8), np.float32)}},
     ),
+    **{
+        f"embedding: {name}": ("embedding", [SIZES], ("f32", 2), {"constants": {"table": CODES, **constants}})
+        for name, constants in TABLE_MISTAKES.items()
+    },
     "rotate block": ("rotate", [FLOATS], ("f32", 4), {"ints": {"block": 24}}),
     "rotary length": (
         "rotary",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -591,7 +591,19 @@ def index_cases() -> list[Case]:
         Case("embedding", (indices,), rows, {"constants": of_rows}, label="rows"),
         Case("embedding", (indices[:0],), rows, {"constants": of_rows}, label="empty"),
         Case("embedding", (indices,), lambda i: codes[i].astype(F) * scale[0], {"constants": whole}, label="one-scale"),
+        *grouped_table_cases(),
     ]
+
+
+def grouped_table_cases() -> list[Case]:
+    """Rows and groups that begin within a byte are among them."""
+    made = []
+    for weight, constants, label in grouped_weights():
+        table = {key.removeprefix("weight_"): value for key, value in constants.items()}
+        indices = RNG.integers(0, len(weight), (2, 3))
+        given = {"constants": {"table": table.pop("weight"), **table}}
+        made.append(Case("embedding", (indices,), weight.__getitem__, given, label=label))
+    return made
 
 
 NUMBERS = np.array([0, -3, 2**24 + 1, 2**24 + 3, -(2**31)])
@@ -692,8 +704,8 @@ def nibbles(codes: np.ndarray) -> tuple[np.ndarray, str, tuple[int, ...]]:
     return (low | high << 4).astype(np.uint8), "s4", codes.shape
 
 
-def linear_grouped_cases() -> list[Case]:
-    made = []
+def grouped_weights() -> Iterator[tuple[np.ndarray, dict[str, Any], str]]:
+    """What weights by groups decode to, the constants of a step, and a name."""
     for bits, groups, scales, affine in (
         (8, 3, F, False),
         (8, 7, np.float16, True),
@@ -708,14 +720,13 @@ def linear_grouped_cases() -> list[Case]:
         stored = nibbles if bits == 4 else lambda values: values.astype(np.int8)
         constants = {"weight": stored(codes), "weight_scale": scale}
         constants |= {"weight_zero_point": stored(zeros)} if affine else {}
-        made.append(in_order_case("linear_grouped", weight, constants, f"{bits}-{groups}{'-affine' if affine else ''}"))
-    return made
+        yield weight, constants, f"{bits}-{groups}{'-affine' if affine else ''}"
 
 
 CASES = [
     *layout_cases(),
     *linear_half_cases(),
-    *linear_grouped_cases(),
+    *(in_order_case("linear_grouped", *given) for given in grouped_weights()),
     *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
     *(recurrent_case(op, per_row=True) for op in recurrent_reference.GATES),
     *(recurrent_case(op, 2, equal=True, same=same) for op in recurrent_reference.GATES for same in (False, True)),

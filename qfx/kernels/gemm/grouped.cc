@@ -3,23 +3,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/nibbles.h"
 #include "core/split.h"
 
 namespace qfx::gemm {
 namespace {
 
-constexpr int kOrigin = 8;  // what is added to a code of 4 bits
-
 int64_t panel_of(int64_t outputs) {
   return std::min(kHalfVectors, ceil_div(outputs, kHalfLanes));
 }
 
-// Of codes of 8 bits, or of 4, two a byte, the first in the low half.
 int code_at(std::span<const std::byte> codes, int bits, int64_t i) {
-  if (bits == 8) return static_cast<int8_t>(codes[static_cast<size_t>(i)]);
-  const int byte = std::to_integer<int>(codes[static_cast<size_t>(i / 2)]);
-  const int half = (i % 2 == 0 ? byte : byte >> 4) & 15;
-  return half < kOrigin ? half : half - 16;
+  return bits == 8 ? static_cast<int8_t>(codes[static_cast<size_t>(i)]) : nibble_at(codes.data(), i);
 }
 
 }  // namespace
@@ -55,7 +50,7 @@ void GroupedWeights::pack_codes(const GroupedLinear& layer) {
       if (bits_ == 8) {
         to[k * panel] = static_cast<std::byte>(code);
       } else {
-        to[k / 2 * panel] |= static_cast<std::byte>((code + kOrigin) << (k % 2 * 4));
+        to[k / 2 * panel] |= static_cast<std::byte>((code + kNibbleOrigin) << (k % 2 * 4));
       }
     }
   }
@@ -74,7 +69,7 @@ void GroupedWeights::pack_groups(const GroupedLinear& layer) {
       std::memcpy(scales_.data() + to * each, scale + from * each, each);
       if (layer.zero_point.empty()) continue;
       const int zero = code_at(layer.zero_point, bits_, static_cast<int64_t>(from));
-      zero_points_[to] = static_cast<int8_t>(zero + (bits_ == 8 ? 0 : kOrigin));
+      zero_points_[to] = static_cast<int8_t>(zero + (bits_ == 8 ? 0 : kNibbleOrigin));
     }
 }
 
@@ -89,7 +84,7 @@ void GroupedWeights::multiply(int64_t panel, const float* x, int64_t x_row, int6
                        .scale = scales_.data() + groups * (half_scale_ ? 2 : 4),
                        .half_scale = half_scale_,
                        .zero_point = zero_points_.empty() ? nullptr : zero_points_.data() + groups,
-                       .origin = bits_ == 8 ? 0 : kOrigin};
+                       .origin = bits_ == 8 ? 0 : kNibbleOrigin};
   kernel_.run(p, x, x_row, rows, y, y_row);
 }
 

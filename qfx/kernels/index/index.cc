@@ -4,7 +4,9 @@
 #include <cstring>
 #include <string>
 
+#include "core/half.h"
 #include "core/nest.h"
+#include "core/nibbles.h"
 #include "core/split.h"
 
 namespace qfx {
@@ -58,7 +60,9 @@ class EmbeddingWork final : public Refusing {
   }
 
   int64_t cost() const noexcept override { return count_ * (static_cast<int64_t>(sizeof(T)) + 8 * table_.features); }
-  std::string details() const override { return table_.codes == nullptr ? "rows of f32" : "rows of s8"; }
+  std::string details() const override {
+    return table_.codes == nullptr ? "rows of f32" : table_.bits == 8 ? "rows of s8" : "rows of s4";
+  }
 
   std::string refusal() const override {
     return "An index is outside of the table, which has " + std::to_string(table_.rows) + " rows.";
@@ -71,16 +75,34 @@ class EmbeddingWork final : public Refusing {
       std::copy_n(table_.floats + first, table_.features, y);
       return;
     }
-    const float scale = of_row(table_.scale, row);
-    const int32_t zero_point = table_.zero_point.empty() ? 0 : of_row(table_.zero_point, row);
-    for (int64_t i = 0; i < table_.features; ++i) {
-      y[i] = static_cast<float>(table_.codes[first + i] - zero_point) * scale;
-    }
+    int64_t at = row * table_.row_scales;
+    for (int64_t i = 0; i < table_.features; i += table_.group, ++at) decode(first + i, at, y + i);
   }
 
-  template <class Entry>
-  static Entry of_row(std::span<const Entry> values, int64_t row) noexcept {
-    return values[values.size() == 1 ? 0 : static_cast<size_t>(row)];
+  // The group of codes that begins at `first`, by the scale at `at`.
+  void decode(int64_t first, int64_t at, float* y) const noexcept {
+    const auto place = static_cast<size_t>(at);
+    const float scale = table_.half_scale.empty() ? table_.scale[place] : float_of_half(table_.half_scale[place]);
+    const int zero = zero_point(at);
+    if (table_.bits == 8) {
+      const auto* codes = reinterpret_cast<const int8_t*>(table_.codes) + first;
+      for (int64_t i = 0; i < table_.group; ++i) y[i] = static_cast<float>(codes[i] - zero) * scale;
+      return;
+    }
+    int64_t i = first % 2;  // what begins within a byte
+    if (i != 0) y[0] = static_cast<float>(nibble_at(table_.codes, first) - zero) * scale;
+    for (; i + 1 < table_.group; i += 2) {
+      y[i] = static_cast<float>(nibble_at(table_.codes + (first + i) / 2, 0) - zero) * scale;
+      y[i + 1] = static_cast<float>(nibble_at(table_.codes + (first + i) / 2, 1) - zero) * scale;
+    }
+    if (i < table_.group) y[i] = static_cast<float>(nibble_at(table_.codes, first + i) - zero) * scale;
+  }
+
+  int zero_point(int64_t at) const noexcept {
+    if (!table_.zero_point.empty()) return table_.zero_point[static_cast<size_t>(at)];
+    if (table_.code_zero.empty()) return 0;
+    return table_.bits == 8 ? static_cast<int8_t>(table_.code_zero[static_cast<size_t>(at)])
+                            : nibble_at(table_.code_zero.data(), at);
   }
 
   RowTable table_;

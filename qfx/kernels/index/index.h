@@ -8,13 +8,18 @@
 
 namespace qfx {
 
-// Rows that indices take: f32, or s8 as (code - zero point) * scale, in float32, each operation rounded.
+// Rows that indices take: f32, or codes as float(code - zero point) * scale, in float32, each operation rounded.
 struct RowTable {
   int64_t rows = 0, features = 0;
-  const float* floats = nullptr;        // [rows][features], or null ...
-  const int8_t* codes = nullptr;        // ... for these
-  std::span<const float> scale;         // a row, or one
-  std::span<const int32_t> zero_point;  // likewise, or none: 0
+  const float* floats = nullptr;         // [rows][features], or null ...
+  const std::byte* codes = nullptr;      // ... for these, signed; of 4 bits two a byte, the first in the low half
+  int bits = 8;                          // or 4
+  int64_t group = 0;                     // features that share a scale; divides them
+  int64_t row_scales = 0;                // scales of a row, or 0: one for the table
+  std::span<const float> scale;          // a group, or
+  std::span<const uint16_t> half_scale;  // the same in float16
+  std::span<const int32_t> zero_point;   // a group, or
+  std::span<const std::byte> code_zero;  // the same, stored as codes are; or none: all 0
 };
 
 // Integers [count] to f32 [count][features]. Of an index outside of the table, the row is 0 and the work refuses.

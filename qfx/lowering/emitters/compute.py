@@ -11,6 +11,7 @@ from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams, code_shift
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.lowering.emitters.index import ON_INTEGERS, dtype_of
+from qfx.lowering.stored import linear_step
 from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
@@ -213,19 +214,7 @@ def _linear_weight_only(emission: Emission, node: fx.Node) -> Physical:
     given, weight = _arguments(node), node.meta["weights"]["weight"].array
     x = _features_last(emission, node, emission.value(given["x"]))
     bias = None if given["bias"] is None else emission.constant(emission.tensor(given["bias"]))
-    codes = emission.stored(weight.codes, weight.packed)
-    step = steps.linear_half(x.id, weight=codes, bias=bias)
-    if weight.scale is not None:
-        zeros = weight.zero_point
-        shape = None if weight.packed is None else tuple(weight.scale.shape)
-        step = steps.linear_grouped(
-            x.id,
-            weight=codes,
-            weight_scale=emission.constant(weight.scale),
-            weight_zero_point=None if zeros is None else emission.stored(zeros, shape),
-            bias=bias,
-        )
-    made = emission.step(node, step, x.order)
+    made = emission.step(node, linear_step(emission.builder, x.id, weight, bias), x.order)
     if given["residual"] is not None:
         other = emission.in_order(node, emission.value(given["residual"]), x.order)
         made = emission.step(node, steps.add_f32(made.id, other.id), x.order)

@@ -11,7 +11,9 @@ from torch import fx
 
 from qfx.ir.types import INTEGER_KINDS
 from qfx.lowering.emit import Emission, Order, Physical, emits, identity
+from qfx.lowering.stored import embedding_step
 from qfx.ops.calls import arguments
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.table import op_at
 from qfx.runtime import steps
 
@@ -39,6 +41,8 @@ def embedding(emission: Emission, node: fx.Node) -> Physical:
         table = emission.constant(emission.tensor(given["weight"]))
         return emission.step(node, steps.embedding(indices.id, table=table), order)
     array = node.meta["weights"]["weight"].array
+    if isinstance(array, StoredWeight):
+        return emission.step(node, embedding_step(emission.builder, indices.id, array), order)
     table, scale = emission.constant(array.values), emission.constant(array.scale)
     moved = bool((array.zero_point != 0).any())
     zero_point = emission.constant(array.zero_point.to(torch.int32)) if moved else None

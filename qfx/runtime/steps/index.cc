@@ -29,20 +29,44 @@ struct EmbeddingParams {
       table.floats = given.as<float>().data();
       return;
     }
-    s.require(s.has("scale"), "a table of s8 has no scale");
-    table.codes = given.as<int8_t>().data();
-    table.scale = of_rows<float>(s, "scale");
-    if (s.has("zero_point")) table.zero_point = of_rows<int32_t>(s, "zero_point");
-    const bool are_codes = std::ranges::all_of(table.zero_point, [](int32_t z) { return z >= -128 && z <= 127; });
-    s.require(are_codes, "'zero_point' has an entry that is no s8");
+    s.require(given.dtype == DType::s8 || given.dtype == DType::s4, "'table' is of 16 bits");
+    table.codes = given.as<std::byte>().data();
+    table.bits = given.dtype == DType::s8 ? 8 : 4;
+    s.require(s.has("scale"), "a table of codes has no scale");
+    take_scale(s, *s.constant("scale"));
+    if (s.has("zero_point")) take_zero_point(s, *s.constant("zero_point"), given.dtype);
   }
 
  private:
-  template <class T>
-  std::span<const T> of_rows(const StepView& s, const char* name) const {
-    const int64_t count = s.constant(name)->size();
-    s.require(count == 1 || count == table.rows, std::string("'") + name + "' is neither one nor one a row");
-    return s.data<T>(name, count);
+  void take_scale(const StepView& s, const Constant& scale) {
+    const bool groups = scale.shape.size() == 2;
+    table.row_scales = groups ? scale.shape[1] : scale.size() == 1 ? 0 : 1;
+    const int64_t each = std::max<int64_t>(table.row_scales, 1);
+    s.require(groups ? scale.shape[0] == table.rows && table.row_scales > 0 && table.features % each == 0
+                     : scale.size() == 1 || scale.size() == table.rows,
+              "'scale' is neither one, nor one a row, nor a matrix of a number a row that divides the features");
+    table.group = table.features / each;
+    if (scale.dtype == DType::f16) {
+      table.half_scale = scale.as<uint16_t>();
+    } else {
+      table.scale = scale.as<float>();
+    }
+  }
+
+  // Of a matrix of scales as the codes are stored, else s32.
+  void take_zero_point(const StepView& s, const Constant& zero, DType codes) {
+    const Constant& scale = *s.constant("scale");
+    const bool narrow = scale.shape.size() == 2;
+    s.require(zero.size() == scale.size() && (!narrow || zero.shape == scale.shape),
+              "'zero_point' is not of the scale's shape");
+    s.require(zero.dtype == (narrow ? codes : DType::s32), "'zero_point' is not of the type that goes with the scale");
+    if (narrow) {
+      table.code_zero = zero.as<std::byte>();
+      return;
+    }
+    table.zero_point = zero.as<int32_t>();
+    const bool are_codes = std::ranges::all_of(table.zero_point, [](int32_t z) { return z >= -128 && z <= 127; });
+    s.require(are_codes, "'zero_point' has an entry that is no s8");
   }
 };
 

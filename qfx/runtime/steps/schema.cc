@@ -405,12 +405,14 @@ std::vector<StepSchema> index_schemas() {
   const Attribute axis = integer("axis").within(0, kMost);
   return {
       {.op = "embedding",
-       .about = "The row of a table at each index; of s8 (code - zero point) * scale.",
+       .about = "The row of a table at each index; of codes float(code - zero point) * scale.",
        .operands = {{"indices", kS32 | kS64}},
        .results = {{"y", kF32}},
-       .attributes = {constant("table", kF32 | kS8, "[rows, features]"),
-                      constant("scale", kF32, "a row or one, of s8").optional(),
-                      constant("zero_point", kS32, "a row or one, of s8; 0 where it is left out").optional()},
+       .attributes = {constant("table", kF32 | kS8 | kS4, "[rows, features]"),
+                      constant("scale", kF32 | kF16, "of codes: one, a row's, or [rows, groups]").optional(),
+                      constant("zero_point", kS32 | kS8 | kS4,
+                               "as many; by groups of the table's type; 0 where it is left out")
+                          .optional()},
        .per_image = true},
       {.op = "gather",
        .about = "The element at the place of each index, along an axis where the index says.",
