@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from qfx.ir.attributes import attribute
 from qfx.ir.nodes import Decision, decision_of, path
@@ -13,7 +13,7 @@ from qfx.ir.types import QDType
 from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import rank_of
 from qfx.ops.table import Op, op_of
-from qfx.passes.dynamic import decide_weights
+from qfx.passes.dynamic import STORED, decide_weights
 from qfx.quantization.qconfig import QConfig
 from qfx.runtime.limits import MOST_FEATURES
 
@@ -54,7 +54,7 @@ def _decide_matrices(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     if widest > MOST_FEATURES:
         return Decision("float", f"it has {widest} features, and a recurrent layer takes {MOST_FEATURES} at most")
     own = qconfig.is_dynamic or qconfig.by_groups
-    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32") if own else _LAYER
+    return decide_weights(qconfig, STORED, nn.RNNBase) if own else _LAYER
 
 
 def matrices(op: Op, node: fx.Node) -> dict[str, Any]:

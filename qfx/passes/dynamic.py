@@ -19,7 +19,7 @@ from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.table import Op, op_of
-from qfx.passes.weight_only import HALVES, by_groups, decide_weight_only, is_decoded
+from qfx.passes.weight_only import HALVES, by_groups, decide_groups, decide_weight_only, is_decoded
 from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
@@ -29,12 +29,14 @@ _PER_CALL = "dynamic qconfig: weights int8, activations quantized per call, one 
 _LOOKED_UP = Decision("dynamic", "dynamic qconfig: weights int8, looked up as float32")
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _LINEAR = (nn.Linear, nn.MultiheadAttention)
-_LARGEST = torch.finfo(torch.float16).max
 _EVERY_MODEL = '""'
 """The rule that names no layer."""
 _SMALL = 1 / 64
 """A table of rows that is less of the weights stays float, unless the qconfig names it."""
-_BY_GROUPS = "weights with a scale a group are for linear layers of the graph, and for float activations"
+_BY_GROUPS = "weights with a scale a group are for linear layers and tables, and for float activations"
+STORED = "weights stored as {}, arithmetic in float32"
+"""What becomes of layers with weights of 16 bits."""
+_ROUNDED = "weights rounded to {}"
 
 
 def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
@@ -43,7 +45,7 @@ def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
         return Decision("float", f"a dynamic qconfig quantizes linear and recurrent layers only, not {op.name}")
     if qconfig.by_groups or qconfig.weight().dtype in HALVES:
         return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
-    return decide_weights(qconfig, "weights in float16")
+    return decide_weights(qconfig, STORED)
 
 
 def decide_table(op: Op, node: fx.Node) -> Decision:
@@ -59,7 +61,7 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     small = _kept_small(node, tensor_of(root, weight))
     if small is None and qconfig.by_groups:
         return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
-    return small or decide_weights(qconfig, "weights rounded to float16", nn.Embedding)
+    return small or decide_weights(qconfig, _ROUNDED, nn.Embedding)
 
 
 def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:
@@ -104,13 +106,16 @@ def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
     if widest > MOST_FEATURES and _is_limited(layer, qconfig):
         kind = "linear layer in float16" if isinstance(layer, _LINEAR) else "recurrent layer"
         return Decision("float", f"it has {widest} features, and a dynamic {kind} takes {MOST_FEATURES} at most")
-    return decide_weights(qconfig, "weights stored as float16, arithmetic in float32", type(layer))
+    if qconfig.weight_only and qconfig.by_groups and isinstance(layer, (*_LINEAR, *_TABLES)):
+        widths = [t.shape[1] for t in layer.parameters() if t.dim() == 2]
+        return decide_groups(widths, qconfig.weight(), looks_up=isinstance(layer, _TABLES))
+    return decide_weights(qconfig, STORED, type(layer))
 
 
 def _is_limited(layer: nn.Module, qconfig: QConfig) -> bool:
     """Whether kernels take a limited number of features of a layer."""
     if isinstance(layer, _LINEAR):
-        return qconfig.weight().dtype is torch.float16
+        return qconfig.weight_only
     return not isinstance(layer, _TABLES)
 
 
@@ -125,16 +130,16 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
 
 
 def decide_weights(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
-    """What a dynamic qconfig makes of a layer by the dtype of its weights; ``of_half`` says what float16 means."""
+    """What a dynamic qconfig makes of a layer by the dtype of its weights; ``of_half`` says what 16 bits mean."""
     dtype = qconfig.weight().dtype
     if qconfig.by_groups:
         return Decision("float", _BY_GROUPS)
     if dtype is QDType.qint8:
         per_call = Decision("dynamic", f"{_PER_CALL} {'a row' if qconfig.per_row else 'a tensor'}")
         return _LOOKED_UP if issubclass(cls, _TABLES) else per_call
-    if dtype is torch.float16:
-        return Decision("weight_only", f"dynamic qconfig: {of_half}")
-    return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which no layer takes")
+    if dtype is torch.float16 or (dtype in HALVES and issubclass(cls, (*_LINEAR, *_TABLES))):
+        return Decision("weight_only", f"dynamic qconfig: {of_half.format(HALVES[dtype])}")
+    return Decision("float", f"its dynamic qconfig asks for {dtype} weights, which no layer of its kind takes")
 
 
 def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
@@ -160,7 +165,8 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
         elif op is not None and kind == "weight_only" and (op.matrices or not is_decoded(op, node)):
             given = arguments(op, node)
             for weight in (given[name] for name in op.weights):
-                set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight))))
+                dtype = torch.float16 if op.matrices else node.meta["qconfig"].weight().dtype
+                set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight)), dtype))
             for matrix in (given[name] for name in op.matrices if given[name] is not None):
                 set_buffer(gm, path(matrix), rounded_to_half(attribute(gm, path(matrix)).detach(), path(matrix)))
     return done
@@ -183,22 +189,24 @@ def _configured(layer: Any, qconfig: QConfig) -> Any:
     return made
 
 
-def _rounded(weight: Tensor) -> Tensor:
-    return weight.detach().clamp(-_LARGEST, _LARGEST).to(torch.float16).to(torch.float32)
+def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    largest = torch.finfo(dtype).max
+    return weight.detach().clamp(-largest, largest).to(dtype).to(torch.float32)
 
 
-def rounded_to_half(value: Tensor, name: str) -> Tensor:
-    """``value`` in float16, saturated, with a warning, where it is beyond it.
+def rounded_to_half(value: Tensor, name: str, dtype: torch.dtype = torch.float16) -> Tensor:
+    """``value`` in 16 bits, saturated, with a warning, where it is beyond them.
 
     Raises:
         ConversionError: It is not finite.
     """
     if not bool(value.isfinite().all()):
         raise ConversionError(f"{name} is not finite.", remedy="Repair the float model's weights.")
-    if bool((value.abs() > _LARGEST).any()):
+    largest = torch.finfo(dtype).max
+    if bool((value.abs() > largest).any()):
         warnings.warn(
-            f"{name} reaches {float(value.abs().max()):g}; float16 ends at {_LARGEST:g}, to which larger weights are "
-            "clamped. dtype=qfx.qint8 keeps them.",
+            f"{name} reaches {float(value.abs().max()):g}; {HALVES[dtype]} ends at {largest:g}, to which larger "
+            "weights are clamped. dtype=qfx.qint8 keeps them.",
             stacklevel=2,
         )
-    return value.clamp(-_LARGEST, _LARGEST).to(torch.float16)
+    return value.clamp(-largest, largest).to(dtype)

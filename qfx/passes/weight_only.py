@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,10 +28,16 @@ def decide_weight_only(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     observer = qconfig.weight()
     if observer.dtype in HALVES:
         return Decision("weight_only", f"dynamic qconfig: weights stored as {HALVES[observer.dtype]}, {_ARITHMETIC}")
-    width, size = extent_of(arguments(op, node)[op.weights[0]], 1), observer.group_size
-    if size is not None and (width is None or width % size):
-        return Decision("float", f"its {width} features are no whole groups of {size}, which share a scale")
-    use = _LOOKED_UP if op.looks_up else _ARITHMETIC
+    return decide_groups([extent_of(arguments(op, node)[op.weights[0]], 1)], observer, looks_up=op.looks_up)
+
+
+def decide_groups(widths: Sequence[int | None], observer: Any, *, looks_up: bool) -> Decision:
+    """What an observer of groups makes of weights with so many features."""
+    size = observer.group_size
+    for width in widths if size is not None else ():
+        if width is None or width % size:
+            return Decision("float", f"its {width} features are no whole groups of {size}, which share a scale")
+    use = _LOOKED_UP if looks_up else _ARITHMETIC
     return Decision("weight_only", f"weights in {observer.bits} bits, one scale {_each(size)}, {use}")
 
 
@@ -49,11 +56,11 @@ def _each(size: int | None) -> str:
     return "a row" if size is None else f"for {size} features"
 
 
-def store_weight(weight: Tensor, observer: Any) -> StoredWeight:
+def store_weight(weight: Tensor, observer: Any, *, affine: bool = False) -> StoredWeight:
     """``weight`` as the qconfig with the weight observer ``observer`` stores it.
 
-    16 bits saturate. Scales are float16 where all of a layer's are in the range of its normal numbers, else float32;
-    codes are rounded by the scale that is stored.
+    Zero points are left out where all are 0, unless ``affine``. 16 bits saturate. Scales are float16 where all of a
+    layer's are in the range of its normal numbers, else float32; codes are rounded by the scale that is stored.
     """
     weight = weight.detach().to(torch.float32)
     if observer.dtype in HALVES:
@@ -65,7 +72,7 @@ def store_weight(weight: Tensor, observer: Any) -> StoredWeight:
     groups = weight.reshape(*scale.shape, -1)
     bounds = observer.quant_min, observer.quant_max
     codes = arithmetic.quantize(groups, scale.unsqueeze(-1), zero_point.unsqueeze(-1), *bounds).to(torch.int8)
-    zeros = zero_point.to(torch.int8) if bool(zero_point.any()) else None
+    zeros = zero_point.to(torch.int8) if affine or bool(zero_point.any()) else None
     if observer.bits == 8:
         return StoredWeight(codes.reshape(weight.shape), scale, zeros)
     packed = None if zeros is None else pack_nibbles(zeros)

@@ -10,7 +10,12 @@ from torch import nn
 from qfx.errors import InputError, QConfigError
 from qfx.ir.module import GraphCarrier
 from qfx.ir.types import QDType
-from qfx.quantization.qconfig import QConfigDynamic, float16_dynamic_qconfig, per_channel_dynamic_qconfig
+from qfx.quantization.qconfig import (
+    QConfigDynamic,
+    bfloat16_dynamic_qconfig,
+    float16_dynamic_qconfig,
+    per_channel_dynamic_qconfig,
+)
 
 
 def require_module(model: object, inplace: object = False) -> None:
@@ -57,12 +62,13 @@ def dynamic_qconfig(dtype: Any) -> QConfigDynamic:
     """The qconfig of dynamic quantization to weights of ``dtype``; int8 ones have a scale a channel, activations a row.
 
     Raises:
-        QConfigError: It is neither qint8 nor float16.
+        QConfigError: It is neither qint8 nor float16 nor bfloat16.
     """
-    if dtype is torch.float16:
-        return float16_dynamic_qconfig
+    if dtype in (torch.float16, torch.bfloat16):
+        return float16_dynamic_qconfig if dtype is torch.float16 else bfloat16_dynamic_qconfig
     if dtype is QDType.qint8 or dtype is torch.int8 or str(dtype).rsplit(".", 1)[-1] == QDType.qint8.name:
         return per_channel_dynamic_qconfig
     raise QConfigError(
-        f"quantize_dynamic does not make {dtype} weights.", remedy="Use dtype=qfx.qint8 or torch.float16."
+        f"quantize_dynamic does not make {dtype} weights.",
+        remedy="Use dtype=qfx.qint8, torch.float16 or torch.bfloat16.",
     )

@@ -278,14 +278,15 @@ def quantize_dynamic(
     mapping: ClassMapping | None = None,
     inplace: bool = False,
 ) -> nn.Module:
-    """Linear and recurrent layers with int8 or float16 weights, their activations quantized at each call, row by row.
+    """Layers with weights in fewer bits; what int8 ones multiply is quantized at each call, by rows.
 
     Args:
         model: The float model.
         qconfig_spec: A set of classes and module paths to quantize, or a dict from those to qconfigs; every layer of
             the mapping when left out. Embeddings are where a class or a path names them.
-        dtype: ``qfx.qint8`` (with a scale a channel) or ``torch.float16``: the weights, where ``qconfig_spec`` gives no
-            qconfig.
+        dtype: ``qfx.qint8`` (with a scale a channel), ``torch.float16`` or, but for recurrent layers,
+            ``torch.bfloat16``: the weights, where ``qconfig_spec`` gives no qconfig. Weights by groups are those of
+            ``qfx.weight_only_qconfig`` in ``qconfig_spec``, of linear layers, attention and embeddings.
         mapping: Classes and their dynamic versions; the default mapping when left out.
         inplace: Change ``model`` itself instead of a copy.
 

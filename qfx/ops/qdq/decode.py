@@ -67,6 +67,10 @@ class StoredWeight:
         """``(O, C)``."""
         return tuple(self.codes.shape) if self.packed is None else tuple(self.packed)
 
+    def values(self) -> Tensor:
+        """float32 ``[O, C]``."""
+        return decode_weight(self.codes, self.scale, self.zero_point, shape=self.packed)
+
     def problem(self) -> str | None:
         """Why the tensors are no weight, or None."""
         if len(self.shape) != 2 or not all(type(n) is int and n > 0 for n in self.shape):

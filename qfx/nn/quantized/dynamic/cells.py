@@ -11,10 +11,11 @@ from qfx.arguments import checked
 from qfx.errors import InputError
 from qfx.ir.types import QDType
 from qfx.memory import require_regular
+from qfx.nn.quantized.dynamic.formats import dtype_of
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.recurrent import CELLS, step_name
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
-from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import DynamicModule, require_class
 from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="RecurrentCell")

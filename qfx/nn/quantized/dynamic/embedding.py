@@ -1,7 +1,8 @@
-"""Embeddings with int8 or float16 weights: the rows that are looked up become float32."""
+"""Embeddings with weights in fewer bits: the rows that are looked up become float32."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -10,10 +11,14 @@ from torch import Tensor, nn
 
 from qfx.arguments import checked
 from qfx.errors import ConversionError, InputError
-from qfx.ir.types import QDType
+from qfx.ir.types import INTEGER_KINDS, QDType
+from qfx.lowering.stored import embedding_step
+from qfx.nn.quantized.dynamic.formats import format_of
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
-from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, require_class
+from qfx.runtime import Executable, ProgramBuilder
+from qfx.runtime.writing import write
 
 Made = TypeVar("Made", bound="Table")
 
@@ -22,13 +27,13 @@ class Table(DynamicModule):
     """Base of the layers that look rows of a weight up. Weights are zero until they are loaded.
 
     State: ``weight`` int8 ``[rows, features]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or
-    ``[rows]``), or ``weight`` float16 alone.
+    ``[rows]``), or ``weight`` float16 or bfloat16 alone; by groups as :class:`DynamicModule` says.
     """
 
     num_embeddings: int
     embedding_dim: int
     padding_idx: int | None
-    multiplies = False
+    multiplies, weights_alone = False, True
 
     @classmethod
     def from_float(cls: type[Made], mod: nn.Module) -> Made:
@@ -46,7 +51,7 @@ class Table(DynamicModule):
                 why="It changes its weight at every call.",
                 remedy="Keep it float: give it the qconfig None.",
             )
-        made = cls(dtype=dtype_of(mod), **{name: getattr(layer, name) for name in cls._settings()})
+        made = cls(**format_of(mod), **{name: getattr(layer, name) for name in cls._settings()})
         made.take(mod, {"weight": "weight"})
         return made.train(mod.training)
 
@@ -60,10 +65,10 @@ class Table(DynamicModule):
         shape = (self.num_embeddings, self.embedding_dim)
         return ServedWeight(shape, lambda: self._tensor("weight"), lambda: self._rows(torch.arange(shape[0])))
 
-    def _declare(self, rows: int, features: int, padding_idx: int | None) -> None:
+    def _declare(self, rows: int, features: int, padding_idx: int | None, symmetric: bool) -> None:
         self.num_embeddings, self.embedding_dim = rows, features
         self.padding_idx = None if padding_idx is None else padding_idx % rows
-        self.declare({"weight": (rows, features)}, None)
+        self.declare({"weight": (rows, features)}, None, symmetric=symmetric)
 
     def _rows(self, indices: Tensor) -> Tensor:
         """The rows of ``indices``, float32 ``[*indices.shape, features]``."""
@@ -81,13 +86,23 @@ class Table(DynamicModule):
                 f"{type(self).__name__} got an index that it has no row for.",
                 remedy=f"Pass indices from 0 to {self.num_embeddings - 1}.",
             )
+        if self.bits is not None:
+            (rows,) = self.program(indices.dtype, partial(self._build, indices.dtype)).run(indices.reshape(-1))
+            return [rows.view(*indices.shape, self.embedding_dim)]
         stored = F.embedding(indices, self._tensor("weight")).to(torch.float32)
-        if self.dtype is torch.float16:
+        if not self.quantizes:
             return [stored]
         scale, zero_point = (self._tensor("weight" + end) for end in (SCALE, ZERO_POINT))
         if scale.dim():
             scale, zero_point = (t[indices].unsqueeze(-1) for t in (scale, zero_point))
         return [stored.sub_(zero_point).mul_(scale)]
+
+    def _build(self, dtype: torch.dtype) -> Executable:
+        b = ProgramBuilder()
+        indices = b.value("indices", INTEGER_KINDS[dtype], [-1])
+        weight = self.stored("weight", (self.num_embeddings, self.embedding_dim))
+        step = embedding_step(b, indices, weight)
+        return Executable(b.build([indices], write(b, "embedding", step, [-1, self.embedding_dim])))
 
 
 class Embedding(Table):
@@ -97,18 +112,29 @@ class Embedding(Table):
         num_embeddings: Rows of the weight.
         embedding_dim: Features of a row.
         padding_idx: A row that the float layer did not train.
-        dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
+        dtype: Of the weights: ``qfx.qint8``, ``torch.float16`` or ``torch.bfloat16``.
+        bits: 8 or 4: weights are integers by groups.
+        group_size: Neighbours in a row that share a scale; None: the whole row.
+        symmetric: Groups have no zero points.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or features that are no whole groups.
     """
 
     @checked
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, dtype: Any = QDType.qint8
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: Any = QDType.qint8,
+        bits: int | None = None,
+        group_size: int | None = None,
+        symmetric: bool = True,
     ) -> None:
-        super().__init__(dtype)
-        self._declare(num_embeddings, embedding_dim, padding_idx)
+        super().__init__(dtype, bits, group_size)
+        self._declare(num_embeddings, embedding_dim, padding_idx, symmetric)
 
     @as_it_is
     def forward(self, input: Tensor) -> Tensor:
@@ -121,7 +147,7 @@ class Embedding(Table):
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}, dtype={self.dtype!r}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}, {self.form()}"
 
 
 class EmbeddingBag(Table):
@@ -133,10 +159,13 @@ class EmbeddingBag(Table):
         mode: ``"sum"``, ``"mean"`` or ``"max"``.
         include_last_offset: Whether offsets end with the number of indices.
         padding_idx: A row that no bag counts.
-        dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
+        dtype: Of the weights: ``qfx.qint8``, ``torch.float16`` or ``torch.bfloat16``.
+        bits: 8 or 4: weights are integers by groups.
+        group_size: Neighbours in a row that share a scale; None: the whole row.
+        symmetric: Groups have no zero points.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or features that are no whole groups.
     """
 
     @checked
@@ -149,9 +178,12 @@ class EmbeddingBag(Table):
         padding_idx: int | None = None,
         *,
         dtype: Any = QDType.qint8,
+        bits: int | None = None,
+        group_size: int | None = None,
+        symmetric: bool = True,
     ) -> None:
-        super().__init__(dtype)
-        self._declare(num_embeddings, embedding_dim, padding_idx)
+        super().__init__(dtype, bits, group_size)
+        self._declare(num_embeddings, embedding_dim, padding_idx, symmetric)
         self.mode, self.include_last_offset = mode, include_last_offset
 
     @classmethod
@@ -189,4 +221,4 @@ class EmbeddingBag(Table):
             ) from error
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}, dtype={self.dtype!r}"
+        return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}, {self.form()}"

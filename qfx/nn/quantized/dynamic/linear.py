@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from qfx.arguments import checked
 from qfx.errors import InputError, QuantizationError
 from qfx.ir.types import QDType, QParams
+from qfx.lowering.stored import linear_step
 from qfx.memory import require_regular
+from qfx.nn.quantized.dynamic.formats import format_of
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
-from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, require_class
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.runtime import Executable, ProgramBuilder, steps
 from qfx.runtime.limits import MOST_FEATURES
 from qfx.runtime.writing import write
@@ -27,29 +30,45 @@ class Linear(DynamicModule):
     """``x W^T + bias`` as ``torch.nn.Linear``, float32 in and out. Weights are zero until they are loaded.
 
     With int8 weights each row of the input, or all of it, is quantized to 0..255, with the range of its values and zero
-    included, and ``y = float(sum (q - z) (w - z_w)) * (scale * weight_scale) + bias``. With float16 weights everything
-    is float32.
+    included, and ``y = float(sum (q - z) (w - z_w)) * (scale * weight_scale) + bias``. With weights of 16 bits or by
+    groups everything is float32.
 
     State: ``weight`` int8 ``[O, I]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or ``[O]``) and
-    ``input_per_row`` bool (0-d), or ``weight`` float16 alone; ``bias`` float32 ``[O]`` if there is one.
+    ``input_per_row`` bool (0-d), or ``weight`` float16 or bfloat16 alone; by groups as :class:`DynamicModule` says;
+    ``bias`` float32 ``[O]`` if there is one.
 
     Args:
         in_features: Size of the last dim of the input.
         out_features: Size of the last dim of the result.
         bias_: Whether there is a bias.
-        dtype: Of the weights: ``qfx.qint8`` or ``torch.float16``.
+        dtype: Of the weights: ``qfx.qint8``, ``torch.float16`` or ``torch.bfloat16``.
+        bits: 8 or 4: weights are integers by groups, and inputs stay float.
+        group_size: Neighbours in a row of weights that share a scale; None: the whole row.
+        symmetric: Groups have no zero points.
 
     Raises:
-        UnsupportedError: Another dtype, or more than 32768 features in float16.
+        UnsupportedError: Another dtype, features that are no whole groups, or more than 32768 with a float input.
     """
 
+    weights_alone = True
+
     @checked
-    def __init__(self, in_features: int, out_features: int, bias_: bool = True, dtype: Any = QDType.qint8) -> None:
-        super().__init__(dtype)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias_: bool = True,
+        dtype: Any = QDType.qint8,
+        *,
+        bits: int | None = None,
+        group_size: int | None = None,
+        symmetric: bool = True,
+    ) -> None:
+        super().__init__(dtype, bits, group_size)
         self.in_features, self.out_features = in_features, out_features
         biases: dict[str, tuple[int, ...]] = {"bias": (out_features,)} if bias_ else {}
-        most = MOST_FEATURES if self.dtype is torch.float16 else None
-        self.declare({"weight": (out_features, in_features), **biases}, most)
+        most = None if self.quantizes else MOST_FEATURES
+        self.declare({"weight": (out_features, in_features), **biases}, most, symmetric=symmetric)
 
     @classmethod
     def from_float(cls: type[Made], mod: nn.Module) -> Made:
@@ -62,7 +81,7 @@ class Linear(DynamicModule):
         """
         require_class(cls, mod, (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear))
         layer: Any = mod
-        made = cls(layer.in_features, layer.out_features, layer.bias is not None, dtype_of(mod))
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, **format_of(mod))
         made.take(mod, {name: name for name in ("weight", *(("bias",) if layer.bias is not None else ()))})
         made._transposed = bool(getattr(layer, "weight_is_transposed", False))
         return made.train(mod.training)
@@ -93,7 +112,10 @@ class Linear(DynamicModule):
 
     @property
     def weight(self) -> ServedWeight:
-        """The weight as a float layer has it: float32 values; called, what is stored, a QTensor or a float16 tensor."""
+        """The weight as a float layer has it: float32 values; called, what is stored.
+
+        A QTensor, a tensor of 16 bits, or, by groups, the float32 values again.
+        """
         shape = (self.out_features, self.in_features)
         return ServedWeight(shape[::-1] if self._transposed else shape, self._stored_weight, self._float_weight)
 
@@ -101,15 +123,17 @@ class Linear(DynamicModule):
     """Whether the layer that this one stands for has its weight as ``[in_features, out_features]``."""
 
     def _float_weight(self) -> Tensor:
-        stored = self._stored_weight()
-        values = stored.to(torch.float32) if stored.dtype is torch.float16 else stored.dequantize()
+        values = self._stored_weight().dequantize() if self.quantizes else self._stored().values()
         return values.t() if self._transposed else values
 
+    def _stored(self) -> StoredWeight:
+        return self.stored("weight", (self.out_features, self.in_features))
+
     def _stored_weight(self) -> Tensor:
-        """A qint8 QTensor, per tensor or along axis 0, or a float16 tensor."""
+        """A qint8 QTensor, per tensor or along axis 0, or a tensor of 16 bits; by groups, the values."""
         stored = self._tensor("weight")
-        if stored.dtype is torch.float16:
-            return stored
+        if not self.quantizes:
+            return stored if self.bits is None else self._stored().values()
         from qfx.tensor import QTensor
 
         scale, zero_point = (self._tensor("weight" + end).tolist() for end in (SCALE, ZERO_POINT))
@@ -129,18 +153,19 @@ class Linear(DynamicModule):
         return self._stored_weight(), self._buffers.get("bias")
 
     def set_weight_bias(self, w: Tensor, b: Tensor | None) -> None:
-        """Take another weight, a qint8 QTensor or a float16 tensor as the module's dtype says, and another bias.
+        """Take another weight, a qint8 QTensor or a tensor of 16 bits as the module's dtype says, and another bias.
 
         Raises:
             QuantizationError: Their dtypes or shapes do not fit this module.
         """
         qparams: Any = getattr(w, "qparams", None)
-        half = self.dtype is torch.float16
-        fits = w.dtype is torch.float16 if half else qparams is not None and qparams.dtype is QDType.qint8
-        if not fits or (not half and qparams.axis not in (None, 0)):
+        half = isinstance(self.dtype, torch.dtype)
+        fits = w.dtype is self.dtype if half else qparams is not None and qparams.dtype is QDType.qint8
+        if self.bits is not None or not fits or (not half and qparams.axis not in (None, 0)):
+            remedy = f"Pass a {self.dtype} tensor." if half else "Pass a qint8 QTensor, per tensor or along axis 0."
             raise QuantizationError(
-                f"The weight does not fit a dynamic Linear with dtype={self.dtype!r}.",
-                remedy="Pass a float16 tensor." if half else "Pass a qint8 QTensor, per tensor or along axis 0.",
+                f"The weight does not fit a dynamic Linear with {self.form()}.",
+                remedy=remedy if self.bits is None else "Load a state_dict, or make a layer with from_float.",
             )
         wanted = (self.out_features, self.in_features)
         if tuple(w.shape) != wanted or (b is not None and tuple(b.shape) != wanted[:1]):
@@ -157,18 +182,19 @@ class Linear(DynamicModule):
                 self.keep("bias", b.detach().to(torch.float32, copy=True))
 
     def extra_repr(self) -> str:
-        shown = f"in_features={self.in_features}, out_features={self.out_features}, dtype={self.dtype!r}"
-        shown += "" if self.per_row or self.dtype is torch.float16 else ", per_row=False"
+        shown = f"in_features={self.in_features}, out_features={self.out_features}, {self.form()}"
+        shown += ", per_row=False" if self.quantizes and not self.per_row else ""
         return shown if "bias" in self._buffers else f"{shown}, bias=False"
 
     def _build(self) -> Executable:
         b = ProgramBuilder()
         x = b.value("x", "f32", [-1, self.in_features])
-        weight = self.weights(b, ["weight"])
         bias = self.biases(b, ["bias"]) if "bias" in self._buffers else None
-        if weight.scale is None:
-            step = steps.linear_half(x, weight=weight.values, bias=bias)
+        if not self.quantizes:
+            step = linear_step(b, x, self._stored(), bias)
         else:
+            weight = self.weights(b, ["weight"])
+            assert weight.scale is not None
             step = steps.linear_dynamic(
                 x, per_row=self.per_row, weight=weight.values, weight_scale=weight.scale,
                 weight_zero_point=weight.zero_point, bias=bias,

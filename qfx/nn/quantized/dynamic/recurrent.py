@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 from qfx.arguments import checked
 from qfx.errors import ConversionError, InputError
 from qfx.ir.types import QDType
+from qfx.nn.quantized.dynamic.formats import dtype_of
 from qfx.nn.quantized.dynamic.programs import LayerWeights, build
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
-from qfx.nn.quantized.dynamic.weights import DynamicModule, dtype_of, require_class
+from qfx.nn.quantized.dynamic.weights import DynamicModule, require_class
 from qfx.tensor.gradient import without_gradient
 
 Made = TypeVar("Made", bound="Recurrent")

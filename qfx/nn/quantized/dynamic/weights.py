@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from qfx.errors import ConversionError, QuantizationError, UnsupportedError, shown
+from qfx.errors import ConversionError, QuantizationError, UnsupportedError
 from qfx.ir.snapshot import Snapshot
 from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType
 from qfx.lowering.torch_operator import run_program
 from qfx.memory import is_watched
+from qfx.nn.quantized.dynamic.formats import qconfig_of, weight_dtype, weight_observer
 from qfx.nn.quantized.dynamic.seen import Kernel, Sizes, state_of
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.passes.dynamic import rounded_to_half
+from qfx.passes.weight_only import HALVES, store_weight
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.keeps_precision import KeepsPrecision
-from qfx.quantization.qconfig import QConfig, per_channel_dynamic_qconfig
 from qfx.runtime import Executable, ProgramBuilder
 from qfx.runtime.limits import MOST_FEATURES
 
 SCALE, ZERO_POINT = "_scale", "_zero_point"
 PER_ROW = "input_per_row"
-
-
-def weight_dtype(dtype: Any) -> QDType | torch.dtype:
-    """``dtype`` as ``qfx.qint8`` or ``torch.float16``.
-
-    Raises:
-        UnsupportedError: It is neither.
-    """
-    if dtype is torch.float16 or (isinstance(dtype, str) and dtype == "float16"):
-        return torch.float16
-    try:
-        parsed = QDType.parse(dtype)
-    except QuantizationError:
-        parsed = None
-    if parsed is QDType.qint8:
-        return parsed
-    raise UnsupportedError(
-        f"Weights of a dynamic module can't be {shown(dtype)}.", remedy="Use dtype=qfx.qint8 or dtype=torch.float16."
-    )
+_NARROW = (torch.int8, torch.uint8, torch.float16, torch.bfloat16)
+_OF_SCALES = (torch.float32, torch.float16)
+"""What the scales of groups are stored in."""
 
 
 class Weights(NamedTuple):
@@ -54,26 +41,55 @@ class Weights(NamedTuple):
 
 
 class DynamicModule(KeepsPrecision, nn.Module):
-    """A module whose weights are int8 or float16, plain tensors, and whose programs are made on first use.
+    """A module whose weights are in fewer bits, plain tensors, and whose programs are made on first use.
 
     A weight ``w`` is int8 with ``w_scale`` float32 and ``w_zero_point`` int64 (0-d, or one a row), or float16 alone.
     What int8 weights multiply is quantized at each call: ``input_per_row`` (bool, 0-d) says whether each row of it has
     a scale of its own, or one holds for all of it, as it does where an older state has no such entry.
 
+    Where ``bits`` is given, inputs stay float, and a weight is int8 or, of 4 bits, uint8 ``[numbers / 2]``, with a
+    scale for each group of a row, float32 or float16 ``[rows, groups]``, and zero points, as the weight is stored,
+    where it is not symmetric.
+
     Args:
-        dtype: ``qfx.qint8`` or ``torch.float16``.
+        dtype: ``qfx.qint8`` or ``torch.float16``; where weights alone may be narrow, ``torch.bfloat16`` too.
+        bits: Of weights by groups, 8 or 4.
+        group_size: Neighbours in a row that share a scale; None: all of it.
 
     Raises:
-        UnsupportedError: Another dtype.
+        UnsupportedError: Another dtype, or other bits.
     """
 
     multiplies: ClassVar[bool] = True
     """Whether weights are multiplied with what is given, and not just looked up."""
+    weights_alone: ClassVar[bool] = False
+    """Whether weights may be bfloat16 or by groups."""
+    bits: int | None = None
+    group_size: int | None = None
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: Any, bits: int | None = None, group_size: int | None = None) -> None:
         super().__init__()
-        self.dtype = weight_dtype(dtype)
+        self.dtype = weight_dtype(dtype, brain=self.weights_alone)
+        wrong = bits not in (None, 8, 4) or (group_size is not None and group_size < 1)
+        if wrong or (bits is not None and self.dtype is not QDType.qint8):
+            raise UnsupportedError(
+                f"Weights of {self.dtype!r} can't have {bits} bits by groups of {group_size}.",
+                remedy="Use bits=8 or bits=4, and leave dtype out.",
+            )
+        self.bits, self.group_size = bits, group_size
         self._forget_programs()
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether weights are integers with a scale a row at most, so that what they multiply is quantized."""
+        return self.dtype is QDType.qint8 and self.bits is None
+
+    def form(self) -> str:
+        """How weights are stored, as arguments."""
+        if self.bits is None:
+            return f"dtype={self.dtype!r}"
+        affine = "" if "weight" + ZERO_POINT not in self._buffers else ", symmetric=False"
+        return f"bits={self.bits}, group_size={self.group_size}{affine}"
 
     def _forget_programs(self) -> None:
         self._programs: dict[Any, tuple[Snapshot, Executable]] = {}
@@ -82,28 +98,47 @@ class DynamicModule(KeepsPrecision, nn.Module):
 
     # ------------------------------------------------------------ weights
 
-    def declare(self, shapes: Mapping[str, tuple[int, ...]], most: int | None = MOST_FEATURES) -> None:
+    def declare(
+        self, shapes: Mapping[str, tuple[int, ...]], most: int | None = MOST_FEATURES, *, symmetric: bool = True
+    ) -> None:
         """Zeros for each name: weights where there are two dims, biases where there is one.
 
         Raises:
-            UnsupportedError: A weight with more columns than the kernels take.
+            UnsupportedError: A weight with more columns than the kernels take, or that are no whole groups.
         """
         widest = max((shape[1] for shape in shapes.values() if len(shape) == 2), default=0)
         if most is not None and widest > most:
             raise UnsupportedError(
                 f"A dynamic {type(self).__name__} takes at most {most} features, not {widest}.",
-                why=f"That is what its kernels are made for with dtype={self.dtype!r}.",
+                why=f"That is what its kernels are made for with {self.form()}.",
                 remedy="Keep this layer float: leave it out of what quantize_dynamic converts.",
             )
-        weights = torch.float16 if self.dtype is torch.float16 else torch.int8
+        weights = self.dtype if isinstance(self.dtype, torch.dtype) else torch.int8
         with torch.inference_mode(False):
             for name, shape in shapes.items():
+                if self.bits is not None and len(shape) == 2:
+                    self._keep_stored(name, self._zeros(shape[0], shape[1], symmetric=symmetric))
+                    continue
                 dtype = torch.float32 if len(shape) == 1 else weights
                 self.keep(name, torch.zeros(shape, dtype=dtype, device="cpu"))
                 if dtype is torch.int8:
                     self.keep(name + SCALE, torch.ones((), dtype=torch.float32, device="cpu"))
                     self.keep(name + ZERO_POINT, torch.zeros((), dtype=torch.int64, device="cpu"))
         self._keep_per_row(True)
+
+    def _zeros(self, rows: int, features: int, *, symmetric: bool) -> StoredWeight:
+        """A weight by groups, of zeros."""
+        size = features if self.group_size is None else self.group_size
+        if size == 0 or features % size:
+            raise UnsupportedError(
+                f"The {features} features of a dynamic {type(self).__name__} are no whole groups of {size}.",
+                why="The weights of a group share a scale.",
+                remedy="Use a group_size that divides them, or None; or keep the layer float.",
+            )
+        groups = (rows, features // size)
+        codes, zeros = ([n, m] if self.bits == 8 else [(n * m + 1) // 2] for n, m in ((rows, features), groups))
+        made = partial(torch.zeros, dtype=torch.int8 if self.bits == 8 else torch.uint8, device="cpu")
+        return StoredWeight(made(codes), torch.ones(groups, device="cpu"), None if symmetric else made(zeros))
 
     @property
     def per_row(self) -> bool:
@@ -112,7 +147,7 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return stored is not None and bool(stored)
 
     def _keep_per_row(self, per_row: bool) -> None:
-        if self.multiplies and self.dtype is not torch.float16:
+        if self.multiplies and self.quantizes:
             with torch.inference_mode(False):
                 self.keep(PER_ROW, torch.tensor(per_row, device="cpu"))
 
@@ -139,16 +174,32 @@ class DynamicModule(KeepsPrecision, nn.Module):
             ConversionError: The qconfig's weight observer is for another dtype than this module's.
             CalibrationError: A weight is not finite.
         """
+        affine = "weight" + ZERO_POINT in self._buffers
         self._keep_per_row(qconfig_of(mod).per_row)
         with torch.no_grad(), torch.inference_mode(False):
             for own, theirs in names.items():
                 value = getattr(mod, theirs).detach().to("cpu", torch.float32, copy=True)
                 if value.dim() == 1:
                     self.keep(own, value)
-                elif self.dtype is torch.float16:
-                    self.keep(own, rounded_to_half(value, own))
+                elif isinstance(self.dtype, torch.dtype):
+                    self.keep(own, rounded_to_half(value, own, self.dtype))
+                elif self.bits is not None:
+                    self._keep_stored(own, store_weight(value, weight_observer(mod), affine=affine))
                 else:
                     self._take_weight(own, value, weight_observer(mod))
+
+    def _keep_stored(self, name: str, stored: StoredWeight) -> None:
+        for end, tensor in (("", stored.codes), (SCALE, stored.scale), (ZERO_POINT, stored.zero_point)):
+            if tensor is not None:
+                self.keep(name + end, tensor)
+
+    def stored(self, name: str, shape: tuple[int, int]) -> StoredWeight:
+        """The weight ``name``, of ``shape``, that is multiplied with floats or looked up."""
+        codes = self._tensor(name)
+        if self.bits is None:
+            return StoredWeight(codes)
+        zeros = self._tensor(name + ZERO_POINT) if name + ZERO_POINT in self._buffers else None
+        return StoredWeight(codes, self._tensor(name + SCALE), zeros, shape if self.bits == 4 else None)
 
     def _take_weight(self, name: str, weight: Tensor, observer: Any) -> None:
         rounded = quantize_weight(weight, observer)
@@ -233,7 +284,11 @@ class DynamicModule(KeepsPrecision, nn.Module):
         for name, tensor in self.kept().items():
             weight = self._buffers.get(name.removesuffix(SCALE).removesuffix(ZERO_POINT))
             counts = (1, weight.shape[0]) if weight is not None and weight.dim() else (1,)
-            if name.endswith(SCALE):
+            if self.bits is not None and tensor.dim() and not tensor.dtype.is_floating_point:
+                found[name] = Role("integers", *bounds_of(tensor.dtype), counts=(tensor.numel(),))
+            elif name.endswith(SCALE) and self.bits is not None:
+                found[name] = Role("scale", counts=(tensor.numel(),))
+            elif name.endswith(SCALE):
                 found[name] = Role("scale", counts=counts)
             elif name.endswith(ZERO_POINT):
                 found[name] = Role("zero point", codes.qmin, codes.qmax, counts=counts)
@@ -252,19 +307,29 @@ class DynamicModule(KeepsPrecision, nn.Module):
             given = state_dict.get(prefix + name)
             if not isinstance(given, Tensor):
                 continue
-            if given.dtype != own.dtype and (own.dtype is torch.int8 or torch.float16 in (given.dtype, own.dtype)):
+            if self.bits is not None and name.endswith(SCALE) and given.dtype in _OF_SCALES:
+                continue
+            if given.dtype != own.dtype and (own.dtype in _NARROW or given.dtype in HALVES):
                 raise QuantizationError(
                     f"{prefix + name} is {given.dtype} in the state_dict, but {own.dtype} here.",
-                    why=f"This {type(self).__name__} has dtype={self.dtype!r}.",
-                    remedy="Make the module with the dtype that the state was saved with.",
+                    why=f"This {type(self).__name__} has {self.form()}.",
+                    remedy="Make the module with the form of weights that the state was saved with.",
                 )
         require_entries(state_dict, prefix, self._roles())
         for name, own in self.kept().items():
             given = state_dict.get(prefix + name)
-            if isinstance(given, Tensor) and name.endswith((SCALE, ZERO_POINT)) and given.shape != own.shape:
-                with torch.inference_mode(False):
-                    self.keep(name, own.detach().new_empty(given.shape))
+            if isinstance(given, Tensor) and name.endswith((SCALE, ZERO_POINT)):
+                self._make_room(name, own, given)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _make_room(self, name: str, own: Tensor, given: Tensor) -> None:
+        """Keep an empty tensor for a scale or zero point of another shape, or a scale of another type."""
+        retyped = self.bits is not None and name.endswith(SCALE) and given.dtype in _OF_SCALES
+        dtype = given.dtype if retyped else own.dtype
+        shape = own.shape if self.bits is not None else given.shape
+        if shape != own.shape or dtype != own.dtype:
+            with torch.inference_mode(False):
+                self.keep(name, own.detach().new_empty(shape, dtype=dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         self.require_convertible(fn)
@@ -276,27 +341,10 @@ class DynamicModule(KeepsPrecision, nn.Module):
         return super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
 
 
-def weight_observer(mod: nn.Module) -> Any:
-    """What finds the weights' qparams: a trained module's own, else a fresh one of its qconfig or the default."""
-    trained = getattr(mod, "weight_fake_quant", None)
-    if trained is not None:
-        return trained
-    return (getattr(mod, "qconfig", None) or per_channel_dynamic_qconfig).weight()
-
-
-def qconfig_of(mod: nn.Module) -> QConfig:
-    """The dynamic qconfig of ``mod``, or the default: a trained module has another."""
-    given: QConfig | None = getattr(mod, "qconfig", None)
-    return given if given is not None and given.is_dynamic else per_channel_dynamic_qconfig
-
-
-def dtype_of(mod: nn.Module) -> QDType | torch.dtype:
-    """The weights' dtype that the qconfig of ``mod`` asks for.
-
-    Raises:
-        UnsupportedError: Neither qint8 nor float16.
-    """
-    return weight_dtype(weight_observer(mod).dtype)
+def bounds_of(dtype: torch.dtype) -> tuple[int, int]:
+    """The least and the greatest of an integer type."""
+    found = torch.iinfo(dtype)
+    return int(found.min), int(found.max)
 
 
 def require_class(cls: type, mod: object, accepted: tuple[type[nn.Module], ...]) -> None:

@@ -179,7 +179,7 @@ def test_mistakes() -> None:
     with pytest.raises(UnsupportedError, match="qint8"):
         dynamic.Linear(3, 4, dtype=qfx.quint8)
     with pytest.raises(UnsupportedError):
-        dynamic.Linear(3, 4, dtype=torch.bfloat16)
+        dynamic.Linear(3, 4, dtype=torch.float64)
     with pytest.raises(ConversionError, match="Conv2d"):
         dynamic.Linear.from_float(nn.Conv2d(3, 4, 1))
     with pytest.raises(UnsupportedError, match="float64"):
