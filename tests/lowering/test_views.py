@@ -51,6 +51,24 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+FLAT: dict[str, Callable[[Tensor], Tensor]] = {
+    "pixels": lambda y: y.flatten(2).mT,
+    "pixels of a permutation": lambda y: y.permute(0, 2, 3, 1).flatten(1, 2),
+    "images and their pixels": lambda y: y.permute(0, 2, 3, 1).flatten(0, 2),
+    "one dim": lambda y: y.flatten(1, 1).permute(0, 2, 3, 1),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_dims_that_lie_behind_each_other_are_flattened_where_they_are(name: str) -> None:
+    net = nn.Sequential(OfOneMap(nn.Conv2d(3, 8, 1), FLAT[name]), nn.Linear(8, 8)).eval()
+    x = torch.randn(2, 3, 6, 5)
+    model = qfx.quantize_fx(net, {"": qfx.get_default_qconfig()}, [x])
+    (part,) = model.explain().parts
+    assert {step.op for step in part.steps} == {"quantize", "conv"}  # type: ignore[union-attr]
+    assert torch.equal(model(x), interpret_integers(model.graph_module(), (x,)).output)
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_views_of_a_map_are_those_of_the_graph(name: str) -> None:
     net = OfOneMap(nn.Conv2d(3, 8, 1), MAPS[name]).eval()

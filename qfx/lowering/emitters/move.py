@@ -46,13 +46,16 @@ def dropout(emission: Emission, node: fx.Node) -> Physical:
 @emits("flatten", whole=True)
 def flatten(emission: Emission, node: fx.Node) -> Physical:
     given, x = _given(emission, node)
-    x = emission.in_order(node, x, identity(x.rank))
     if x.rank == 0:
         return emission.reshape(node, x, [emission.expr(1)], (0,))
     start, end = given["start_dim"] % x.rank, given["end_dim"] % x.rank
-    dims = emission.sizes(x)
-    shape = [*dims[:start], emission.product(dims[start : end + 1]), *dims[end + 1 :]]
-    return emission.reshape(node, x, shape, identity(len(shape)))
+    place, merged = x.order.index(start), tuple(range(start, end + 1))
+    if x.order[place : place + len(merged)] != merged:  # they do not lie behind each other
+        x = emission.in_order(node, x, identity(x.rank))
+        place = start
+    dims, left = emission.sizes(x), [d for d in x.order if d not in merged[1:]]
+    shape = [*dims[:place], emission.product(dims[place : place + len(merged)]), *dims[place + len(merged) :]]
+    return emission.reshape(node, x, shape, tuple(d - (len(merged) - 1) * (d > end) for d in left))
 
 
 @emits("squeeze", whole=True)
