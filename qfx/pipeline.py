@@ -23,6 +23,7 @@ from qfx.passes.float_copies import copy_joins_for_floats
 from qfx.passes.forget import forget_derivations, forget_foreign
 from qfx.passes.insert import insert_fake_quantize, insert_observers
 from qfx.passes.keys import smooth_keys
+from qfx.passes.patches import multiply_patches
 from qfx.passes.preparation import Preparation
 from qfx.passes.rotation import rotate_inputs
 from qfx.passes.smoothing import smooth_inputs
@@ -89,6 +90,7 @@ PREPARE = Stage(
     (
         Pass(assign_qconfigs, "normal", "normal", Preparation),
         *FUSE.passes,
+        Pass(multiply_patches, "normal", "normal"),
         Pass(rotate_inputs, "normal", "normal", Preparation),
         Pass(smooth_keys, "normal", "normal", Preparation),
         Pass(rewrite.fuse_gates, "normal", "normal"),

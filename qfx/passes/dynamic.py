@@ -48,6 +48,16 @@ def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     return decide_weights(qconfig, STORED)
 
 
+def takes_linear(qconfig: QConfig, features: int) -> bool:
+    """Whether a qconfig is dynamic, or for weights alone, and quantizes a linear layer of so many features."""
+    if not qconfig.is_dynamic:
+        return False
+    weight: Any = qconfig.weight()
+    if qconfig.by_groups:
+        return qconfig.weight_only and (weight.group_size is None or features % weight.group_size == 0)
+    return weight.dtype is QDType.qint8 or weight.dtype in HALVES
+
+
 def decide_table(op: Op, node: fx.Node) -> Decision:
     """What becomes of an op of the table that looks rows up."""
     qconfig = node.meta.get("qconfig")

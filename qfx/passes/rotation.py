@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, fx
 
-from qfx.ir.nodes import place
+from qfx.ir.nodes import PLACE
 from qfx.ir.types import QDType
 from qfx.ops.calls import activations, arguments
 from qfx.ops.extents import extent_of
@@ -44,7 +44,10 @@ def rotate_inputs(gm: fx.GraphModule, told: Preparation) -> fx.GraphModule:
         weight = Folded("weight", partial(rotated_weight, block=block), (given["weight"],))
         layer = Term("linear", (rotated[x], weight, given["bias"], given["residual"]), dict(node.kwargs), like=node)
         new = replacer.replace(Match(node, {}, frozenset({node})), layer, RULE)
-        new.meta["recovery"] = (f"its input rotated in blocks of {block}",)
+        new.meta["recovery"] = (
+            *node.meta.get("recovery", ()),
+            f"its input rotated in blocks of {block}",
+        )
     gm.graph.lint()
     gm.recompile()
     return gm
@@ -85,7 +88,6 @@ def _has_outliers(x: fx.Node) -> bool:
 def _rotation(graph: fx.Graph, x: fx.Node, block: int) -> fx.Node:
     with graph.inserting_after(x):
         made = graph.call_function(rotate, (x,), {"block": block})
-    made.meta.update(place(x))
-    made.meta.update({key: x.meta[key] for key in ("shape", "dtype", "batch_dim", "extents") if key in x.meta})
-    made.meta.update({key: x.meta[key] for key in ("qconfig", "qconfig_rule") if key in x.meta})
+    kept = (*PLACE, "extents", "qconfig", "qconfig_rule")
+    made.meta.update({key: x.meta[key] for key in kept if key in x.meta})
     return made

@@ -65,8 +65,6 @@ MODELS: dict[str, tuple[dict[str, Any], Inputs]] = {
     "ViT": (IMAGE, images),
     "CLIPVision": (IMAGE, images),
 }
-CONVOLVES = {"ViT", "CLIPVision"}
-"""Those with a convolution, which a dynamic qconfig leaves to torch."""
 LEAST = {"static": 25.0, "dynamic": 30.0}
 """dB of signal over noise."""
 SHAPES = [(3, 7), (2, 12), (1, 20)]
@@ -112,8 +110,7 @@ def signal_over_noise(want: Tensor, got: Tensor) -> float:
 def test_it_is_one_program_with_every_linear_layer_in_int8(name: str, kind: str) -> None:
     net = build(name)
     model = quantized(net, name, kind)
-    in_torch = [node for part in model.compiled.segments if part.executable is None for node in part.segment.nodes]
-    assert [node.target.__name__ for node in in_torch] == ["conv"] * (kind == "dynamic" and name in CONVOLVES)
+    assert [part.executable is None for part in model.compiled.segments] == [False]
     layers = [record for record in model.report if record.op == "linear"]
     assert layers
     assert {record.decision for record in layers} <= {"int8"}
