@@ -36,6 +36,8 @@ ARGUMENTS: dict[str, Any] = {
     "scaled_dot_product_attention": (torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 3), torch.randn(8, 5)),
     "embedding": (torch.rand(4, 6),),
     "repeat": (1, 2, 1, 3),
+    "repeat_interleave": (3, 1),
+    "roll": ((1, -3), (2, -1)),
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),

@@ -66,6 +66,12 @@ EVERYWHERE = {
     "narrow": "y.narrow(2, 1, y.shape[2] - 2)",
     "zeros": "torch.cat([y, y.new_zeros(y.shape[0], 1, y.shape[2], y.shape[3])], 1)",
     "roll": "torch.roll(y, y.shape[2] // 2, 2)",
+    "roll by numbers": "torch.roll(y, (-5, 3), (2, -1))",
+    "roll past the end": "y.roll(-40, 3) + y.roll(40, 2)",
+    "roll of all": "y.roll(7)",
+    "repeat interleaved": "torch.repeat_interleave(y, 3, 1)",
+    "repeat interleaved, a free size": "y.repeat_interleave(2, -1)",
+    "repeat interleaved, all": "y.repeat_interleave(2)",
 }
 """What a trace follows too."""
 
@@ -85,6 +91,7 @@ PYTHON = {
     "unpacked part": "y.reshape(*y.shape[:2], -1)",
     "list of a part": "y.reshape(list(y.shape[:2]) + [-1])",
     "same padding": "F.pad(y, (0, max((math.ceil(y.shape[3] / 3) - 1) * 3 + 3 - y.shape[3], 0)))",
+    "repeat interleaved by a size": "y.repeat_interleave(y.shape[2] // 6, 2)",
     "scale factor": "F.interpolate(F.max_pool2d(y, 2), scale_factor=y.shape[2] / (y.shape[2] // 2))",
 }
 """What a trace of torch fixes at the example's sizes."""
@@ -222,6 +229,17 @@ def test_a_pool_of_all_is_a_step_of_the_program() -> None:
     for code in ("pool of all", "pool of all, one by one", "pool of all, max"):
         quantized = qfx.quantize_fx(made(EVERYWHERE[code]), EVERYTHING, [X], frontend="symbolic")
         assert [part.executable is not None for part in quantized.compiled.segments] == [True]
+
+
+@pytest.mark.parametrize("name", [name for name in {**EVERYWHERE, **PYTHON} if name.startswith(("roll", "repeat"))])
+def test_moves_by_sizes_are_steps_of_the_program(name: str) -> None:
+    net = made({**EVERYWHERE, **PYTHON}[name])
+    quantized = qfx.quantize_fx(net, EVERYTHING, [X, *OTHERS], frontend="symbolic")
+    assert [part.executable is not None for part in quantized.compiled.segments] == [True]
+    for x in OTHERS:
+        want, got = net(x).detach(), quantized(x)
+        assert got.shape == want.shape
+        assert float((got - want).abs().max()) < 0.03 * float(want.abs().max())
 
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [

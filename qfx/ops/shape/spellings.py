@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -467,6 +467,46 @@ def _product(a: Any, b: Any) -> Any:
     return a * b if isinstance(a, int) and isinstance(b, int) else term(operator.mul, a, b)
 
 
+def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, output_size: Any = None) -> Term:
+    """``torch.repeat_interleave`` with one count: one more dim behind, expanded, and merged with it."""
+    require_tensor(input)
+    require(isinstance(repeats, int) or is_dim(repeats), "its counts are a tensor")
+    rank = dim_count(input)
+    if dim is None:
+        return term("reshape", term("expand", term("reshape", input, (-1, 1)), (-1, repeats)), (-1,))
+    at, entries = range(rank)[dim], Shape(input).entries()
+    more = term("expand", term("unsqueeze", input, dim=at + 1), (*[-1] * (at + 1), repeats, *[-1] * (rank - 1 - at)))
+    return term("reshape", more, (*entries[:at], _product(entries[at], repeats), *entries[at + 1 :]))
+
+
+def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
+    """``torch.roll``: along each dim, what moves past the end, and in front of it the rest."""
+    require_tensor(input)
+    if dims is None or dims in ((), []):
+        flat = _rolled(term("reshape", input, (-1,)), 0, shifts, _count(Shape(input).entries()))
+        return term("reshape", flat, Shape(input).entries())
+    x, dims = input, dims_of((dims,))
+    for dim, shift in zip(dims, dims_of((shifts,)), strict=True):
+        x = _rolled(x, dim, shift, Shape(input)[dim])
+    return x
+
+
+def _rolled(x: Any, dim: int, shift: Any, length: Any) -> Any:
+    (shift,) = ntuple(shift, 1)
+    back: Any = -shift if isinstance(shift, int) else term(operator.neg, shift)
+    if isinstance(shift, int) and isinstance(length, int):
+        first = back % length if length else 0
+    else:
+        first = term(operator.sub, back, term(operator.mul, term(operator.floordiv, back, length), length))
+    if first == 0:
+        return x
+    return term("cat", [slice_dim(x, dim, slice(first, None)), slice_dim(x, dim, slice(0, first))], dim=dim)
+
+
+def _count(entries: tuple[Any, ...]) -> Any:
+    return reduce(_product, entries, 1)
+
+
 def aten_expand(input: Any, size: Any, *, implicit: bool = False) -> Term:
     """``aten.expand``."""
     return expand(input, size)
@@ -518,6 +558,10 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("expand", expand_as, methods="expand_as"),
     *aliases("expand", repeat, methods="repeat"),
     *aten("expand", repeat, "repeat"),
+    *aliases("expand", repeat_interleave, functions=[torch.repeat_interleave], methods="repeat_interleave"),
+    *aten("expand", repeat_interleave, "repeat_interleave.self_int"),
+    *aliases("cat", roll, functions=[torch.roll], methods="roll"),
+    *aten("cat", roll, "roll"),
     *aliases("size", tensor_attribute, functions=[getattr]),
     *aliases("size", size, methods="size"),
     *aliases("size", dim_count, methods="dim ndimension"),
