@@ -50,6 +50,16 @@ def test_a_known_call_is_not_computed() -> None:
     assert list(map(repr, seen)) == ["1", "1.0", "True", "(1, 2)", "(True, 2)", "1", "1"]
 
 
+def test_the_dtype_of_numbers_is_part_of_a_call() -> None:
+    x = torch.ones(2, dtype=torch.int64, device="meta")
+    assert call_without_data(torch.true_divide, (x, 2), {}).dtype is torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert call_without_data(torch.true_divide, (x, 2), {}).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_result_that_is_changed_in_place_changes_no_other() -> None:
     x = torch.empty(2, 3, device="meta")
     first = call_without_data(torch.relu, (x,), {})
@@ -77,6 +87,6 @@ def test_no_more_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch
 def test_layers_of_one_shape_are_computed_once() -> None:
     net = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Linear(4, 4), nn.ReLU())])
     propagate_shapes(normalize(capture(net)), torch.randn(2, 4))
-    computed = [(call[0], call[1][1][1]) for call in without_data._RESULTS]
+    computed = [(call[0], call[2][1][1]) for call in without_data._RESULTS]
     rows = TABLE["linear"].fn, TABLE["relu"].fn
     assert computed == [(fn, (n, 4)) for n in (2, 3) for fn in rows]  # as given, and with one more in the batch
