@@ -19,8 +19,8 @@ def call_without_data(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
     """``fn(*args, **kwargs)`` for the function of a row of the op table, with tensors on the meta device.
 
     torch computes shapes in Python, many calls for one op; layers of one network and graphs of one model ask for the
-    same over and over. What follows from the tensors' shapes, strides and dtypes, and from the dtype that torch gives to
-    numbers, is therefore kept. Errors are not.
+    same over and over. What follows from the tensors' shapes, strides and dtypes, and from the dtype that numbers have,
+    is therefore kept. Errors are not.
     """
     try:
         call: Hashable = (fn, torch.get_default_dtype(), _described(args), _described(tuple(kwargs.items())))

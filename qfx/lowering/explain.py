@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +11,6 @@ from torch import Tensor
 from qfx.inline import Inline
 from qfx.lowering.compiled import Compiled, CompiledSegment
 from qfx.runtime import Explanation, StepRecord, peaks
-
-_WEIGHTED = ("conv", "linear_dynamic")
 
 
 @dataclass(frozen=True)
@@ -73,25 +70,11 @@ def profile(compiled: Compiled, inputs: tuple[Any, ...], repeats: int) -> ModelE
 
 
 def _rated(part: CompiledSegment, record: StepRecord) -> StepRecord:
-    """``record`` with its multiply-accumulates and their share of what the CPU can do."""
+    """``record`` with what its multiply-accumulates are of what the CPU can do."""
     assert part.executable is not None
-    counted = replace(record, macs=_multiply_accumulates(part, record))
-    if counted.gmacs is None:
-        return counted
-    return replace(counted, share_of_peak=counted.gmacs / _peak(part.executable.isa, record.threads))
-
-
-def _multiply_accumulates(part: CompiledSegment, record: StepRecord) -> int:
-    """One for each element of the result and each product that it sums; a weight's are all of an output's."""
-    if record.op == "matmul":
-        return math.prod(record.shape) * record.operand[-1]
-    node = part.steps.get(record.name)
-    weight = node.meta.get("weights", {}).get("weight") if node is not None and record.op in _WEIGHTED else None
-    if weight is None:
-        return 0
-    values = weight.array.values
-    each = values[0].numel() if values.dim() > 1 else 1
-    return math.prod(record.shape) * each
+    if record.gmacs is None:
+        return record
+    return replace(record, share_of_peak=record.gmacs / _peak(part.executable.isa, record.threads))
 
 
 @functools.cache

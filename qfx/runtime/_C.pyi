@@ -55,7 +55,7 @@ class ProgramBuilder:
     def state(self, input: int, output: int, initial: int | None = None) -> None: ...
     def build(self, inputs: Sequence[int], outputs: Sequence[int]) -> Program: ...
 
-_Work = tuple[int, str, str, str, tuple[str, ...], tuple[int, ...], int, int, int, bool, int, tuple[int, ...]]
+_Work = tuple[int, str, str, str, tuple[str, ...], tuple[int, ...], int, int, int, int, bool, int, tuple[int, ...]]
 
 class Plan:
     @property

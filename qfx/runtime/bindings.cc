@@ -173,12 +173,24 @@ nb::tuple operand(const Plan& plan, const PlannedWork& w) {
   return to_tuple(plan.values[plan.loaded->program->steps()[w.step].inputs.at(0)].shape);
 }
 
-// One (step, name, op, kernel, kernels, shape, bytes, cost, max_threads, barrier, slices, operand) a kernel.
+// One (step, name, op, kernel, kernels, shape, bytes, cost, macs, max_threads, barrier, slices, operand) a kernel.
 void describe_works_of(const Plan& plan, nb::list& records) {
   for (const PlannedWork& w : plan.works) {
     records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(w.shape),
-                                  w.bytes, w.work->cost(), w.max_threads, w.barrier, 1, operand(plan, w)));
+                                  w.bytes, w.work->cost(), w.work->products(), w.max_threads, w.barrier, 1,
+                                  operand(plan, w)));
   }
+}
+
+// What the slices of a work make together; what each of them makes, where that is the same.
+Dims shape_of_slices(const Plan& plan, const PlannedWork& w) {
+  const Slices& slices = *plan.slices;
+  const int output = w.step < 0 ? -1 : plan.loaded->program->steps()[w.step].output();
+  if (slices.are_bands) return output < 0 ? w.shape : plan.values[output].shape;
+  if (output >= 0 && slices.plans[0]->values[output].shape == plan.values[output].shape) return w.shape;
+  Dims shape = w.shape;
+  shape[0] *= static_cast<int64_t>(slices.parts.size());
+  return shape;
 }
 
 // Likewise, of all slices together: shapes of the whole batch or image, whatever the slices.
@@ -187,20 +199,16 @@ void describe_slices_of(const Plan& plan, nb::list& records) {
   const auto count = static_cast<int64_t>(slices.parts.size());
   for (size_t i = 0; i < slices.plans[0]->works.size(); ++i) {
     const PlannedWork& w = slices.plans[0]->works[i];
-    Dims shape = w.shape;
-    if (!slices.are_bands) {
-      shape[0] *= count;
-    } else if (w.step >= 0) {
-      shape = plan.values[plan.loaded->program->steps()[w.step].output()].shape;
-    }
-    int64_t bytes = 0, cost = 0;
+    int64_t bytes = 0, cost = 0, products = 0;
     for (const Slice& slice : slices.parts) {
-      bytes += slices.plans[slice.plan]->works[i].bytes;
-      cost += slices.plans[slice.plan]->works[i].work->cost();
+      const PlannedWork& part = slices.plans[slice.plan]->works[i];
+      bytes += part.bytes;
+      cost += part.work->cost();
+      products += part.work->products();
     }
-    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()), to_tuple(shape),
-                                  bytes, cost, std::max<int64_t>(count, w.max_threads), false, count,
-                                  operand(plan, w)));
+    records.append(nb::make_tuple(w.step, w.name, w.op, w.work->describe(), names(w.work->kernels()),
+                                  to_tuple(shape_of_slices(plan, w)), bytes, cost, products,
+                                  std::max<int64_t>(count, w.max_threads), false, count, operand(plan, w)));
   }
 }
 

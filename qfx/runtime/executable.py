@@ -233,8 +233,8 @@ def plain_inputs(
 def _explanation(isa: str, plan: _C.Plan) -> Explanation:
     team = get_num_threads()
     steps = tuple(
-        StepRecord(name, op, kernel, kernels, shape, size, cost, min(threads, team), barrier, slices, operand)
-        for _, name, op, kernel, kernels, shape, size, cost, threads, barrier, slices, operand in plan.works
+        StepRecord(name, op, kernel, kernels, shape, size, cost, macs, min(threads, team), barrier, slices, operand)
+        for _, name, op, kernel, kernels, shape, size, cost, macs, threads, barrier, slices, operand in plan.works
     )
     return Explanation(isa, steps, tuple(plan.views), MemoryRecord(**plan.memory))
 

@@ -21,6 +21,8 @@ class StepRecord:
         shape: Physical output shape.
         bytes: Bytes of the output.
         cost: Bytes touched plus multiply-accumulates.
+        macs: Multiply-accumulates of integers: of convolutions, linear layers, attention, recurrent layers and matrix
+            products, those with padding too; 0 for other steps.
         threads: How many threads share the step: all of them, or fewer where more would wait longer than they work.
         barrier: Whether all threads meet before this step.
         slices: How often it runs, each time on the next images of the batch, or on the next rows of one image, while
@@ -28,8 +30,6 @@ class StepRecord:
             an image both need count twice.
         operand: Physical shape of the first operand; empty for the planner's copies.
         microseconds: Median time; None unless profiled.
-        macs: Multiply-accumulates of a convolution, linear layer or int8 matrix product; 0 for other steps, and unless
-            profiled.
         share_of_peak: Of the dot products that ``threads`` threads can do in that time; None as ``gmacs``.
     """
 
@@ -40,12 +40,12 @@ class StepRecord:
     shape: tuple[int, ...]
     bytes: int
     cost: int
+    macs: int
     threads: int
     barrier: bool
     slices: int = 1
     operand: tuple[int, ...] = ()
     microseconds: float | None = None
-    macs: int = 0
     share_of_peak: float | None = None
 
     @property

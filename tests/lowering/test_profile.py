@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import qfx
@@ -46,6 +50,30 @@ def test_matrix_products_count_too() -> None:
     steps = model.profile(x, repeats=2).parts[0].steps
     assert [(s.op, s.macs) for s in steps if s.macs][-1] == ("matmul", 3 * 5 * 5 * 8)
     assert all(s.share_of_peak for s in steps if s.macs)
+
+
+class Attending(nn.Module):
+    """A layer, attention of five queries to seven keys, and an LSTM."""
+
+    def __init__(self, *, causal: bool) -> None:
+        super().__init__()
+        self.causal, self.layer, self.lstm = causal, nn.Linear(8, 8), nn.LSTM(8, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = (y.unflatten(-1, (2, 4)).transpose(1, 2) for y in (self.layer(x[:, :5]), x))
+        attended = F.scaled_dot_product_attention(q, k, k, is_causal=self.causal)
+        made: torch.Tensor = self.lstm(attended.transpose(1, 2).flatten(2))[0]
+        return made
+
+
+@pytest.mark.parametrize(("causal", "pairs"), [(False, 5 * 7), (True, 1 + 2 + 3 + 4 + 5)])
+@pytest.mark.parametrize("qconfig", [default_dynamic_qconfig, qfx.get_default_qconfig()], ids=["dynamic", "static"])
+def test_attention_and_recurrent_layers_count_before_anything_runs(qconfig: Any, causal: bool, pairs: int) -> None:
+    x = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(0))
+    model = qfx.quantize_fx(Attending(causal=causal).eval(), {"": qconfig}, calibration=[x])
+    (program,) = model.explain().parts
+    of_lstm = 4 * 6 * (8 + 6)
+    assert [s.macs for s in program.steps if s.macs] == [3 * 5 * 8 * 8, 3 * 2 * pairs * (4 + 4), 3 * 5 * of_lstm]
 
 
 def test_rates_follow_from_the_times_and_stand_in_the_table() -> None:

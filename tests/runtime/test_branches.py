@@ -112,7 +112,7 @@ def test_phases_share_no_memory_that_one_of_their_steps_writes() -> None:
     writes: list[tuple[int, int]] = []
     reads: list[int] = []
     for work, (operands, (out,), (size,)) in zip(plan.works, plan.placement, strict=True):
-        if work[8]:
+        if work[9]:
             writes, reads = [], []
         for place in operands:
             assert place[0] != 0 or all(not begin <= place[2] < end for begin, end in writes)

@@ -82,8 +82,8 @@ def test_steps_of_a_phase_share_no_memory_that_one_of_them_writes(name: str) -> 
         plan = kept._core.plan(((shape, strides),))
         written: list[tuple[int, int]] = []
         for work, (operands, outs, sizes) in zip(plan.works, plan.placement, strict=True):
-            written = [] if work[8] else written
-            single = work[7] == 1
+            written = [] if work[9] else written
+            single = work[8] == 1
             for place in operands:
                 assert place[0] != 0 or single or all(not begin <= place[2] < end for begin, end in written)
             written += [(out[2], out[2] + size) for out, size in zip(outs, sizes, strict=True) if out[0] == 0]

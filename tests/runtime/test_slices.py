@@ -210,7 +210,9 @@ def test_what_is_computed_for_all_images_is_computed_by_every_slice() -> None:
     b.step("add_f32", "y", [x, rows], y)
     exe = Executable(b.build([x], [y]))
     given = images(6, 200, 512)
-    assert sliced(exe.explain(given.shape)) == ["rows", "y"]
+    explanation = exe.explain(given.shape)
+    assert sliced(explanation) == ["rows", "y"]
+    assert [step.shape for step in explanation.steps if step.slices > 1] == [(1, 200, 512), (6, 200, 512)]
     np.testing.assert_array_equal(exe(given)[0], given + table[:, :400:2])
 
 

@@ -61,6 +61,13 @@ class AttentionWork final : public Work {
     return s.batch * s.heads * (products + (s.queries + s.keys) * (s.depth + s.width));
   }
 
+  int64_t products() const noexcept override {
+    const AttentionShape& s = shape_;
+    const int64_t before = params_.causal ? std::min(s.queries, s.keys) : 0;  // queries that do not see all keys
+    const int64_t seen = before * (before + 1) / 2 + (s.queries - before) * s.keys;
+    return s.batch * s.heads * seen * (s.depth + s.width);
+  }
+
   std::vector<const char*> kernels() const override { return {kernel_.name}; }
 
   std::string details() const override {

@@ -151,6 +151,7 @@ class DepthwiseWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(scratch_bytes_); }
   int64_t cost() const noexcept override;
+  int64_t products() const noexcept override { return products_of(packed_.problem, shape_); }
   std::vector<const char*> kernels() const override { return {packed_.kernel.name}; }
   std::string details() const override;
 
@@ -433,6 +434,7 @@ class AffineWork final : public Work {
       run_rows(in, out, row, std::min(range.end, row + block));
   }
   int64_t cost() const noexcept override { return 4 * pixels_ * packed_.problem.geometry.c_in; }
+  int64_t products() const noexcept override { return products_of(packed_.problem, shape_); }
   std::vector<const char*> kernels() const override { return {packed_.kernel.name}; }
   std::string details() const override { return "rows of " + std::to_string(row_pixels_) + " pixels"; }
 

@@ -98,6 +98,7 @@ class SlideWork final : public Work {
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   int64_t cost() const noexcept override;
+  int64_t products() const noexcept override { return products_of(packed_.problem(), shape_); }
   std::vector<const char*> kernels() const override { return {packed_.kernel().name}; }
   std::string details() const override;
 

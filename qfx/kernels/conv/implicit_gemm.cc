@@ -115,6 +115,7 @@ class ImplicitGemmWork final : public Work {
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override;
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(copy_bytes_); }
   int64_t cost() const noexcept override;
+  int64_t products() const noexcept override { return products_of(packed_.problem(), shape_); }
   std::vector<const char*> kernels() const override { return names_of_kernels(packed_.weights().panels()); }
   std::string details() const override;
 

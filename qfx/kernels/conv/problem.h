@@ -57,6 +57,11 @@ inline int64_t pixels(const int64_t (&extent)[3]) noexcept {
   return extent[0] * extent[1] * extent[2];
 }
 
+// Multiply-accumulates, those with padding too.
+inline int64_t products_of(const Problem& problem, const ConvShape& shape) noexcept {
+  return shape.n * pixels(shape.out) * problem.geometry.c_out * problem.taps() * problem.group_in();
+}
+
 // The simple loops that define the result.
 std::unique_ptr<PackedConv> pack_scalar(Problem problem);
 

@@ -34,6 +34,8 @@ class ScalarWork final : public Work {
     return shape_.n * pixels(shape_.out) * static_cast<int64_t>(problem_.weight.size());
   }
 
+  int64_t products() const noexcept override { return products_of(problem_, shape_); }
+
   std::string details() const override { return "conv_u8s8_1x1c1__scalar: the reference"; }
 
  private:

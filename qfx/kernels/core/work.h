@@ -51,6 +51,9 @@ class Work {
   // of a Work whose threads meet, between two meetings.
   virtual int64_t cost() const noexcept = 0;
 
+  // Multiply-accumulates of a convolution, a layer or a product of integers, those with padding too; 0 of other works.
+  virtual int64_t products() const noexcept { return 0; }
+
   // The kernels that it runs, each once, by their names in kernels.inc. None where it runs no line of a kernels.inc.
   virtual std::vector<const char*> kernels() const { return {}; }
 

@@ -62,6 +62,7 @@ class LoopsWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return static_cast<size_t>(l_.features); }
   int64_t cost() const noexcept override { return rows_ * l_.features * l_.outputs; }
+  int64_t products() const noexcept override { return cost(); }
   std::string details() const override { return "the reference"; }
 
  private:
@@ -144,6 +145,7 @@ class DynamicWork final : public Work {
 
   size_t scratch_bytes() const noexcept override { return quantized_ ? 0 : layout().room_bytes(block_); }
   int64_t cost() const noexcept override { return rows_ * w_.features() * l_.outputs; }
+  int64_t products() const noexcept override { return cost(); }
   std::vector<const char*> kernels() const override {
     if (quantized_) return names_of_kernels(w_.weights().panels());
     std::vector<const char*> names;

@@ -77,6 +77,7 @@ class MatmulWork : public Work {
     count_ = batch_.count();
   }
 
+  int64_t products() const noexcept override { return count_ * shape_.m * shape_.n * shape_.k; }
   int64_t cost() const noexcept override {
     const MatmulShape& s = shape_;
     return count_ * (s.m * s.n * s.k + s.m * s.k + s.k * s.n + s.m * s.n);

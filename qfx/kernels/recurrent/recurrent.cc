@@ -183,6 +183,12 @@ class RecurrentWork final : public Work {
     return std::max<int64_t>(1, step / kMeetingCost);
   }
 
+  int64_t products() const noexcept override {
+    if (packed_.directions[0].input.half()) return 0;
+    const int64_t gates = gates_of(packed_.cell) * packed_.hidden;
+    return shape_.rows * directions() * (gates * (packed_.inputs + packed_.state) + packed_.projected * packed_.hidden);
+  }
+
   std::vector<const char*> kernels() const override {
     const Direction& d = packed_.directions[0];
     std::vector<const char*> names = {packed_.kernel.name};
