@@ -26,6 +26,7 @@ from qfx.passes.keys import smooth_keys
 from qfx.passes.patches import multiply_patches
 from qfx.passes.preparation import Preparation
 from qfx.passes.rotation import rotate_inputs
+from qfx.passes.row_scales import scale_rows
 from qfx.passes.smoothing import smooth_inputs
 from qfx.passes.trained import find_trainable_batch_norms, restore_computed
 from qfx.passes.uncalibrated import give_default_qparams
@@ -121,7 +122,14 @@ PREPARE_QAT = Stage(
 GIVE_DEFAULTS = Stage("give_defaults", (Pass(give_default_qparams, "observed", "observed"),))
 
 # Alone for a graph that is looked at, or run by torch.
-TO_QDQ = Stage("to_qdq", (Pass(smooth_inputs, "observed", "observed"), Pass(convert_to_qdq, "observed", "qdq")))
+TO_QDQ = Stage(
+    "to_qdq",
+    (
+        Pass(scale_rows, "observed", "observed"),
+        Pass(smooth_inputs, "observed", "observed"),
+        Pass(convert_to_qdq, "observed", "qdq"),
+    ),
+)
 
 CONVERT = Stage(
     "convert",

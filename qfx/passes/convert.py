@@ -311,21 +311,35 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
         stored = store_weight(weight, _weight_observer(node, op))
         _set_operand(run, op, node, op.weights[0], _decoded(run, weight_path, stored))
         return
-    bias = run.floats[given["bias"].target] if given.get("bias") is not None else None
     rounded = _rounded_weight(run, op, node, weight)
-    if kind == "dynamic":
+    if kind == "dynamic" and INPUT_STATISTICS not in node.meta:
         _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
         if not op.looks_up:
             _make_dynamic(run, op, node)
         return
+    bias = run.floats[given["bias"].target] if given.get("bias") is not None else None
     if weight.data_ptr() in run.moments:
         rounded = round_adaptively(weight, rounded, *run.moments[weight.data_ptr()])
         _note(node, "weights rounded adaptively")
-    key = run.wide[node]["high"] if node in run.wide else _input_key(run, op, node)
-    x_scale = torch.tensor(run.qparams[key].scale, dtype=torch.float32)
     if bias is not None:
         weights.check_finite(bias, _where(node), facts.source(node))
     bias = _corrected_bias(run, node, weight, rounded, bias, int(given.get("groups", 1)))
+    if kind == "dynamic":
+        _set_operand(run, op, node, op.weights[0], _store_weight(run, weight_path, rounded))
+        if bias is not None:
+            _set_operand(run, op, node, "bias", _store_float_bias(run, weight_path, bias))
+        _make_dynamic(run, op, node)
+        return
+    _store_parameters(run, op, node, weight, rounded, bias)
+
+
+def _store_parameters(
+    run: _Conversion, op: Op, node: fx.Node, weight: Tensor, rounded: weights.QuantizedWeight, bias: Tensor | None
+) -> None:
+    """Give a layer whose input has one scale its weights and its bias in integers."""
+    weight_path = path(arguments(op, node)[op.weights[0]])
+    key = run.wide[node]["high"] if node in run.wide else _input_key(run, op, node)
+    x_scale = torch.tensor(run.qparams[key].scale, dtype=torch.float32)
     stored_bias = None
     if bias is not None:
         rounded = weights.widen_for_bias(weight, rounded, bias, x_scale)
@@ -409,10 +423,19 @@ def _decoded(run: _Conversion, weight_path: str, stored: StoredWeight) -> fx.Nod
 
 
 def _store_bias(run: _Conversion, weight_path: str, bias: Tensor, scale: Tensor) -> fx.Node:
-    prefix = weight_path.rpartition(".")[0]
-    bias_path = f"{prefix}.bias" if prefix else "bias"
-    base = _stored(run, "bias", bias_path, (bias, scale, torch.zeros_like(bias, dtype=torch.int64)))
+    base = _stored(run, "bias", _bias_path(weight_path), (bias, scale, torch.zeros_like(bias, dtype=torch.int64)))
     return _dequantized(run, base, 0)
+
+
+def _store_float_bias(run: _Conversion, weight_path: str, bias: Tensor) -> fx.Node:
+    base = _stored(run, "bias", _bias_path(weight_path), (bias.float(), None, None))
+    with run.gm.graph.inserting_before(next(iter(run.gm.graph.nodes))):
+        return run.gm.graph.get_attr(base)
+
+
+def _bias_path(weight_path: str) -> str:
+    prefix = weight_path.rpartition(".")[0]
+    return f"{prefix}.bias" if prefix else "bias"
 
 
 _SUFFIXES = ("", "_scale", "_zero_point")
@@ -452,7 +475,7 @@ def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
         return kind != "weight_only" and node in matrices(op, user).values()
     if not op.weights or (kind == "weight_only" and not is_decoded(op, user)):
         return False
-    return kind == "int8" or arguments(op, user).get("bias") is not node
+    return kind == "int8" or INPUT_STATISTICS in user.meta or arguments(op, user).get("bias") is not node
 
 
 def _dequantized(run: _Conversion, base: str, axis: int | None) -> fx.Node:

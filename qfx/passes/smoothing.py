@@ -78,7 +78,7 @@ def _smooth(gm: fx.GraphModule, rotation: fx.Node) -> None:
     sample: Any = gm.get_submodule(rotation.meta[CHANNEL_SAMPLE])
     scaled = _scaled_before(operand(operand(rotation)))
     rows = sample.sampled()
-    if not len(rows) or scaled is None or not _has_range_alone(rotation):
+    if not len(rows) or scaled is None or not has_range_alone(rotation):
         return
     layers = [_Layer.of(gm, node, _block(rotation), rows) for node in readers(rotation)]
     strength, factors = _best(gm, rotation, layers, sample)
@@ -123,7 +123,7 @@ def _is_plain_layer(node: Any) -> bool:
     return constant and given["residual"] is None and given["activation"] is None
 
 
-def _has_range_alone(rotation: fx.Node) -> bool:
+def has_range_alone(rotation: fx.Node) -> bool:
     """Whether no other value has the parameters of the rotated one."""
     group = rotation.meta.get(GROUP)
     return group is None or sum(node.meta.get(GROUP) == group for node in _values(rotation.graph)) == 1

@@ -33,7 +33,9 @@ PART_OF = "part_of"
 COMPUTES = "computes"
 """Node metadata: name of the layer for whose high half a node stands; the report tells of the layer there."""
 
-_FEW_BITS = 4.0
+FEW_BITS = 4.0
+"""Half of 8."""
+
 _PART = Decision("float", "part of a layer whose input is read in 16 bits")
 
 
@@ -71,14 +73,16 @@ def keeps_few_bits(observer: Observer, qparams: QParams) -> bool:
     A value ``x`` in steps of ``scale`` keeps ``log2(2 |x| / scale)`` bits, its sign among them, and none where it
     rounds to zero. A normal distribution keeps 5.
     """
-    if type(observer) is not HistogramObserver:
-        return False
-    scale, _ = qparams.per_tensor()
+    return type(observer) is HistogramObserver and bits_kept(observer, qparams.per_tensor()[0]) < FEW_BITS
+
+
+def bits_kept(observer: HistogramObserver, scale: float) -> float:
+    """How many bits the values that ``observer`` saw keep in steps of ``scale``, on average."""
     grid = bin_grid(float(observer.min_val), float(observer.max_val), observer.bins)
     values = (torch.arange(grid.used, dtype=torch.float64) + (grid.first + 0.5)) * grid.width
     counts = observer.histogram[: grid.used].double().cpu()
     bits = torch.log2((2 * values.abs() / scale).clamp(min=1.0))
-    return float(counts @ bits / counts.sum()) < _FEW_BITS
+    return float(counts @ bits / counts.sum())
 
 
 def halves(observer: HistogramObserver, qparams: QParams) -> tuple[QParams, QParams]:

@@ -81,6 +81,22 @@ def test_layers_behind_norms_and_gates_read_scaled_channels(norm: Any, qconfigs:
         assert sqnr(net(X), model(X)) > sqnr(net(X), plain(X)) + 0.5
 
 
+@pytest.mark.parametrize("rare", [1, 4])
+def test_a_rare_token_of_another_size_loses_nothing(rare: int) -> None:
+    x = torch.randn(16, 64, WIDTH, generator=torch.Generator().manual_seed(5))
+    x[:rare, 5] *= 0.05
+    x[:rare, 5, OUTLIERS[0]] = 40.0  # of all, one in 1,024 or 256
+    net = Block().eval()
+    worst = []
+    with torch.no_grad():
+        want = net(x)[:rare, 5]
+        for smoothing in (True, False):
+            model = qfx.quantize_fx(net, STATIC, x.split(4), smoothing=smoothing)
+            assert bool(scaled(model)) == smoothing
+            worst.append(((model(x)[:rare, 5] - want).norm(dim=-1) / want.norm(dim=-1)).max())
+    assert worst[0] <= worst[1]
+
+
 def test_a_norm_without_weights_gets_some() -> None:
     net = Block(nn.RMSNorm, elementwise_affine=False).eval()
     with torch.no_grad():
