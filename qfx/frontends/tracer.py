@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from qfx.frontends.boundaries import mark_boundaries
 from qfx.frontends.defaults import by_name, fixed_in, settle_defaults
@@ -109,11 +110,24 @@ EXAMPLE = "example"
 """Metadata of a traced value, while it is traced: what it is in the example inputs."""
 
 
+_INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
+
+
 class TracedProxy(fx.Proxy):
     """A proxy that records augmented assignment, so that a tensor changed in place is known to be, and unpacking.
 
     Of a container among the inputs it knows the items: what a capture fixes is the item itself.
     """
+
+    @classmethod
+    def __torch_function__(cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None) -> Any:
+        """As torch.fx has it, which does not see a traced length in the slices of ``table[:, :length]``."""
+        if orig_method in _INDEXING and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(args)):
+            slices = (leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, slice))
+            bounds = (bound for part in slices for bound in (part.start, part.stop, part.step))
+            tracer = next(bound.tracer for bound in bounds if isinstance(bound, fx.Proxy))
+            return tracer.create_proxy("call_method", orig_method.__name__, args, {})
+        return super().__torch_function__(orig_method, types, args, kwargs)
 
     def __getitem__(self, key: Any) -> Any:
         made = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})

@@ -399,6 +399,39 @@ def test_factories_of_traced_sizes_are_calls_of_the_graph() -> None:
     assert torch.ones(2).tolist() == [1.0, 1.0]
 
 
+PLACES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "first": lambda table, n: table[:, :n],
+    "last": lambda table, n: table[:, -n:],
+    "behind an ellipsis": lambda table, n: table[..., 2 : n + 2],
+    "every other": lambda table, n: table[:, 0 : 2 * n : 2],
+    "of one dim": lambda table, n: table[0][:n],
+    "with a new dim": lambda table, n: table[0, None, :n],
+    "set": lambda table, n: _set(table + 1, slice(None, n), 0)[:, 1 : n + 1],
+    "of which one is set": lambda table, n: _set(table + 1, n - 1, 0)[:, :n],
+}
+
+
+def _set(table: Tensor, where: Any, value: int) -> Tensor:
+    table[:, where] = value
+    return table
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_table_is_sliced_by_traced_lengths(name: str) -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("table", torch.arange(40.0)[None])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + PLACES[name](self.table, x.shape[1]).unsqueeze(-1)
+
+    net = Sliced().eval()
+    for length in (1, 5, 9):
+        assert agree(net, torch.randn(2, length, 4))
+
+
 def test_a_single_layer_that_the_user_keeps_whole_stays_float() -> None:
     captured = capture(nn.Linear(8, 4), non_traceable_module_class=[nn.Linear])
     (call,) = captured.graph.find_nodes(op="call_module")
