@@ -107,6 +107,17 @@ def test_a_sequence_of_one_runs(name: str) -> None:
         assert float((got - want).abs().max()) < 0.1 * float(want.abs().max())
 
 
+@pytest.mark.parametrize("qconfig", [qfx.get_default_qconfig(), qfx.default_dynamic_qconfig])
+def test_an_example_of_one_leaves_the_batch_free(qconfig: qfx.QConfig) -> None:
+    """Under a dynamic qconfig the table is a module of its own in the export."""
+    net = Sequence(heads).eval()
+    model = qfx.quantize_fx(net, {"": qconfig}, [TOKENS], example_inputs=TOKENS[:1], frontend="export")
+    for part in (TOKENS, TOKENS[:1], TOKENS[:2, :4]):
+        want, got = net(part).detach(), model(part)
+        assert got.shape == want.shape
+        assert float((got - want).abs().max()) < 0.1 * float(want.abs().max())
+
+
 @pytest.mark.parametrize("least", [2, 3])
 def test_a_sequence_of_one_that_means_something_else_is_refused(least: int) -> None:
     net = Sequence(lambda y: y * 2 if y.shape[1] >= least else y).eval()

@@ -124,7 +124,7 @@ def _attempt(
             break
         islands = Islands(root, reasons)
         try:
-            with islands.kept_whole([example, *_wider(example)] if reasons else []):
+            with islands.kept_whole([way.example, *_wider(way.example)] if reasons else []):
                 exported = exporter.export(root, *way.example, strict=way.strict, free=way.free)
         except Exception as error:
             failure = Failure.of(_module_at_fault(root, error), error) if failure is None or not way.strict else failure
