@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +26,6 @@ def admit_lengths_of_one(model: nn.Module, captured: fx.GraphModule, example: Ex
         captured: What an export made of it; its guards are.
         example: Positional and keyword inputs.
     """
-    if any(re.search("(?<!un)squeeze", str(node.target)) for node in captured.graph.nodes):
-        return  # whose result has other dims with a length of one: the graph agrees, and what becomes of it does not
     names = Signature.of_model(model).names
     tensors = {path: x for name, value in by_name(names, example).items() for path, x in tensors_of((name,), value)}
     part = example
@@ -88,7 +85,10 @@ def _holds(
 
 
 def _asked_of(guard: Guard) -> Any:
-    """The size of an input that ``guard`` asks to be two or more: ``("size", path, dim)``; None for any other guard."""
+    """The size of an input that ``guard`` asks to be two or more: ``("size", path, dim)``; None for any other guard.
+
+    What a ``squeeze`` leaves, ``1 != size``, is another: of one, the result has other dims.
+    """
     if guard.kind != "relation":
         return None
     relation, value, bound = (*guard.wanted, None, None)[:3]

@@ -40,11 +40,15 @@ HOLDS: dict[str, Callable[[Tensor], Tensor]] = {
     "rows in the channels": lambda y: y.reshape(-1, 6).view(y.shape[0], -1, 6),
     "expand": lambda y: y[:, :1].expand(y.shape[0], 8, 4, 6),
     "product with itself": lambda y: (y @ y.mT) @ y,
+    "squeeze of what is one": lambda y: y * y.mean(1, keepdim=True).squeeze(1).unsqueeze(1),
+    "squeeze of what is none": lambda y: y.squeeze(2),
 }
 DOES_NOT: dict[str, Callable[[Tensor], Tensor]] = {
     "code that asks": lambda y: y * 2 if y.shape[0] >= 2 else y,
     "squeeze": lambda y: y.squeeze(0),
     "every squeeze": lambda y: y.squeeze(),
+    "squeeze in place": lambda y: (y * 1).squeeze_(0),
+    "squeeze of twice the batch less one": lambda y: torch.cat([y, y[1:]]).squeeze(0),
     "code that asks for another number": lambda y: y * 2 if y.shape[0] >= 3 else y,
 }
 
@@ -93,6 +97,7 @@ def heads(y: Tensor) -> Tensor:
 SEQUENCES: dict[str, Callable[[Tensor], Tensor]] = {
     "heads": heads,
     "a mean": lambda y: y + y.mean(1, keepdim=True),
+    "a mean without its dim": lambda y: y + y.mean(1, keepdim=True).squeeze(-2).unsqueeze(1),
     "the first token": lambda y: torch.cat([y[:, :1], y], 1).flatten(0, 1).view(y.shape[0], -1, 6),
 }
 

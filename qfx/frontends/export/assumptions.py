@@ -103,8 +103,8 @@ def _relations(program: Program, tensors: Sequence[tuple[Path, Tensor]], flat: S
     for symbol, bounds in program.ranges.items():
         if symbol in symbols:
             found += _bounds(symbols[symbol], bounds, program.least)
-    for length in program.longer:
-        found.append(("!=", _translated(ast.parse(str(length), mode="eval").body, symbols, flat), 1))
+    for length in program.longer:  # the 1 in front: lengths_of_one.py lets none of these go
+        found.append(("!=", 1, _translated(ast.parse(str(length), mode="eval").body, symbols, flat)))
     idle: set[Expression] = set()
     for condition in program.idle:
         with contextlib.suppress(_UnreadableError):  # of a length that is fixed by now

@@ -159,7 +159,7 @@ def _idle(program: torch.export.ExportedProgram) -> Iterator[Any]:
 
 def _left_by_squeeze(program: torch.export.ExportedProgram) -> Iterator[Any]:
     for node in program.graph_module.graph.nodes:
-        if getattr(node.target, "overloadpacket", None) is not torch.ops.aten.squeeze:
+        if getattr(node.target, "overloadpacket", None) not in (torch.ops.aten.squeeze, torch.ops.aten.squeeze_):
             continue
         shape = node.args[0].meta["val"].shape
         wanted = node.args[1] if len(node.args) > 1 else range(len(shape))
