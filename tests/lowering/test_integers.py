@@ -274,6 +274,30 @@ def test_what_each_layer_computes_of_a_mask_is_computed_once() -> None:
     assert [names.count(name) for name in ("le", "logical_and", "where")] == [1, 1, 1]
 
 
+BY_TENSORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "first": lambda x, i: x[i],
+    "second": lambda x, i: x[:, i],
+    "last": lambda x, i: x[..., i],
+    "third, with a dim behind": lambda x, i: x[:, :, i - 2, :],
+    "two dims": lambda x, i: x[:, i, i[:, None]],
+    "rows of the last": lambda x, i: x[:, :, :, i.unsqueeze(0) - 5],
+}
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+@pytest.mark.parametrize("name", BY_TENSORS)
+def test_any_dims_beside_each_other_are_indexed_by_tensors(name: str, frontend: str) -> None:
+    class Taken(nn.Module):
+        def forward(self, x: Tensor, index: Tensor) -> Tensor:
+            return BY_TENSORS[name](x, index) * 2.0
+
+    x, index = torch.randn(4, 5, 6, 7), torch.tensor([2, 0, -1])
+    model = qfx.quantize_fx(Taken(), DYNAMIC, example_inputs=(x, index), frontend=frontend)
+    assert [part.executable is None for part in model.compiled.segments] == [False]
+    for given in ((x, index), (torch.randn(7, 5, 6, 7), torch.tensor([1, 2]))):
+        assert torch.equal(model(*given), Taken()(*given))
+
+
 @pytest.mark.parametrize("wrong", [20, -21])
 def test_an_index_outside_of_a_dim_is_an_error_in_words(wrong: int) -> None:
     class Taken(nn.Module):

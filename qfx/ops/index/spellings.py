@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.dtypes import is_boolean, is_integral
-from qfx.ops.extents import is_dim
+from qfx.ops.extents import is_dim, rank_of
 from qfx.ops.spelling import Alias, aliases, aten, dims_of, is_number, is_tensor, require, require_tensor
 from qfx.ops.terms import Attr, Shape, Term, term
 
@@ -231,23 +231,28 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Te
 
 
 def take(input: Any, indices: Sequence[Any]) -> Term:
-    """``x[i, j]`` with tensors of integers."""
-    require_tensor(input, *indices)
-    require(len(indices) <= _MOST_INDICES, f"it is indexed by more than {_MOST_INDICES} tensors")
-    require(all(is_integral(index) for index in indices), "it is indexed by what is not known to be integers")
-    return term("take", input, list(indices))
+    """``x[i, j]`` with tensors of integers, or ``x[:, i, j]``."""
+    require_tensor(input, *(index for index in indices if index is not None))
+    before = next((at for at, index in enumerate(indices) if index is not None), len(indices))
+    given = [index for index in indices[before:] if index is not None]
+    require(list(indices[before : before + len(given)]) == given, "it is indexed by tensors with whole dims among them")
+    require(0 < len(given) <= _MOST_INDICES, f"it is indexed by none or more than {_MOST_INDICES} tensors")
+    require(all(is_integral(index) for index in given), "it is indexed by what is not known to be integers")
+    return _taken_behind(input, given, before) if before else term("take", input, given)
 
 
 _MOST_INDICES = 3
 
 
-def aten_index(input: Any, indices: Any) -> Term:
-    """``aten.index.Tensor`` of the first dims."""
-    given = list(indices)
-    while given and given[-1] is None:
-        given.pop()
-    require(bool(given) and all(index is not None for index in given), "it is not the first dims that are indexed")
-    return take(input, given)
+def _taken_behind(x: Any, indices: list[Any], before: int) -> Term:
+    """The dims that are indexed are moved to the front, and what they become back."""
+    ranks = [rank for rank in map(rank_of, (x, *indices)) if rank is not None]
+    require(len(ranks) == 1 + len(indices), "the rank of a value that is indexed, or indexes, is unknown")
+    rank, became, behind = ranks[0], max(ranks[1:]), before + len(indices)
+    front = term("permute", x, dims=(*range(before, behind), *range(before), *range(behind, rank)))
+    whole = rank - len(indices) + became
+    back = (*range(became, became + before), *range(became), *range(became + before, whole))
+    return term("permute", term("take", front, indices), dims=back)
 
 
 _NOT = {"logical_not": [torch.logical_not], "bitwise_not": [torch.bitwise_not, operator.invert]}
@@ -306,5 +311,5 @@ ALIASES: tuple[Alias, ...] = (
     *aten("argmax", argmax, "argmax"),
     *aliases("gather", gather, functions=[torch.gather], methods="gather"),
     *aten("gather", gather, "gather"),
-    *aten("take", aten_index, "index.Tensor"),
+    *aten("take", take, "index.Tensor"),
 )  # fmt: skip

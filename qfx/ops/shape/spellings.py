@@ -227,13 +227,26 @@ def getitem(value: Any, index: Any) -> Any:
     if op_of(value) is None and not isinstance(index, tuple) and not _is_constant(value) and not is_integral(index):
         raise NotNormal("it takes an item of a value made by code outside the table")
     allowed = (int, slice, type(None), type(Ellipsis))
-    if items and all(is_tensor(item) for item in items):
-        return take(value, items)
+    if any(is_tensor(item) for item in items):
+        return take(value, _whole_dims(value, items))
     require(
         all((isinstance(item, allowed) and not isinstance(item, bool)) or is_dim(item) for item in items),
-        "it is indexed by a tensor among other items",
+        "it is indexed by what is neither a number nor a slice",
     )
     return _index(value, items)
+
+
+def _whole_dims(x: Any, items: tuple[Any, ...]) -> list[Any]:
+    """``items``, tensors among them, with None for a dim that is taken whole."""
+    found: list[Any] = []
+    for item in items:
+        if item is Ellipsis:
+            found += [None] * (dim_count(x) - len(items) + 1)
+            continue
+        whole = isinstance(item, slice) and item == slice(None)
+        require(whole or is_tensor(item), "it is indexed by a tensor among other items")
+        found.append(None if whole else item)
+    return found
 
 
 def _is_constant(value: Any) -> bool:
