@@ -23,7 +23,9 @@ def infer_extents(graph_module: fx.GraphModule) -> fx.GraphModule:
     """
     lengths: dict[fx.Node, Lengths] = {}
     named: dict[Dim, Dim] = {}
-    ranks = input_ranks(graph_module.graph)
+    others = [n for n in graph_module.graph.nodes if n.op != "output" and op_of(n) is None]
+    told = all("shape" in n.meta for n in others)
+    ranks = {} if told else input_ranks(graph_module.graph)
     for node in graph_module.graph.nodes:
         found = _infer(node, ranks, lengths)
         if found is not None:
