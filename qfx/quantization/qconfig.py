@@ -297,6 +297,10 @@ int8_weight_only_qconfig = weight_only_qconfig(8)
 """Linear layers with weights in 8 bits, symmetric, one scale for 32 features; activations stay float."""
 int4_weight_only_qconfig = weight_only_qconfig(4)
 """The same in 4 bits."""
+float_qparams_weight_only_qconfig = weight_only_qconfig(8, None, symmetric=False)
+"""Tables of embeddings, and linear layers, with weights in 8 bits, one scale and zero point a row."""
+float_qparams_weight_only_qconfig_4bit = weight_only_qconfig(4, None, symmetric=False)
+"""The same in 4 bits."""
 
 
 def _check_version(version: object, known: tuple[int, ...]) -> None:

@@ -235,6 +235,22 @@ def test_attention_has_projections_by_groups() -> None:
         torch.testing.assert_close(made(X, X, X)[0], mod(X, X, X)[0])  # in another order of sums
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("table", LOOKED_UP)
+def test_tables_by_torchs_names_are_off_by_a_step_of_their_row(table: type[nn.Module], bits: int) -> None:
+    """A whole zero point moves a range by half a step."""
+    name = "float_qparams_weight_only_qconfig" + ("_4bit" if bits == 4 else "")
+    qconfig = getattr(qfx.quantization, name)
+    torch.manual_seed(5)
+    mod: Any = table(9, 64)
+    made = quantize_dynamic(nn.Sequential(mod), {table: qconfig})[0]
+    with torch.no_grad():
+        reach = mod.weight.amax(1).clamp(min=0) - mod.weight.amin(1).clamp(max=0)
+        off = (made.weight - mod.weight).abs().amax(1)
+    ends = 1 + (2**bits - 1) * 2.0**-11  # and what rounding a scale to float16 moves the ends of a range by
+    assert bool((off <= reach / (2**bits - 1) * ends).all())
+
+
 # ---------------------------------------------------------------- mistakes
 
 
