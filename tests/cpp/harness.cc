@@ -31,19 +31,32 @@ bool run_case(const Case& c) {
   }
 }
 
+void write_ledger(const char* path) {
+  std::FILE* file = std::fopen(path, "w");
+  if (file == nullptr) throw std::runtime_error(std::string("cannot write ") + path);
+  print(file, ledger());
+  std::fclose(file);
+}
+
 // Writes the ledger, to a file too where one is named. False where a kernel that this machine has never ran.
 bool close_ledger(const char* path) {
   const auto lines = ledger();
   print(stdout, lines);
-  if (path != nullptr) {
-    std::FILE* file = std::fopen(path, "w");
-    if (file == nullptr) throw std::runtime_error(std::string("cannot write ") + path);
-    print(file, lines);
-    std::fclose(file);
-  }
+  if (path != nullptr) write_ledger(path);
   const auto names = untested(lines);
   for (const std::string& name : names) std::printf("FAILED no test ran %s\n", name.c_str());
   return names.empty();
+}
+
+int run_one(const std::vector<const Case*>& cases, const char* name, const char* ledger_path) {
+  const auto found = std::ranges::find_if(cases, [&](const Case* c) { return std::strcmp(c->name, name) == 0; });
+  if (found == cases.end()) {
+    std::fprintf(stderr, "no test named %s\n", name);
+    return 2;
+  }
+  const bool passed = run_case(**found);
+  if (ledger_path != nullptr) write_ledger(ledger_path);
+  return passed ? 0 : 1;
 }
 
 int run_all(const std::vector<const Case*>& cases, const char* ledger_path) {
@@ -140,16 +153,13 @@ int main(int argc, char** argv) {
     for (const Case* c : cases) std::puts(c->name);
     return 0;
   }
-  if (argc == 3 && std::strcmp(argv[1], "--run") == 0) {
-    for (const Case* c : cases)
-      if (std::strcmp(c->name, argv[2]) == 0) return run_case(*c) ? 0 : 1;
-    std::fprintf(stderr, "no test named %s\n", argv[2]);
+  const bool one = argc >= 3 && std::strcmp(argv[1], "--run") == 0;
+  const int rest = one ? 3 : 1;
+  const bool to_file = argc == rest + 2 && std::strcmp(argv[rest], "--ledger") == 0;
+  if (argc != rest && !to_file) {
+    std::fprintf(stderr, "usage: %s [--list | [--run NAME] [--ledger FILE]]\n", argv[0]);
     return 2;
   }
-  const bool to_file = argc == 3 && std::strcmp(argv[1], "--ledger") == 0;
-  if (argc != 1 && !to_file) {
-    std::fprintf(stderr, "usage: %s [--list | --run NAME | --ledger FILE]\n", argv[0]);
-    return 2;
-  }
-  return run_all(cases, to_file ? argv[2] : nullptr);
+  const char* path = to_file ? argv[rest + 1] : nullptr;
+  return one ? run_one(cases, argv[2], path) : run_all(cases, path);
 }

@@ -11,8 +11,8 @@
 
 namespace qfx::test {
 
-// Registers itself; listed by --list, run by --run NAME. A run of all ends with the ledger (see ledger.h), which
-// --ledger FILE writes to a file too.
+// Registers itself; listed by --list, run by --run NAME. --ledger FILE writes which kernels ran (see ledger.h) to a
+// file. A run of all prints it too, and fails where a kernel that is here ran nowhere.
 struct Case {
   Case(const char* name, void (*body)());
   const char* name;
