@@ -1,5 +1,7 @@
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "gemm/in_order.h"
 
 namespace qfx::gemm {
@@ -114,8 +116,90 @@ void one_row(const InOrderPanel& p, const float* x, float* y) noexcept {
   }
 }
 
+constexpr int64_t kChunk = 64;     // steps whose weights are decoded once for many rows
+constexpr int64_t kManyRows = 12;  // from here on it is faster
+constexpr int kVectors = static_cast<int>(kHalfVectors);
+
+// Decoded weights of some steps: [step][vector][kHalfLanes].
+template <Stored S>
+void decode(const InOrderPanel& p, int64_t first, int64_t last, float* to) noexcept {
+  for (int v = 0; v < p.vectors; ++v) {
+    Weights<S> weights;
+    weights.begin(p, v);
+    for (int64_t i = first; i < last;) {
+      weights.begin_group(p, v, i / p.group);
+      for (const int64_t end = std::min(last, (i / p.group + 1) * p.group); i < end; ++i)
+        _mm512_store_ps(to + ((i - first) * p.vectors + v) * kHalfLanes, weights.at(i));
+    }
+  }
+}
+
+// Adds the products of some steps to R rows of y by V vectors: [step][V][kHalfLanes] are the weights.
+template <int R, int V>
+void add_products(const float* w, int64_t steps, const float* x, int64_t x_row, float* y, int64_t y_row) noexcept {
+  __m512 acc[R][V];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < V; ++c) acc[r][c] = _mm512_loadu_ps(y + r * y_row + c * kHalfLanes);
+  for (int64_t i = 0; i < steps; ++i, w += V * kHalfLanes) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      const __m512 a = _mm512_set1_ps(x[r * x_row + i]);
+#pragma GCC unroll 4
+      for (int c = 0; c < V; ++c)
+        acc[r][c] = _mm512_add_ps(acc[r][c], _mm512_mul_ps(a, _mm512_load_ps(w + c * kHalfLanes)));
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < V; ++c) _mm512_storeu_ps(y + r * y_row + c * kHalfLanes, acc[r][c]);
+}
+
+template <int V>
+void add_products(const float* w, int64_t steps, const float* x, int64_t x_row, int64_t rows, float* y,
+                  int64_t y_row) noexcept {
+  int64_t r = 0;
+  for (; r + 6 <= rows; r += 6) add_products<6, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
+  for (; r + 2 <= rows; r += 2) add_products<2, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
+  if (r < rows) add_products<1, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
+}
+
+// Sums stay in y from chunk to chunk, so each is added in the order of the steps.
+template <Stored S, int V>
+void by_chunks(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
+  alignas(64) float weights[kChunk * V * kHalfLanes];
+  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * y_row, V * kHalfLanes, 0.0f);
+  for (int64_t i = 0; i < p.steps; i += kChunk) {
+    const int64_t last = std::min(i + kChunk, p.steps);
+    decode<S>(p, i, last, weights);
+    add_products<V>(weights, last - i, x + i, x_row, rows, y, y_row);
+  }
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t o = 0; o < V * kHalfLanes; o += kHalfLanes) {
+      float* to = y + r * y_row + o;
+      _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_load_ps(p.bias + o)));
+    }
+}
+
+template <Stored S>
+void many_rows(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
+  switch (p.vectors) {
+    case 1:
+      return by_chunks<S, 1>(p, x, x_row, rows, y, y_row);
+    case 2:
+      return by_chunks<S, 2>(p, x, x_row, rows, y, y_row);
+    case 3:
+      return by_chunks<S, 3>(p, x, x_row, rows, y, y_row);
+    default:
+      return by_chunks<S, kVectors>(p, x, x_row, rows, y, y_row);
+  }
+}
+
 template <Stored S>
 void in_order(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
+  if (rows >= kManyRows) return many_rows<S>(p, x, x_row, rows, y, y_row);
   int64_t r = 0;
   for (; r + 8 <= rows; r += 8) rows_of<S, 8>(p, x + r * x_row, x_row, y + r * y_row, y_row);
   for (; r + 4 <= rows; r += 4) rows_of<S, 4>(p, x + r * x_row, x_row, y + r * y_row, y_row);

@@ -13,7 +13,7 @@ namespace qfx {
 namespace gemm {
 namespace {
 
-constexpr int64_t kBlockRows = 32;  // rows that share one pass over a panel
+constexpr int64_t kBlockRows = 48;  // rows that share one pass over a panel
 
 void check(int64_t outputs, int64_t features, int64_t weights, size_t bias) {
   if (outputs < 1 || features < 1) throw std::invalid_argument("weights without a row or a feature");
