@@ -124,6 +124,19 @@ def _folded_in(value: Any) -> Iterator[Folded]:
             yield from _folded_in(item)
 
 
+def nodes_in(value: Any) -> Iterator[fx.Node]:
+    """Every node of the graph that a replacement reads."""
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, Folded):
+        yield from nodes_in(value.operands)
+    elif isinstance(value, Term):
+        yield from nodes_in((*value.args, *value.kwargs.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from nodes_in(item)
+
+
 def _describe(new: fx.Node, like: fx.Node, match: Match) -> None:
     """The metadata of the root's value, and the record of what was fused into ``new``."""
     new.meta.update(

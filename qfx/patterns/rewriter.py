@@ -15,7 +15,7 @@ from qfx.ops.extents import facts_kept
 from qfx.ops.table import is_op
 from qfx.ops.terms import Term
 from qfx.patterns.pattern import Match, Pattern, matches
-from qfx.patterns.replacement import Replacer
+from qfx.patterns.replacement import Replacer, nodes_in
 
 Sample = Callable[[], tuple[nn.Module, tuple[torch.Tensor, ...]]]
 """A float model and inputs for it."""
@@ -125,6 +125,7 @@ def _apply(candidates: list[_Candidate], replacer: Replacer, reach: int) -> set[
     again: set[fx.Node] = set()
     for candidate in candidates:
         operands = {operand for node in candidate.match.interior for operand in node.all_input_nodes}
+        operands |= set(nodes_in(candidate.replacement))  # which may lie further back than the pattern reaches
         if touched & (candidate.match.interior | operands):
             again.add(candidate.match.root)
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -69,13 +70,13 @@ def test_a_call_with_two_readers_is_no_single_user() -> None:
 
 
 def _rule(name: str, benefit: int, replacement: str) -> Rule:
-    def replace(match: Match) -> Term:
+    def replaced(match: Match) -> Term:
         return Term(replacement, (match["x"],))
 
     def model() -> tuple[nn.Module, tuple[Tensor, ...]]:
         return nn.ReLU(), (torch.ones(1),)
 
-    return Rule(name, op("relu", value("x")), replace, benefit, model, model)
+    return Rule(name, op("relu", value("x")), replaced, benefit, model, model)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -83,6 +84,28 @@ def test_benefit_decides_whatever_the_order_of_rules(order: tuple[int, ...]) -> 
     rules = [_rule("a", 1, "tanh"), _rule("b", 5, "sigmoid"), _rule("c", 5, "silu")]
     rewritten = rewrite(normal_of(nn.Sequential(nn.ReLU())), [rules[i] for i in order])
     assert rows(rewritten) == {"sigmoid": 1}
+
+
+class Chained(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(torch.tanh(torch.relu(x)))
+
+
+def _reading_far_back(match: Match) -> Term | None:
+    """Of ``exp(tanh(x))``, ``exp(x)``: its pattern does not reach to ``x``."""
+    inner = match["x"]
+    return Term("exp", (inner.args[0],)) if is_op(inner, "tanh") else None
+
+
+@pytest.mark.parametrize("benefits", [(1, 2), (2, 1)])
+def test_a_replacement_may_read_what_another_rule_replaces(benefits: tuple[int, int]) -> None:
+    far = replace(_rule("read_far_back", benefits[0], "exp"), pattern=op("exp", value("x")), replace=_reading_far_back)
+    near = replace(_rule("relu_to_sigmoid", benefits[1], "sigmoid"), pattern=op("relu", value("x")))
+    graph_module = rewrite(normal_of(Chained()), [far, near])
+    graph_module.graph.lint()
+    assert rows(graph_module) == {"sigmoid": 1, "exp": 1}
+    x = torch.randn(5)
+    assert torch.equal(graph_module(x), torch.exp(torch.sigmoid(x)))
 
 
 def test_rules_that_never_end_are_our_bug() -> None:
