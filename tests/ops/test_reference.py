@@ -50,6 +50,9 @@ def elementwise(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **given: Any) -> Tensor:
+    if query.dim() > 2:
+        key, value = (x[..., [h * x.shape[-3] // query.shape[-3] for h in range(query.shape[-3])], :, :] if x.dim() > 2
+                      else x for x in (key, value))  # fmt: skip
     scores = torch.einsum("...id,...jd->...ij", query, key) * given["scale"]
     if mask is not None:
         scores = scores + mask

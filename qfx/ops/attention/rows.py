@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from torch import Tensor
 
 from qfx.ir.types import QParams
 from qfx.ops.attention import reference, samples
-from qfx.ops.compute.rows import broadcast_shape
-from qfx.ops.dims import Lengths
+from qfx.ops.compute.rows import broadcast_shape, joint_length
+from qfx.ops.dims import Length, Lengths, applied
 from qfx.ops.epilogue import quantized, through_float64, value
 from qfx.ops.table import Op, with_samples
 
@@ -17,8 +18,24 @@ from qfx.ops.table import Op, with_samples
 def attention_shape(query: Lengths, key: Lengths, value: Lengths, *operands: Any, **attributes: Any) -> Lengths:
     if min(map(len, (query, key, value))) < 2:
         raise ValueError("attention takes matrices, or batches of them")
-    batch = broadcast_shape(broadcast_shape(query[:-2], key[:-2]), value[:-2])
-    return (*batch, query[-2], value[-1])
+    shared = (
+        joint_heads(query[-3], joint_length(key[-3], value[-3])) if min(map(len, (query, key, value))) > 2 else None
+    )
+    lengths = [x[:-2] if shared is None else (*x[:-3], shared) for x in (query, key, value)]
+    return (*reduce(broadcast_shape, lengths), query[-2], value[-1])
+
+
+def joint_heads(queries: Length, keys: Length) -> Length:
+    """How many heads the result has."""
+    if keys in (queries, 1):
+        return queries
+    if queries == 1:
+        return keys
+    if not isinstance(queries, int):
+        return applied(joint_heads, queries, keys)
+    if isinstance(keys, int) and (keys == 0 or queries % keys):
+        raise ValueError(f"{queries} heads of queries don't share {keys} of keys evenly")
+    return queries
 
 
 def _exact(*operands: Any, out: QParams | None, **attributes: Any) -> Tensor:

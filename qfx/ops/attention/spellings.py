@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import fx
 
 from qfx.ops.dtypes import is_boolean, is_floating
-from qfx.ops.extents import extent_of, rank_of
+from qfx.ops.extents import extent_of
 from qfx.ops.spelling import Alias, aliases, aten, require, require_tensor
-from qfx.ops.terms import Folded, NotNormal, Term, term
+from qfx.ops.terms import Folded, Term, term
 
 
 def attention(
@@ -30,7 +30,7 @@ def attention(
     require(dropout_p == 0.0, "it draws a random mask at evaluation too")
     require(not (is_causal and attn_mask is not None), "it has a mask and is causal, which torch refuses too")
     if enable_gqa:
-        key, value = _repeated(key, query), _repeated(value, query)
+        _require_shared(key, query)
     width = extent_of(query, -1)
     require(scale is not None or width is not None, "the width of its heads is unknown")
     factor = float(scale) if scale is not None else 1.0 / math.sqrt(width or 1)
@@ -40,17 +40,10 @@ def attention(
     return Term("attention", (query, key, value, attn_mask), {"scale": factor, "causal": is_causal})
 
 
-def _repeated(heads: fx.Node, query: fx.Node) -> Any:
-    """Keys or values ``[..., H, S, D]``, each head as often as it takes to have one for each of ``query``'s."""
-    rank, have, need = rank_of(heads), extent_of(heads, -3), extent_of(query, -3)
-    if rank is None or have is None or need is None:
-        raise NotNormal("the number of its heads is unknown")
-    require(need % have == 0, f"{need} heads of queries don't share {have} of keys evenly")
-    if need == have:
-        return heads
-    shape = (*[-1] * (rank - 2), need // have, -1, -1)
-    repeated = term("expand", term("unsqueeze", heads, dim=rank - 2), shape=shape)
-    return term("flatten", repeated, start_dim=-4, end_dim=-3)
+def _require_shared(keys: fx.Node, query: fx.Node) -> None:
+    have, need = extent_of(keys, -3), extent_of(query, -3)
+    if have is not None and need is not None:
+        require(have > 0 and need % have == 0, f"{need} heads of queries don't share {have} of keys evenly")
 
 
 def _penalty(mask: fx.Node) -> Term | Folded:
