@@ -34,6 +34,11 @@ def repeated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, repeat(k, 3), repeat(v, 3), is_causal=True)
 
 
+def interleaved(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    k, v = (x.repeat_interleave(3, 1) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
 def flattened(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     k, v = (x.unsqueeze(2).expand(-1, -1, 3, -1, -1).flatten(1, 2) for x in (k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -44,7 +49,7 @@ def spelled_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores + torch.full((21, 21), -1e4).triu(1), -1) @ repeat(v, 3)
 
 
-SPELLINGS = [in_one_call, repeated, flattened, spelled_out]
+SPELLINGS = [in_one_call, repeated, interleaved, flattened, spelled_out]
 
 
 class Block(nn.Module):
