@@ -37,16 +37,13 @@ def smooth_keys(gm: fx.GraphModule, told: Preparation) -> fx.GraphModule:
 _OPERANDS = TABLE["attention"].tensors
 
 
-def _less_mean(graph: fx.Graph, key: fx.Node, attention: fx.Node) -> fx.Node:
+def _less_mean(graph: fx.Graph, keys: fx.Node, attention: fx.Node) -> fx.Node:
     with graph.inserting_before(attention):
-        mean = graph.call_function(TABLE["mean"].fn, (key,), {"dims": (-2,), "keepdim": True})
-        less = graph.call_function(TABLE["sub"].fn, (key, mean))
-    for made in (mean, less):
-        made.meta.update(place(attention))
-        made.meta.update({name: key.meta[name] for name in ("dtype", "batch_dim") if name in key.meta})
-    less.meta.update({name: key.meta[name] for name in ("shape", "extents") if name in key.meta})
-    for name in ("shape", "extents"):
-        known: Any = key.meta.get(name)
-        if known is not None:
-            mean.meta[name] = (*known[:-2], 1, known[-1])
+        mean = graph.call_function(TABLE["mean"].fn, (keys,), {"dims": (-2,), "keepdim": True})
+        less = graph.call_function(TABLE["sub"].fn, (keys, mean))
+    known = {key: keys.meta[key] for key in ("dtype", "batch_dim", "shape", "extents") if key in keys.meta}
+    less.meta.update(place(attention) | known)
+    sizes = [key for key in ("shape", "extents") if key in known]
+    of_one: dict[str, Any] = {key: (*known[key][:-2], 1, known[key][-1]) for key in sizes}
+    mean.meta.update(place(attention) | known | of_one)
     return less

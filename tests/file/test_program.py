@@ -47,7 +47,7 @@ class Islands(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(x)
-        z = torch.cumsum(y, 1).roll(1, 1) + self.lookup(y.argmax(1))
+        z = torch.cumsum(y, 1).cumprod(1) + self.lookup(y.argmax(1))
         return self.fc(torch.logaddexp(self.drop(z), self.offset))
 
 
@@ -432,9 +432,9 @@ class Keys(nn.Module):
         self.keys, self.first, self.second = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 6), nn.Linear(6, 6)
 
     def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> dict[str, Any]:
-        rolled = torch.roll(x, 1)
-        out = self.first(rolled) + torch.cumsum(self.second(self.keys), 0)[:1]
-        return {"out": out, "both": (tokens, [rolled]), "keys": self.keys}
+        risen = torch.cumprod(x, 1)
+        out = self.first(risen) + torch.cumsum(self.second(self.keys), 0)[:1]
+        return {"out": out, "both": (tokens, [risen]), "keys": self.keys}
 
 
 class Given(nn.Module):
@@ -562,16 +562,16 @@ def _swap(items: list[Any]) -> None:
 
 HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a function that is not listed": (lambda c: _of_torch(c, "cumsum").__setitem__(2, "torch.load"), "may call"),
-    "a method that is not listed": (lambda c: _of_torch(c, "roll").__setitem__(2, "numpy"), "the method 'numpy'"),
+    "a method that is not listed": (lambda c: _of_torch(c, "cumprod").__setitem__(2, "numpy"), "the method 'numpy'"),
     "a path into Python": (lambda c: _of_torch(c, "lookup").__setitem__(2, "lookup.__class__"), "no path"),
     "a module that is not there": (lambda c: _of_torch(c, "lookup").__setitem__(2, "offset"), "no Module at 'offset'"),
     "a tensor that is a module": (lambda c: c["constants"][0].__setitem__(2, "lookup"), "no Tensor at 'lookup'"),
-    "a constant among the nodes": (lambda c: _of_torch(c, "roll").__setitem__(1, "get_attr"), "nothing that torch"),
+    "a constant among the nodes": (lambda c: _of_torch(c, "cumprod").__setitem__(1, "get_attr"), "nothing that torch"),
     "a call among the constants": (
         lambda c: c["constants"].append(["made", "call_function", "torch.zeros", {"tuple": [3]}, {"dict": []}, {}]),
         "nothing that torch",
     ),
-    "a name of another": (lambda c: _of_torch(c, "roll").__setitem__(0, "cumsum"), "named"),
+    "a name of another": (lambda c: _of_torch(c, "cumprod").__setitem__(0, "cumsum"), "named"),
     "a type too few": (lambda c: c["parts"][1]["types"].pop(), "zip"),
     "parts in another order": (lambda c: _swap(c["parts"]), "no node|said to be|version|its bytes"),
     "a program too long": (lambda c: c["parts"][0].__setitem__("program", 10**9), "is said to be in"),
@@ -584,7 +584,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a place of Python's": (lambda c: c["members"][1].__setitem__(0, "__class__"), "no path"),
     "more tensors than there are": (lambda c: c["tensors"].extend(c["tensors"] * 99), "bytes"),
     "a large result": (
-        lambda c: _of_torch(c, "roll").__setitem__(slice(2, 4), ["repeat", {"tuple": [2**31]}]),
+        lambda c: _of_torch(c, "cumprod").__setitem__(slice(2, 4), ["repeat", {"tuple": [2**31]}]),
         "asks for",
     ),
 }

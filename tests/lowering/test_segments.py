@@ -21,7 +21,7 @@ class Keys(nn.Module):
         self.keys, self.first, self.second = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 6), nn.Linear(6, 6)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"out": self.first(torch.roll(x, 1)) + torch.cumsum(self.second(self.keys), 0)[:1]}
+        return {"out": self.first(torch.cumprod(x, 1)) + torch.cumsum(self.second(self.keys), 0)[:1]}
 
 
 def test_a_program_may_have_no_inputs_and_the_result_be_a_dict() -> None:

@@ -170,7 +170,8 @@ const Attribute& StepView::attribute(const char* name, AttributeKind kind) const
 bool StepView::is_zero(size_t i) const {
   const int constant = input(i).constant;
   if (constant < 0 || input(i).rank() != 0) return false;
-  return std::ranges::all_of(program_.constants()[constant].as<std::byte>(), [](std::byte b) { return b == std::byte{}; });
+  return std::ranges::all_of(program_.constants()[constant].as<std::byte>(),
+                             [](std::byte b) { return b == std::byte{}; });
 }
 
 bool StepView::has(const char* name) const {
