@@ -1,3 +1,7 @@
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12's own intrinsics start from "undefined" vectors and warn about themselves (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 #include <algorithm>
