@@ -396,7 +396,7 @@ LEFT: dict[str, tuple[str, str, list[str]]] = {
         import qfx.nn.quantized
         a, b = qfx.nn.quantized.Conv2d, nnq.Embedding
         """,
-        ["3:20: nnq.Embedding: embeddings stay float"],
+        ["3:20: nnq.Embedding: use qfx.nn.quantized.dynamic.Embedding, which quantize_dynamic makes"],
     ),
     "so does an assigned name of it": (
         """
