@@ -69,6 +69,8 @@ EVERYWHERE = {
     "roll by numbers": "torch.roll(y, (-5, 3), (2, -1))",
     "roll past the end": "y.roll(-40, 3) + y.roll(40, 2)",
     "roll of all": "y.roll(7)",
+    "differences": "torch.diff(y) + y.diff(dim=2, append=y[:, :, :1])[..., 1:]",
+    "differences from the first": "torch.diff(y, dim=3, prepend=y[..., :2], append=y[..., -1:])",
     "repeat interleaved": "torch.repeat_interleave(y, 3, 1)",
     "repeat interleaved, a free size": "y.repeat_interleave(2, -1)",
     "repeat interleaved, all": "y.repeat_interleave(2)",
@@ -231,7 +233,10 @@ def test_a_pool_of_all_is_a_step_of_the_program() -> None:
         assert [part.executable is not None for part in quantized.compiled.segments] == [True]
 
 
-@pytest.mark.parametrize("name", [name for name in {**EVERYWHERE, **PYTHON} if name.startswith(("roll", "repeat"))])
+MOVES = [name for name in {**EVERYWHERE, **PYTHON} if name.startswith(("roll", "repeat", "differences"))]
+
+
+@pytest.mark.parametrize("name", MOVES)
 def test_moves_by_sizes_are_steps_of_the_program(name: str) -> None:
     net = made({**EVERYWHERE, **PYTHON}[name])
     quantized = qfx.quantize_fx(net, EVERYTHING, [X, *OTHERS], frontend="symbolic")

@@ -268,6 +268,23 @@ def test_a_saved_model_with_masks_computes_the_same(tmp_path: Path) -> None:
         assert torch.equal(QuantizedModel(loaded.graph_module(), {}, None)(*given), model(*given))
 
 
+class Joined(nn.Module):
+    """Which of several texts, one behind the other, each place is of."""
+
+    def forward(self, places: Tensor) -> Tensor:
+        steps = torch.diff(places, prepend=places[:, :1] - 1, dim=-1)
+        return torch.cumsum(steps != 1, -1)
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_differences_of_places_are_steps_of_the_program(frontend: str) -> None:
+    places = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 1, 2, 3]])
+    model = qfx.quantize_fx(Joined(), DYNAMIC, example_inputs=places, frontend=frontend)
+    assert [part.executable is not None for part in model.compiled.segments] == [True]
+    for given in (places, places[:, 1:].repeat(2, 1)):
+        assert_same(model(given), Joined()(given))
+
+
 def test_what_each_layer_computes_of_a_mask_is_computed_once() -> None:
     model = qfx.quantize_fx(Masked().eval(), DYNAMIC, example_inputs=masked_inputs(3, 7))
     names = [getattr(node.target, "__name__", "") for node in model.graph_module().graph.nodes]

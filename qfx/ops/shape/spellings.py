@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from qfx.ops.dtypes import is_integral, known_dtype
+from qfx.ops.dtypes import is_boolean, is_integral, known_dtype
 from qfx.ops.extents import extent_of, is_dim, rank_of
 from qfx.ops.index.spellings import take
 from qfx.ops.spelling import Alias, aliases, aten, dims_of, is_number, is_tensor, ntuple, require, require_tensor
@@ -516,6 +516,16 @@ def _rolled(x: Any, dim: int, shift: Any, length: Any) -> Any:
     return term("cat", [slice_dim(x, dim, slice(first, None)), slice_dim(x, dim, slice(0, first))], dim=dim)
 
 
+def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Term:
+    """``torch.diff``: each entry along a dim less the one before it."""
+    require_tensor(input)
+    require(n == 1, "it takes differences of differences")
+    require(not is_boolean(input), "its operand is of truth values")
+    parts = [part for part in (prepend, input, append) if part is not None]
+    x: Any = input if len(parts) == 1 else term("cat", parts, dim=dim)
+    return term("sub", slice_dim(x, dim, slice(1, None)), slice_dim(x, dim, slice(0, -1)))
+
+
 def _count(entries: tuple[Any, ...]) -> Any:
     return reduce(_product, entries, 1)
 
@@ -575,6 +585,8 @@ ALIASES: tuple[Alias, ...] = (
     *aten("expand", repeat_interleave, "repeat_interleave.self_int"),
     *aliases("cat", roll, functions=[torch.roll], methods="roll"),
     *aten("cat", roll, "roll"),
+    *aliases("sub", diff, functions=[torch.diff], methods="diff"),
+    *aten("sub", diff, "diff"),
     *aliases("size", tensor_attribute, functions=[getattr]),
     *aliases("size", size, methods="size"),
     *aliases("size", dim_count, methods="dim ndimension"),
