@@ -225,6 +225,7 @@ accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 encoders: $(STAMPS)/qfx $(STAMPS)/encoders
 	$(BIN)/python -m benchmarks.bench --parts rows encoders $(ARGS)
 	$(BIN)/python -m benchmarks.encoders --steps
+	$(BIN)/python -m benchmarks.lengths
 
 # A decoder as prefill: how close to float it is, and where the time goes.
 decoders: $(STAMPS)/qfx $(STAMPS)/decoders

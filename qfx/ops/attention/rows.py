@@ -16,13 +16,14 @@ from qfx.ops.table import Op, with_samples
 
 
 def attention_shape(query: Lengths, key: Lengths, value: Lengths, *operands: Any, **attributes: Any) -> Lengths:
-    if min(map(len, (query, key, value))) < 2:
+    least = min(map(len, (query, key, value)))
+    if least < 2:
         raise ValueError("attention takes matrices, or batches of them")
-    shared = (
-        joint_heads(query[-3], joint_length(key[-3], value[-3])) if min(map(len, (query, key, value))) > 2 else None
-    )
-    lengths = [x[:-2] if shared is None else (*x[:-3], shared) for x in (query, key, value)]
-    return (*reduce(broadcast_shape, lengths), query[-2], value[-1])
+    batches = [x[:-2] for x in (query, key, value)]
+    if least > 2:
+        heads = joint_heads(query[-3], joint_length(key[-3], value[-3]))
+        batches = [(*batch[:-1], heads) for batch in batches]
+    return (*reduce(broadcast_shape, batches), query[-2], value[-1])
 
 
 def joint_heads(queries: Length, keys: Length) -> Length:
