@@ -12,14 +12,13 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from qfx.errors import InputError
+from qfx.runtime import _C
 
 MAGIC = b"\x89QFX\r\n\x1a\n"
 """Not ASCII, and changed by whatever changes line ends."""
 VERSION = 2
-_READABLE = (1, 2)
 """Files of version 1 hold no program, and all of their tensors themselves."""
 ALIGNMENT = 64
 OPTIONAL = 1
@@ -77,11 +76,11 @@ def unpack(
     Raises:
         InputError: It is no such file, of a later version, damaged, or without a section that is needed.
     """
-    found = _sections(file, where, _section_count(file, where))
+    found = {name: (file[at : at + size], optional) for name, at, size, optional in _C.sections(file, where)}
     missing = [name for name in (known if needed is None else needed) if name not in found]
     if missing:
-        _damaged(where, f"it has no section {missing[0]!r}")
-    unknown = [name for name, optional in found.items() if name not in known and not optional[1]]
+        raise InputError(f"{where} is damaged.", why=f"It has no section {missing[0]!r}.", remedy="Copy or save it again.")
+    unknown = [name for name, (_, optional) in found.items() if name not in known and not optional]
     if unknown:
         raise InputError(
             f"{where} has a section {unknown[0]!r} that this qfx does not know.",
@@ -91,52 +90,8 @@ def unpack(
     return {name: found[name][0] for name in known if name in found}
 
 
-def _section_count(file: memoryview, where: str) -> int:
-    """How many sections the header names, after it and the table behind it are checked."""
-    if bytes(file[: len(MAGIC)]) != MAGIC:
-        raise InputError(f"{where} is no .qfx file.", remedy="Give a file that qfx.save wrote from a quantized model.")
-    if len(file) < _HEADER.size:
-        _damaged(where, f"it ends after {len(file)} bytes")
-    _, version, count, size, reserved, checksum = _HEADER.unpack_from(file)
-    if version not in _READABLE:
-        raise InputError(
-            f"{where} is of version {version} of the format.",
-            why=f"This qfx reads versions {_READABLE[0]} to {_READABLE[-1]}.",
-            remedy="Update qfx, or save the model again with this one.",
-        )
-    if size != len(file):
-        _damaged(where, f"it has {len(file)} bytes where its header says {size}")
-    end = _table_end(count)
-    if not 0 < count <= MOST_SECTIONS or end > size:
-        _damaged(where, f"its header names {count} sections")
-    if reserved or checksum != _checksum(version, count, size, bytes(file[_HEADER.size : end])):
-        _damaged(where, "the checksum of its header does not match")
-    return int(count)
-
-
 def _table_end(count: int) -> int:
     return _HEADER.size + count * _ROW.size
-
-
-def _sections(file: memoryview, where: str, count: int) -> dict[str, tuple[memoryview, bool]]:
-    """Content by name, and whether a reader may skip it."""
-    found: dict[str, tuple[memoryview, bool]] = {}
-    end = _table_end(count)
-    for index in range(count):
-        raw, offset, size, checksum, flags = _ROW.unpack_from(file, _HEADER.size + index * _ROW.size)
-        name = raw.rstrip(b"\0").decode("latin-1")
-        if not name.isascii() or not name.isidentifier() or name in found or flags & ~OPTIONAL:
-            _damaged(where, f"row {index} of its table makes no sense")
-        if offset != aligned(end) or size > len(file) - offset or any(file[end:offset]):
-            _damaged(where, f"section {name!r} does not lie where it belongs")
-        end = offset + size
-        content = file[offset:end]
-        if zlib.crc32(content) != checksum:
-            _damaged(where, f"the checksum of section {name!r} does not match")
-        found[name] = content, bool(flags & OPTIONAL)
-    if end != len(file):
-        _damaged(where, f"{len(file) - end} bytes follow its last section")
-    return found
 
 
 def aligned(offset: int, to: int = ALIGNMENT) -> int:
@@ -150,7 +105,3 @@ def _header(version: int, count: int, size: int, checksum: int) -> bytes:
 
 def _checksum(version: int, count: int, size: int, table: bytes) -> int:
     return zlib.crc32(table, zlib.crc32(_header(version, count, size, 0)))
-
-
-def _damaged(where: str, why: str) -> NoReturn:
-    raise InputError(f"{where} is damaged.", why=f"{why[0].upper()}{why[1:]}.", remedy="Copy or save it again.")

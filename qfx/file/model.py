@@ -21,7 +21,7 @@ from qfx.file.atomic import replacing
 from qfx.file.container import MAGIC, unpack
 from qfx.file.malformed import OtherProgramError, reason
 from qfx.file.program import read_call
-from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
+from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, SERVING, TENSORS
 from qfx.models import QuantizedModel
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ _NEEDED = (
     (PARTS, (PROGRAM,)),
     (PARTS, (TENSORS,)),
     (PROGRAM, (CALL, PARTS)),
+    (SERVING, (CALL,)),
     (GRAPH, (TENSORS,)),
     (TENSORS, (GRAPH, PARTS)),
 )
@@ -40,7 +41,9 @@ _HEAD = 32
 
 
 @explained
-def save(obj: Any, file: Any, *, graph: bool = True) -> None:
+def save(
+    obj: Any, file: Any, *, graph: bool = True, serving: bool = False, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write ``obj`` to a file, from which :func:`load` gives it back.
 
     A :class:`~qfx.models.QuantizedModel` becomes a ``.qfx`` file: versioned, with checksums, without pickle, about as
@@ -53,13 +56,19 @@ def save(obj: Any, file: Any, *, graph: bool = True) -> None:
         file: A path, which is replaced in one step or left as it was, or a writable binary file.
         graph: False stores a quantized model's programs alone, with what torch runs between them: the model that is
             loaded runs, and has no graph, report or state_dict.
+        serving: Refuse a quantized model that :func:`qfx.runtime.load` could not run without torch, and say why. Files
+            of all others can be loaded there, whether this is set or not.
+        metadata: What the file of a quantized model says beside it: a dict of what JSON has. ``"labels"`` (names of
+            classes) and ``"preprocessing"`` (such as ``{"mean": [...], "scale": [...], "size": [224, 224]}``) are read
+            by name; all of it comes back as ``qfx.runtime.load(file).metadata``. None: what the model came with.
 
     Raises:
         ConversionError: The quantized model holds what a file can't hold safely, such as a module of a user's own
-            class that could not be traced; it is named. Or it is to be stored without its graph, and has no program.
+            class that could not be traced; it is named. Or it is to be stored without its graph, and has no program;
+            or for serving, and torch runs a part of it.
         InputError: The path can't be written.
     """
-    write = _writer_of(obj, graph)
+    write = _writer_of(obj, {"graph": graph, "serving": serving, "metadata": metadata})
     if callable(getattr(file, "write", None)):
         if getattr(file, "closed", False) is True:
             raise InputError("The file is closed.", remedy="Give one that is open in binary mode.")
@@ -69,11 +78,11 @@ def save(obj: Any, file: Any, *, graph: bool = True) -> None:
         write(obj, opened)
 
 
-def _writer_of(obj: Any, graph: bool) -> Callable[[Any, Any], Any]:
+def _writer_of(obj: Any, options: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
     if isinstance(obj, QuantizedModel):
         from qfx.file.qdq import to_bytes
 
-        return lambda model, file: file.write(to_bytes(model, graph=graph))
+        return lambda model, file: file.write(to_bytes(model, **options))
     from qfx.tensor import files
 
     return files.save

@@ -20,6 +20,7 @@ from qfx.file.container import Section
 from qfx.file.known import require_known
 from qfx.file.malformed import MalformedError, OtherProgramError, no_constant
 from qfx.file.sections import CALL, PARTS, PROGRAM, TENSORS
+from qfx.file.serving import METADATA
 from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import PLAIN, Reader, Writer, text
 from qfx.guards import GUARDS, about_shapes
@@ -33,7 +34,7 @@ from qfx.runtime import Executable, Program
 
 _META = ("shape", "dtype", "batch_dim", "arrives_as", DEFAULT)
 """What a call reads of an input."""
-_INFO = (ARGUMENTS, GUARDS, "example_inputs")
+_INFO = (ARGUMENTS, GUARDS, "example_inputs", METADATA)
 """What a call reads of a model."""
 
 
@@ -49,12 +50,12 @@ class Part:
 
 
 def write_call(
-    model: QuantizedModel, gm: fx.GraphModule, parts: Sequence[Part], tensors: TensorWriter
+    info: Mapping[str, Any], gm: fx.GraphModule, parts: Sequence[Part], tensors: TensorWriter
 ) -> Section | None:
     """How a model of programs is called, as JSON; None where its result holds what no part computes.
 
     Args:
-        model: Of which all is known but its programs.
+        info: Facts about the model.
         gm: Its Int8 graph.
         parts: All of it that computes.
         tensors: Takes the tensors of what torch runs.
@@ -67,8 +68,8 @@ def write_call(
     writer.nodes.update({node: number for number, node in enumerate(placeholders)})
     content = {
         "inputs": [_write_input(writer, node) for node in placeholders],
-        "info": writer.encode({key: model.info[key] for key in _INFO if key in model.info}),
-        "training": model.training,
+        "info": writer.encode({key: info[key] for key in _INFO if key in info}),
+        "training": gm.training,
     }
     if writer.tensors.index:
         raise ConversionError(f"{writer.what} holds tensors.", remedy="Pass them as inputs.")

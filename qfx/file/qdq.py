@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from qfx.errors import ConversionError
 from qfx.file.checks import require_programs, require_sound
@@ -17,10 +17,12 @@ from qfx.file.malformed import MalformedError, no_constant, reason
 from qfx.file.modules import read_state, write_state
 from qfx.file.program import Part, read_call, write_call
 from qfx.file.sections import GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
+from qfx.file.serving import METADATA, NotServedError, checked_metadata, serving_section
 from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
 from qfx.ir.facts import source, where
 from qfx.lowering.compile import emit_parts
+from qfx.lowering.compiled import CompiledSegment
 from qfx.models import QuantizedModel
 
 _NODES = "_nodes"
@@ -29,17 +31,20 @@ _INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
 """Facts of calibration and training, which are over."""
 
 
-def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
+def to_bytes(
+    model: QuantizedModel, *, graph: bool = True, serving: bool = False, metadata: Mapping[str, Any] | None = None
+) -> bytes:
     """The ``.qfx`` file of a model; equal for equal models. It is read once, so what is written can be loaded.
 
     Raises:
         ConversionError: As :func:`qfx.save`.
     """
-    sections, tensors = program_sections(model)
+    info = model.info if metadata is None else {**model.info, METADATA: checked_metadata(metadata)}
+    sections, tensors = program_sections(model, info, serving=serving)
     if not graph and not sections:
         raise _no_program(model)
     if graph:
-        sections += graph_sections(model, tensors)
+        sections += graph_sections(model, info, tensors)
     elif sections[0].name == PARTS:
         sections.append(Section(TENSORS, tensors.content()))
     content = pack(sections)
@@ -50,9 +55,19 @@ def to_bytes(model: QuantizedModel, *, graph: bool = True) -> bytes:
     return content
 
 
-def program_sections(model: QuantizedModel) -> tuple[list[Section], TensorWriter]:
-    """The programs that ``model`` is, where it is any, and the tensors of what torch runs between them."""
-    if model.info.get("example_inputs") is None:
+def program_sections(
+    model: QuantizedModel, info: Mapping[str, Any], *, serving: bool = False
+) -> tuple[list[Section], TensorWriter]:
+    """The programs that ``model`` is, where it is any, and the tensors of what torch runs between them.
+
+    Args:
+        model: The model.
+        info: Facts about it.
+        serving: Whether it has to run without torch.
+    """
+    if info.get("example_inputs") is None:
+        if serving:
+            raise _no_program(model)
         return [], TensorWriter()
     with model.lowered() as int8:
         made = emit_parts(int8)
@@ -60,23 +75,36 @@ def program_sections(model: QuantizedModel) -> tuple[list[Section], TensorWriter
         parts = [Part(None if one.program is None else one.program.to_bytes(), one.part) for one in made]
         content = b"".join(part.program for part in parts if part.program is not None)
         tensors = TensorWriter(Constants(content, [array for program in programs for array in program.constants]))
-        call = write_call(model, int8, parts, tensors) if programs else None
+        served = _served(int8, [one.part for one in made], info, needed=serving)
+        call = write_call(info, int8, parts, tensors) if programs else None
     if call is None:
         return [], TensorWriter()
-    return [call, Section(PROGRAM, content)], tensors
+    return [call, Section(PROGRAM, content), *served], tensors
 
 
-def graph_sections(model: QuantizedModel, tensors: TensorWriter) -> list[Section]:
+def _served(
+    int8: fx.GraphModule, parts: Sequence[CompiledSegment], info: Mapping[str, Any], *, needed: bool
+) -> list[Section]:
+    try:
+        return [serving_section(int8, parts, info)]
+    except NotServedError:
+        if needed:
+            raise
+        return []
+
+
+def graph_sections(model: QuantizedModel, facts: Mapping[str, Any], tensors: TensorWriter) -> list[Section]:
     """The QDQ graph and its tensors, without what programs in the same file hold.
 
     Args:
         model: The model.
+        facts: About it.
         tensors: Has the tensors of what torch runs already.
     """
     writer = Writer(tensors, KINDS)
     state = write_state(writer, model, _NOT_STORED)
     writer.what = "The model's info"
-    info = writer.encode({key: value for key, value in model.info.items() if key not in _INFO_NOT_STORED})
+    info = writer.encode({key: value for key, value in facts.items() if key not in _INFO_NOT_STORED})
     graph = write_graph(writer, model.graph)
     content = {"graph": graph, "info": info, "state": state, "tensors": tensors.index}
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
@@ -91,7 +119,7 @@ def _read_back(sections: Mapping[str, memoryview], isa: str | None) -> None:
     read_call(sections, isa, lambda: model)
     if model is None:
         return
-    again, tensors = program_sections(model)
+    again, tensors = program_sections(model, model.info)
     if any(bytes(sections.get(section.name, b"")) != section.content for section in again):
         raise MalformedError("What is read back gives another program.")
     content = tensors.content()

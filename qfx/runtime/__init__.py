@@ -5,6 +5,7 @@ from __future__ import annotations
 from qfx.runtime._C import Program, ProgramBuilder
 from qfx.runtime.cpu import Peaks, cpu_info, isa_names, peaks
 from qfx.runtime.executable import Executable
+from qfx.runtime.model import Model, ModelValue, load
 from qfx.runtime.records import Explanation, MemoryRecord, StepRecord
 from qfx.runtime.session import Session
 from qfx.runtime.threads import get_num_threads, set_num_threads
@@ -13,6 +14,8 @@ __all__ = [
     "Executable",
     "Explanation",
     "MemoryRecord",
+    "Model",
+    "ModelValue",
     "Peaks",
     "Program",
     "ProgramBuilder",
@@ -21,6 +24,7 @@ __all__ = [
     "cpu_info",
     "get_num_threads",
     "isa_names",
+    "load",
     "peaks",
     "set_num_threads",
 ]

@@ -21,6 +21,8 @@
 #include "runtime/peaks.h"
 #include "runtime/program.h"
 #include "runtime/program_bytes.h"
+#include "runtime/python_values.h"
+#include "runtime/serving/bindings.h"
 #include "runtime/session.h"
 #include "runtime/shapes.h"
 #include "runtime/threads.h"
@@ -114,45 +116,6 @@ void add_step(ProgramBuilder& builder, std::string op, std::string name, std::ve
   } catch (const nb::cast_error&) {
     throw ProgramError(name, "an attribute of this '" + op + "' has a value of the wrong type");
   }
-}
-
-// Reads a tuple or list of ints without building Python objects.
-Dims read_ints(nb::handle sequence) {
-  PyObject* fast = PySequence_Fast(sequence.ptr(), "expected a sequence of ints");
-  if (fast == nullptr) throw nb::python_error();
-  const nb::object owner = nb::steal(fast);
-  const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
-  Dims out(static_cast<size_t>(n));
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    out[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
-    if (out[i] == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
-  }
-  return out;
-}
-
-std::vector<InputLayout> read_layouts(const nb::tuple& layouts) {
-  std::vector<InputLayout> out;
-  out.reserve(nb::len(layouts));
-  for (const nb::handle layout : layouts) {
-    out.push_back({read_ints(layout[nb::int_(0)]), read_ints(layout[nb::int_(1)])});
-  }
-  return out;
-}
-
-template <class Pointer>
-std::vector<Pointer> read_pointers(const nb::tuple& addresses, size_t count) {
-  if (nb::len(addresses) != count) throw nb::value_error("as many addresses as tensors are needed");
-  std::vector<Pointer> out;
-  out.reserve(count);
-  for (const nb::handle a : addresses) out.push_back(PyLong_AsVoidPtr(a.ptr()));
-  if (PyErr_Occurred() != nullptr) throw nb::python_error();
-  return out;
-}
-
-nb::tuple to_tuple(const Dims& dims) {
-  nb::list items;
-  for (const int64_t d : dims) items.append(d);
-  return nb::tuple(items);
 }
 
 nb::tuple to_tuples(const std::vector<Dims>& shapes) {
@@ -322,6 +285,10 @@ void translate(const std::exception_ptr& pointer, void*) {
     std::rethrow_exception(pointer);
   } catch (const ProgramError& error) {
     raise_as("RuntimeLoadError", error, "Build the program again; what a file holds, write again with this qfx.");
+  } catch (const FileError& error) {
+    const nb::object type = nb::module_::import_("qfx.errors").attr("InputError");
+    const nb::object exception = type(error.what(), "why"_a = error.why(), "remedy"_a = error.remedy());
+    PyErr_SetObject(type.ptr(), exception.ptr());
   } catch (const InputSumsError& error) {
     raise_as("InputSumsError", error, "Pass inputs of smaller sizes.");
   } catch (const InputValuesError& error) {
@@ -329,18 +296,6 @@ void translate(const std::exception_ptr& pointer, void*) {
   } catch (const InputError& error) {
     raise_as("InputError", error, "Pass inputs as the program's input_specs say, of sizes that fit together.");
   }
-}
-
-// A view of a Python object's memory, released when nothing uses it any more, on whatever thread that is.
-std::shared_ptr<const Py_buffer> view_of(nb::handle given) {
-  auto view = std::make_unique<Py_buffer>();
-  if (PyObject_GetBuffer(given.ptr(), view.get(), PyBUF_SIMPLE) != 0) throw nb::python_error();
-  return {view.release(), [](Py_buffer* held) {
-            if (Py_IsInitialized() == 0) return;  // the interpreter has ended, and the memory with it
-            const nb::gil_scoped_acquire gil;
-            PyBuffer_Release(held);
-            delete held;
-          }};
 }
 
 // The program of an object's bytes; of such as somebody may still write to, a copy.
@@ -663,6 +618,7 @@ NB_MODULE(_C, m) {
   bind_executable(m);
   bind_session(m);
   bind_fake_quant(m);
+  bind_serving(m);
   bind_machine(m);
   bind_tables(m);
   m.def("arena_layout", &arena_layout, "buffers"_a);

@@ -1,6 +1,7 @@
 #pragma once
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace qfx {
 
@@ -34,6 +35,18 @@ class InputValuesError : public InputError {
 class InputSumsError : public InputError {
  public:
   using InputError::InputError;
+};
+
+// A file that can't be read, is no model, damaged, or of another version.
+class FileError : public std::runtime_error {
+ public:
+  FileError(const std::string& what, std::string why, std::string remedy)
+      : std::runtime_error(what), why_(std::move(why)), remedy_(std::move(remedy)) {}
+  const std::string& why() const noexcept { return why_; }
+  const std::string& remedy() const noexcept { return remedy_; }
+
+ private:
+  std::string why_, remedy_;
 };
 
 }  // namespace qfx

@@ -9,57 +9,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "runtime/archive.h"
 #include "runtime/errors.h"
 
 namespace qfx {
-namespace {
-
-constexpr std::string_view kMagic{"\x89QFXPRG\n", 8};
-// A program has the first version that says all of it: states came with the second.
-constexpr uint32_t kWithoutStates = 1, kWithStates = 2;
-constexpr size_t kAlignment = AlignedBuffer::kAlignment;
-
-struct Head {
-  char magic[8];
-  uint32_t version;
-  uint32_t zero;
-  uint64_t tables;    // bytes
-  uint64_t contents;  // bytes of all constants, with the zeros between them
-  char zeros[32];
-};
-static_assert(sizeof(Head) == kAlignment);
-
-constexpr uint64_t aligned(uint64_t n) {
-  return (n + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-[[noreturn]] void refuse(const std::string& what) {
-  throw ProgramError("program", what);
-}
-
-// ---------------------------------------------------------------- what the tables hold
-
-struct Described {
-  DType dtype = DType::u8;
-  Dims shape;
-};
-
-struct Tables {
-  std::vector<Described> constants;
-  std::vector<Value> values;
-  std::vector<Expr> exprs;
-  std::vector<Step> steps;
-  std::vector<int> inputs, outputs;
-  std::vector<State> states;
-};
 
 // The one description: `archive` takes each field in its order.
-template <class Archive>
-void fields(Archive& archive, Described& c) {
-  archive(c.dtype);
-  archive(c.shape);
-}
-
 template <class Archive>
 void fields(Archive& archive, Value& v) {
   archive(v.name);
@@ -95,6 +50,55 @@ void fields(Archive& archive, State& s) {
   archive(s.initial);
 }
 
+namespace {
+
+constexpr std::string_view kMagic{"\x89QFXPRG\n", 8};
+// A program has the first version that says all of it: states came with the second.
+constexpr uint32_t kWithoutStates = 1, kWithStates = 2;
+constexpr size_t kAlignment = AlignedBuffer::kAlignment;
+
+struct Head {
+  char magic[8];
+  uint32_t version;
+  uint32_t zero;
+  uint64_t tables;    // bytes
+  uint64_t contents;  // bytes of all constants, with the zeros between them
+  char zeros[32];
+};
+static_assert(sizeof(Head) == kAlignment);
+
+constexpr uint64_t aligned(uint64_t n) {
+  return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+constexpr const char* kWhere = "program";
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw ProgramError(kWhere, what);
+}
+
+// ---------------------------------------------------------------- what the tables hold
+
+struct Described {
+  DType dtype = DType::u8;
+  Dims shape;
+};
+
+struct Tables {
+  std::vector<Described> constants;
+  std::vector<Value> values;
+  std::vector<Expr> exprs;
+  std::vector<Step> steps;
+  std::vector<int> inputs, outputs;
+  std::vector<State> states;
+};
+
+template <class Archive>
+void fields(Archive& archive, Described& c) {
+  archive(c.dtype);
+  archive(c.shape);
+}
+
 template <class Archive>
 void fields(Archive& archive, Tables& t, uint32_t version) {
   archive(t.constants);
@@ -105,134 +109,6 @@ void fields(Archive& archive, Tables& t, uint32_t version) {
   archive(t.outputs);
   if (version >= kWithStates) archive(t.states);
 }
-
-// ---------------------------------------------------------------- archives
-
-class Writer {
- public:
-  template <class T>
-  void operator()(const T& field) {
-    if constexpr (std::is_enum_v<T>) {
-      raw(static_cast<uint8_t>(field));
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      raw(field);
-    } else {
-      fields(*this, const_cast<T&>(field));
-    }
-  }
-  void operator()(const std::string& text) {
-    raw(static_cast<uint64_t>(text.size()));
-    out_ += text;
-  }
-  template <class T>
-  void operator()(const std::vector<T>& list) {
-    raw(static_cast<uint64_t>(list.size()));
-    for (const T& item : list) (*this)(item);
-  }
-  template <class T>
-  void operator()(const std::map<std::string, T>& map) {
-    raw(static_cast<uint64_t>(map.size()));
-    for (const auto& [name, item] : map) {
-      (*this)(name);
-      (*this)(item);
-    }
-  }
-
-  std::string& bytes() { return out_; }
-
- private:
-  template <class T>
-  void raw(T number) {
-    out_.append(reinterpret_cast<const char*>(&number), sizeof number);
-  }
-
-  std::string out_;
-};
-
-// Takes nothing for granted: every count is held against what is left, of which an item takes a byte at least.
-class Reader {
- public:
-  explicit Reader(std::span<const std::byte> bytes) : left_(bytes) {}
-
-  template <class T>
-  void operator()(T& field) {
-    if constexpr (std::is_same_v<T, DType>) {
-      field = static_cast<DType>(kind(static_cast<uint8_t>(std::size(kDTypes) - 1)));
-    } else if constexpr (std::is_same_v<T, ExprKind>) {
-      field = static_cast<ExprKind>(kind(static_cast<uint8_t>(std::size(kExprKinds) - 1)));
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      field = raw<T>();
-    } else {
-      fields(*this, field);
-    }
-  }
-  void operator()(std::string& text) {
-    const size_t size = count();
-    text.assign(reinterpret_cast<const char*>(take(size).data()), size);
-    if (!is_utf8(text)) refuse("a name in its bytes is no UTF-8");
-  }
-  template <class T>
-  void operator()(std::vector<T>& list) {
-    const size_t size = count();
-    for (size_t i = 0; i < size; ++i) (*this)(list.emplace_back());
-  }
-  template <class T>
-  void operator()(std::map<std::string, T>& map) {
-    const size_t size = count();
-    for (size_t i = 0; i < size; ++i) {
-      std::string name;
-      (*this)(name);
-      const auto [entry, is_new] = map.try_emplace(std::move(name));
-      if (!is_new || entry != std::prev(map.end())) refuse("attributes in its bytes are twice there, or out of order");
-      (*this)(entry->second);
-    }
-  }
-
-  bool is_at_end() const { return left_.empty(); }
-
- private:
-  std::span<const std::byte> take(size_t size) {
-    if (size > left_.size()) refuse("its bytes end within the tables");
-    const auto taken = left_.first(size);
-    left_ = left_.subspan(size);
-    return taken;
-  }
-  template <class T>
-  T raw() {
-    T number;
-    std::memcpy(&number, take(sizeof number).data(), sizeof number);
-    return number;
-  }
-  size_t count() {
-    const auto size = raw<uint64_t>();
-    if (size > left_.size()) refuse("its bytes end within the tables");
-    return static_cast<size_t>(size);
-  }
-  uint8_t kind(uint8_t most) {
-    const auto found = raw<uint8_t>();
-    if (found > most) refuse("a type or kind in its bytes does not exist");
-    return found;
-  }
-  // RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF.
-  static bool is_utf8(std::string_view text) {
-    for (size_t i = 0; i < text.size();) {
-      const auto at = [&](size_t k) { return i + k < text.size() ? static_cast<uint8_t>(text[i + k]) : 0; };
-      const uint8_t lead = at(0);
-      const size_t more = lead < 0x80 ? 0 : lead < 0xC2 ? 9 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : 9;
-      if (more == 9) return false;
-      for (size_t k = 1; k <= more; ++k) {
-        if ((at(k) & 0xC0) != 0x80) return false;
-      }
-      const bool is_overlong = (lead == 0xE0 && at(1) < 0xA0) || (lead == 0xF0 && at(1) < 0x90);
-      const bool is_beyond = (lead == 0xED && at(1) > 0x9F) || (lead == 0xF4 && at(1) > 0x8F);
-      if (is_overlong || is_beyond) return false;
-      i += more + 1;
-    }
-    return true;
-  }
-
-  std::span<const std::byte> left_;
-};
 
 // ---------------------------------------------------------------- from tables to a program
 
@@ -314,7 +190,7 @@ std::string to_bytes(const Program& program) {
   Tables tables{
       {}, program.values(), program.exprs(), program.steps(), program.inputs(), program.outputs(), program.states()};
   for (const Constant& c : program.constants()) tables.constants.push_back({c.dtype, c.shape});
-  Writer writer;
+  ArchiveWriter writer;
   Head head{};
   head.version = tables.states.empty() ? kWithoutStates : kWithStates;
   fields(writer, tables, head.version);
@@ -336,7 +212,7 @@ std::string to_bytes(const Program& program) {
 std::shared_ptr<const Program> program_of(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
   require_little_endian();
   const Head head = read_head(bytes);
-  Reader reader(bytes.subspan(sizeof head, head.tables));
+  ArchiveReader reader(bytes.subspan(sizeof head, head.tables), kWhere);
   Tables tables;
   fields(reader, tables, head.version);
   if (!reader.is_at_end()) refuse("its tables go on behind their end");

@@ -50,7 +50,7 @@ class NumpyKind:
             if x.dtype != _numpy_dtype(spec):
                 _reject(spec, f"has dtype {x.dtype}, not {NUMPY_DTYPES[spec.dtype]}", "Convert it first.")
             _check_shape(x.shape, spec)
-        return tuple(_readable(x) for x in inputs)
+        return tuple(readable(x) for x in inputs)
 
     def layouts(self, inputs: Sequence[np.ndarray]) -> Layouts:
         return tuple((x.shape, tuple(s // x.itemsize for s in x.strides)) for x in inputs)
@@ -134,7 +134,8 @@ def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
     return NUMPY_DTYPES[spec.dtype]
 
 
-def _readable(x: np.ndarray) -> np.ndarray:
+def readable(x: np.ndarray) -> np.ndarray:
+    """``x``, or a copy that elements can be read from in units of their own."""
     aligned = x.flags.aligned and all(s % x.itemsize == 0 for s in x.strides) and x.dtype.isnative
     return x if aligned else np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
 

@@ -1,0 +1,185 @@
+#include "runtime/serving/model.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "runtime/errors.h"
+#include "runtime/program_bytes.h"
+#include "runtime/serving/container.h"
+#include "runtime/serving/conversion.h"
+#include "runtime/shapes.h"
+
+namespace qfx {
+namespace {
+
+constexpr std::string_view kServing = "serving", kProgram = "program";
+
+// Sections that say how a model is called in torch, and more of it: nothing here needs them.
+constexpr std::string_view kOthers[] = {"call", "parts", "model", "tensors"};
+
+std::span<const std::byte> named(const std::vector<Section>& sections, std::string_view name) {
+  for (const Section& s : sections) {
+    if (s.name == name) return s.content;
+  }
+  return {};
+}
+
+void require_known(const std::vector<Section>& sections, const std::string& where) {
+  for (const Section& s : sections) {
+    const bool is_known = s.name == kServing || s.name == kProgram || std::ranges::count(kOthers, s.name) > 0;
+    if (is_known || s.is_optional) continue;
+    throw FileError(where + " has a section '" + s.name + "' that this qfx does not know.",
+                    "It is not marked as one that a reader may skip.", "Update qfx.");
+  }
+}
+
+uint64_t bytes_of(const Plan& plan, const Program& program) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < plan.output_shapes.size(); ++i) {
+    bytes += static_cast<uint64_t>(byte_size(plan.output_shapes[i], program.values()[program.outputs()[i]].dtype));
+  }
+  const auto team = static_cast<uint64_t>(team_size(plan, 0));
+  bytes += static_cast<uint64_t>(plan.arena_bytes) + team * plan.scratch_bytes;
+  if (plan.slices != nullptr) bytes += team * static_cast<uint64_t>(plan.slices->arena_bytes);
+  return bytes + plan.loaded->packed_bytes + plan.loaded->constant_bytes;
+}
+
+uint64_t products_of(const Plan& plan) {
+  uint64_t products = 0;
+  for (const PlannedWork& w : plan.works) products += static_cast<uint64_t>(w.work->products());
+  if (plan.slices == nullptr) return products;
+  for (const Slice& slice : plan.slices->parts) products += products_of(*plan.slices->plans[slice.plan]);
+  return products;
+}
+
+void require_below(uint64_t needed, const std::optional<uint64_t>& limit, const std::string& what) {
+  if (!limit || needed <= *limit) return;
+  throw InputError("limits", "The call takes " + std::to_string(needed) + " " + what + ", and the limit is " +
+                                 std::to_string(*limit) + ".");
+}
+
+// Codes from 0 to 255 as those from -128 to 127.
+void shift_codes(uint8_t* codes, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) codes[i] ^= 0x80;
+}
+
+[[noreturn]] void fail_to_read(const std::string& where) {
+  throw FileError(where + " can't be read.", std::string(std::strerror(errno)) + ".", "Check the path.");
+}
+
+// Closes a file at the end of a scope.
+class Descriptor {
+ public:
+  explicit Descriptor(const char* path) : number_(open(path, O_RDONLY | O_CLOEXEC)) {}
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const noexcept { return number_; }
+
+ private:
+  int number_;
+};
+
+}  // namespace
+
+Model::Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
+             Limits limits)
+    : limits_(limits) {
+  const std::vector<Section> sections = sections_of(file, where);
+  require_known(sections, where);
+  const auto serving = named(sections, kServing), content = named(sections, kProgram);
+  if (serving.empty() || content.empty()) {
+    throw FileError(where + " can't be run without torch.",
+                    "It holds a model of which torch runs a part, or was written by a qfx that could not say how a "
+                    "model is called without it.",
+                    "Save the quantized model with qfx.save(model, path, serving=True), which names such parts.");
+  }
+  require_below(content.size(), limits_.memory, "bytes of memory");
+  const std::shared_ptr<const Program> program = program_of(content, std::move(owner));
+  signature_ = signature_of(serving, *program);
+  executable_ = std::make_unique<Executable>(program, isa, true);
+}
+
+DType Model::taken_as(const ModelInput& input) const {
+  const Program& program = *executable_->loaded().program;
+  return input.place < 0 ? input.dtype : program.values()[program.inputs()[input.place]].dtype;
+}
+
+bool Model::is_shifted(const ModelOutput& output) const {
+  const Program& program = *executable_->loaded().program;
+  return output.dtype != program.values()[program.outputs()[output.place]].dtype;
+}
+
+std::shared_ptr<const Model::Call> Model::prepare(std::vector<InputLayout> inputs) {
+  std::vector<Dims> shapes;
+  for (const InputLayout& input : inputs) shapes.push_back(input.shape);
+  require_shapes(signature_, shapes);
+  std::vector<InputLayout> taken(executable_->loaded().program->inputs().size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const ModelInput& input = signature_.inputs[i];
+    if (input.place < 0) continue;
+    const bool is_converted = taken_as(input) != input.dtype;
+    taken[input.place] = is_converted ? InputLayout{inputs[i].shape, dense_strides(inputs[i].shape)} : inputs[i];
+  }
+  auto plan = executable_->plan(std::move(taken));
+  require_limits(*plan);
+  return std::make_shared<const Call>(Call{std::move(inputs), std::move(plan)});
+}
+
+void Model::require_limits(const Plan& plan) const {
+  if (limits_.memory) require_below(bytes_of(plan, *plan.loaded->program), limits_.memory, "bytes of memory");
+  if (limits_.products) require_below(products_of(plan), limits_.products, "multiplications");
+}
+
+void Model::run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads) {
+  const Plan& plan = *call.plan;
+  std::vector<const void*> taken(plan.inputs.size());
+  std::vector<void*> made(plan.output_shapes.size());
+  std::vector<AlignedBuffer> converted;
+  for (size_t i = 0; i < in.size(); ++i) {
+    const ModelInput& input = signature_.inputs[i];
+    if (input.place < 0) continue;
+    taken[input.place] = in[i];
+    const DType dtype = taken_as(input);
+    if (dtype == input.dtype) continue;
+    converted.emplace_back(static_cast<size_t>(byte_size(call.inputs[i].shape, dtype)));
+    convert(in[i], input.dtype, call.inputs[i], converted.back().data(), dtype);
+    taken[input.place] = converted.back().data();
+  }
+  for (size_t i = 0; i < out.size(); ++i) made[signature_.outputs[i].place] = out[i];
+  executable_->run(plan, taken, made, threads);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (is_shifted(signature_.outputs[i])) {
+      shift_codes(static_cast<uint8_t*>(out[i]), element_count(output_shape(call, i)));
+    }
+  }
+}
+
+MappedFile map_file(const std::string& path) {
+  const std::string where = "'" + path + "'";
+  const Descriptor file(path.c_str());
+  struct stat found{};
+  if (file.number() < 0 || fstat(file.number(), &found) != 0) fail_to_read(where);
+  if (!S_ISREG(found.st_mode)) {
+    throw FileError(where + " can't be read.", S_ISDIR(found.st_mode) ? "It is a folder." : "It is no regular file.",
+                    "Check the path.");
+  }
+  const auto size = static_cast<size_t>(found.st_size);
+  if (size == 0) return {};
+  void* memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number(), 0);
+  if (memory == MAP_FAILED) fail_to_read(where);
+  std::shared_ptr<const void> owner(memory, [size](const void* mapped) { munmap(const_cast<void*>(mapped), size); });
+  return {{static_cast<const std::byte*>(memory), size}, std::move(owner)};
+}
+
+}  // namespace qfx

@@ -1,0 +1,64 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/isa.h"
+#include "runtime/executable.h"
+#include "runtime/serving/signature.h"
+
+namespace qfx {
+
+// A quantized model of a .qfx file: what Python without torch, the C API and the command line run. All members may be
+// called from many threads at once.
+class Model {
+ public:
+  // What one call may cost; absent: anything.
+  struct Limits {
+    std::optional<uint64_t> memory;    // bytes of weights, working memory and outputs
+    std::optional<uint64_t> products;  // multiplications of integers
+  };
+
+  // file: the whole file; constants are used where they lie until they are packed, and `owner` is kept as long.
+  // where: what errors call it. Throws FileError and ProgramError.
+  Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
+        Limits limits = {});
+
+  const Signature& signature() const noexcept { return signature_; }
+  Isa isa() const noexcept { return executable_->loaded().isa; }
+
+  // Calls with inputs laid out like these, one for each input of the signature.
+  struct Call {
+    std::vector<InputLayout> inputs;
+    std::shared_ptr<const Plan> plan;  // of what the program takes
+  };
+  // Throws InputError.
+  std::shared_ptr<const Call> prepare(std::vector<InputLayout> inputs);
+  const Dims& output_shape(const Call& call, size_t output) const {
+    return call.plan->output_shapes[signature_.outputs[output].place];
+  }
+
+  // One call. in, out: first elements, in the signature's order; `out` is dense. threads: as Executable's.
+  void run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads);
+
+ private:
+  DType taken_as(const ModelInput& input) const;
+  bool is_shifted(const ModelOutput& output) const;
+  void require_limits(const Plan& plan) const;
+
+  Signature signature_;
+  Limits limits_;
+  std::unique_ptr<Executable> executable_;
+};
+
+// The bytes of a file, mapped: nobody may cut it short while they are read. Throws FileError.
+struct MappedFile {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;
+};
+MappedFile map_file(const std::string& path);
+
+}  // namespace qfx

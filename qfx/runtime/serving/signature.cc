@@ -1,0 +1,163 @@
+#include "runtime/serving/signature.h"
+
+#include <algorithm>
+#include <set>
+#include <string_view>
+
+#include "runtime/archive.h"
+#include "runtime/errors.h"
+#include "runtime/serving/conversion.h"
+#include "runtime/shapes.h"
+
+namespace qfx {
+
+template <class Archive>
+void fields(Archive& archive, NamedSize& s) {
+  archive(s.size);
+  archive(s.name);
+}
+
+template <class Archive>
+void fields(Archive& archive, ModelInput& i) {
+  archive(i.name);
+  archive(i.dtype);
+  archive(i.shape);
+  archive(i.place);
+}
+
+template <class Archive>
+void fields(Archive& archive, ModelOutput& o) {
+  archive(o.name);
+  archive(o.dtype);
+  archive(o.shape);
+  archive(o.place);
+}
+
+template <class Archive>
+void fields(Archive& archive, Signature& s) {
+  archive(s.inputs);
+  archive(s.outputs);
+  archive(s.conditions);
+  archive(s.structure);
+  archive(s.metadata);
+}
+
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr const char* kWhere = "serving";
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw ProgramError(kWhere, what);
+}
+
+// What a call converts.
+bool may_be_other(const ModelInput& input, DType dtype) {
+  return is_convertible(input.dtype, dtype);
+}
+bool may_be_other(const ModelOutput& output, DType dtype) {
+  return output.dtype == DType::s8 && dtype == DType::u8;
+}
+
+// Names are told apart, and values are what the program says of them.
+template <class Described>
+void check_values(const std::vector<Described>& described, const Program& program, const std::vector<int>& ids,
+                  const char* kind) {
+  std::set<std::string_view> names;
+  for (const Described& d : described) {
+    const std::string what = std::string(kind) + " '" + d.name + "'";
+    if (!names.insert(d.name).second) refuse(what + " is there twice");
+    const bool is_known = d.place >= 0 && static_cast<size_t>(d.place) < ids.size();
+    if (!is_known && d.place != -1) refuse(what + " has no place in the program");
+    for (const NamedSize& s : d.shape) {
+      if (s.size < -1 || (s.size == -1) == s.name.empty()) refuse(what + " has a size that is none");
+    }
+    if (!is_known) continue;
+    const Value& value = program.values()[ids[d.place]];
+    if (value.rank() != d.shape.size() || (value.dtype != d.dtype && !may_be_other(d, value.dtype))) {
+      refuse(what + " is not what the program has there");
+    }
+  }
+}
+
+// What the program has is given once each.
+template <class Described>
+void check_places(const std::vector<Described>& described, size_t count, const char* kind) {
+  std::vector<int> given(count, 0);
+  for (const Described& d : described) {
+    if (d.place >= 0) ++given[d.place];
+  }
+  const bool is_once = std::ranges::all_of(given, [](int n) { return n == 1; });
+  if (!is_once) refuse(std::string(kind) + " of the program are not there once each");
+}
+
+void check(const Signature& s, const Program& program) {
+  check_values(s.inputs, program, program.inputs(), "input");
+  check_values(s.outputs, program, program.outputs(), "output");
+  check_places(s.inputs, program.inputs().size(), "inputs");
+  check_places(s.outputs, program.outputs().size(), "outputs");
+  for (const ModelInput& i : s.inputs) {
+    if (!is_whole_bytes(i.dtype)) refuse("input '" + i.name + "' has elements without an address");
+  }
+  if (s.outputs.size() != program.outputs().size()) refuse("an output is not made");
+  std::vector<size_t> ranks;
+  for (const ModelInput& i : s.inputs) ranks.push_back(i.shape.size());
+  for (const Condition& c : s.conditions) {
+    if (!is_sound(c, ranks)) refuse("a condition of the inputs makes no sense");
+  }
+}
+
+[[noreturn]] void refuse_shape(const ModelInput& input, const Dims& shape, const std::string& expected) {
+  throw InputError(input.name,
+                   "Input '" + input.name + "' has shape " + to_string(shape) + ", but the model takes " + expected + ".");
+}
+
+std::string spelled(const std::vector<NamedSize>& shape) {
+  std::string text = "(";
+  for (const NamedSize& s : shape) {
+    if (text.size() > 1) text += ", ";
+    text += s.size < 0 ? s.name : std::to_string(s.size);
+  }
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+}  // namespace
+
+std::string to_bytes(const Signature& signature) {
+  ArchiveWriter writer;
+  writer(kVersion);
+  writer(signature);
+  return std::move(writer.bytes());
+}
+
+Signature signature_of(std::span<const std::byte> bytes, const Program& program) {
+  ArchiveReader reader(bytes, kWhere);
+  uint32_t version = 0;
+  reader(version);
+  if (version != kVersion) {
+    refuse("it is of version " + std::to_string(version) + ", and this qfx reads version " + std::to_string(kVersion));
+  }
+  Signature signature;
+  reader(signature);
+  if (!reader.is_at_end()) refuse("its tables go on behind their end");
+  check(signature, program);
+  return signature;
+}
+
+void require_shapes(const Signature& signature, std::span<const Dims> shapes) {
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const ModelInput& input = signature.inputs[i];
+    const auto fits = [](const NamedSize& s, int64_t size) { return s.size < 0 || s.size == size; };
+    if (!std::ranges::equal(input.shape, shapes[i], fits)) refuse_shape(input, shapes[i], spelled(input.shape));
+  }
+  for (const Condition& c : signature.conditions) {
+    if (holds(c, shapes)) continue;
+    std::string given;
+    for (const size_t i : read_by(c)) {
+      given += (given.empty() ? "Input '" : " and '") + signature.inputs[i].name + "' has shape " + to_string(shapes[i]);
+    }
+    throw InputError("inputs", given + ", but the model was captured for " + c.text + ".");
+  }
+}
+
+}  // namespace qfx

@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/dtype.h"
+#include "runtime/program.h"
+#include "runtime/serving/sizes.h"
+
+namespace qfx {
+
+// A size of an input or output: a number, or -1 and the name of one that calls choose; equal names are equal sizes.
+struct NamedSize {
+  int64_t size = -1;
+  std::string name;
+};
+
+struct ModelInput {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<NamedSize> shape;
+  int place = -1;  // among the program's inputs; -1: nothing reads it
+};
+
+struct ModelOutput {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<NamedSize> shape;
+  int place = 0;  // among the program's outputs
+};
+
+// How a model that is one program is called, without Python: the "serving" section of a file.
+struct Signature {
+  std::vector<ModelInput> inputs;
+  std::vector<ModelOutput> outputs;
+  std::vector<Condition> conditions;
+  std::string structure;  // JSON: what Python returns, of outputs by number
+  std::string metadata;   // JSON: an object, the user's
+};
+
+std::string to_bytes(const Signature& signature);
+
+// Checked: the program takes and gives what it says. Throws ProgramError.
+Signature signature_of(std::span<const std::byte> bytes, const Program& program);
+
+// Throws InputError unless inputs of these shapes are what the model takes.
+void require_shapes(const Signature& signature, std::span<const Dims> shapes);
+
+}  // namespace qfx
