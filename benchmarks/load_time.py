@@ -70,7 +70,7 @@ def network(name: str) -> nn.Module:
 
 def graph_alone(model: QuantizedModel) -> bytes:
     """The file of a model without its program."""
-    return pack(qdq.graph_sections(model, TensorWriter()))
+    return pack(qdq.graph_sections(model, model.info, TensorWriter()))
 
 
 def measured(path: Path, x: Path) -> list[float]:

@@ -7,7 +7,6 @@ runs it in qfx's own C++ runtime. Names are imported on first use, so that ``imp
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 from qfx.provided import Part as _Part
@@ -17,8 +16,6 @@ from qfx.public import MODULE_OF as _MODULE_OF
 from qfx.public import VERSION as _VERSION
 
 __version__ = _VERSION
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # What lower layers ask of higher ones: only this file, which lies above all, knows where it is.
 _provide({

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,10 +11,11 @@ from torch import Tensor, nn
 from qfx.batches import Signature, split_batch
 from qfx.errors import CalibrationError, InputError
 from qfx.inputs import is_foreign_array
+from qfx.logs import logger
 from qfx.models import PreparedModel
 from qfx.progress import bar, length
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Calibration = Iterable[Any] | Callable[[nn.Module], Any]
 

@@ -79,7 +79,9 @@ def unpack(
     found = {name: (file[at : at + size], optional) for name, at, size, optional in _C.sections(file, where)}
     missing = [name for name in (known if needed is None else needed) if name not in found]
     if missing:
-        raise InputError(f"{where} is damaged.", why=f"It has no section {missing[0]!r}.", remedy="Copy or save it again.")
+        raise InputError(
+            f"{where} is damaged.", why=f"It has no section {missing[0]!r}.", remedy="Copy or save it again."
+        )
     unknown = [name for name, (_, optional) in found.items() if name not in known and not optional]
     if unknown:
         raise InputError(

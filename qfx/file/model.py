@@ -6,7 +6,6 @@ Functions here import what they need of the compiler, so that a model of program
 from __future__ import annotations
 
 import io
-import logging
 import mmap as memory_map
 import os
 import weakref
@@ -22,9 +21,10 @@ from qfx.file.container import MAGIC, unpack
 from qfx.file.malformed import OtherProgramError, reason
 from qfx.file.program import read_call
 from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, SERVING, TENSORS
+from qfx.logs import logger
 from qfx.models import QuantizedModel
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 _NEEDED = (
     (CALL, (PROGRAM,)),

@@ -29,7 +29,6 @@ from qfx.ir.nodes import DEFAULT
 from qfx.ir.types import RUNTIME_DTYPES, QParams, ValueType
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment
 from qfx.lowering.unread import Unread
-from qfx.models import QuantizedModel
 from qfx.runtime import Executable, Program
 
 _META = ("shape", "dtype", "batch_dim", "arrives_as", DEFAULT)

@@ -54,9 +54,7 @@ class NotServedError(ConversionError):
     """A model that only torch can run whole."""
 
 
-def serving_section(
-    gm: fx.GraphModule, parts: Sequence[CompiledSegment], info: Mapping[str, Any]
-) -> Section:
+def serving_section(gm: fx.GraphModule, parts: Sequence[CompiledSegment], info: Mapping[str, Any]) -> Section:
     """The section of a model.
 
     Args:

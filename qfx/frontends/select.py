@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
@@ -19,8 +18,9 @@ from qfx.frontends.leaves import ISLAND_REMEDY, builtin_class
 from qfx.frontends.lengths_of_one import admit_lengths_of_one
 from qfx.frontends.verify import require_same_results
 from qfx.guards import GUARDS
+from qfx.logs import logger
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Frontend = Literal["auto", "symbolic", "export", "torchscript"]
 """How to capture a model."""

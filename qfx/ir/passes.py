@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -17,8 +16,9 @@ from torch import fx
 from qfx.errors import QfxError
 from qfx.ir.levels import LEVELS, OpName, Violation, violations
 from qfx.ir.printer import print_graph, print_node
+from qfx.logs import logger
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 PassFunction = Callable[..., fx.GraphModule]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from torch import fx
 from qfx.guards import GUARDS, about_shapes
 from qfx.ir.facts import source, where
 from qfx.ir.types import code_shift
+from qfx.logs import logger
 from qfx.lowering.compiled import Compiled, CompiledSegment, Segment, Tap
 from qfx.lowering.emit import Emission, Physical, identity
 from qfx.lowering.emitters import EMITTERS
@@ -20,7 +20,7 @@ from qfx.ops.calls import arguments
 from qfx.ops.table import op_at, op_of
 from qfx.runtime import Executable, Program
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)

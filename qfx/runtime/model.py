@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qfx.errors import InputError, shown
 from qfx.runtime import _C, tensors
-from qfx.runtime.cpu import require_isa
 from qfx.runtime.threads import default_threads
 
 _MOST_KEPT = 16
@@ -39,16 +38,14 @@ class Model:
     Attributes:
         inputs: What it takes, in the order of ``forward``'s arguments: all of them that are arrays.
         outputs: What it gives.
-        metadata: What :func:`qfx.save` was given: an object of JSON.
         threads: That a call uses at most; None for what :func:`qfx.set_num_threads` says.
     """
 
     def __init__(self, core: _C.Model) -> None:
         self._core = core
         self.inputs, self.outputs = _values(core.inputs), _values(core.outputs)
-        self.metadata: dict[str, Any] = json.loads(core.metadata)
         self.threads: int | None = None
-        self._structure = json.loads(core.structure)
+        self._structure = int(core.structure) if core.structure.isdigit() else _json(core.structure)
         self._names = tuple(value.name for value in self.inputs)
         self._calls: dict[Any, tuple[_C.ModelCall, Any]] = {}
 
@@ -56,6 +53,11 @@ class Model:
     def isa(self) -> str:
         """The instruction set that the kernels were chosen for."""
         return self._core.isa
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """What :func:`qfx.save` was given to say beside the model."""
+        return dict(_json(self._core.metadata))
 
     @property
     def labels(self) -> list[str] | None:
@@ -134,9 +136,7 @@ class Model:
         return f"The model takes {len(self._names)}: {', '.join(self._names) or 'none'}."
 
 
-def load(
-    file: Any, *, isa: str | None = None, max_memory: int | None = None, max_products: int | None = None
-) -> Model:
+def load(file: Any, *, isa: str | None = None, max_memory: int | None = None, max_products: int | None = None) -> Model:
     """A model of a ``.qfx`` file, as :func:`qfx.save` wrote it, without torch.
 
     Every byte of the file is checked before it is used. Nothing is compiled; constants are used where they are mapped,
@@ -155,6 +155,8 @@ def load(
         RuntimeLoadError: What it holds makes no sense, or ``isa`` is unknown or not available on this CPU.
     """
     if isa is not None:
+        from qfx.runtime.cpu import require_isa  # late, as below: a model is soon there
+
         require_isa(isa)
     limits = _limit("max_memory", max_memory), _limit("max_products", max_products)
     if isinstance(file, (str, os.PathLike)):
@@ -167,6 +169,12 @@ def load(
             f"{shown(file)} is no file.", remedy="Give a path, bytes, or a file that is open in binary mode."
         ) from None
     return Model(_C.Model.open_bytes(content, "The file", isa or "", *limits))
+
+
+def _json(text: str) -> Any:
+    import json
+
+    return json.loads(text)
 
 
 def _limit(name: str, value: Any) -> int | None:

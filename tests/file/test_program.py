@@ -25,7 +25,7 @@ import qfx
 from qfx.file import container
 from qfx.file.container import Section, pack, unpack
 from qfx.file.qdq import graph_sections
-from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
+from qfx.file.sections import CALL, GRAPH, KNOWN, PARTS, PROGRAM, SERVING, TENSORS
 from qfx.file.tensors import TensorWriter
 from qfx.lowering.interpreter import interpret_integers
 from qfx.runtime import isa_names
@@ -387,7 +387,7 @@ def test_a_file_that_is_written_over_is_told(tmp_path: Path, model: Any, file: b
 
 def test_a_model_is_stored_as_its_program_alone(model: Any, file: bytes) -> None:
     alone = written(model, graph=False)
-    assert parts_of(alone).keys() in ({CALL, PROGRAM}, {PARTS, PROGRAM, TENSORS})
+    assert parts_of(alone).keys() in ({CALL, PROGRAM, SERVING}, {PARTS, PROGRAM, TENSORS})
     assert len(alone) < len(file)
     loaded = qfx.load(io.BytesIO(alone))
     assert torch.equal(loaded(OTHER), model(OTHER))
@@ -483,7 +483,7 @@ def test_weights_stand_in_a_file_once(model: Any, file: bytes) -> None:
 
 def test_a_file_of_the_first_version_is_read(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     monkeypatch.setattr(container, "VERSION", 1)
-    old = pack(graph_sections(model, TensorWriter()))
+    old = pack(graph_sections(model, model.info, TensorWriter()))
     assert old[8] == 1
     loaded = qfx.load(io.BytesIO(old))
     assert torch.equal(loaded(OTHER), model(OTHER))
@@ -618,8 +618,8 @@ def test_what_is_wrong_with_a_file_is_said_once(tmp_path: Path, file: bytes) -> 
 def test_half_of_a_pair_of_sections_is_refused(file: bytes) -> None:
     parts = parts_of(file)
     for left_out in parts:
-        if left_out == GRAPH and PARTS in parts:  # tensors are those of what torch runs, too
-            continue
+        if (left_out == GRAPH and PARTS in parts) or left_out == SERVING:
+            continue  # tensors are those of what torch runs, too; and torch needs no word of how to do without it
         with pytest.raises(qfx.InputError, match="is damaged"):
             qfx.load(io.BytesIO(pack([Section(name, part) for name, part in parts.items() if name != left_out])))
 

@@ -805,7 +805,7 @@ UNCALLED: dict[str, str] = {
     **dict.fromkeys(
         (
             "Comparison", "Deviation", "NodeComparison", "NodeSensitivity", "PreparedModel", "QuantizedModel", "Record",
-            "Report", "Sensitivity", "Suggestion", "TrainableModel", "Explanation", "MemoryRecord", "Peaks",
+            "Report", "Sensitivity", "Suggestion", "TrainableModel", "Explanation", "MemoryRecord", "Model", "ModelValue", "Peaks",
             "StepRecord", "Picture", "Program",
         ),
         _RECORD,

@@ -72,7 +72,7 @@ def places_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def saved(model: Any) -> bytes:
     """The ``.qfx`` file of a model, with its graph and without its program, so that loading reads the graph."""
-    return pack(graph_sections(model, TensorWriter()))
+    return pack(graph_sections(model, model.info, TensorWriter()))
 
 
 @functools.cache
