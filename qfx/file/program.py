@@ -19,8 +19,7 @@ from qfx.errors import ConversionError, RuntimeLoadError
 from qfx.file.container import Section
 from qfx.file.known import require_known
 from qfx.file.malformed import MalformedError, OtherProgramError, no_constant
-from qfx.file.sections import CALL, PARTS, PROGRAM, TENSORS
-from qfx.file.serving import METADATA
+from qfx.file.sections import CALL, METADATA, PARTS, PROGRAM, TENSORS
 from qfx.file.tensors import TensorWriter, read_tensors
 from qfx.file.values import PLAIN, Reader, Writer, text
 from qfx.guards import GUARDS, about_shapes

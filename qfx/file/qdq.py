@@ -16,13 +16,12 @@ from qfx.file.kinds import KINDS
 from qfx.file.malformed import MalformedError, no_constant, reason
 from qfx.file.modules import read_state, write_state
 from qfx.file.program import Part, read_call, write_call
-from qfx.file.sections import GRAPH, KNOWN, PARTS, PROGRAM, TENSORS
-from qfx.file.serving import METADATA, NotServedError, checked_metadata, serving_section
+from qfx.file.sections import GRAPH, KNOWN, METADATA, PARTS, PROGRAM, TENSORS
+from qfx.file.serving import NotServedError, checked_metadata, serving_section
 from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
 from qfx.ir.facts import source, where
-from qfx.lowering.compile import emit_parts
-from qfx.lowering.compiled import CompiledSegment
+from qfx.lowering.compile import Emitted, emit_parts
 from qfx.models import QuantizedModel
 
 _NODES = "_nodes"
@@ -75,18 +74,16 @@ def program_sections(
         parts = [Part(None if one.program is None else one.program.to_bytes(), one.part) for one in made]
         content = b"".join(part.program for part in parts if part.program is not None)
         tensors = TensorWriter(Constants(content, [array for program in programs for array in program.constants]))
-        served = _served(int8, [one.part for one in made], info, needed=serving)
+        served = _served(int8, made, info, needed=serving)
         call = write_call(info, int8, parts, tensors) if programs else None
     if call is None:
         return [], TensorWriter()
     return [call, Section(PROGRAM, content), *served], tensors
 
 
-def _served(
-    int8: fx.GraphModule, parts: Sequence[CompiledSegment], info: Mapping[str, Any], *, needed: bool
-) -> list[Section]:
+def _served(int8: fx.GraphModule, made: Sequence[Emitted], info: Mapping[str, Any], *, needed: bool) -> list[Section]:
     try:
-        return [serving_section(int8, parts, info)]
+        return [serving_section(int8, made, info)]
     except NotServedError:
         if needed:
             raise

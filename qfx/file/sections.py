@@ -17,3 +17,6 @@ GRAPH = "model"
 TENSORS = "tensors"
 """The tensors of what torch runs, then the others of the graph; without those that are constants of programs."""
 KNOWN = (CALL, PARTS, PROGRAM, SERVING, GRAPH, TENSORS)
+
+METADATA = "metadata"
+"""Key of a model's ``info``: what the user has a file say beside the model, of values that JSON has."""

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
 
-from qfx.errors import ConversionError
+from qfx.errors import ConversionError, InputError
 from qfx.file.container import Section
-from qfx.file.sections import SERVING
-from qfx.guards import GUARDS, OPERATIONS, Guard, about_shapes, written
+from qfx.file.sections import METADATA, SERVING
+from qfx.guards import GUARDS, OPERATIONS, Guard, about_shapes, require, written
 from qfx.ir.facts import source, where
 from qfx.ir.types import RUNTIME_DTYPES, code_shift
+from qfx.lowering.compile import Emitted
 from qfx.lowering.compiled import CompiledSegment
-from qfx.runtime import _C
-
-METADATA = "metadata"
-"""Key of a model's ``info``: what the user has a file say beside the model, of values that JSON has."""
+from qfx.runtime import _C, Executable
 
 _GIVEN = {torch.uint8: "u8", torch.int8: "s8", torch.int32: "s32", torch.int64: "s64", torch.bool: "bool"}
 _VALUES = (type(None), bool, int, float, str)
@@ -34,19 +32,17 @@ def checked_metadata(metadata: Any) -> dict[str, Any]:
     Raises:
         ConversionError: It is no dict of what JSON has.
     """
+    why = None if isinstance(metadata, Mapping) else f"It is a {type(metadata).__name__}."
     try:
-        told = json.loads(json.dumps(metadata, allow_nan=False)) if isinstance(metadata, Mapping) else None
+        made: dict[str, Any] = json.loads(json.dumps(metadata, allow_nan=False))
     except (TypeError, ValueError) as error:
-        told, why = None, f"{error}."
-    else:
-        why = None if told is not None else f"It is a {type(metadata).__name__}."
-    if told is None:
+        why = why or f"{error}."
+    if why is not None:
         raise ConversionError(
             "The metadata can't be stored.",
             why=why,
             remedy="Give a dict of strings, numbers, True, False, None, lists and dicts of them.",
         )
-    made: dict[str, Any] = told
     return made
 
 
@@ -54,21 +50,23 @@ class NotServedError(ConversionError):
     """A model that only torch can run whole."""
 
 
-def serving_section(gm: fx.GraphModule, parts: Sequence[CompiledSegment], info: Mapping[str, Any]) -> Section:
+def serving_section(gm: fx.GraphModule, emitted: Sequence[Emitted], info: Mapping[str, Any]) -> Section:
     """The section of a model.
 
     Args:
         gm: Its Int8 graph.
-        parts: All of it that computes.
+        emitted: All of it that computes.
         info: Facts about the model.
 
     Raises:
         NotServedError: Torch runs a part of it, which is named.
     """
-    _require_one_program(gm, parts)
-    (part,) = parts
+    _require_one_program(gm, [one.part for one in emitted])
+    ((program, part),) = [(one.program, one.part) for one in emitted]
+    assert program is not None
     inputs = [n for n in gm.graph.find_nodes(op="placeholder") if n.meta.get("shape") is not None]
-    sizes = _Sizes.of(inputs, info.get(GUARDS, ()))
+    taken = [str(node.target) for node in part.segment.inputs]
+    sizes = _Sizes(inputs, Executable(program, release=True), taken, info.get(GUARDS, ()))
     places = {node: place for place, node in enumerate(part.segment.inputs)}
     structure = _Structure(part.segment.outputs)
     (result,) = gm.graph.output_node().args
@@ -135,62 +133,112 @@ def _given(node: fx.Node) -> str:
 # ---------------------------------------------------------------- sizes
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """What is known of the sizes of inputs.
+def _others(size: int) -> tuple[int, ...]:
+    """What is tried in place of a size: some models take multiples only."""
+    return size + 1, 2 * size, size + 32
 
-    Attributes:
-        numbers: Of the inputs, by name.
-        sizes: Sizes by input and dim, names of those that a call chooses.
-        relations: What must be so of them.
+
+_Key = tuple[str, int]
+"""An input, by name, and a dim."""
+
+
+class _Sizes:
+    """Which sizes of inputs calls choose, and which of the outputs follow them.
+
+    The program is asked, by other sizes than the example's: a size that it does not take alone, but together with such
+    as were equal in the example, has their name; one that it does not take is a number.
+
+    Args:
+        inputs: All that are tensors.
+        program: Loaded.
+        taken: Names of the inputs that it takes, in its order.
+        guards: What the capture took for granted.
     """
 
-    numbers: dict[str, int]
-    sizes: dict[tuple[str, int], Size]
-    relations: tuple[Guard, ...]
-
-    @classmethod
-    def of(cls, inputs: Sequence[fx.Node], guards: Sequence[Guard]) -> _Sizes:
-        numbers = {str(node.target): number for number, node in enumerate(inputs)}
-        sizes: dict[tuple[str, int], Size] = {}
-        for node in inputs:
-            name, batch = str(node.target), node.meta.get("batch_dim")
-            for dim in range(len(node.meta["shape"])):
-                sizes[name, dim] = "batch" if dim == batch else f"{name}_{dim}"
-        known = about_shapes(guards, numbers.keys())
-        for guard in known:
-            if guard.kind == "sizes":
-                (name,) = guard.path
-                sizes.update({(name, d): size for d, size in enumerate(guard.wanted) if size is not None})
-        made = cls(numbers, sizes, tuple(guard for guard in known if guard.kind == "relation"))
-        for guard in made.relations:
-            made._take(guard.wanted)
-        return made
+    def __init__(
+        self, inputs: Sequence[fx.Node], program: Executable, taken: Sequence[str], guards: Sequence[Guard]
+    ) -> None:
+        self._program, self._taken = program, taken
+        self._example = {str(n.target): tuple(n.meta["shape"]) for n in inputs}
+        self.numbers = {name: number for number, name in enumerate(self._example)}
+        known = about_shapes(guards, self.numbers.keys())
+        self.relations = tuple(guard for guard in known if guard.kind == "relation")
+        self._fixed = {
+            (guard.path[0], dim): size
+            for guard in known
+            if guard.kind == "sizes"
+            for dim, size in enumerate(guard.wanted)
+            if size is not None
+        }
+        self._groups = self._grouped(inputs)
+        self._outputs = self._follow()
 
     def of_input(self, node: fx.Node) -> tuple[Size, ...]:
-        return tuple(self.sizes[str(node.target), dim] for dim in range(len(node.meta["shape"])))
+        """Sizes of an input: numbers, or names."""
+        name = str(node.target)
+        named = {key: group for group, keys in self._groups.items() for key in keys}
+        return tuple(named.get((name, dim), size) for dim, size in enumerate(self._example[name]))
 
-    def _take(self, condition: Any) -> None:
-        """Equal names for sizes that must be equal, and numbers for those that must be such."""
-        if not isinstance(condition, tuple) or condition[0] not in ("==", "and"):
-            return
-        _, left, right = condition
-        if condition[0] == "and":
-            self._take(left)
-            self._take(right)
-            return
-        ends = [self._size(side) for side in (left, right)]
-        if None in ends or ends[0] == ends[1] or all(isinstance(end, int) for end in ends):
-            return
-        old, new = ends if isinstance(ends[0], str) else reversed(ends)
-        for key, size in self.sizes.items():
-            if size == old:
-                self.sizes[key] = new
+    def of_output(self, place: int, name: str) -> tuple[Size, ...]:
+        """Sizes of an output of the program."""
+        return tuple(f"{name}_{dim}" if size is None else size for dim, size in enumerate(self._outputs[place]))
 
-    def _size(self, expression: Any) -> Size | None:
-        if isinstance(expression, tuple) and expression[0] == "size":
-            return self.sizes[expression[1][0], expression[2]]
-        return expression if type(expression) is int and expression >= 0 else None
+    def _grouped(self, inputs: Sequence[fx.Node]) -> dict[str, list[_Key]]:
+        """The sizes that calls choose, by name."""
+        tried: dict[str, list[_Key]] = {}
+        for node in inputs:
+            name, batch = str(node.target), node.meta.get("batch_dim")
+            for dim in range(len(self._example[name])):
+                if (name, dim) not in self._fixed:
+                    tried.setdefault("batch" if dim == batch else f"{name}_{dim}", []).append((name, dim))
+        free = {group: keys for group, keys in tried.items() if self._takes(keys)}
+        bound = {group: keys for group, keys in tried.items() if group not in free}
+        while bound:
+            group, keys = next(iter(bound.items()))
+            del bound[group]
+            alike = [other for other, theirs in bound.items() if self._size(theirs) == self._size(keys)]
+            for together in (alike, *([other] for other in alike)):
+                joined = keys + [key for other in together for key in bound[other]]
+                if together and self._takes(joined):
+                    free[group] = joined
+                    bound = {other: theirs for other, theirs in bound.items() if other not in together}
+                    break
+        return free
+
+    def _size(self, keys: Sequence[_Key]) -> int:
+        name, dim = keys[0]
+        return int(self._example[name][dim])
+
+    def _takes(self, keys: Sequence[_Key]) -> bool:
+        return any(self._shapes(keys, other) is not None for other in _others(self._size(keys)))
+
+    def _shapes(self, keys: Sequence[_Key], size: int) -> Sequence[Sequence[int]] | None:
+        """Shapes of the outputs where the sizes ``keys`` are ``size``; None where that is refused."""
+        shapes = {name: tuple(size if (name, d) in keys else s for d, s in enumerate(shape))
+                  for name, shape in self._example.items()}  # fmt: skip
+        try:
+            require(self.relations, {name: _Shaped(shape) for name, shape in shapes.items()})
+            return self._program.output_shapes(*(shapes[name] for name in self._taken))
+        except InputError:
+            return None
+
+    def _follow(self) -> list[list[Size | None]]:
+        """Of each output the sizes: a number, the name of an equal size of the inputs, or None for another."""
+        seen = [list(shape) for shape in self._shapes((), 0) or ()]
+        found: list[list[Size | None]] = [list(shape) for shape in seen]
+        for group, keys in self._groups.items():
+            for size in _others(self._size(keys)):
+                for place, shape in enumerate(self._shapes(keys, size) or ()):
+                    for dim, made in enumerate(shape):
+                        if made != seen[place][dim]:
+                            found[place][dim] = group if made == size else None
+        return found
+
+
+class _Shaped(NamedTuple):
+    """What has a shape, as far as conditions look."""
+
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -257,6 +305,5 @@ class _Structure:
         name = name if not name.isdigit() else f"output_{name}"
         qparams = node.meta["value_type"].qparams
         kind = RUNTIME_DTYPES[node.meta["value_type"].kind]
-        batch, shape = node.meta.get("batch_dim"), node.meta["shape"]
-        named = tuple("batch" if dim == batch else f"{name}_{dim}" for dim in range(len(shape)))
-        return name, "s8" if qparams is not None and code_shift(qparams) else kind, named, place
+        dtype = "s8" if qparams is not None and code_shift(qparams) else kind
+        return name, dtype, sizes.of_output(place, name), place

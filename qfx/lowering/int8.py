@@ -24,6 +24,7 @@ from qfx.runtime.limits import MOST_DIMS
 
 _KINDS = {torch.float32: "float", **INTEGER_KINDS}
 """The kinds of values that hold no codes, by their dtypes."""
+_SHORT = (torch.uint8, torch.int8, torch.int16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +197,24 @@ class _Lowering:
     def _takes(self, op: Op, node: fx.Node) -> bool:
         """Whether the runtime's step takes and gives floats, integers and truth values as this node does."""
         given, result = arguments(op, node), _type_of(node).kind
-        kinds = {self._kind(n) for n in activations(op, node)}
+        operands = activations(op, node)
+        kinds = {"float" if self._is_short(n) else self._kind(n) for n in operands}
         if any(self._kind(given[name]) not in INTEGER_KINDS.values() for name in op.integers):
             return False
         if result == "float" and kinds <= {"float"}:
             return True
         if not takes_integers(op.name, gives=result) or given.get("activation") is not None:
             return False
+        if op.name != "cast" and any(map(self._is_short, operands)):
+            return False
         return kinds | {result} <= set(_KINDS.values())
+
+    def _is_short(self, node: fx.Node) -> bool:
+        """Whether it is an input of integers of at most 16 bits, such as the bytes of an image.
+
+        Programs take them as float32, which holds each: the same wherever the result is float32, or is cast.
+        """
+        return node.op == "placeholder" and node.meta.get("dtype") in _SHORT and "arrives_as" not in node.meta
 
     def _kind(self, node: fx.Node) -> str:
         """The kind of an operand; of a constant, that of its dtype: what is not an integer is float32 in programs."""

@@ -67,8 +67,8 @@ class ArchiveWriter {
   std::string out_;
 };
 
-// What reads them. Takes nothing for granted: every count is held against what is left, of which an item takes a byte at
-// least. Throws a ProgramError of `where`.
+// What reads them. Takes nothing for granted: every count is held against what is left, of which an item takes a byte
+// at least. Throws a ProgramError of `where`.
 class ArchiveReader {
  public:
   ArchiveReader(std::span<const std::byte> bytes, const char* where) : left_(bytes), where_(where) {}

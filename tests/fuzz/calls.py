@@ -805,8 +805,8 @@ UNCALLED: dict[str, str] = {
     **dict.fromkeys(
         (
             "Comparison", "Deviation", "NodeComparison", "NodeSensitivity", "PreparedModel", "QuantizedModel", "Record",
-            "Report", "Sensitivity", "Suggestion", "TrainableModel", "Explanation", "MemoryRecord", "Model", "ModelValue", "Peaks",
-            "StepRecord", "Picture", "Program",
+            "Report", "Sensitivity", "Suggestion", "TrainableModel", "Explanation", "MemoryRecord", "Model",
+            "ModelValue", "Peaks", "StepRecord", "Picture", "Program",
         ),
         _RECORD,
     ),

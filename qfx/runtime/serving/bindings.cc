@@ -68,8 +68,8 @@ template <class Described>
 std::vector<Described> read_values(const nb::list& given) {
   std::vector<Described> values;
   for (const nb::handle v : given) {
-    values.push_back({nb::cast<std::string>(v[0]), parse_dtype(nb::cast<std::string>(v[1])), read_shape(v[2]),
-                      nb::cast<int>(v[3])});
+    values.push_back(
+        {nb::cast<std::string>(v[0]), parse_dtype(nb::cast<std::string>(v[1])), read_shape(v[2]), nb::cast<int>(v[3])});
   }
   return values;
 }
@@ -146,7 +146,8 @@ std::shared_ptr<Model> open_bytes(nb::handle given, const std::string& where, co
 
 nb::tuple output_shapes(const Model& model, const Model::Call& call) {
   nb::list shapes;
-  for (size_t i = 0; i < model.signature().outputs.size(); ++i) shapes.append(qfx::to_tuple(model.output_shape(call, i)));
+  for (size_t i = 0; i < model.signature().outputs.size(); ++i)
+    shapes.append(qfx::to_tuple(model.output_shape(call, i)));
   return nb::tuple(shapes);
 }
 

@@ -74,10 +74,9 @@ class Checked {
     if (file_.size() < sizeof header) damaged("it ends after " + number(file_.size()) + " bytes");
     std::memcpy(&header, file_.data(), sizeof header);
     if (header.version < kFirstVersion || header.version > kLastVersion) {
-      throw FileError(
-          where_ + " is of version " + number(header.version) + " of the format.",
-          "This qfx reads versions " + number(kFirstVersion) + " to " + number(kLastVersion) + ".",
-          "Update qfx, or save the model again with this one.");
+      throw FileError(where_ + " is of version " + number(header.version) + " of the format.",
+                      "This qfx reads versions " + number(kFirstVersion) + " to " + number(kLastVersion) + ".",
+                      "Update qfx, or save the model again with this one.");
     }
     if (header.size != file_.size()) {
       damaged("it has " + number(file_.size()) + " bytes where its header says " + number(header.size));

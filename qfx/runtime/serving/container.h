@@ -14,8 +14,8 @@ struct Section {
   bool is_optional = false;  // a reader who does not know it may skip it
 };
 
-// The sections of a file, after every byte of it is checked. qfx/file/container.py writes files, and says what is where.
-// where: what errors call the file. Throws FileError: it is no such file, of a later version, or damaged.
+// The sections of a file, after every byte of it is checked. qfx/file/container.py writes files, and says what is
+// where. where: what errors call the file. Throws FileError: it is no such file, of a later version, or damaged.
 std::vector<Section> sections_of(std::span<const std::byte> file, const std::string& where);
 
 }  // namespace qfx

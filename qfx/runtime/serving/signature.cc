@@ -7,7 +7,6 @@
 #include "runtime/archive.h"
 #include "runtime/errors.h"
 #include "runtime/serving/conversion.h"
-#include "runtime/shapes.h"
 
 namespace qfx {
 
@@ -107,18 +106,22 @@ void check(const Signature& s, const Program& program) {
   }
 }
 
-[[noreturn]] void refuse_shape(const ModelInput& input, const Dims& shape, const std::string& expected) {
-  throw InputError(input.name,
-                   "Input '" + input.name + "' has shape " + to_string(shape) + ", but the model takes " + expected + ".");
+std::string spelled(const std::vector<std::string>& sizes) {
+  std::string text = "(";
+  for (const std::string& size : sizes) text += (text.size() > 1 ? ", " : "") + size;
+  return text + (sizes.size() == 1 ? ",)" : ")");
 }
 
 std::string spelled(const std::vector<NamedSize>& shape) {
-  std::string text = "(";
-  for (const NamedSize& s : shape) {
-    if (text.size() > 1) text += ", ";
-    text += s.size < 0 ? s.name : std::to_string(s.size);
-  }
-  return text + (shape.size() == 1 ? ",)" : ")");
+  std::vector<std::string> sizes;
+  for (const NamedSize& s : shape) sizes.push_back(s.size < 0 ? s.name : std::to_string(s.size));
+  return spelled(sizes);
+}
+
+std::string shape_of(const ModelInput& input, const Dims& shape) {
+  std::vector<std::string> sizes;
+  for (const int64_t size : shape) sizes.push_back(std::to_string(size));
+  return "nput '" + input.name + "' has shape " + spelled(sizes);
 }
 
 }  // namespace
@@ -148,13 +151,15 @@ void require_shapes(const Signature& signature, std::span<const Dims> shapes) {
   for (size_t i = 0; i < shapes.size(); ++i) {
     const ModelInput& input = signature.inputs[i];
     const auto fits = [](const NamedSize& s, int64_t size) { return s.size < 0 || s.size == size; };
-    if (!std::ranges::equal(input.shape, shapes[i], fits)) refuse_shape(input, shapes[i], spelled(input.shape));
+    if (std::ranges::equal(input.shape, shapes[i], fits)) continue;
+    throw InputError(input.name,
+                     "I" + shape_of(input, shapes[i]) + ", but the model takes " + spelled(input.shape) + ".");
   }
   for (const Condition& c : signature.conditions) {
     if (holds(c, shapes)) continue;
     std::string given;
     for (const size_t i : read_by(c)) {
-      given += (given.empty() ? "Input '" : " and '") + signature.inputs[i].name + "' has shape " + to_string(shapes[i]);
+      given += (given.empty() ? "I" : " and i") + shape_of(signature.inputs[i], shapes[i]);
     }
     throw InputError("inputs", given + ", but the model was captured for " + c.text + ".");
   }

@@ -12,11 +12,12 @@ namespace qfx {
 
 // What a capture took for granted about the sizes of a model's inputs: an expression that is not 0, in Python's numbers
 // (whole ones, which must fit 64 bits, and float64). qfx/guards.py says the same of a model in torch.
+// clang-format off
 enum class SizeOp : uint8_t {
   integer, number, size,  // size: dim b of input a
   add, sub, mul, floordiv, mod, div, neg, max, min, trunc, floor, ceil, to_float, to_int, abs, sqrt,
   equal, unequal, less, at_most, more, at_least, both, either, negated,
-};  // clang-format off
+};
 inline constexpr std::string_view kSizeOps[] = {
     "integer", "number", "size", "+", "-", "*", "//", "%", "/", "neg", "max", "min", "trunc", "floor", "ceil", "float",
     "int", "abs", "sqrt", "==", "!=", "<", "<=", ">", ">=", "and", "or", "not"};
