@@ -423,7 +423,7 @@ void bind_executable(nb::module_& m) {
           [](Executable* self, const std::shared_ptr<Program>& program, const std::string& isa, bool release) {
             const Isa chosen = isa.empty() ? selected_isa() : parse_isa(isa);
             const nb::gil_scoped_release released;
-            new (self) Executable(program, chosen, release);
+            new (self) Executable(program, chosen, release ? Release::copying : Release::nothing);
           },
           "program"_a, "isa"_a = "", "release"_a = false)
       .def_prop_ro("isa", [](const Executable& e) { return isa_name(e.loaded().isa); })

@@ -20,7 +20,7 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, bool release)
+Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release)
     : loaded_(std::make_shared<const LoadedProgram>(program, isa, release)) {
   refresh_thread_pool();
 }

@@ -20,7 +20,7 @@ class Executable {
   static constexpr size_t kMaxPlans = 16;
 
   // release: as LoadedProgram's. Throws ProgramError.
-  Executable(const std::shared_ptr<const Program>& program, Isa isa, bool release = false);
+  Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing);
 
   const LoadedProgram& loaded() const noexcept { return *loaded_; }
 

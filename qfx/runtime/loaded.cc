@@ -26,10 +26,15 @@ std::vector<char> read_later(const Program& program) {
   return read;
 }
 
+std::shared_ptr<const Program> released(const std::shared_ptr<const Program>& given, Release release) {
+  if (release == Release::nothing) return given;
+  return std::make_shared<const Program>(*given, read_later(*given), release == Release::copying);
+}
+
 }  // namespace
 
-LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, bool release)
-    : program(release ? std::make_shared<const Program>(*given, read_later(*given)) : given), isa(chosen) {
+LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, Release release)
+    : program(released(given, release)), isa(chosen) {
   for (const Step& step : program->steps()) {
     rows.push_back(find_op(step.op));
     try {

@@ -9,11 +9,14 @@
 
 namespace qfx {
 
+// What a loaded program keeps of the constants that kernels have copies of, and of the program as a whole: all; nothing,
+// and copies of what else is read; or nothing, and views of that, for a program whose bytes are a file's.
+enum class Release { nothing, copying, sharing };
+
 // A program whose kernels are chosen and whose weights are packed, for one ISA. Immutable.
 struct LoadedProgram {
-  // release: the constants that kernels have copies of are not kept, and nothing of `program` is: what else is read of
-  // its constants is copied too. Throws ProgramError naming the step whose constants no kernel can take.
-  LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, bool release = false);
+  // Throws ProgramError naming the step whose constants no kernel can take.
+  LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing);
 
   std::shared_ptr<const Program> program;  // without the released constants
   Isa isa;

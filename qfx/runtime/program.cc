@@ -153,10 +153,14 @@ Program::Program(ProgramParts parts) : parts_(std::move(parts)) {
   check_states(*this);
 }
 
-Program::Program(const Program& whole, const std::vector<char>& keeps) : parts_(whole.parts_) {
+Program::Program(const Program& whole, const std::vector<char>& keeps, bool copies) : parts_(whole.parts_) {
   for (size_t c = 0; c < keeps.size(); ++c) {
-    const SharedBytes& data = parts_.constants[c].data;
-    parts_.constants[c].data = keeps[c] ? copy_of(data.data(), data.size()) : SharedBytes(nullptr, 0, nullptr);
+    SharedBytes& data = parts_.constants[c].data;
+    if (!keeps[c]) {
+      data = SharedBytes(nullptr, 0, nullptr);
+    } else if (copies) {
+      data = copy_of(data.data(), data.size());
+    }
   }
 }
 

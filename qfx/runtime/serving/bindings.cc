@@ -122,9 +122,7 @@ Isa isa_of(const std::string& name) {
 std::shared_ptr<Model> open_path(const std::string& path, const std::string& isa, std::optional<uint64_t> memory,
                                  std::optional<uint64_t> products) {
   const nb::gil_scoped_release release;
-  MappedFile file = map_file(path);
-  return std::make_shared<Model>(file.bytes, std::move(file.owner), "'" + path + "'", isa_of(isa),
-                                 limits_of(memory, products));
+  return std::make_shared<Model>(std::make_shared<const MappedFile>(path), isa_of(isa), limits_of(memory, products));
 }
 
 // Of an object's bytes; of such as somebody may still write to, a copy.

@@ -1,13 +1,6 @@
 #include "runtime/serving/model.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -71,30 +64,20 @@ void shift_codes(uint8_t* codes, int64_t count) {
   for (int64_t i = 0; i < count; ++i) codes[i] ^= 0x80;
 }
 
-[[noreturn]] void fail_to_read(const std::string& where) {
-  throw FileError(where + " can't be read.", std::string(std::strerror(errno)) + ".", "Check the path.");
-}
-
-// Closes a file at the end of a scope.
-class Descriptor {
- public:
-  explicit Descriptor(const char* path) : number_(open(path, O_RDONLY | O_CLOEXEC)) {}
-  ~Descriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int number() const noexcept { return number_; }
-
- private:
-  int number_;
-};
-
 }  // namespace
 
 Model::Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
              Limits limits)
     : limits_(limits) {
+  load(file, std::move(owner), where, isa);
+}
+
+Model::Model(std::shared_ptr<const MappedFile> file, Isa isa, Limits limits) : limits_(limits), file_(std::move(file)) {
+  load(file_->bytes(), file_, file_->where(), isa);
+}
+
+void Model::load(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where,
+                 Isa isa) {
   const std::vector<Section> sections = sections_of(file, where);
   require_known(sections, where);
   const auto serving = named(sections, kServing), content = named(sections, kProgram);
@@ -107,7 +90,7 @@ Model::Model(std::span<const std::byte> file, std::shared_ptr<const void> owner,
   require_below(content.size(), limits_.memory, "bytes of memory");
   const std::shared_ptr<const Program> program = program_of(content, std::move(owner));
   signature_ = signature_of(serving, *program);
-  executable_ = std::make_unique<Executable>(program, isa, true);
+  executable_ = std::make_unique<Executable>(program, isa, Release::sharing);
 }
 
 DType Model::taken_as(const ModelInput& input) const {
@@ -142,6 +125,7 @@ void Model::require_limits(const Plan& plan) const {
 }
 
 void Model::run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads) {
+  if (file_ != nullptr) file_->require_whole();
   const Plan& plan = *call.plan;
   std::vector<const void*> taken(plan.inputs.size());
   std::vector<void*> made(plan.output_shapes.size());
@@ -163,23 +147,6 @@ void Model::run(const Call& call, std::span<const void* const> in, std::span<voi
       shift_codes(static_cast<uint8_t*>(out[i]), element_count(output_shape(call, i)));
     }
   }
-}
-
-MappedFile map_file(const std::string& path) {
-  const std::string where = "'" + path + "'";
-  const Descriptor file(path.c_str());
-  struct stat found{};
-  if (file.number() < 0 || fstat(file.number(), &found) != 0) fail_to_read(where);
-  if (!S_ISREG(found.st_mode)) {
-    throw FileError(where + " can't be read.", S_ISDIR(found.st_mode) ? "It is a folder." : "It is no regular file.",
-                    "Check the path.");
-  }
-  const auto size = static_cast<size_t>(found.st_size);
-  if (size == 0) return {};
-  void* memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number(), 0);
-  if (memory == MAP_FAILED) fail_to_read(where);
-  std::shared_ptr<const void> owner(memory, [size](const void* mapped) { munmap(const_cast<void*>(mapped), size); });
-  return {{static_cast<const std::byte*>(memory), size}, std::move(owner)};
 }
 
 }  // namespace qfx

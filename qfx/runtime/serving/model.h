@@ -8,6 +8,7 @@
 
 #include "core/isa.h"
 #include "runtime/executable.h"
+#include "runtime/serving/mapped_file.h"
 #include "runtime/serving/signature.h"
 
 namespace qfx {
@@ -22,10 +23,11 @@ class Model {
     std::optional<uint64_t> products;  // multiplications of integers
   };
 
-  // file: the whole file; constants are used where they lie until they are packed, and `owner` is kept as long.
+  // file: the whole file; constants that are not packed are used where they lie, and `owner` is kept as long.
   // where: what errors call it. Throws FileError and ProgramError.
   Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
         Limits limits = {});
+  Model(std::shared_ptr<const MappedFile> file, Isa isa, Limits limits = {});
 
   const Signature& signature() const noexcept { return signature_; }
   Isa isa() const noexcept { return executable_->loaded().isa; }
@@ -41,24 +43,20 @@ class Model {
     return call.plan->output_shapes[signature_.outputs[output].place];
   }
 
-  // One call. in, out: first elements, in the signature's order; `out` is dense. threads: as Executable's.
+  // One call. in, out: first elements, in the signature's order; `out` is dense. threads: as Executable's. Throws
+  // FileError where the file was cut short.
   void run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads);
 
  private:
+  void load(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa);
   DType taken_as(const ModelInput& input) const;
   bool is_shifted(const ModelOutput& output) const;
   void require_limits(const Plan& plan) const;
 
   Signature signature_;
   Limits limits_;
+  std::shared_ptr<const MappedFile> file_;  // or null: of memory
   std::unique_ptr<Executable> executable_;
 };
-
-// The bytes of a file, mapped: nobody may cut it short while they are read. Throws FileError.
-struct MappedFile {
-  std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;
-};
-MappedFile map_file(const std::string& path);
 
 }  // namespace qfx
