@@ -9,7 +9,7 @@ import io
 import mmap as memory_map
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,13 @@ _HEAD = 32
 
 @explained
 def save(
-    obj: Any, file: Any, *, graph: bool = True, serving: bool = False, metadata: Mapping[str, Any] | None = None
+    obj: Any,
+    file: Any,
+    *,
+    graph: bool = True,
+    serving: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    packed_for: Sequence[str] = (),
 ) -> None:
     """Write ``obj`` to a file, from which :func:`load` gives it back.
 
@@ -61,6 +67,9 @@ def save(
         metadata: What the file of a quantized model says beside it: a dict of what JSON has. ``"labels"`` (names of
             classes) and ``"preprocessing"`` (such as ``{"mean": [...], "scale": [...], "size": [224, 224]}``) are read
             by name; all of it comes back as ``qfx.runtime.load(file).metadata``. None: what the model came with.
+        packed_for: Instruction sets (``"avx512vnni"``) for whose kernels the weights are stored too, as they want them:
+            :func:`qfx.runtime.load` packs nothing there, and processes that map the file share it all. The model must
+            be for serving; the file grows by the size of its weights for each.
 
     Raises:
         ConversionError: The quantized model holds what a file can't hold safely, such as a module of a user's own
@@ -68,7 +77,7 @@ def save(
             or for serving, and torch runs a part of it.
         InputError: The path can't be written.
     """
-    write = _writer_of(obj, {"graph": graph, "serving": serving, "metadata": metadata})
+    write = _writer_of(obj, {"graph": graph, "serving": serving, "metadata": metadata, "packed_for": packed_for})
     if callable(getattr(file, "write", None)):
         if getattr(file, "closed", False) is True:
             raise InputError("The file is closed.", remedy="Give one that is open in binary mode.")

@@ -17,7 +17,7 @@ from qfx.file.malformed import MalformedError, no_constant, reason
 from qfx.file.modules import read_state, write_state
 from qfx.file.program import Part, read_call, write_call
 from qfx.file.sections import GRAPH, KNOWN, METADATA, PARTS, PROGRAM, TENSORS
-from qfx.file.serving import NotServedError, checked_metadata, serving_section
+from qfx.file.serving import NotServedError, checked_levels, checked_metadata, packed_sections, serving_section
 from qfx.file.tensors import Constants, TensorWriter, read_tensors
 from qfx.file.values import Reader, Writer
 from qfx.ir.facts import source, where
@@ -31,7 +31,12 @@ _INFO_NOT_STORED = ("recovery", "batch_norms", "trainable")
 
 
 def to_bytes(
-    model: QuantizedModel, *, graph: bool = True, serving: bool = False, metadata: Mapping[str, Any] | None = None
+    model: QuantizedModel,
+    *,
+    graph: bool = True,
+    serving: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    packed_for: Sequence[str] = (),
 ) -> bytes:
     """The ``.qfx`` file of a model; equal for equal models. It is read once, so what is written can be loaded.
 
@@ -39,13 +44,15 @@ def to_bytes(
         ConversionError: As :func:`qfx.save`.
     """
     info = model.info if metadata is None else {**model.info, METADATA: checked_metadata(metadata)}
-    sections, tensors = program_sections(model, info, serving=serving)
+    levels = checked_levels(packed_for)
+    sections, tensors = program_sections(model, info, serving=serving or bool(levels))
     if not graph and not sections:
         raise _no_program(model)
     if graph:
         sections += graph_sections(model, info, tensors)
     elif sections[0].name == PARTS:
         sections.append(Section(TENSORS, tensors.content()))
+    sections += packed_sections(sections, levels)
     content = pack(sections)
     try:
         _read_back(unpack(memoryview(bytearray(content)), "The file", KNOWN, ()), model.isa)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
-from qfx.errors import ConversionError, InputError
+from qfx.errors import ConversionError, InputError, shown
 from qfx.file.container import Section
-from qfx.file.sections import METADATA, SERVING
+from qfx.file.sections import METADATA, PROGRAM, SERVING
 from qfx.guards import GUARDS, OPERATIONS, Guard, about_shapes, require, written
 from qfx.ir.facts import source, where
 from qfx.ir.types import RUNTIME_DTYPES, code_shift
@@ -44,6 +44,32 @@ def checked_metadata(metadata: Any) -> dict[str, Any]:
             remedy="Give a dict of strings, numbers, True, False, None, lists and dicts of them.",
         )
     return made
+
+
+def checked_levels(levels: Any) -> tuple[str, ...]:
+    """What a user gives for ``packed_for``, each once.
+
+    Raises:
+        ConversionError: One of them is no instruction set of this architecture.
+    """
+    known = _C.isa_levels()
+    given = (levels,) if isinstance(levels, str) else tuple(levels)
+    unknown = [level for level in given if level not in known]
+    if unknown:
+        raise ConversionError(
+            f"packed_for names {shown(unknown[0])}.",
+            why="That is no instruction set that this build of qfx has kernels for.",
+            remedy=f"Give some of {', '.join(known)}.",
+        )
+    return tuple(dict.fromkeys(given))
+
+
+def packed_sections(sections: Sequence[Section], levels: Sequence[str]) -> list[Section]:
+    """The weights of the program among ``sections`` as the kernels of each level want them."""
+    if not levels:
+        return []
+    (program,) = [section.content for section in sections if section.name == PROGRAM]
+    return [Section(f"pack_{level}", _C.pack(program, level), optional=True) for level in levels]
 
 
 class NotServedError(ConversionError):

@@ -20,8 +20,8 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release)
-    : loaded_(std::make_shared<const LoadedProgram>(program, isa, release)) {
+Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release, PackingStore* packed)
+    : loaded_(std::make_shared<const LoadedProgram>(program, isa, release, packed)) {
   refresh_thread_pool();
 }
 

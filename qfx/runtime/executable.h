@@ -19,8 +19,9 @@ class Executable {
  public:
   static constexpr size_t kMaxPlans = 16;
 
-  // release: as LoadedProgram's. Throws ProgramError.
-  Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing);
+  // As LoadedProgram. Throws ProgramError.
+  Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing,
+             PackingStore* packed = nullptr);
 
   const LoadedProgram& loaded() const noexcept { return *loaded_; }
 

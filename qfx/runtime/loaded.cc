@@ -26,6 +26,18 @@ std::vector<char> read_later(const Program& program) {
   return read;
 }
 
+// Packing on this thread meanwhile.
+class PackingScope {
+ public:
+  explicit PackingScope(PackingStore* store) noexcept : before_(packing_store()) { packing_store() = store; }
+  ~PackingScope() { packing_store() = before_; }
+  PackingScope(const PackingScope&) = delete;
+  PackingScope& operator=(const PackingScope&) = delete;
+
+ private:
+  PackingStore* before_;
+};
+
 std::shared_ptr<const Program> released(const std::shared_ptr<const Program>& given, Release release) {
   if (release == Release::nothing) return given;
   return std::make_shared<const Program>(*given, read_later(*given), release == Release::copying);
@@ -33,8 +45,10 @@ std::shared_ptr<const Program> released(const std::shared_ptr<const Program>& gi
 
 }  // namespace
 
-LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, Release release)
+LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, Release release,
+                             PackingStore* packed)
     : program(released(given, release)), isa(chosen) {
+  const PackingScope scope(packed);
   for (const Step& step : program->steps()) {
     rows.push_back(find_op(step.op));
     try {

@@ -4,19 +4,22 @@
 #include <vector>
 
 #include "core/isa.h"
+#include "core/packed.h"
 #include "runtime/program.h"
 #include "runtime/steps/step.h"
 
 namespace qfx {
 
-// What a loaded program keeps of the constants that kernels have copies of, and of the program as a whole: all; nothing,
-// and copies of what else is read; or nothing, and views of that, for a program whose bytes are a file's.
+// What a loaded program keeps of the constants that kernels have copies of, and of the program as a whole: all;
+// nothing, and copies of what else is read; or nothing, and views of that, for a program whose bytes are a file's.
 enum class Release { nothing, copying, sharing };
 
 // A program whose kernels are chosen and whose weights are packed, for one ISA. Immutable.
 struct LoadedProgram {
+  // packed: where packing puts what it makes, or takes what was made before; or null.
   // Throws ProgramError naming the step whose constants no kernel can take.
-  LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing);
+  LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing,
+                PackingStore* packed = nullptr);
 
   std::shared_ptr<const Program> program;  // without the released constants
   Isa isa;

@@ -54,6 +54,11 @@ class Model:
         """The instruction set that the kernels were chosen for."""
         return self._core.isa
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file has the weights as the kernels want them: processes that map it share their pages then."""
+        return self._core.is_packed
+
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What :func:`qfx.save` was given to say beside the model."""

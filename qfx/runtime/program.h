@@ -84,9 +84,9 @@ class Program {
  public:
   // Validates everything that does not depend on input shapes. Throws ProgramError naming the step or value.
   explicit Program(ProgramParts parts);
-  // `whole` with the contents of those of its constants only that `keeps` says, where they lie or copied; the others are
-  // empty. For a program whose other constants nobody reads any more: it is not written as bytes, and what reads them
-  // not loaded.
+  // `whole` with the contents of those of its constants only that `keeps` says, where they lie or copied; the others
+  // are empty. For a program whose other constants nobody reads any more: it is not written as bytes, and what reads
+  // them not loaded.
   Program(const Program& whole, const std::vector<char>& keeps, bool copies);
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

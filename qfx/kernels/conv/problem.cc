@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
+
+#include "core/packed.h"
 
 namespace qfx::conv {
 namespace {
@@ -78,8 +81,13 @@ Sums weight_sums(const Problem& p, int64_t o) {
   return sums;
 }
 
+struct Folded {
+  int32_t* bias;
+  double bound = 0.0;
+};
+
 // Folds the zero points into the bias and bounds |v|. acc must stay within s32 whatever the input.
-void fold(Problem& p) {
+void fold(const Problem& p, Folded& folded) {
   const int64_t low = -p.quant.x_zero_point;
   const int64_t high = 255 - p.quant.x_zero_point;
   for (int64_t o = 0; o < p.geometry.c_out; ++o) {
@@ -89,11 +97,21 @@ void fold(Problem& p) {
     const int64_t largest = p.bias[at] + high * sums.positive + low * sums.negative;
     require(smallest >= std::numeric_limits<int32_t>::min() && largest <= std::numeric_limits<int32_t>::max(),
             "the sum of output channel " + std::to_string(o) + " could leave s32");
-    const int64_t folded = p.bias[at] + low * (sums.positive + sums.negative);
-    p.folded_bias.push_back(static_cast<int32_t>(static_cast<uint32_t>(folded)));
+    folded.bias[at] = static_cast<int32_t>(static_cast<uint32_t>(p.bias[at] + low * (sums.positive + sums.negative)));
     const auto extreme = static_cast<double>(std::max(-smallest, largest));
-    p.bound = std::max(p.bound, extreme * std::abs(static_cast<double>(p.multiplier[at])));
+    folded.bound = std::max(folded.bound, extreme * std::abs(static_cast<double>(p.multiplier[at])));
   }
+}
+
+void set_folded(Problem& p) {
+  const auto count = static_cast<size_t>(p.geometry.c_out);
+  const PackedArray<int32_t> packed(count + 2, [&](int32_t* to) {
+    Folded folded{to};
+    fold(p, folded);
+    std::memcpy(to + count, &folded.bound, sizeof folded.bound);
+  });
+  p.folded_bias.assign(packed.begin(), packed.begin() + count);
+  std::memcpy(&p.bound, packed.begin() + count, sizeof p.bound);
   if (p.quant.residual && !p.quant.f32_residual)
     p.bound += 255.0 * std::abs(static_cast<double>(p.quant.residual_multiplier));
 }
@@ -138,7 +156,7 @@ Problem make_problem(const ConvGeometry& geometry, const ConvQuant& quant, const
                   0.0};
   auto& zero_points = problem.weight_zero_point;
   if (std::ranges::all_of(zero_points, [](int32_t z) { return z == 0; })) zero_points.clear();
-  fold(problem);
+  set_folded(problem);
   return problem;
 }
 

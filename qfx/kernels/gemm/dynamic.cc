@@ -16,18 +16,15 @@ Matrix matrix_of(const DynamicColumns& from) {
 }
 
 // Of each column's weights less their zero point.
-std::vector<int32_t> sums_of(const DynamicColumns& from) {
-  std::vector<int32_t> sums;
-  for (size_t c = 0; c < from.row.size(); ++c) {
-    int32_t sum = 0;
-    if (from.row[c] >= 0) {
-      const int8_t* w = from.weights.data() + from.row[c] * from.features;
-      for (int64_t i = 0; i < from.features; ++i) sum += w[i];
-      if (!from.zero_point.empty()) sum -= static_cast<int32_t>(from.features) * from.zero_point[c];
-    }
-    sums.push_back(sum);
-  }
-  return sums;
+PackedArray<int32_t> sums_of(const DynamicColumns& from) {
+  return {from.row.size(), [&](int32_t* sums) {
+            for (size_t c = 0; c < from.row.size(); ++c) {
+              if (from.row[c] < 0) continue;
+              const int8_t* w = from.weights.data() + from.row[c] * from.features;
+              for (int64_t i = 0; i < from.features; ++i) sums[c] += w[i];
+              if (!from.zero_point.empty()) sums[c] -= static_cast<int32_t>(from.features) * from.zero_point[c];
+            }
+          }};
 }
 
 RowLayout layout_for(const DynamicColumns& from, const TileKernel& kernel) {
@@ -56,7 +53,7 @@ DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& ker
       isa_(isa),
       weights_(kernel, matrix_of(from), kernels),
       starts_(weights_.starts({})),
-      sum_(weights_.laid_out<int32_t>(sums_of(from))),
+      sum_(weights_.laid_out(std::span<const int32_t>(sums_of(from)))),
       scale_(weights_.laid_out<float>(from.scale)),
       bias_(weights_.laid_out<float>(from.bias)) {
   if (layout_.sums) zero_point_ = weights_.laid_out<int32_t>(from.zero_point);

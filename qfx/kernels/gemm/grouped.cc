@@ -28,7 +28,8 @@ GroupedWeights::GroupedWeights(const GroupedLinear& layer, Isa isa)
       kernel_(in_order_kernel(layer.bits == 8 ? Stored::s8 : Stored::s4, isa)) {
   bias_.resize(static_cast<size_t>(ceil_div(layer.outputs, panel_columns()) * panel_columns()));
   std::ranges::copy(layer.bias, bias_.begin());
-  pack_codes(layer);
+  const size_t panels = bias_.size() / static_cast<size_t>(panel_columns());
+  weights_ = {panels * static_cast<size_t>(panel_bytes()), [&](std::byte* codes) { pack_codes(layer, codes); }};
   pack_groups(layer);
 }
 
@@ -40,11 +41,10 @@ int64_t GroupedWeights::place(int64_t column, int64_t each) const noexcept {
   return column / panel_columns() * panel_columns() * each + column % panel_columns();
 }
 
-void GroupedWeights::pack_codes(const GroupedLinear& layer) {
+void GroupedWeights::pack_codes(const GroupedLinear& layer, std::byte* codes) const {
   const int64_t panel = panel_columns();
-  weights_.resize(bias_.size() / static_cast<size_t>(panel) * static_cast<size_t>(panel_bytes()));
   for (int64_t o = 0; o < layer.outputs; ++o) {
-    std::byte* to = weights_.data() + place(o, panel_bytes() / panel);
+    std::byte* to = codes + place(o, panel_bytes() / panel);
     for (int64_t k = 0; k < features_; ++k) {
       const int code = code_at(layer.weights, bits_, o * features_ + k);
       if (bits_ == 8) {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "core/aligned.h"
+#include "core/packed.h"
 #include "gemm/in_order.h"
 #include "gemm/linear.h"
 
@@ -26,7 +27,7 @@ class GroupedWeights {
   void multiply(int64_t panel, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) const noexcept;
 
  private:
-  void pack_codes(const GroupedLinear& layer);
+  void pack_codes(const GroupedLinear& layer, std::byte* codes) const;
   void pack_groups(const GroupedLinear& layer);
   int64_t panel_bytes() const noexcept;
   // Where a column begins in what has so many elements of it.
@@ -35,7 +36,8 @@ class GroupedWeights {
   int64_t features_, group_;
   int bits_, vectors_;
   bool half_scale_;
-  AlignedVector<std::byte> weights_, scales_;
+  PackedArray<std::byte> weights_;
+  AlignedVector<std::byte> scales_;
   AlignedVector<int8_t> zero_points_;
   AlignedVector<float> bias_;
   const InOrderKernel& kernel_;

@@ -5,6 +5,7 @@
 
 #include "core/aligned.h"
 #include "core/isa.h"
+#include "core/packed.h"
 #include "gemm/in_order.h"
 
 namespace qfx::gemm {
@@ -27,7 +28,7 @@ class HalfWeights {
  private:
   int64_t features_;
   int vectors_;
-  AlignedVector<std::byte> weights_;
+  PackedArray<std::byte> weights_;
   AlignedVector<float> bias_;
   const InOrderKernel& kernel_;
 };

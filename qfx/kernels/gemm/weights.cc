@@ -1,6 +1,7 @@
 #include "gemm/weights.h"
 
 #include <cstring>
+#include <utility>
 
 #include "gemm/pairing.h"
 
@@ -37,15 +38,16 @@ Weights::Weights(const TileKernel& kernel, const Matrix& matrix, std::span<const
       runs_(matrix.runs),
       steps_(kernel.steps(matrix.run_length)),
       parts_(kernel.bytes == 1 ? parts_of(matrix) : 1) {
-  lay_out_panels(matrix, kernels);
-  for (const Panel& panel : panels_) {
-    for (int64_t i = 0; i < panel.columns; ++i) pack_column(panel, matrix, i);
-    if (kernel.shift != 0) correct(panel, matrix);
+  const int64_t bytes = lay_out_panels(matrix, kernels);
+  if (kernel.packing == Packing::paired) {  // how long it gets, and where it points, only packing knows
+    pack_pairs(matrix, bytes);
+    return;
   }
-  if (kernel.packing == Packing::paired) pair_steps();
+  weights_ = {static_cast<size_t>(bytes), [&](std::byte* weights) { pack(matrix, weights); }};
+  corrections_ = {static_cast<size_t>(vectors_), [&](int32_t* corrections) { correct(matrix, corrections); }};
 }
 
-void Weights::lay_out_panels(const Matrix& matrix, std::span<const TileKernel> kernels) {
+int64_t Weights::lay_out_panels(const Matrix& matrix, std::span<const TileKernel> kernels) {
   const auto count = static_cast<int64_t>(matrix.columns.size());
   int64_t weights = 0;
   for (int64_t first = 0; first < count; first += matrix.segment) {
@@ -58,17 +60,22 @@ void Weights::lay_out_panels(const Matrix& matrix, std::span<const TileKernel> k
       vectors_ += kernel.columns;
     }
   }
-  weights_.resize(static_cast<size_t>(weights));
-  corrections_.resize(static_cast<size_t>(vectors_));
+  return weights;
 }
 
-void Weights::pack_column(const Panel& panel, const Matrix& matrix, int64_t at) {
+void Weights::pack(const Matrix& matrix, std::byte* weights) const {
+  for (const Panel& panel : panels_) {
+    for (int64_t i = 0; i < panel.columns; ++i) pack_column(panel, matrix, i, weights);
+  }
+}
+
+void Weights::pack_column(const Panel& panel, const Matrix& matrix, int64_t at, std::byte* weights) const {
   const TileKernel& kernel = *panel.kernel;
   const Column& column = matrix.columns[static_cast<size_t>(panel.first + at)];
   if (column.weights == nullptr) return;
   const int64_t depth = kernel.depth, length = matrix.length, step_bytes = kernel.step_bytes();
   const bool plain = kernel.bytes == 1 && depth == 4 && parts_ == 1 && column.zero_point == 0;
-  std::byte* run = weights_.data() + panel.weights + at * depth * kernel.bytes;
+  std::byte* run = weights + panel.weights + at * depth * kernel.bytes;
   for (int64_t part = 0; part < parts_; ++part) {
     const int8_t* weight = column.weights;
     for (int64_t r = 0; r < runs_; ++r, run += steps_ * step_bytes, weight += length) {
@@ -93,32 +100,39 @@ void Weights::pack_column(const Panel& panel, const Matrix& matrix, int64_t at) 
 }
 
 // The kernel's sums are over x - shift.
-void Weights::correct(const Panel& panel, const Matrix& matrix) {
-  for (int64_t i = 0; i < panel.columns; ++i) {
-    uint32_t sum = 0;
-    for_each_weight(matrix, matrix.columns[static_cast<size_t>(panel.first + i)],
-                    [&](int32_t w) { sum += static_cast<uint32_t>(w); });
-    corrections_[static_cast<size_t>(panel.vectors + i)] =
-        static_cast<int32_t>(static_cast<uint32_t>(kernel_->shift) * sum);
+void Weights::correct(const Matrix& matrix, int32_t* corrections) const {
+  if (kernel_->shift == 0) return;
+  for (const Panel& panel : panels_) {
+    for (int64_t i = 0; i < panel.columns; ++i) {
+      uint32_t sum = 0;
+      for_each_weight(matrix, matrix.columns[static_cast<size_t>(panel.first + i)],
+                      [&](int32_t w) { sum += static_cast<uint32_t>(w); });
+      corrections[panel.vectors + i] = static_cast<int32_t>(static_cast<uint32_t>(kernel_->shift) * sum);
+    }
   }
 }
 
-void Weights::pair_steps() {
+void Weights::pack_pairs(const Matrix& matrix, int64_t bytes) {
+  AlignedVector<std::byte> plain(static_cast<size_t>(bytes));
+  AlignedVector<int32_t> corrections(static_cast<size_t>(vectors_));
+  pack(matrix, plain.data());
+  correct(matrix, corrections.data());
   std::vector<int32_t> order;
   std::vector<std::byte> weights;
-  weights.reserve(2 * weights_.size());
+  weights.reserve(2 * plain.size());
   for (Panel& panel : panels_) {
     const int64_t run_bytes = panel.bytes / (parts_ * runs_);
-    const auto* packed = reinterpret_cast<const int8_t*>(weights_.data() + panel.weights);
+    const auto* packed = reinterpret_cast<const int8_t*>(plain.data() + panel.weights);
     panel.weights = static_cast<int64_t>(weights.size());
     panel.order = static_cast<int64_t>(order.size());
     for (int64_t run = 0; run < panel.bytes; run += run_bytes) {
-      pair_run(packed + run, steps_, panel.kernel->columns, order, weights, corrections_.data() + panel.vectors);
+      pair_run(packed + run, steps_, panel.kernel->columns, order, weights, corrections.data() + panel.vectors);
     }
     panel.bytes = static_cast<int64_t>(weights.size()) - panel.weights;
   }
   order_.assign(order.begin(), order.end());
-  weights_.assign(weights.begin(), weights.end());
+  weights_ = PackedArray(AlignedVector<std::byte>(weights.begin(), weights.end()));
+  corrections_ = PackedArray(std::move(corrections));
 }
 
 AlignedVector<int32_t> Weights::starts(std::span<const int32_t> bias) const {

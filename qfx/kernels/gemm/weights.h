@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/aligned.h"
+#include "core/packed.h"
 #include "core/split.h"
 #include "gemm/tile.h"
 
@@ -73,18 +74,19 @@ class Weights {
   int64_t in_streams(Range range, const Tile& tile, Place&& place) const noexcept;
 
  private:
-  void lay_out_panels(const Matrix& matrix, std::span<const TileKernel> kernels);
-  void pack_column(const Panel& panel, const Matrix& matrix, int64_t column);
-  void correct(const Panel& panel, const Matrix& matrix);
-  void pair_steps();
+  int64_t lay_out_panels(const Matrix& matrix, std::span<const TileKernel> kernels);  // bytes of all weights
+  void pack(const Matrix& matrix, std::byte* weights) const;
+  void pack_column(const Panel& panel, const Matrix& matrix, int64_t column, std::byte* weights) const;
+  void correct(const Matrix& matrix, int32_t* corrections) const;
+  void pack_pairs(const Matrix& matrix, int64_t bytes);
 
   const TileKernel* kernel_;
   int64_t runs_, steps_, parts_;
   int64_t vectors_ = 0;
   std::vector<Panel> panels_;
-  AlignedVector<std::byte> weights_;
+  PackedArray<std::byte> weights_;
   AlignedVector<int32_t> order_;
-  std::vector<int32_t> corrections_;
+  PackedArray<int32_t> corrections_;
 };
 
 template <class T>

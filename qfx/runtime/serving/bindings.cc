@@ -14,9 +14,11 @@
 
 #include "core/isa.h"
 #include "runtime/buffer.h"
+#include "runtime/program_bytes.h"
 #include "runtime/python_values.h"
 #include "runtime/serving/container.h"
 #include "runtime/serving/model.h"
+#include "runtime/serving/packing.h"
 #include "runtime/serving/signature.h"
 
 namespace qfx {
@@ -125,14 +127,14 @@ std::shared_ptr<Model> open_path(const std::string& path, const std::string& isa
   return std::make_shared<Model>(std::make_shared<const MappedFile>(path), isa_of(isa), limits_of(memory, products));
 }
 
-// Of an object's bytes; of such as somebody may still write to, a copy.
+// Of an object's bytes; of such as somebody may still write to, or that do not begin at a cache line, a copy.
 std::shared_ptr<Model> open_bytes(nb::handle given, const std::string& where, const std::string& isa,
                                   std::optional<uint64_t> memory, std::optional<uint64_t> products) {
   const std::shared_ptr<const Py_buffer> view = view_of(given);
   const auto size = static_cast<size_t>(view->len);
   std::span<const std::byte> bytes{static_cast<const std::byte*>(view->buf), size};
   std::shared_ptr<const void> owner = view;
-  if (view->readonly == 0) {
+  if (view->readonly == 0 || reinterpret_cast<uintptr_t>(view->buf) % AlignedBuffer::kAlignment != 0) {
     const auto copy = std::make_shared<AlignedBuffer>(size);
     std::memcpy(copy->data(), view->buf, size);
     bytes = {copy->data(), size};
@@ -156,9 +158,25 @@ void run(Model& model, const Model::Call& call, const nb::tuple& in, const nb::t
   model.run(call, inputs, outputs, threads);
 }
 
+// A level of this architecture, which this CPU need not have.
+Isa level_of(const std::string& name) {
+  const auto levels = isa_levels();
+  const auto found = std::ranges::find(levels, name, isa_name);
+  return found == levels.end() ? parse_isa(name) : *found;
+}
+
+// What is packed for a program, of its bytes.
+nb::bytes pack(nb::handle content, const std::string& isa) {
+  const std::shared_ptr<const Py_buffer> view = view_of(content);
+  const std::span bytes{static_cast<const std::byte*>(view->buf), static_cast<size_t>(view->len)};
+  const std::string packed = pack_for(program_of(bytes, view), bytes, level_of(isa));
+  return nb::bytes(packed.data(), packed.size());
+}
+
 }  // namespace
 
 void bind_serving(nb::module_& m) {
+  m.def("pack", &pack, "program"_a, "isa"_a);
   m.def("sections", &describe_sections, "file"_a, "where"_a);
   m.def("write_signature", &write_signature, "inputs"_a, "outputs"_a, "conditions"_a, "structure"_a, "metadata"_a);
   nb::class_<Model::Call>(m, "ModelCall", "Calls of a model with inputs laid out alike.");
@@ -167,6 +185,7 @@ void bind_serving(nb::module_& m) {
       .def_static("open_bytes", &open_bytes, "file"_a, "where"_a, "isa"_a, "max_memory"_a.none(),
                   "max_products"_a.none())
       .def_prop_ro("isa", [](const Model& model) { return isa_name(model.isa()); })
+      .def_prop_ro("is_packed", &Model::is_packed)
       .def_prop_ro("inputs", [](const Model& model) { return describe_values(model.signature().inputs); })
       .def_prop_ro("outputs", [](const Model& model) { return describe_values(model.signature().outputs); })
       .def_prop_ro("structure", [](const Model& model) { return model.signature().structure; })

@@ -8,12 +8,14 @@
 #include "runtime/program_bytes.h"
 #include "runtime/serving/container.h"
 #include "runtime/serving/conversion.h"
+#include "runtime/serving/packing.h"
 #include "runtime/shapes.h"
 
 namespace qfx {
 namespace {
 
 constexpr std::string_view kServing = "serving", kProgram = "program";
+const std::string kPacked = "pack_";
 
 // Sections that say how a model is called in torch, and more of it: nothing here needs them.
 constexpr std::string_view kOthers[] = {"call", "parts", "model", "tensors"};
@@ -88,9 +90,11 @@ void Model::load(std::span<const std::byte> file, std::shared_ptr<const void> ow
                     "Save the quantized model with qfx.save(model, path, serving=True), which names such parts.");
   }
   require_below(content.size(), limits_.memory, "bytes of memory");
-  const std::shared_ptr<const Program> program = program_of(content, std::move(owner));
+  const std::shared_ptr<const Program> program = program_of(content, owner);
   signature_ = signature_of(serving, *program);
-  executable_ = std::make_unique<Executable>(program, isa, Release::sharing);
+  auto packed = PackedParts::of(named(sections, kPacked + isa_name(isa)), owner, content, isa);
+  is_packed_ = packed.has_value();
+  executable_ = std::make_unique<Executable>(program, isa, Release::sharing, packed ? &*packed : nullptr);
 }
 
 DType Model::taken_as(const ModelInput& input) const {

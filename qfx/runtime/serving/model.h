@@ -31,6 +31,8 @@ class Model {
 
   const Signature& signature() const noexcept { return signature_; }
   Isa isa() const noexcept { return executable_->loaded().isa; }
+  // Whether the file has the weights as this ISA's kernels want them.
+  bool is_packed() const noexcept { return is_packed_; }
 
   // Calls with inputs laid out like these, one for each input of the signature.
   struct Call {
@@ -56,6 +58,7 @@ class Model {
   Signature signature_;
   Limits limits_;
   std::shared_ptr<const MappedFile> file_;  // or null: of memory
+  bool is_packed_ = false;
   std::unique_ptr<Executable> executable_;
 };
 
