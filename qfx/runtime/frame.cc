@@ -120,10 +120,10 @@ int team_size(const Plan& plan, int threads) {
 void Frame::grow(const Plan& plan, int threads) {
   const auto team = static_cast<size_t>(threads);
   size_t slot_count = plan.slots;
-  reserve(arena_, static_cast<size_t>(plan.arena_bytes));
-  reserve(scratch_, aligned(plan.scratch_bytes) * team);
+  arena_.fit(static_cast<size_t>(plan.arena_bytes));
+  scratch_.fit(aligned(plan.scratch_bytes) * team);
+  slice_arenas_.fit(plan.slices == nullptr ? 0 : slice_stride(*plan.slices) * team);
   if (plan.slices != nullptr) {
-    reserve(slice_arenas_, slice_stride(*plan.slices) * team);
     slot_count += plan.slices->plans[0]->slots * team;
   }
   if (slots_.size() < slot_count) slots_.resize(slot_count);

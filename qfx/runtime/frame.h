@@ -7,6 +7,7 @@
 #include "core/work.h"
 #include "runtime/buffer.h"
 #include "runtime/plan.h"
+#include "runtime/room.h"
 #include "runtime/threads.h"
 
 namespace qfx {
@@ -22,7 +23,7 @@ int team_size(const Plan& plan, int threads);
 // The working memory of one run at a time.
 class Frame {
  public:
-  // Makes room for a run of `plan` by a team. Throws std::bad_alloc.
+  // Makes room for a run of `plan` by a team, once for each run. Throws std::bad_alloc.
   void grow(const Plan& plan, int threads);
 
   // seconds: null, or one a work of the slices' plan and then of this, to which its time is added; all threads meet
@@ -58,7 +59,7 @@ class Frame {
   void run_slices(const Call& c, const Team& team) noexcept;
   std::byte* scratch_for(const Plan& plan, int tid) const noexcept;
 
-  AlignedBuffer arena_, slice_arenas_, scratch_;
+  Room arena_, slice_arenas_, scratch_;
   std::vector<void*> slots_;
   std::atomic<const PlannedWork*> refused_ = nullptr;
   Barrier barrier_;

@@ -390,3 +390,63 @@ def test_what_only_torch_can_run_is_refused_at_save_by_name(tmp_path: Path) -> N
         with pytest.raises(InputError, match=r"can't be run without torch[\s\S]*serving=True"):
             qfx.runtime.load(path)
         path.unlink()
+
+
+_SERVED = """
+import os, sys, threading
+sys.modules["torch"] = None
+import numpy as np
+import qfx.runtime
+qfx.runtime.set_num_threads(2)
+
+def own():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) * 1024
+
+x = {n: np.zeros((n, 3, size, size), np.float32) for n, size in ((1, 64), (16, 256))}
+x[16][:] = 1
+model = qfx.runtime.load("mixed.qfx")
+model(x[1])
+small = own()
+result = model(x[16])
+large = own() - result.nbytes
+for _ in range(40):
+    model(x[1])
+after = own()
+pid = os.fork()
+if pid == 0:  # a child has none of its parent's threads
+    os._exit(0 if np.array_equal(model(x[16]), result) else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+before = own()
+def serve(k):
+    for i in range(150):
+        model(x[1][:, :, : 16 + (7 * i + k) % 48])
+for _ in range(2):
+    workers = [threading.Thread(target=serve, args=(k,)) for k in range(3)]
+    [w.start() for w in workers]
+    [w.join() for w in workers]
+    before, grown = own(), own() - before
+print(large - small, after - small, grown)
+"""
+
+
+class Mixed(Images):
+    """Whose batch can't be taken apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        return self.head((y - y.mean(0, keepdim=True)).mean((2, 3)))
+
+
+def test_memory_is_given_back_and_does_not_grow(folder: Path) -> None:
+    """After a large call many small ones; then threads and sizes that vary, the second time as the first."""
+    model = qfx.quantize_fx(Mixed().eval(), QCONFIG, [_randn(2, 3, 16, 16)])
+    qfx.save(model, folder / "mixed.qfx", serving=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(Path(qfx.__file__).parents[1])!r})\n{_SERVED}"],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    taken, kept, grown = map(int, done.stdout.split())
+    assert taken > 4 << 20
+    assert kept < taken / 2
+    assert grown < 1 << 20
