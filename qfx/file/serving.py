@@ -100,7 +100,7 @@ def serving_section(gm: fx.GraphModule, emitted: Sequence[Emitted], info: Mappin
     content = _C.write_signature(
         [(str(n.target), _given(n), sizes.of_input(n), places.get(n, -1)) for n in inputs],
         [structure.row(place, sizes) for place in range(len(part.segment.outputs))],
-        [(_Nodes(sizes.numbers).of(guard.wanted), written(guard.wanted)) for guard in sizes.relations],
+        [(condition_nodes(guard.wanted, sizes.numbers), written(guard.wanted)) for guard in sizes.relations],
         json.dumps(shape, separators=(",", ":")),
         json.dumps(info.get(METADATA, {}), separators=(",", ":")),
     )
@@ -267,29 +267,29 @@ class _Shaped(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass
-class _Nodes:
-    """A condition as nodes that refer to earlier ones: ``(operation, a, b, number)``."""
+def condition_nodes(condition: Any, inputs: Mapping[str, int]) -> list[tuple[str, int, int, float]]:
+    """A condition as nodes that refer to earlier ones: ``(operation, a, b, number)``.
 
-    numbers: Mapping[str, int]
-    made: list[tuple[str, int, int, float]] = field(default_factory=list)
+    Args:
+        condition: As :mod:`qfx.guards` has it.
+        inputs: Their numbers by name.
+    """
+    made: list[tuple[str, int, int, float]] = []
 
-    def of(self, condition: Any) -> list[tuple[str, int, int, float]]:
-        self._add(condition)
-        return self.made
-
-    def _add(self, expression: Any) -> int:
+    def add(expression: Any) -> int:
         if not isinstance(expression, tuple):
             whole = isinstance(expression, (bool, int))
-            node = ("integer", int(expression), 0, 0.0) if whole else ("number", 0, 0, expression)
+            made.append(("integer", int(expression), 0, 0.0) if whole else ("number", 0, 0, expression))
         elif expression[0] == "size":
-            node = ("size", self.numbers[expression[1][0]], expression[2], 0.0)
+            made.append(("size", inputs[expression[1][0]], expression[2], 0.0))
         else:
             assert expression[0] in OPERATIONS
-            operands = [self._add(operand) for operand in expression[1:]]
-            node = (expression[0], operands[0], operands[1] if len(operands) > 1 else 0, 0.0)
-        self.made.append(node)
-        return len(self.made) - 1
+            operands = [add(operand) for operand in expression[1:]]
+            made.append((expression[0], operands[0], operands[1] if len(operands) > 1 else 0, 0.0))
+        return len(made) - 1
+
+    add(condition)
+    return made
 
 
 # ---------------------------------------------------------------- results

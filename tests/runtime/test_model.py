@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -20,7 +21,11 @@ from torch import Tensor, nn
 
 import qfx
 from qfx.errors import ConversionError, InputError, RuntimeLoadError
-from qfx.runtime import Model, isa_names
+from qfx.file.container import Section, pack, unpack
+from qfx.file.sections import KNOWN, SERVING
+from qfx.file.serving import condition_nodes
+from qfx.guards import evaluate
+from qfx.runtime import _C, Model, isa_names
 
 QCONFIG: dict[str, Any] = {"": qfx.get_default_qconfig()}
 
@@ -450,3 +455,53 @@ def test_memory_is_given_back_and_does_not_grow(folder: Path) -> None:
     assert taken > 4 << 20
     assert kept < taken / 2
     assert grown < 1 << 20
+
+
+# ---------------------------------------------------------------- conditions
+
+
+_UNARY = ("neg", "trunc", "floor", "ceil", "float", "int", "abs", "sqrt", "not")
+_BINARY = ("+", "-", "*", "//", "%", "/", "max", "min", "==", "!=", "<", "<=", ">", ">=", "and", "or")
+
+
+def _condition(rng: random.Random, depth: int) -> Any:
+    if depth == 0 or rng.random() < 0.15:
+        leaf = rng.randrange(4)
+        if leaf == 0:
+            return rng.randrange(-6, 40)
+        return rng.choice((0.5, -1.5, 7.0, 3e9)) if leaf == 1 else ("size", ("x",), rng.randrange(4))
+    if rng.random() < 0.3:
+        return (rng.choice(_UNARY), _condition(rng, depth - 1))
+    return (rng.choice(_BINARY), _condition(rng, depth - 1), _condition(rng, depth - 1))
+
+
+def _holds(condition: Any, shape: tuple[int, ...]) -> bool:
+    """In Python's numbers; what it can't compute does not hold, and neither do integers beyond 64 bits."""
+    try:
+        return bool(evaluate(condition, {"x": np.empty(shape, np.int8)}))
+    except (ArithmeticError, ValueError):
+        return False
+
+
+def test_conditions_mean_what_they_mean_in_python(folder: Path) -> None:
+    """Random ones, of the sizes of an input."""
+    file = (folder / "images.qfx").read_bytes()
+    parts = unpack(memoryview(file), "it", KNOWN, ())
+    rng, seen = random.Random(0), set()
+    for _ in range(400):
+        condition, shape = _condition(rng, 4), (rng.randrange(1, 5), 3, rng.randrange(8, 20), rng.randrange(8, 20))
+        serving = _C.write_signature(
+            [("x", "f32", ("n", 3, "h", "w"), 0)], [("output", "f32", ("n", 5), 0)],
+            [(condition_nodes(condition, {"x": 0}), "it")], "0", "{}",
+        )  # fmt: skip
+        changed = [Section(n, serving if n == SERVING else p, n == SERVING) for n, p in parts.items()]
+        loaded = qfx.runtime.load(pack(changed))
+        wanted = _holds(condition, shape)
+        seen.add(wanted)
+        try:
+            loaded.output_shapes(shape)
+        except InputError:
+            assert not wanted, condition
+        else:
+            assert wanted, condition
+    assert seen == {True, False}
