@@ -55,6 +55,7 @@ def names(run: str) -> dict[str, Any]:
 
     return {
         "__name__": run, "qfx": qfx, "torch": torch, "model": model, "net": model, "images": images, "x": images,
+        "pixels": images.numpy(), "labels": [str(n) for n in range(10)],
         "batches": [images], "loader": loader, "batch": (images,), "calibration": [images], "train": train,
         "example_inputs": (images,), "qconfig_dict": default, "qmodel": qfx.quantize_fx(model, default, [images]),
     }  # fmt: skip
