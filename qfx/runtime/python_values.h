@@ -13,13 +13,12 @@ namespace nb = nanobind;
 
 // Reads a tuple or list of ints without building Python objects.
 inline Dims read_ints(nb::handle sequence) {
-  PyObject* fast = PySequence_Fast(sequence.ptr(), "expected a sequence of ints");
-  if (fast == nullptr) throw nb::python_error();
-  const nb::object owner = nb::steal(fast);
-  const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
+  const nb::object owner = nb::steal(PySequence_Tuple(sequence.ptr()));  // a tuple is itself
+  if (!owner.is_valid()) throw nb::python_error();
+  const Py_ssize_t n = PyTuple_Size(owner.ptr());
   Dims out(static_cast<size_t>(n));
   for (Py_ssize_t i = 0; i < n; ++i) {
-    out[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
+    out[i] = PyLong_AsLongLong(PyTuple_GetItem(owner.ptr(), i));
     if (out[i] == -1 && PyErr_Occurred() != nullptr) throw nb::python_error();
   }
   return out;
