@@ -181,6 +181,48 @@ def linear_grouped(
     )
 
 
+def linear_dynamic_grouped(
+    x: int,
+    residual: int | None = None,
+    *,
+    x_group: int,
+    weight: int,
+    weight_scale: int,
+    f32_clamp: Sequence[float] | None = None,
+    weight_zero_point: int | None = None,
+    bias: int | None = None,
+) -> Step:
+    """A linear layer that quantizes its operand x by groups of each row; weights have a scale for C / G of them.
+
+    Takes ``x`` f32, ``residual`` f32 or none. Gives ``y`` f32.
+
+    Args:
+        x_group: Neighbours of a row of x that share a scale; divides C / G, or G is 1; 1 to 32768.
+        weight: Constant of s8 or s4; [O, C].
+        weight_scale: Constant of f32 or f16; [O, G].
+        f32_clamp: The bounds of an f32 result; else -inf, inf.
+        weight_zero_point: Constant of s8 or s4; [O, G], as the weight; 0 where it is left out; or none.
+        bias: Constant of f32; [O]; or none.
+    """
+    return Step.of(
+        "linear_dynamic_grouped",
+        [x, residual],
+        {"y": "f32"},
+        ints={
+            "x_group": x_group,
+        },
+        floats={
+            "f32_clamp": f32_clamp,
+        },
+        constants={
+            "weight": weight,
+            "weight_scale": weight_scale,
+            "weight_zero_point": weight_zero_point,
+            "bias": bias,
+        },
+    )
+
+
 def quantize(
     x: int,
     *,

@@ -411,3 +411,153 @@ TEST(linear_grouped_refuses_what_does_not_fit) {
   const Floats bias(2);
   refused([&](GroupedLinear& l) { l.bias = bias; });
 }
+
+// ---------------------------------------------------------------- inputs by groups
+
+namespace {
+
+// Weights by groups on rows that are quantized by groups.
+struct GroupedInput {
+  Grouped weights;
+  int64_t x_group;
+  Floats x, residual;
+  float lo = -INFINITY, hi = INFINITY;
+
+  GroupedInput(Rng& rng, Grouped g, int64_t group) : weights(std::move(g)), x_group(group) {
+    x = random_floats(rng, rows() * features(), -2, 2);
+    for (int64_t i = 0; i < rows() * features(); ++i) {  // groups that are far apart, and one of zeros
+      x[static_cast<size_t>(i)] *= std::ldexp(1.0f, static_cast<int>(i % features() / x_group % 5) * 7 - 14);
+      if (i / features() == 1 && i % features() < x_group) x[static_cast<size_t>(i)] = 0.0f;
+    }
+  }
+
+  int64_t rows() const { return weights.shape[0]; }
+  int64_t features() const { return weights.shape[1]; }
+  int64_t outputs() const { return weights.shape[2]; }
+  DynamicGroupedLinear linear() const { return {weights.linear(), x_group, !residual.empty(), lo, hi}; }
+
+  // The formula, in exact and in double arithmetic where it says so.
+  float product(int64_t r, int64_t o, int64_t first) const {
+    const int64_t end = std::min(features(), first + x_group);
+    const auto value = [&](int64_t i) { return x[static_cast<size_t>(r * features() + i)]; };
+    float most = 0.0f;
+    for (int64_t i = first; i < end; ++i) most = std::max(most, std::abs(value(i)));
+    const float s = most / 127.0f == 0.0f ? 1.0f : most / 127.0f;
+    const auto g = static_cast<size_t>(o * weights.groups() + first / weights.group);
+    int64_t sum = 0;
+    for (int64_t i = first; i < end; ++i) {
+      const double q = std::nearbyint(static_cast<double>(value(i)) / static_cast<double>(s));
+      const int w =
+          weights.codes[static_cast<size_t>(o * features() + i)] - (weights.zeros.empty() ? 0 : weights.zeros[g]);
+      sum += static_cast<int64_t>(std::clamp(q, -128.0, 127.0)) * w;
+    }
+    volatile float scale = s * weights.scales[g];
+    return static_cast<float>(sum) * scale;
+  }
+
+  Floats reference() const {
+    Floats y;
+    for (int64_t r = 0; r < rows(); ++r)
+      for (int64_t o = 0; o < outputs(); ++o) {
+        volatile float sum = product(r, o, 0);
+        for (int64_t first = x_group; first < features(); first += x_group) sum = sum + product(r, o, first);
+        if (!weights.bias.empty()) sum = sum + weights.bias[static_cast<size_t>(o)];
+        if (!residual.empty()) sum = sum + residual[y.size()];
+        const float value = sum;
+        y.push_back(std::min(std::max(value, lo), hi));
+      }
+    return y;
+  }
+};
+
+// Every kernel that this CPU has or runs a model of, and what is chosen for each level.
+void check_grouped_input(const GroupedInput& l, const std::string& what) {
+  const std::vector<Floats> want{l.reference()};
+  const auto check = [&](const PackedLinear& packed, const std::vector<int>& threads) {
+    const auto work = packed.plan(l.rows());
+    for (const int n : threads) check_work(*work, {bytes_of(l.x), bytes_of(l.residual)}, want, n, what);
+    if (tile::model().configured()) throw Failure("tiles left configured: " + work->describe());
+  };
+  for (const auto& kernel : runnable_gemm_kernels()) {
+    const RunsOn where = runs_on(kernel.isa);
+    if (where == RunsOn::nowhere) continue;
+    const Isa floats = where == RunsOn::model ? Isa::scalar : kernel.isa;
+    check(*gemm::pack_linear_dynamic_grouped_gemm(kernel, l.linear(), floats, runnable_gemm_kernels()),
+          where == RunsOn::model ? std::vector{2} : std::vector{1, 2, 5});
+  }
+  for (const Isa isa : isas()) check(*pack_linear_dynamic_grouped(l.linear(), isa), {1, 2, 5});
+}
+
+}  // namespace
+
+// Groups of the input that end where those of weights do, inside of them, and with fewer in the last.
+TEST(linear_dynamic_grouped_adds_groups_in_order) {
+  Rng rng(100);
+  struct Sizes {
+    Dims shape;
+    int64_t group, x_group;
+  };
+  for (const Sizes& s :
+       {Sizes{{1, 1, 1}, 1, 32}, Sizes{{3, 40, 17}, 40, 32}, Sizes{{5, 64, 33}, 32, 32}, Sizes{{2, 128, 130}, 64, 32},
+        Sizes{{0, 64, 5}, 64, 32}, Sizes{{67, 100, 21}, 100, 32}, Sizes{{1, 256, 300}, 128, 32},
+        Sizes{{29, 96, 259}, 32, 32}, Sizes{{4, 21, 9}, 21, 4}, Sizes{{2, 300, 40}, 300, 128}})
+    for (const int bits : {8, 4})
+      for (const int kind : {0, 1, 2, 3}) {
+        GroupedInput l(rng, {rng, s.shape, bits, s.group, (kind & 1) != 0, (kind & 2) != 0}, s.x_group);
+        const std::string what = "linear_dynamic_grouped of " + std::to_string(bits) + " bits by " +
+                                 std::to_string(s.group) + " " + shown_dims(s.shape);
+        check_grouped_input(l, what);
+        l.residual = random_floats(rng, l.rows() * l.outputs(), -3, 3);
+        l.lo = 0.0f;
+        check_grouped_input(l, what + ", with a residual, in a range");
+      }
+}
+
+TEST(linear_dynamic_grouped_in_blocks_of_rows) {
+  Rng rng(101);
+  check_grouped_input({rng, {rng, {130, 1504, 20}, 8, 1504, false, false}, 32}, "linear_dynamic_grouped in blocks");
+}
+
+TEST(linear_dynamic_grouped_of_what_is_not_finite_is_nan_in_its_row) {
+  constexpr int64_t rows = 3, k = 70, n = 19;
+  Rng rng(102);
+  GroupedInput l(rng, {rng, {rows, k, n}, 8, k, false, false}, 32);
+  l.lo = 0.0f;
+  l.hi = 1.0f;
+  for (const Isa isa : isas()) {
+    const auto packed = pack_linear_dynamic_grouped(l.linear(), isa);
+    for (const float value : {NAN, -NAN, INFINITY, -INFINITY})
+      for (int64_t at = 0; at < rows * k; ++at) {
+        std::fill(l.x.begin(), l.x.end(), 1.0f);
+        l.x[static_cast<size_t>(at)] = value;
+        Floats y(static_cast<size_t>(rows * n), 0.0f);
+        run(*packed->plan(rows), {l.x.data()}, {y.data()}, 2);
+        for (int64_t i = 0; i < rows * n; ++i) CHECK(std::isnan(y[static_cast<size_t>(i)]) == (i / n == at / k));
+      }
+  }
+}
+
+TEST(linear_dynamic_grouped_of_the_largest_floats_and_of_denormals) {
+  Rng rng(103);
+  GroupedInput l(rng, {rng, {6, 64, 9}, 8, 64, false, false}, 32);
+  constexpr float ends[] = {3.4e38f, -3.4e38f, 1e-44f, -1.4e-45f, 2e-43f, 1e-38f};
+  for (size_t i = 0; i < l.x.size(); ++i) l.x[i] = rng.integer(0, 3) == 0 ? ends[i / 64] : 0.3f * ends[i / 64];
+  for (float& s : l.weights.scales) s = 1e-3f;
+  check_grouped_input(l, "linear_dynamic_grouped of extremes");
+}
+
+TEST(linear_dynamic_grouped_refuses_what_does_not_fit) {
+  Rng rng(104);
+  const GroupedInput l(rng, {rng, {1, 64, 3}, 8, 32, false, false}, 32);
+  const auto refused = [&](const std::function<void(DynamicGroupedLinear&)>& change) {
+    DynamicGroupedLinear layer = l.linear();
+    change(layer);
+    CHECK_THROWS(std::invalid_argument, pack_linear_dynamic_grouped(layer, Isa::scalar));
+  };
+  refused([](DynamicGroupedLinear& d) { d.x_group = 0; });
+  refused([](DynamicGroupedLinear& d) { d.x_group = 48; });
+  refused([](DynamicGroupedLinear& d) { d.weights.outputs = 2; });
+  const GroupedInput wide(rng, {rng, {1, gemm::kDynamicFeatures + 1, 1}, 8, gemm::kDynamicFeatures + 1, false, false},
+                          gemm::kDynamicFeatures + 1);
+  CHECK_THROWS(std::invalid_argument, pack_linear_dynamic_grouped(wide.linear(), Isa::scalar));
+}

@@ -409,6 +409,33 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
             }
         },
     ),
+    "linear_dynamic_grouped by groups that weights do not have": (
+        "linear_dynamic_grouped",
+        [FLOATS],
+        ("f32", 4),
+        {
+            "ints": {"x_group": 2},
+            "constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones((2, 3), np.float32)},
+        },
+    ),
+    "linear_dynamic_grouped by groups too large to sum": (
+        "linear_dynamic_grouped",
+        [FLOATS],
+        ("f32", 4),
+        {
+            "ints": {"x_group": 32769},
+            "constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones((2, 1), np.float32)},
+        },
+    ),
+    "linear_dynamic_grouped with a residual of another rank": (
+        "linear_dynamic_grouped",
+        [FLOATS, FLOATS[0]],
+        ("f32", 4),
+        {
+            "ints": {"x_group": 32},
+            "constants": {"weight": np.ones((2, 3), np.int8), "weight_scale": np.ones((2, 1), np.float32)},
+        },
+    ),
 }
 
 

@@ -140,6 +140,38 @@ def linear_dynamic_case(*, residual: bool = False, f32_clamp: tuple[float, ...] 
     return Case("linear_dynamic", inputs, expected, attributes, label="-".join(named))
 
 
+def linear_dynamic_grouped_case(
+    weight: np.ndarray, constants: dict[str, Any], name: str, *, ends: bool, group: int
+) -> Case:
+    """``weight``: what the constants decode to, whose integers are less their zero points."""
+    bias, scale = f32(9), constants["weight_scale"].astype(F)
+    of_features = scale.repeat(21 // scale.shape[1], 1)
+    integers = np.rint(weight.astype(np.float64) / of_features)
+
+    def expected(x: np.ndarray, r: Any = F(0)) -> np.ndarray:
+        y = np.zeros((*x.shape[:-1], 9), F)
+        for first in range(0, 21, group):
+            part = x[..., first : first + group]
+            s = np.abs(part).max(-1, keepdims=True) / F(127)
+            codes = np.rint(part.astype(np.float64) / s)
+            acc = codes @ integers[:, first : first + group].T
+            y = y + acc.astype(F) * (s * of_features[:, first])
+        return np.clip(y + bias + r, F(-1), F(2)) if ends else y + bias
+
+    attributes: dict[str, Any] = {"ints": {"x_group": group}, "constants": {**constants, "bias": bias}}
+    attributes |= {"floats": {"f32_clamp": (-1.0, 2.0)}} if ends else {}
+    inputs = (f32(3, 4, 21), f32(3, 4, 9)) if ends else (f32(3, 4, 21),)
+    label = f"{name}-{group}{'-ends' if ends else ''}"
+    return Case("linear_dynamic_grouped", inputs, expected, attributes, label=label)
+
+
+def linear_dynamic_grouped_cases() -> Iterator[Case]:
+    for weight, constants, name in grouped_weights():
+        for ends in (False, True):
+            own = 21 // constants["weight_scale"].shape[1]
+            yield linear_dynamic_grouped_case(weight, constants, name, ends=ends, group=8 if own == 21 else own)
+
+
 def matmul_cases() -> list[Case]:
     """``[heads, rows, depth] @ [heads, depth, columns]``, also with operands and result in another order in memory."""
     quant = {"x_zero_point": 7, "y_zero_point": 130}
@@ -727,6 +759,7 @@ CASES = [
     *layout_cases(),
     *linear_half_cases(),
     *(in_order_case("linear_grouped", *given) for given in grouped_weights()),
+    *linear_dynamic_grouped_cases(),
     *(recurrent_case(op, d, half=half) for op in recurrent_reference.GATES for d, half in ((1, False), (2, True))),
     *(recurrent_case(op, per_row=True) for op in recurrent_reference.GATES),
     *(recurrent_case(op, 2, equal=True, same=same) for op in recurrent_reference.GATES for same in (False, True)),

@@ -47,6 +47,14 @@ const TileKernel& kernel_for(const DynamicColumns& columns, SingleRows single_ro
   return *select(kernels(), demand, isa);
 }
 
+Share share_of(int64_t rows, const Weights& weights, int tid, int threads) noexcept {
+  const int64_t tile = weights.kernel().rows, panels = weights.panel_count();
+  if (slowest_share(panels, threads) < kClearlyLess * slowest_share(ceil_div(rows, tile), threads)) {
+    return {{0, rows}, split(panels, tid, threads)};
+  }
+  return {split(rows, tid, threads, tile), {0, panels}};
+}
+
 DynamicWeights::DynamicWeights(const DynamicColumns& from, const TileKernel& kernel, Isa isa,
                                std::span<const TileKernel> kernels)
     : layout_(layout_for(from, kernel)),

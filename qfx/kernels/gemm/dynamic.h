@@ -38,6 +38,17 @@ struct DynamicOutput {
   float hi = __builtin_inff();
 };
 
+// What is added where there is no bias: it leaves zeros of either sign as they are.
+constexpr float kNoBias = -0.0f;
+
+// What a thread computes: rows by panels. Parts are rows, or panels where there are too few rows: then each part
+// quantizes them all.
+struct Share {
+  Range rows, panels;
+  bool empty() const noexcept { return rows.begin == rows.end || panels.begin == panels.end; }
+};
+Share share_of(int64_t rows, const Weights& weights, int tid, int threads) noexcept;
+
 // Weights that multiply rows which are quantized as they come:
 //   y = float(sum (q - zero_point) * (w - weight_zero_point)) * (scale * weight_scale) + bias (+ addend), in [lo, hi]
 // with exact sums and each float operation rounded on its own (see Dynamic).

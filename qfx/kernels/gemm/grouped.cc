@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "core/nibbles.h"
 #include "core/split.h"
@@ -13,11 +14,32 @@ int64_t panel_of(int64_t outputs) {
   return std::min(kHalfVectors, ceil_div(outputs, kHalfLanes));
 }
 
-int code_at(std::span<const std::byte> codes, int bits, int64_t i) {
-  return bits == 8 ? static_cast<int8_t>(codes[static_cast<size_t>(i)]) : nibble_at(codes.data(), i);
+}  // namespace
+
+void require_fitting(const GroupedLinear& layer) {
+  if (layer.bits != 8 && layer.bits != 4) throw std::invalid_argument("codes that have neither 8 nor 4 bits");
+  if (layer.outputs < 1 || layer.features < 1) throw std::invalid_argument("weights without a row or a feature");
+  if (layer.group < 1 || layer.features % layer.group != 0) {
+    throw std::invalid_argument("groups that do not divide the features");
+  }
+  const auto size = [](const auto& span) { return static_cast<int64_t>(span.size()); };
+  const auto bytes = [&](int64_t codes) { return ceil_div(codes * layer.bits, 8); };
+  const int64_t weights = layer.outputs * layer.features, groups = weights / layer.group;
+  if (size(layer.weights) != bytes(weights)) throw std::invalid_argument("weights of another size than the layer");
+  if (!layer.bias.empty() && size(layer.bias) != layer.outputs) {
+    throw std::invalid_argument("a bias of another size than the layer");
+  }
+  if (size(layer.scale) + size(layer.half_scale) != groups || (!layer.scale.empty() && !layer.half_scale.empty())) {
+    throw std::invalid_argument("scales of another number than the groups");
+  }
+  if (!layer.zero_point.empty() && size(layer.zero_point) != bytes(groups)) {
+    throw std::invalid_argument("zero points of another number than the groups");
+  }
 }
 
-}  // namespace
+int code_at(std::span<const std::byte> codes, int bits, int64_t i) noexcept {
+  return bits == 8 ? static_cast<int8_t>(codes[static_cast<size_t>(i)]) : nibble_at(codes.data(), i);
+}
 
 GroupedWeights::GroupedWeights(const GroupedLinear& layer, Isa isa)
     : features_(layer.features),

@@ -10,6 +10,12 @@
 
 namespace qfx::gemm {
 
+// Throws std::invalid_argument where the sizes of a layer do not fit together.
+void require_fitting(const GroupedLinear& layer);
+
+// Code i of those that are stored in so many bits.
+int code_at(std::span<const std::byte> codes, int bits, int64_t i) noexcept;
+
 // The integer weights of a layer, with a scale and a zero point for each group of features, in panels of columns. They
 // stay as wide as they are.
 class GroupedWeights {

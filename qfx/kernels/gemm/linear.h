@@ -68,7 +68,29 @@ struct DynamicLinear {
 // do not fit together.
 std::unique_ptr<PackedLinear> pack_linear_dynamic(const DynamicLinear& layer, Isa isa);
 
+// A linear layer of such weights on rows that are quantized by groups.
+struct DynamicGroupedLinear {
+  GroupedLinear weights;  // whose groups are whole numbers of those of x, or whole rows
+  int64_t x_group = 32;   // neighbours in a row of x that share a scale; the last ones may be fewer
+  bool residual = false;  // f32 [rows][outputs], a second operand, is added
+  float lo = -__builtin_inff();
+  float hi = __builtin_inff();
+};
+
+// Each group of a row of x has scale = max |x| / 127 in float32 (1 where that is 0) and codes = rint(x / scale) in
+// -128..127. Of a group g, with its exact sum over weights less their zero points,
+//   p[g] = float(sum) * (x_scale * weight_scale[o]),  y = ((p[0] + p[1]) + ...) + bias[o] (+ residual)
+// each float operation rounded on its own, and y held in [lo, hi], in which NaN stays NaN. NaN or an infinity in a row
+// gives NaN in that of y. Copies the constants; weights of 4 bits become bytes. Throws std::invalid_argument for sizes
+// that do not fit together.
+std::unique_ptr<PackedLinear> pack_linear_dynamic_grouped(const DynamicGroupedLinear& layer, Isa isa);
+
 namespace gemm {
+
+// The same with that kernel, and narrower ones of `kernels`, as pack_linear_dynamic_gemm.
+std::unique_ptr<PackedLinear> pack_linear_dynamic_grouped_gemm(const TileKernel& kernel,
+                                                               const DynamicGroupedLinear& layer, Isa isa,
+                                                               std::span<const TileKernel> kernels = gemm::kernels());
 
 // The simple loops that define the result, for any number of features.
 std::unique_ptr<PackedLinear> pack_linear_dynamic_scalar(const DynamicLinear& layer);

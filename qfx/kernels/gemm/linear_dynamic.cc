@@ -22,9 +22,6 @@ void check(const DynamicLinear& l) {
     if (z < -128 || z > 127) throw std::invalid_argument("a weight's zero point that is not an int8");
 }
 
-// What is added where there is no bias: it leaves zeros of either sign as they are.
-constexpr float kNoBias = -0.0f;
-
 Affine affine_of_all(const float* x, int64_t n, Isa isa) noexcept {
   float low = 0.0f, high = 0.0f;
   elementwise::select<elementwise::Extent>(isa).run(x, n, &low, &high);
@@ -119,27 +116,20 @@ class DynamicWork final : public Work {
     block_ = std::clamp<int64_t>(kBlockBytes / layout().stride / tile * tile, tile, std::max(tile, rows));
   }
 
-  // Parts are rows, or panels where there are too few rows: then each part quantizes them all.
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
     const auto* residual = l_.residual ? static_cast<const float*>(in[1]) : nullptr;
-    const int64_t tile = w_.weights().kernel().rows, panels = w_.weights().panel_count();
-    Range rows{0, rows_}, own{0, panels};
-    if (slowest_share(panels, threads) < kClearlyLess * slowest_share(ceil_div(rows_, tile), threads)) {
-      own = split(panels, tid, threads);
-    } else {
-      rows = split(rows_, tid, threads, tile);
-    }
-    if (rows.begin == rows.end || own.begin == own.end) return;
+    const Share share = share_of(rows_, w_.weights(), tid, threads);
+    if (share.empty()) return;
     const Source source = source_of(in[0], scratch);
     DynamicOutput to;
     to.y_row = to.addend_row = l_.outputs;
     to.lo = l_.lo;
     to.hi = l_.hi;
-    for (int64_t r = rows.begin; r < rows.end; r += block_) {
-      const int64_t n = std::min(block_, rows.end - r);
+    for (int64_t r = share.rows.begin; r < share.rows.end; r += block_) {
+      const int64_t n = std::min(block_, share.rows.end - r);
       to.y = static_cast<float*>(out[0]) + r * l_.outputs;
       to.addend = residual == nullptr ? nullptr : residual + r * l_.outputs;
-      w_.multiply(own, block_of(source, r, n), n, to);
+      w_.multiply(share.panels, block_of(source, r, n), n, to);
     }
   }
 

@@ -33,25 +33,6 @@ HalfWeights packed(int64_t outputs, int64_t features, std::span<const uint16_t> 
   return {weights, features, rows, biases, panel, isa, stored};
 }
 
-GroupedWeights packed(const GroupedLinear& layer, Isa isa) {
-  if (layer.bits != 8 && layer.bits != 4) throw std::invalid_argument("codes that have neither 8 nor 4 bits");
-  if (layer.group < 1 || layer.features % layer.group != 0) {
-    throw std::invalid_argument("groups that do not divide the features");
-  }
-  const auto bytes = [&](int64_t codes) { return ceil_div(codes * layer.bits, 8); };
-  const int64_t weights = layer.outputs * layer.features, groups = weights / layer.group;
-  const bool whole = static_cast<int64_t>(layer.weights.size()) == bytes(weights);
-  check(layer.outputs, layer.features, whole ? weights : -1, layer.bias.size());
-  if (static_cast<int64_t>(layer.scale.size() + layer.half_scale.size()) != groups ||
-      (!layer.scale.empty() && !layer.half_scale.empty())) {
-    throw std::invalid_argument("scales of another number than the groups");
-  }
-  if (!layer.zero_point.empty() && static_cast<int64_t>(layer.zero_point.size()) != bytes(groups)) {
-    throw std::invalid_argument("zero points of another number than the groups");
-  }
-  return {layer, isa};
-}
-
 template <class Weights>
 class InOrderWork final : public Work {
  public:
@@ -108,8 +89,9 @@ std::unique_ptr<PackedLinear> pack_linear_half(int64_t outputs, int64_t features
 }
 
 std::unique_ptr<PackedLinear> pack_linear_grouped(const GroupedLinear& layer, Isa isa) {
+  gemm::require_fitting(layer);
   return std::make_unique<gemm::InOrderLinear<gemm::GroupedWeights>>(layer.outputs, layer.features,
-                                                                     gemm::packed(layer, isa));
+                                                                     gemm::GroupedWeights(layer, isa));
 }
 
 }  // namespace qfx

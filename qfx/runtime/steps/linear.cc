@@ -93,6 +93,21 @@ struct GroupedParams : LinearSizes {
   std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_grouped(layer, isa); }
 };
 
+struct DynamicGroupedParams : GroupedParams {
+  DynamicGroupedLinear dynamic;
+
+  explicit DynamicGroupedParams(const StepView& s) : GroupedParams(s) {
+    const std::vector<double> bounds = s.floats("f32_clamp");
+    dynamic = {layer, s.integer("x_group"), s.input_count() == 2, static_cast<float>(bounds[0]),
+               static_cast<float>(bounds[1])};
+    s.require(layer.group % dynamic.x_group == 0 || layer.group == features,
+              "groups of 'weight_scale' are not whole groups of 'x_group' features");
+    s.require(!dynamic.residual || s.input(1).rank() == s.output().rank(), "the residual's rank is not the output's");
+  }
+
+  std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_dynamic_grouped(dynamic, isa); }
+};
+
 template <class Layer>
 class LinearStep : public StepKernel {
  public:
@@ -136,7 +151,8 @@ class LinearStep : public StepKernel {
 
 std::vector<KernelRow> linear_rows() {
   return {kernel_row<LinearStep<DynamicParams>>("linear_dynamic"), kernel_row<LinearStep<HalfParams>>("linear_half"),
-          kernel_row<LinearStep<GroupedParams>>("linear_grouped")};
+          kernel_row<LinearStep<GroupedParams>>("linear_grouped"),
+          kernel_row<LinearStep<DynamicGroupedParams>>("linear_dynamic_grouped")};
 }
 
 }  // namespace qfx

@@ -11,6 +11,8 @@ constexpr int kAny = Attribute::kAny, kSpatial = Attribute::kSpatial, kRank = At
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Attributes are small numbers; anything larger is a mistake, and this keeps shape arithmetic from overflowing.
 constexpr double kMost = 2147483647.0;
+// Neighbours that share a scale: their sums stay in 32 bits.
+constexpr double kMostInGroup = 32768.0;
 
 constexpr DTypes kU8 = types_of({DType::u8}), kF32 = types_of({DType::f32}), kS8 = types_of({DType::s8});
 constexpr DTypes kS32 = types_of({DType::s32}), kS64 = types_of({DType::s64}), kF16 = types_of({DType::f16});
@@ -140,6 +142,19 @@ StepSchema linear_grouped_schema() {
            constant("weight_zero_point", kS8 | kS4, "[O, G], as the weight; 0 where it is left out").optional(),
            constant("bias", kF32, "[O]").optional()},
       .per_image = true};
+}
+
+StepSchema linear_dynamic_grouped_schema() {
+  StepSchema row = linear_grouped_schema();
+  row.op = "linear_dynamic_grouped";
+  row.about =
+      "A linear layer that quantizes its operand x by groups of each row; weights have a scale for C / G of them.";
+  row.operands = {{"x", kF32}, {"residual", kF32, Presence::optional}};
+  row.attributes = joined({integer("x_group", "neighbours of a row of x that share a scale; divides C / G, or G is 1")
+                               .within(1, kMostInGroup),
+                           f32_clamp()},
+                          row.attributes);
+  return row;
 }
 
 std::vector<StepSchema> matmul_schemas() {
@@ -503,7 +518,8 @@ std::vector<StepSchema> recurrent_schemas() {
 }
 
 std::vector<StepSchema> all_schemas() {
-  std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema(), linear_grouped_schema()};
+  std::vector<StepSchema> all = {conv_schema(), linear_dynamic_schema(), linear_half_schema(), linear_grouped_schema(),
+                                 linear_dynamic_grouped_schema()};
   for (auto* family : {quantize_schemas, matmul_schemas, attention_schemas, rotation_schemas, rotary_schemas,
                        elementwise_schemas, window_schemas, reduction_schemas, move_schemas, element_schemas,
                        index_schemas, scan_schemas, float_op_schemas, recurrent_schemas}) {
