@@ -93,6 +93,7 @@ NODE = _facts(
     ("weights", "dict[str, Weight]", "lowering", "a layer's constants, by role"),
     ("in_torch", "bool", "lowering", "torch runs the node"),
     ("per_row", "bool", "lowering", "each row of what a dynamic layer reads has a scale of its own"),
+    ("input_group", "int", "lowering", "how many neighbours of a row of what a dynamic layer reads share a scale"),
     ("codes_of", "str", "lowering", "name of the QDQ node whose integers the value is"),
     ("table", "Tensor", "lowering", "uint8 [256]: the table that the op's result goes through"),
     ("table_of", "tuple[str, ...]", "lowering", "names of the nodes that the table computes"),

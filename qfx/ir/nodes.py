@@ -32,7 +32,7 @@ class Decision:
     """What happens to a node.
 
     Attributes:
-        kind: ``"int8"``, ``"dynamic"`` (weights int8, activations quantized per call), ``"weight_only"`` (weights in
+        kind: ``"int8"``, ``"dynamic"`` (integer weights, activations quantized per call), ``"weight_only"`` (weights in
             fewer bits, arithmetic in float32) or ``"float"``.
         reason: Why, in words for the report.
     """

@@ -155,7 +155,10 @@ class _Lowering:
             made.meta["in_torch"] = True
         self._finish(made, node, _type_of(node))
         if op is not None and op.weights and not op.looks_up and decision_of(node).kind == "dynamic":
-            made.meta["per_row"] = bool(keyword(arguments(op, node)["x"], "per_row"))
+            rounded = arguments(op, node)["x"]
+            made.meta["per_row"] = bool(keyword(rounded, "per_row"))
+            if (group := keyword(rounded, "group_size")) is not None:
+                made.meta["input_group"] = group
 
     def _call(self, op: Op | None, node: fx.Node, *, coded: bool) -> fx.Node:
         """The same call, its weights taken out to metadata, its operands as codes or floats."""

@@ -14,8 +14,9 @@ from qfx.ir.nodes import decision_of, keyword, operand
 from qfx.ir.types import INTEGER_KINDS, QArray, QParams
 from qfx.ops import arithmetic, qdq
 from qfx.ops.calls import activations, arguments, covers
-from qfx.ops.compute.integer import linear_dynamic, linear_in_order
+from qfx.ops.compute.integer import linear_dynamic, linear_dynamic_grouped, linear_in_order
 from qfx.ops.compute.reference import activate
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.table import Op, op_at, op_of
 
 
@@ -121,9 +122,18 @@ class _Run:
         rounded, weight = given["x"], self.env[given["weight"]]
         bias = None if given["bias"] is None else self.as_float(given["bias"])
         x = self.as_float(rounded.args[0])
-        y = linear_dynamic(x, weight, bias, **rounded.kwargs)
+        group = rounded.kwargs.get("group_size")
+        if group is None:
+            y = linear_dynamic(x, weight, bias, **rounded.kwargs)
+        else:
+            y = linear_dynamic_grouped(x, self._stored(given["weight"]), bias, group_size=group)
         y = y if given["residual"] is None else y + self.as_float(given["residual"])
         return activate(y, given["activation"])
+
+    def _stored(self, node: fx.Node) -> StoredWeight:
+        """The operands of a node that decodes a weight."""
+        codes, scale, zeros = (None if n is None else self.env[n] for n in (*node.args, None, None)[:3])  # type: ignore[index]
+        return StoredWeight(codes, scale, zeros, node.kwargs.get("shape"))  # type: ignore[arg-type]
 
     def _weight_only(self, node: fx.Node) -> Tensor:
         given = {k: self.as_float(v) if isinstance(v, fx.Node) else v for k, v in arguments(op_at(node), node).items()}

@@ -20,6 +20,30 @@ def linear_step(builder: ProgramBuilder, x: int, weight: StoredWeight, bias: int
     return steps.linear_grouped(x, weight=codes, weight_scale=scale, weight_zero_point=zeros, bias=bias)
 
 
+def dynamic_grouped_step(
+    builder: ProgramBuilder,
+    x: int,
+    weight: StoredWeight,
+    bias: int | None,
+    *,
+    group: int,
+    residual: int | None = None,
+    clamp: list[float] | None = None,
+) -> Step:
+    """``x W^T + bias``, ``x`` quantized with a scale for ``group`` neighbours of a row, then residual and clamp."""
+    scale, zeros = _scale(builder, weight)
+    return steps.linear_dynamic_grouped(
+        x,
+        residual,
+        x_group=group,
+        f32_clamp=clamp,
+        weight=_constant(builder, weight.codes, weight.packed),
+        weight_scale=scale,
+        weight_zero_point=zeros,
+        bias=bias,
+    )
+
+
 def embedding_step(builder: ProgramBuilder, indices: int, weight: StoredWeight) -> Step:
     """The rows of integers by groups at ``indices``, in float32."""
     scale, zeros = _scale(builder, weight)

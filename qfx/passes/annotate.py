@@ -228,7 +228,7 @@ def _has_fixed_count(node: fx.Node) -> bool:
 
 def _unusable(qconfig: QConfig) -> str | None:
     if qconfig.by_groups:
-        return "its weights have a scale a group, and are multiplied with float activations only"
+        return "its weights have a scale a group, and are multiplied with float activations or activations by groups"
     make = qconfig.activation
     return _unusable_observer(make) if isinstance(make, (Factory, type)) else _unusable_observer.__wrapped__(make)
 

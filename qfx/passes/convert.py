@@ -307,9 +307,11 @@ def _convert_weights(run: _Conversion, op: Op, node: fx.Node, kind: str) -> None
     given = arguments(op, node)
     weight_path = given[op.weights[0]].target
     weight = run.floats[weight_path]
-    if kind == "weight_only":
+    if is_decoded(op, node):
         stored = store_weight(weight, _weight_observer(node, op))
         _set_operand(run, op, node, op.weights[0], _decoded(run, weight_path, stored))
+        if kind == "dynamic":
+            _make_dynamic(run, op, node)
         return
     rounded = _rounded_weight(run, op, node, weight)
     if kind == "dynamic" and INPUT_STATISTICS not in node.meta:
@@ -498,9 +500,11 @@ def _set_operand(run: _Conversion, op: Op, node: fx.Node, name: str, value: fx.N
 def _make_dynamic(run: _Conversion, op: Op, node: fx.Node) -> None:
     """Quantize the layer's input per call, with qparams from the values at hand."""
     x = arguments(op, node)[op.tensors[0]]
+    qconfig = node.meta["qconfig"]
+    given = {"reduce_range": False, "per_row": qconfig.per_row}
+    if qconfig.input_group is not None:
+        given["group_size"] = qconfig.input_group
     with run.gm.graph.inserting_before(node):
-        rounded = run.gm.graph.call_function(
-            requantize_dynamic, (x,), {"reduce_range": False, "per_row": node.meta["qconfig"].per_row}
-        )
+        rounded = run.gm.graph.call_function(requantize_dynamic, (x,), given)
     rounded.meta.update(place(node))
     _set_operand(run, op, node, op.tensors[0], rounded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from qfx.ir.attributes import attribute, set_buffer
 from qfx.ir.nodes import Decision, decision_of, path
 from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
+from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, op_of
-from qfx.passes.weight_only import HALVES, by_groups, decide_groups, decide_weight_only, is_decoded
+from qfx.passes.weight_only import HALVES, by_groups, decide_groups, decide_weight_only, describe_groups, is_decoded
 from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
@@ -33,7 +35,10 @@ _EVERY_MODEL = '""'
 """The rule that names no layer."""
 _SMALL = 1 / 64
 """A table of rows that is less of the weights stays float, unless the qconfig names it."""
-_BY_GROUPS = "weights with a scale a group are for linear layers and tables, and for float activations"
+_BY_GROUPS = (
+    "weights with a scale a group are for linear layers and tables, and for float activations or activations by groups"
+)
+_INPUT_GROUPS = "activations with a scale a group are for linear layers"
 STORED = "weights stored as {}, arithmetic in float32"
 """What becomes of layers with weights of 16 bits."""
 _ROUNDED = "weights rounded to {}"
@@ -43,6 +48,8 @@ def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
     """What a dynamic qconfig makes of an op of the table."""
     if op.name != "linear":
         return Decision("float", f"a dynamic qconfig quantizes linear and recurrent layers only, not {op.name}")
+    if qconfig.input_group is not None:
+        return _decide_input_groups([extent_of(arguments(op, node)[op.weights[0]], 1)], qconfig)
     if qconfig.by_groups or qconfig.weight().dtype in HALVES:
         return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
     return decide_weights(qconfig, STORED)
@@ -53,9 +60,33 @@ def takes_linear(qconfig: QConfig, features: int) -> bool:
     if not qconfig.is_dynamic:
         return False
     weight: Any = qconfig.weight()
+    if qconfig.input_group is not None:
+        return _decide_input_groups([features], qconfig).kind == "dynamic"
     if qconfig.by_groups:
         return qconfig.weight_only and (weight.group_size is None or features % weight.group_size == 0)
     return weight.dtype is QDType.qint8 or weight.dtype in HALVES
+
+
+def _decide_input_groups(widths: Sequence[int | None], qconfig: QConfig) -> Decision:
+    """What a qconfig whose activations have a scale a group makes of linear layers with so many features."""
+    observer, size = qconfig.weight(), qconfig.input_group
+    if observer.dtype is not QDType.qint8:
+        return Decision("float", f"activations with a scale a group are for integer weights, not {observer.dtype}")
+    stored = "weights int8"
+    if qconfig.by_groups:
+        decision = decide_groups(widths, observer, looks_up=False)
+        if decision.kind == "float":
+            return decision
+        if observer.group_size is not None and observer.group_size % size:
+            return Decision("float", f"{observer.group_size} of its weights share a scale, no whole groups of {size}")
+        stored = describe_groups(observer)
+    per_call = f"activations quantized per call, one scale for {size} features of a row"
+    return Decision("dynamic", f"dynamic qconfig: {stored}, {per_call}")
+
+
+def _stores_groups(qconfig: QConfig) -> bool:
+    """Whether tables, and the weights of linear layers, are stored by groups."""
+    return qconfig.by_groups and (qconfig.weight_only or qconfig.input_group is not None)
 
 
 def decide_table(op: Op, node: fx.Node) -> Decision:
@@ -70,7 +101,7 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     assert isinstance(weight, fx.Node)
     small = _kept_small(node, tensor_of(root, weight))
     if small is None and qconfig.by_groups:
-        return decide_weight_only(op, node, qconfig) if qconfig.weight_only else Decision("float", _BY_GROUPS)
+        return decide_weight_only(op, node, qconfig) if _stores_groups(qconfig) else Decision("float", _BY_GROUPS)
     return small or decide_weights(qconfig, _ROUNDED, nn.Embedding)
 
 
@@ -112,12 +143,14 @@ def decide_layer(layer: nn.Module, qconfig: QConfig) -> Decision:
     """What a dynamic qconfig makes of a layer of torch that has a dynamic version."""
     if getattr(layer, "max_norm", None) is not None:
         return Decision("float", "its max_norm changes its weight at every call")
-    widest = max((t.shape[1] for t in layer.parameters() if t.dim() == 2), default=0)
+    widths = [t.shape[1] for t in layer.parameters() if t.dim() == 2]
+    widest = max(widths, default=0)
     if widest > MOST_FEATURES and _is_limited(layer, qconfig):
         kind = "linear layer in float16" if isinstance(layer, _LINEAR) else "recurrent layer"
         return Decision("float", f"it has {widest} features, and a dynamic {kind} takes {MOST_FEATURES} at most")
-    if qconfig.weight_only and qconfig.by_groups and isinstance(layer, (*_LINEAR, *_TABLES)):
-        widths = [t.shape[1] for t in layer.parameters() if t.dim() == 2]
+    if qconfig.input_group is not None and isinstance(layer, _LINEAR):
+        return _decide_input_groups(widths, qconfig)
+    if _stores_groups(qconfig) and isinstance(layer, (*_LINEAR, *_TABLES)):
         return decide_groups(widths, qconfig.weight(), looks_up=isinstance(layer, _TABLES))
     return decide_weights(qconfig, STORED, type(layer))
 
@@ -142,6 +175,8 @@ def swapped(layer: nn.Module, qconfig: QConfig) -> nn.Module:
 def decide_weights(qconfig: QConfig, of_half: str, cls: type = nn.Linear) -> Decision:
     """What a dynamic qconfig makes of a layer by the dtype of its weights; ``of_half`` says what 16 bits mean."""
     dtype = qconfig.weight().dtype
+    if qconfig.input_group is not None and not issubclass(cls, _TABLES):
+        return Decision("float", _INPUT_GROUPS)
     if qconfig.by_groups:
         return Decision("float", _BY_GROUPS)
     if dtype is QDType.qint8:

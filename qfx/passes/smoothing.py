@@ -25,8 +25,10 @@ from qfx.ops.table import is_op, op_at
 from qfx.passes.insert import CHANNEL_SAMPLE, GROUP, INPUT_STATISTICS
 from qfx.passes.rotation import rotated_weight
 from qfx.passes.sharing import asks_size
+from qfx.passes.weight_only import store_weight
 from qfx.passes.weights import quantize_weight
 from qfx.quantization.observer import ChannelMean, ChannelSample, WindowMoments
+from qfx.quantization.qconfig import QConfig
 
 STRENGTHS = (0.3, 0.5, 0.65, 0.8)
 """How much of the difference between channels moves from the activations to the weights."""
@@ -174,17 +176,25 @@ def _error(gm: fx.GraphModule, rotation: fx.Node, layers: list[_Layer], rows: Te
     total = 0.0
     for layer in layers:
         held = rotated_weight(layer.some * factors, block=block)
-        kept = quantize_weight(held, layer.node.meta["qconfig"].weight()).dequantized()
+        kept = _kept(held, layer.node.meta["qconfig"])
         change = (rounded @ kept.T - layer.exact).square().sum()
         total += float(change / layer.exact.square().sum().clamp_min(torch.finfo(torch.float32).tiny))
     return total
 
 
+def _kept(weight: Tensor, qconfig: QConfig) -> Tensor:
+    """A weight as a layer multiplies with it."""
+    if qconfig.by_groups:
+        return store_weight(weight, qconfig.weight()).values()
+    return quantize_weight(weight, qconfig.weight()).dequantized()
+
+
 def _rounded(gm: fx.GraphModule, rotation: fx.Node, turned: Tensor) -> Tensor:
-    """A rotated input as its layers read it: a scale a row or a tensor, or the range that its observer finds."""
+    """A rotated input as its layers read it: a scale a group, a row or a tensor, or its observer's range."""
     if GROUP not in rotation.meta:
-        per_row = readers(rotation)[0].meta["qconfig"].per_row
-        return requantize_dynamic(turned, reduce_range=False, per_row=per_row)
+        qconfig = readers(rotation)[0].meta["qconfig"]
+        given = {"per_row": qconfig.per_row, "group_size": qconfig.input_group}
+        return requantize_dynamic(turned, reduce_range=False, **given)
     observer = _fresh_observer(gm, rotation)
     observer(turned)
     qparams = observer.qparams()

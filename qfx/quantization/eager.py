@@ -286,7 +286,8 @@ def quantize_dynamic(
             the mapping when left out. Embeddings are where a class or a path names them.
         dtype: ``qfx.qint8`` (with a scale a channel), ``torch.float16`` or, but for recurrent layers,
             ``torch.bfloat16``: the weights, where ``qconfig_spec`` gives no qconfig. Weights by groups are those of
-            ``qfx.weight_only_qconfig`` in ``qconfig_spec``, of linear layers, attention and embeddings.
+            ``qfx.weight_only_qconfig`` in ``qconfig_spec``, of linear layers, attention and embeddings, and those with
+            inputs by groups, too, of ``qfx.groups_dynamic_qconfig``.
         mapping: Classes and their dynamic versions; the default mapping when left out.
         inplace: Change ``model`` itself instead of a copy.
 

@@ -35,6 +35,7 @@ from qfx.quantization.observer import (
     default_per_channel_weight_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_group_dynamic_quant_observer,
     per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
@@ -77,6 +78,12 @@ class QConfig(_Fields):
         return bool(bound_arguments(self.activation).get("per_row", False))
 
     @property
+    def input_group(self) -> int | None:
+        """How many neighbours of a row of activations that are quantized at run time share a scale; None: all."""
+        given = bound_arguments(self.activation)
+        return given.get("group_size") if given.get("is_dynamic", False) else None
+
+    @property
     def by_groups(self) -> bool:
         """Whether weights have a scale for each group of a row."""
         built = built_class(self.weight)
@@ -109,7 +116,8 @@ class QConfigDynamic(QConfig):
     """How weights are quantized where activations are quantized at run time.
 
     Args:
-        activation: Says what a scale at run time is for: a row, by ``per_tensor_dynamic_quant_observer`` a tensor.
+        activation: Says what a scale at run time is for: a row, by ``per_tensor_dynamic_quant_observer`` a tensor, by
+            ``per_group_dynamic_quant_observer`` 32 neighbours of a row.
         weight: Class or factory of the weights' observer.
 
     Raises:
@@ -278,16 +286,34 @@ def weight_only_qconfig(bits: int = 8, group_size: int | None = 32, symmetric: b
     Raises:
         QConfigError: Other bits or groups.
     """
+    return QConfigDynamic(NoopObserver, _group_observer(bits, group_size, symmetric))
+
+
+@explained
+def groups_dynamic_qconfig(bits: int = 8, group_size: int | None = None, symmetric: bool = True) -> QConfigDynamic:
+    """A qconfig of linear layers whose activations are quantized at run time, one scale for 32 neighbours of a row.
+
+    Args:
+        bits: Of a weight: 8 or 4.
+        group_size: Neighbours in a row of weights that share a scale: 32, 64 or 128; None: the whole row.
+        symmetric: Zero points of weights are 0; else each group has its own, and uses its range whole.
+
+    Raises:
+        QConfigError: Other bits or groups.
+    """
+    return QConfigDynamic(per_group_dynamic_quant_observer, _group_observer(bits, group_size, symmetric))
+
+
+def _group_observer(bits: int, group_size: int | None, symmetric: bool) -> ModuleFactory:
     if bits not in _BOUNDS:
         raise QConfigError(f"Weights can't be stored in {bits!r} bits.", remedy="Use bits=8 or bits=4.")
     if isinstance(group_size, bool) or group_size not in _GROUPS:
         raise QConfigError(f"group_size={group_size!r} is not one of {_GROUPS}.", remedy="Use one of them.")
     scheme = QScheme.per_channel_symmetric if symmetric else QScheme.per_channel_affine
     low, high = _BOUNDS[bits]
-    observer = PerGroupMinMaxObserver.with_args(
+    return PerGroupMinMaxObserver.with_args(
         group_size=group_size, qscheme=scheme, quant_min=low, quant_max=high, eps=SMALLEST_SCALE
     )
-    return QConfigDynamic(NoopObserver, observer)
 
 
 _BOUNDS = {8: (-128, 127), 4: (-8, 7)}
@@ -301,6 +327,14 @@ float_qparams_weight_only_qconfig = weight_only_qconfig(8, None, symmetric=False
 """Tables of embeddings, and linear layers, with weights in 8 bits, one scale and zero point a row."""
 float_qparams_weight_only_qconfig_4bit = weight_only_qconfig(4, None, symmetric=False)
 """The same in 4 bits."""
+
+per_group_dynamic_qconfig = groups_dynamic_qconfig(8)
+"""Linear layers with activations quantized at run time, one scale for 32 neighbours of a row; weights in 8 bits, one
+scale a channel."""
+int8_groups_dynamic_qconfig = groups_dynamic_qconfig(8, 32)
+"""The same with one scale for 32 weights, too."""
+int4_groups_dynamic_qconfig = groups_dynamic_qconfig(4, 32)
+"""The same with weights in 4 bits."""
 
 
 def _check_version(version: object, known: tuple[int, ...]) -> None:

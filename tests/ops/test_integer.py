@@ -10,8 +10,9 @@ import torch
 from qfx.errors import QuantizationError
 from qfx.ir.types import QArray, QDType, QParams
 from qfx.ops import TABLE, Op, arithmetic
-from qfx.ops.compute.integer import linear_dynamic
+from qfx.ops.compute.integer import linear_dynamic, linear_dynamic_grouped
 from qfx.ops.epilogue import clamp_codes
+from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.shape.integer import moved
 from tests.ops.quantized_samples import Quantized, activation, activation_qparams, cases, quantized, shifted
 
@@ -229,9 +230,30 @@ def test_dynamic_linear_is_close_to_float(reduce_range: bool, per_row: bool) -> 
     assert linear_dynamic(x[:0], q, b, per_row=per_row).shape == (0, 6)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("group_size", [1, 4, 32])
+def test_dynamic_linear_by_groups_is_off_by_half_a_step_of_each_group(group_size: int, groups: int) -> None:
+    x, w, b = torch.randn(4, 12), torch.randint(-127, 128, (6, 12), dtype=torch.int8), torch.randn(6)
+    x[:, 4:8] *= 1000.0
+    scale, zeros = torch.rand(6, groups) * 0.01 + 0.001, torch.randint(-5, 6, (6, groups), dtype=torch.int8)
+    size = 12 if groups == 1 else group_size
+    if size != 12:
+        scale, zeros = scale[:, :1].repeat(1, 12 // min(size, 12)), zeros[:, :1].repeat(1, 12 // min(size, 12))
+    weight = StoredWeight(w, scale, zeros)
+    y = linear_dynamic_grouped(x, weight, b, group_size=group_size)
+    values = weight.values()
+    steps = torch.cat([p.abs().amax(-1, keepdim=True).expand_as(p) / 127 for p in x.split(group_size, -1)], -1)
+    sums = values.abs().sum(1) * x.abs().amax(-1, keepdim=True)
+    bound = (steps / 2) @ values.abs().T + 12 * 2.0**-23 * sums
+    assert bool(((y.double() - (x.double() @ values.double().T + b)).abs() <= bound).all())
+    assert linear_dynamic_grouped(x[:0], weight, b, group_size=group_size).shape == (0, 6)
+
+
 def test_dynamic_linear_of_values_that_are_not_finite() -> None:
     q = QArray(torch.ones(2, 3, dtype=torch.int8), torch.ones(2), torch.zeros(2, dtype=torch.int64), 0)
     for value in (torch.nan, torch.inf, -torch.inf):
         x = torch.tensor([[255.0, value, 1.0], [2.0, 3.0, 4.0]])
         assert linear_dynamic(x, q).isnan().tolist() == [[True, True], [True, True]]
         assert linear_dynamic(x, q, per_row=True).isnan().tolist() == [[True, True], [False, False]]
+        by_groups = linear_dynamic_grouped(x, StoredWeight(q.values, torch.ones(2, 1)), group_size=2)
+        assert by_groups.isnan().tolist() == [[True, True], [False, False]]

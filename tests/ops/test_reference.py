@@ -169,7 +169,10 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = 
     )
 
 
-def requantize_dynamic(x: Tensor, reduce_range: bool, per_row: bool = False) -> Tensor:
+def requantize_dynamic(x: Tensor, reduce_range: bool, per_row: bool = False, group_size: int | None = None) -> Tensor:
+    if group_size is not None:
+        groups = [_by_its_largest(group) for group in x.split(group_size, -1)]
+        return torch.cat(groups, -1)
     if per_row:
         rows = [requantize_dynamic(row, reduce_range) for row in x.reshape(-1, x.shape[-1])]
         return torch.stack(rows).reshape(x.shape) if rows else x
@@ -177,6 +180,12 @@ def requantize_dynamic(x: Tensor, reduce_range: bool, per_row: bool = False) -> 
     scale, zero_point = arithmetic.affine_qparams(min(values), max(values), 0, 127 if reduce_range else 255)
     codes = (torch.round(x.double() / scale) + zero_point).clamp(0, 127 if reduce_range else 255)
     return (codes - zero_point).float() * scale
+
+
+def _by_its_largest(group: Tensor) -> Tensor:
+    scale = (group.double().abs().amax(-1, keepdim=True) / 127).float()
+    scale[scale == 0] = 1.0
+    return torch.round(group.double() / scale.double()).float() * scale
 
 
 def decode_weight(

@@ -144,6 +144,25 @@ def test_which_qconfigs_give_rows_scales_of_their_own() -> None:
         assert not qconfig.per_row
 
 
+def test_which_qconfigs_give_groups_of_inputs_scales_of_their_own() -> None:
+    for qconfig in (
+        qfx.per_group_dynamic_qconfig,
+        qfx.int8_groups_dynamic_qconfig,
+        qfx.groups_dynamic_qconfig(4, 128, False),
+    ):
+        assert qconfig.input_group == 32
+        assert qconfig.is_dynamic
+        assert qconfig.by_groups
+        assert not qconfig.weight_only
+    others = (
+        default_dynamic_qconfig,
+        default_qconfig,
+        qfx.int4_weight_only_qconfig,
+        QConfigDynamic(qfx.PerGroupMinMaxObserver),
+    )
+    assert [qconfig.input_group for qconfig in others] == [None] * 4
+
+
 def test_our_default() -> None:
     activation, weight = get_default_qconfig().activation(), get_default_qconfig().weight()
     assert type(activation) is HistogramObserver

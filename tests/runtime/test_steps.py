@@ -148,7 +148,7 @@ def linear_dynamic_grouped_case(
     of_features = scale.repeat(21 // scale.shape[1], 1)
     integers = np.rint(weight.astype(np.float64) / of_features)
 
-    def expected(x: np.ndarray, r: Any = F(0)) -> np.ndarray:
+    def expected(x: np.ndarray, r: Any = 0.0) -> np.ndarray:
         y = np.zeros((*x.shape[:-1], 9), F)
         for first in range(0, 21, group):
             part = x[..., first : first + group]

@@ -11,7 +11,7 @@ from qfx.ir.nodes import decision_of, operand
 from qfx.ir.types import QArray, QParams, code_shift
 from qfx.lowering.emit import Emission, Order, Physical, channels_last, code_of, emits, identity
 from qfx.lowering.emitters.index import ON_INTEGERS, dtype_of
-from qfx.lowering.stored import linear_step
+from qfx.lowering.stored import dynamic_grouped_step, linear_step
 from qfx.ops import arithmetic, epilogue, lookup
 from qfx.ops.calls import arguments, attributes
 from qfx.ops.compute.reference import Activation
@@ -195,17 +195,23 @@ def clamp_codes(activation: Activation, out: QParams) -> list[int]:
 def _linear_dynamic(emission: Emission, node: fx.Node) -> Physical:
     given, weight = _arguments(node), node.meta["weights"]["weight"].array
     x = _features_last(emission, node, emission.value(given["x"]))
-    channels, residual = weight.values.shape[0], None
+    residual = None
     if given["residual"] is not None:
         residual = emission.in_order(node, emission.value(given["residual"]), x.order).id
+    bias = None if given["bias"] is None else emission.constant(emission.tensor(given["bias"]))
+    clamp = clamp_epilogue(given["activation"], None).f32_clamp
+    if "input_group" in node.meta:
+        group = node.meta["input_group"]
+        step = dynamic_grouped_step(emission.builder, x.id, weight, bias, group=group, residual=residual, clamp=clamp)
+        return emission.step(node, step, x.order)
     step = steps.linear_dynamic(
         x.id,
         residual,
-        f32_clamp=clamp_epilogue(given["activation"], None).f32_clamp,
+        f32_clamp=clamp,
         per_row=node.meta["per_row"],
         weight=emission.constant(weight.values),
-        weight_scale=emission.constant(weight.scale.expand(channels).contiguous()),
-        bias=None if given["bias"] is None else emission.constant(emission.tensor(given["bias"])),
+        weight_scale=emission.constant(weight.scale.expand(weight.values.shape[0]).contiguous()),
+        bias=bias,
     )
     return emission.step(node, step, x.order)
 

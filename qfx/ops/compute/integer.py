@@ -17,7 +17,8 @@ from qfx.ops import arithmetic
 from qfx.ops.compute import reference as compute
 from qfx.ops.compute.reference import Activation, activate
 from qfx.ops.epilogue import Operand, integers, out_scale, quantized, requantized, through_float64, value
-from qfx.ops.qdq.dynamic import dynamic_qparams
+from qfx.ops.qdq.decode import StoredWeight
+from qfx.ops.qdq.dynamic import dynamic_qparams, group_codes, in_groups
 
 
 def conv(
@@ -186,3 +187,29 @@ def linear_dynamic(
     acc = compute.linear(integers(QArray(codes, scale, zero_point)), integers(weight))
     y = acc.float() * (scale * weight.scale)
     return y if bias is None else y + bias
+
+
+def linear_dynamic_grouped(x: Tensor, weight: StoredWeight, bias: Tensor | None = None, *, group_size: int) -> Tensor:
+    """Linear layer with an input quantized by groups of each row at run time; float32 in and out.
+
+    Of each group, ``p = float(acc) * (s_x * s_w[o])``; these are added group after group, then the bias, each operation
+    rounded to float32. ``acc`` is exact, over codes of :func:`qfx.ops.qdq.dynamic.group_codes` and weights less their
+    zero points. NaN or an infinity makes NaN of its row.
+
+    Args:
+        x: float32 ``[..., C]``.
+        weight: 8 or 4 bits ``[O, C]``, whose groups are whole groups of ``x``, or whole rows.
+        bias: float32 ``[O]``.
+        group_size: Neighbours of a row of ``x`` that share a scale; the last ones may be fewer.
+    """
+    assert weight.scale is not None
+    codes, scales = group_codes(in_groups(x, group_size))
+    weights = in_groups(weight.integers().flatten(1), group_size)
+    of_weights = weight.scale.float().repeat_interleave(-(-weights.shape[1] // weight.scale.shape[1]), dim=1)
+    total: Tensor | None = None
+    for g in range(weights.shape[1]):
+        acc = compute.linear(codes[..., g, :].double(), weights[:, g].double())
+        product = acc.float() * (scales[..., g, :] * of_weights[:, g])
+        total = product if total is None else total + product
+    assert total is not None
+    return total if bias is None else total + bias

@@ -71,6 +71,16 @@ class StoredWeight:
         """float32 ``[O, C]``."""
         return decode_weight(self.codes, self.scale, self.zero_point, shape=self.packed)
 
+    def integers(self) -> Tensor:
+        """Of one with scales, int64 ``[O, G, C / G]``: each code less its zero point."""
+        assert self.scale is not None
+        codes = self.codes if self.packed is None else unpack_nibbles(self.codes, self.packed)
+        groups = codes.reshape(*self.scale.shape, -1).to(torch.int64)
+        if self.zero_point is None:
+            return groups
+        zeros = self.zero_point if self.packed is None else unpack_nibbles(self.zero_point, self.scale.shape)
+        return groups - zeros.to(torch.int64).unsqueeze(-1)
+
     def problem(self) -> str | None:
         """Why the tensors are no weight, or None."""
         if len(self.shape) != 2 or not all(type(n) is int and n > 0 for n in self.shape):

@@ -26,14 +26,40 @@ def dynamic_qparams(x: Tensor, *, reduce_range: bool, per_row: bool = False) -> 
     return scale, zero_point.to(torch.int64)
 
 
-def requantize_dynamic(x: Tensor, *, reduce_range: bool, per_row: bool = False) -> Tensor:
+def in_groups(x: Tensor, size: int) -> Tensor:
+    """``[..., C]`` as ``[..., groups, size]``, the last group filled up with zeros."""
+    groups = -(-x.shape[-1] // size)
+    filled = torch.nn.functional.pad(x, (0, groups * size - x.shape[-1]))
+    return filled.reshape(*x.shape[:-1], groups, size)
+
+
+def group_codes(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (int64, -128..127) and scales (float32 ``[..., groups, 1]``) of ``[..., groups, size]``.
+
+    ``scale = max |x| / 127`` in float32, 1 where that is 0, and ``code = rint(x / scale)``: 127 at most, but for
+    denormal scales. NaN or an infinity makes the scale of its group NaN.
+    """
+    scale = groups.float().abs().amax(-1, keepdim=True) / 127.0
+    scale = torch.where(scale == 0.0, torch.ones_like(scale), scale)
+    scale = torch.where(scale.isfinite(), scale, torch.full_like(scale, torch.nan))
+    return arithmetic.quantize(groups, scale, torch.zeros_like(scale), -128, 127), scale
+
+
+def requantize_dynamic(
+    x: Tensor, *, reduce_range: bool, per_row: bool = False, group_size: int | None = None
+) -> Tensor:
     """``x`` rounded to the 8-bit integers that its own minimum and maximum give, as float32.
 
     Args:
-        x: float32, any shape; with ``per_row`` at least one dim.
+        x: float32, any shape; with ``per_row`` or ``group_size`` at least one dim.
         reduce_range: Use ``0..127`` instead of ``0..255``.
         per_row: Each row of the last dim has a range of its own; else one holds for all of ``x``.
+        group_size: Each group of so many neighbours of a row has a scale of its own, as :func:`group_codes` says,
+            whatever else is given; the last one may have fewer.
     """
+    if group_size is not None:
+        codes, scale = group_codes(in_groups(x, group_size))
+        return (codes.float() * scale).flatten(-2)[..., : x.shape[-1]]
     scale, zero_point = dynamic_qparams(x, reduce_range=reduce_range, per_row=per_row)
     q = arithmetic.quantize(x, scale, zero_point, 0, 127 if reduce_range else 255)
     return arithmetic.dequantize(q, scale, zero_point)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from qfx.errors import QuantizationError
@@ -44,7 +46,7 @@ def dequantize_bad() -> list[Sample]:
 
 def requantize_dynamic() -> list[Sample]:
     inputs = (normal(4, 6) + 1.0, normal(2, 3, 5).abs(), -normal(7).abs(), normal(0, 3), torch.zeros(2, 2))
-    settings: tuple[dict[str, bool], ...] = ({}, {"per_row": False}, {"per_row": True})
+    settings: tuple[dict[str, Any], ...] = ({}, {"per_row": False}, {"per_row": True}, {"group_size": 4})
     return [call(x, reduce_range=half, **given) for x in inputs for half in (False, True) for given in settings]
 
 

@@ -14,6 +14,7 @@ from qfx.quantization.observer.defaults import (
     default_placeholder_observer,
     default_weight_observer,
     per_channel_weight_observer_range_neg_127_to_127,
+    per_group_dynamic_quant_observer,
     per_tensor_dynamic_quant_observer,
     weight_observer_range_neg_127_to_127,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "default_placeholder_observer",
     "default_weight_observer",
     "per_channel_weight_observer_range_neg_127_to_127",
+    "per_group_dynamic_quant_observer",
     "per_tensor_dynamic_quant_observer",
     "weight_observer_range_neg_127_to_127",
 ]

@@ -35,6 +35,16 @@ per_tensor_dynamic_quant_observer = PlaceholderObserver.with_args(
 """Activations in 0..255, quantized at run time, one scale a tensor."""
 default_dynamic_quant_observer = per_tensor_dynamic_quant_observer.with_args(per_row=True)
 """Activations in 0..255, quantized at run time, one scale a row of the last dim."""
+per_group_dynamic_quant_observer = PlaceholderObserver.with_args(
+    dtype=QDType.qint8,
+    quant_min=-128,
+    quant_max=127,
+    qscheme=QScheme.per_channel_symmetric,
+    is_dynamic=True,
+    per_row=True,
+    group_size=32,
+)
+"""Activations in -127..127, quantized at run time, one scale for 32 neighbours of a row of the last dim."""
 
 default_fixed_qparams_range_0to1_observer = FixedQParamsObserver.with_args(scale=1.0 / 256.0, zero_point=0)
 """Of values in 0..1, as sigmoid gives."""

@@ -58,7 +58,7 @@ class PerGroupMinMaxObserver(PerChannelMinMaxObserver):
     def qparams(self) -> NoReturn:
         """Raise QConfigError: no layer that multiplies integers takes a scale a group."""
         raise QConfigError(
-            "Weights by groups are multiplied with float activations only.",
+            "Weights by groups are multiplied with float activations, or with activations by groups.",
             where=self.label,
             source=self.source,
             why=f"{type(self).__name__} finds a scale for each group of a row; integer products have one a channel.",

@@ -22,6 +22,9 @@ from qfx.quantization.observer.base import (
     range_width,
 )
 
+INPUT_GROUPS = (32, 64, 128)
+"""How many neighbours of a row of inputs may share a scale."""
+
 
 def _first(states: Sequence[State]) -> State:
     return states[0]
@@ -162,6 +165,10 @@ class PlaceholderObserver(_WithoutQParams):
         eps: Smallest scale at run time.
         is_dynamic: The value is quantized at run time, from its own range.
         per_row: Then each row of its last dim is, from the row's range.
+        group_size: Then each group of so many neighbours of a row is, symmetrically: 32, 64 or 128.
+
+    Raises:
+        QConfigError: Another ``group_size``.
     """
 
     @checked
@@ -176,11 +183,17 @@ class PlaceholderObserver(_WithoutQParams):
         eps: float = FLOAT32_EPS,
         is_dynamic: bool = False,
         per_row: bool = False,
+        group_size: int | None = None,
     ) -> None:
+        if group_size not in (None, *INPUT_GROUPS):
+            raise QConfigError(
+                f"group_size={group_size} is no number of inputs that share a scale.",
+                remedy=f"Use one of {INPUT_GROUPS}, or None.",
+            )
         super().__init__(dtype)
         self.custom_op = custom_op_name
         self.quant_min, self.quant_max, self.eps = quant_min, quant_max, eps
-        self.is_dynamic, self.per_row = is_dynamic, per_row
+        self.is_dynamic, self.per_row, self.group_size = is_dynamic, per_row, group_size
         self.qscheme = QScheme.parse(qscheme)
 
     def extra_repr(self) -> str:

@@ -13,6 +13,9 @@ from qfx.passes.weight_only import HALVES
 from qfx.quantization.observer import PerGroupMinMaxObserver
 from qfx.quantization.qconfig import QConfig, per_channel_dynamic_qconfig
 
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+"""What is looked up, so that no inputs are multiplied with it."""
+
 
 def weight_dtype(dtype: Any, *, brain: bool = False) -> QDType | torch.dtype:
     """``dtype`` as ``qfx.qint8`` or ``torch.float16``, or ``torch.bfloat16`` where ``brain`` says so.
@@ -57,9 +60,11 @@ def dtype_of(mod: nn.Module) -> QDType | torch.dtype:
         UnsupportedError: Neither qint8 nor float16, or by groups.
     """
     observer = weight_observer(mod)
-    if isinstance(observer, PerGroupMinMaxObserver):
+    by_groups = isinstance(observer, PerGroupMinMaxObserver)
+    if by_groups or qconfig_of(mod).input_group is not None:
+        what = "Weights" if by_groups else "Inputs"
         raise UnsupportedError(
-            f"Weights of a dynamic {type(mod).__name__} can't have a scale a group.",
+            f"{what} of a dynamic {type(mod).__name__} can't have a scale a group.",
             remedy="Leave it float, or give it the qconfig qfx.default_dynamic_qconfig: groups are for linear layers "
             "and embeddings.",
         )
@@ -70,16 +75,20 @@ def format_of(mod: nn.Module) -> dict[str, Any]:
     """The form that the qconfig of ``mod`` asks for, as arguments of a dynamic linear layer or table.
 
     Raises:
-        ConversionError: Groups, for activations that are quantized.
+        ConversionError: Groups, for activations that are quantized by rows.
         UnsupportedError: Another dtype than qint8, float16 and bfloat16.
     """
-    observer = weight_observer(mod)
-    if not isinstance(observer, PerGroupMinMaxObserver):
+    observer, qconfig = weight_observer(mod), qconfig_of(mod)
+    by_groups = isinstance(observer, PerGroupMinMaxObserver)
+    group = None if isinstance(mod, _TABLES) else qconfig.input_group
+    if not by_groups and group is None:
         return {"dtype": weight_dtype(observer.dtype, brain=True)}
-    if not qconfig_of(mod).weight_only:
+    if by_groups and not qconfig.weight_only and qconfig.input_group is None:
         raise ConversionError(
-            f"The qconfig of this {type(mod).__name__} quantizes activations, and gives weights a scale a group.",
-            why="What has a scale a group is multiplied with float activations.",
-            remedy="Give it qfx.weight_only_qconfig(...), or another weight observer.",
+            f"The qconfig of this {type(mod).__name__} quantizes activations, and gives weights alone a scale a group.",
+            why="What has a scale a group is multiplied with float activations, or with activations by groups.",
+            remedy="Give it qfx.weight_only_qconfig(...), qfx.groups_dynamic_qconfig(...), or another weight observer.",
         )
-    return {"bits": observer.bits, "group_size": observer.group_size, "symmetric": observer.qscheme.symmetric}
+    bits, size = (observer.bits, observer.group_size) if by_groups else (8, None)
+    form = {"bits": bits, "group_size": size, "symmetric": observer.qscheme.symmetric}
+    return form if group is None else {**form, "input_group": group}

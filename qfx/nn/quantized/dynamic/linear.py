@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from qfx.arguments import checked
-from qfx.errors import InputError, QuantizationError
+from qfx.errors import InputError, QuantizationError, UnsupportedError
 from qfx.ir.types import QDType, QParams
-from qfx.lowering.stored import linear_step
+from qfx.lowering.stored import dynamic_grouped_step, linear_step
 from qfx.memory import require_regular
 from qfx.nn.quantized.dynamic.formats import format_of
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, require_class
 from qfx.ops.qdq.decode import StoredWeight
+from qfx.quantization.observer.passive import INPUT_GROUPS
 from qfx.runtime import Executable, ProgramBuilder, steps
 from qfx.runtime.limits import MOST_FEATURES
 from qfx.runtime.writing import write
@@ -31,7 +32,7 @@ class Linear(DynamicModule):
 
     With int8 weights each row of the input, or all of it, is quantized to 0..255, with the range of its values and zero
     included, and ``y = float(sum (q - z) (w - z_w)) * (scale * weight_scale) + bias``. With weights of 16 bits or by
-    groups everything is float32.
+    groups everything is float32, unless the input has a scale a group, too: then such products are added, a group each.
 
     State: ``weight`` int8 ``[O, I]``, ``weight_scale`` float32 and ``weight_zero_point`` int64 (0-d or ``[O]``) and
     ``input_per_row`` bool (0-d), or ``weight`` float16 or bfloat16 alone; by groups as :class:`DynamicModule` says;
@@ -42,15 +43,19 @@ class Linear(DynamicModule):
         out_features: Size of the last dim of the result.
         bias_: Whether there is a bias.
         dtype: Of the weights: ``qfx.qint8``, ``torch.float16`` or ``torch.bfloat16``.
-        bits: 8 or 4: weights are integers by groups, and inputs stay float.
+        bits: 8 or 4: weights are integers by groups, and inputs stay float or are quantized by groups.
         group_size: Neighbours in a row of weights that share a scale; None: the whole row.
         symmetric: Groups have no zero points.
+        input_group: Neighbours in a row of the input that share a scale, 32, 64 or 128; None, with ``bits``: the input
+            stays float.
 
     Raises:
-        UnsupportedError: Another dtype, features that are no whole groups, or more than 32768 with a float input.
+        UnsupportedError: Another dtype, features that are no whole groups, more than 32768 with a float input, or
+            groups of the input without ``bits`` or that do not divide those of weights.
     """
 
     weights_alone = True
+    input_group: int | None = None
 
     @checked
     def __init__(
@@ -63,11 +68,15 @@ class Linear(DynamicModule):
         bits: int | None = None,
         group_size: int | None = None,
         symmetric: bool = True,
+        input_group: int | None = None,
     ) -> None:
         super().__init__(dtype, bits, group_size)
         self.in_features, self.out_features = in_features, out_features
+        if input_group is not None:
+            _require_groups(bits, group_size, input_group)
+            self.input_group = input_group
         biases: dict[str, tuple[int, ...]] = {"bias": (out_features,)} if bias_ else {}
-        most = None if self.quantizes else MOST_FEATURES
+        most = None if self.quantizes or input_group is not None else MOST_FEATURES
         self.declare({"weight": (out_features, in_features), **biases}, most, symmetric=symmetric)
 
     @classmethod
@@ -184,13 +193,16 @@ class Linear(DynamicModule):
     def extra_repr(self) -> str:
         shown = f"in_features={self.in_features}, out_features={self.out_features}, {self.form()}"
         shown += ", per_row=False" if self.quantizes and not self.per_row else ""
+        shown += "" if self.input_group is None else f", input_group={self.input_group}"
         return shown if "bias" in self._buffers else f"{shown}, bias=False"
 
     def _build(self) -> Executable:
         b = ProgramBuilder()
         x = b.value("x", "f32", [-1, self.in_features])
         bias = self.biases(b, ["bias"]) if "bias" in self._buffers else None
-        if not self.quantizes:
+        if self.input_group is not None:
+            step = dynamic_grouped_step(b, x, self._stored(), bias, group=self.input_group)
+        elif not self.quantizes:
             step = linear_step(b, x, self._stored(), bias)
         else:
             weight = self.weights(b, ["weight"])
@@ -200,3 +212,14 @@ class Linear(DynamicModule):
                 weight_zero_point=weight.zero_point, bias=bias,
             )  # fmt: skip
         return Executable(b.build([x], write(b, "linear", step, [-1, self.out_features])))
+
+
+def _require_groups(bits: int | None, group_size: int | None, input_group: int) -> None:
+    whole = group_size is None or group_size % input_group == 0
+    if bits is None or input_group not in INPUT_GROUPS or not whole:
+        raise UnsupportedError(
+            f"Inputs can't have a scale for {input_group} of them where weights have bits={bits}, "
+            f"group_size={group_size}.",
+            remedy=f"Use bits=8 or bits=4, input_group={' or '.join(map(str, INPUT_GROUPS))}, and a group_size that is "
+            "a multiple of it, or None.",
+        )
