@@ -14,6 +14,7 @@ from benchmarks.workloads import Workload, workload
 
 OURS = "qfx"
 OURS_DYNAMIC = "qfx dynamic"
+OURS_GROUPS = "qfx dynamic by groups"
 
 
 def quantize(given: Workload) -> nn.Module:
@@ -30,7 +31,18 @@ def quantize_dynamic(given: Workload) -> nn.Module:
     return qfx.quantize_fx(given.load(), {"": qfx.default_dynamic_qconfig}, example_inputs=given.inputs(2))
 
 
-OWN: dict[str, Callable[[Workload], nn.Module]] = {OURS: quantize, OURS_DYNAMIC: quantize_dynamic}
+def quantize_groups(given: Workload) -> nn.Module:
+    """The network quantized by qfx with a scale for 32 neighbours of a row of activations, without calibration."""
+    import qfx
+
+    return qfx.quantize_fx(given.load(), {"": qfx.per_group_dynamic_qconfig}, example_inputs=given.inputs(2))
+
+
+OWN: dict[str, Callable[[Workload], nn.Module]] = {
+    OURS: quantize,
+    OURS_DYNAMIC: quantize_dynamic,
+    OURS_GROUPS: quantize_groups,
+}
 """qfx's own ways, which are no peers to each other."""
 
 

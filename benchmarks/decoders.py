@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +41,20 @@ def _dynamic_calibrated(net: nn.Module) -> QuantizedModel:
     return qfx.quantize_fx(net, {"": qfx.default_dynamic_qconfig}, calibration=_calibration())
 
 
+def _by_groups(net: nn.Module, qconfig: qfx.QConfig) -> QuantizedModel:
+    return qfx.quantize_fx(net, {"": qconfig}, example_inputs=_calibration()[0])
+
+
 WAYS: dict[str, Callable[[nn.Module], QuantizedModel]] = {
     "dynamic": _dynamic,
     "dynamic, calibrated": _dynamic_calibrated,
     "static": _static,
+    "inputs by groups": partial(_by_groups, qconfig=qfx.per_group_dynamic_qconfig),
+    "inputs and weights by groups": partial(_by_groups, qconfig=qfx.int8_groups_dynamic_qconfig),
+    "the same, weights in 4 bits": partial(_by_groups, qconfig=qfx.int4_groups_dynamic_qconfig),
 }
+
+USUAL = ["dynamic", "dynamic, calibrated", "static"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ def closeness(
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ways", nargs="*", default=list(WAYS), help=f"of {', '.join(map(repr, WAYS))}")
+    parser.add_argument("ways", nargs="*", default=USUAL, help=f"of {', '.join(map(repr, WAYS))}")
     parser.add_argument("--steps", action="store_true", help="the time of each kind of step, too")
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)

@@ -408,7 +408,8 @@ def _made_and_used(factory: Any, x: Any) -> Any:
 def _configs() -> Iterable[Call]:
     good = qfx.get_default_qconfig()
     yield Call("QConfig", Q.QConfig, lambda: {"activation": good.activation, "weight": good.weight})
-    yield Call("weight_only_qconfig", Q.weight_only_qconfig, lambda: {"bits": 4, "group_size": 32, "symmetric": True})
+    for make in (Q.weight_only_qconfig, Q.groups_dynamic_qconfig):
+        yield Call(make.__name__, make, lambda: {"bits": 4, "group_size": 32, "symmetric": True})
     yield Call("QConfigDynamic", Q.QConfigDynamic, lambda: {"activation": Q.NoopObserver, "weight": good.weight})
     yield Call("Factory", lambda target, kwargs: Q.Factory(target, kwargs)(), _factory)
     for name in (
