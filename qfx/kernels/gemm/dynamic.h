@@ -12,6 +12,7 @@
 namespace qfx::gemm {
 
 constexpr int64_t kDynamicFeatures = 1 << 15;  // at most: sums of 255 * 255 stay below 2^31
+constexpr int64_t kDynamicBytes = 192 * 1024;  // of codes in flight while the panels pass over them
 
 // int8 weights [rows][features] with a scale (and a zero point) a row, as columns of a product. They are read while
 // they are packed, and not kept.

@@ -10,8 +10,6 @@ namespace qfx {
 namespace gemm {
 namespace {
 
-constexpr int64_t kBlockBytes = 192 * 1024;  // of codes in flight while the panels pass over them
-
 void check(const DynamicLinear& l) {
   const auto size = [](const auto& span) { return static_cast<int64_t>(span.size()); };
   if (l.outputs < 1 || l.features < 1) throw std::invalid_argument("a layer without an output or a feature");
@@ -113,7 +111,7 @@ class DynamicWork final : public Work {
   DynamicWork(const DynamicWeights& weights, const DynamicLinear& layer, int64_t rows, Isa isa, bool quantized)
       : w_(weights), l_(layer), rows_(rows), isa_(isa), quantized_(quantized) {
     const int64_t tile = weights.weights().kernel().rows;
-    block_ = std::clamp<int64_t>(kBlockBytes / layout().stride / tile * tile, tile, std::max(tile, rows));
+    block_ = std::clamp<int64_t>(kDynamicBytes / layout().stride / tile * tile, tile, std::max(tile, rows));
   }
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {

@@ -13,8 +13,7 @@ namespace qfx {
 namespace gemm {
 namespace {
 
-constexpr int64_t kBlockBytes = 192 * 1024;  // of codes in flight while the panels pass over them
-constexpr int32_t kOrigin = 128;             // codes are stored that much greater than they are
+constexpr int32_t kOrigin = 128;  // codes are stored that much greater than they are
 
 void check(const DynamicGroupedLinear& l) {
   require_fitting(l.weights);
@@ -51,7 +50,7 @@ std::vector<int8_t> bytes_of(const GroupedLinear& l, Range features) {
   return codes;
 }
 
-// They as columns. All of them are of one group of weights.
+// These as columns, of features that lie in one group of weights.
 DynamicColumns columns_of(const GroupedLinear& l, Range features, std::span<const int8_t> codes) {
   const int64_t groups = l.features / l.group, group = features.begin / l.group;
   DynamicColumns c;
@@ -91,7 +90,7 @@ class GroupsWork final : public Work {
       : groups_(groups), ending_(ending), outputs_(outputs), rows_(rows), residual_(residual), isa_(isa) {
     for (const DynamicWeights& group : groups) features_ += group.features();
     const int64_t tile = first().weights().kernel().rows, bytes = layout().stride * count();
-    block_ = std::clamp<int64_t>(kBlockBytes / bytes / tile * tile, tile, std::max(tile, rows));
+    block_ = std::clamp<int64_t>(kDynamicBytes / bytes / tile * tile, tile, std::max(tile, rows));
   }
 
   void run(const void* const* in, void* const* out, std::byte* scratch, int tid, int threads) const noexcept override {
