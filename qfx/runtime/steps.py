@@ -1219,6 +1219,37 @@ def expand(
     )
 
 
+def windows(
+    x: int,
+    *,
+    axes: Sequence[int],
+    size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Step:
+    """Windows that slide along some axes; their dims are behind the last of these.
+
+    Takes ``x`` any type of whole bytes. Gives ``y`` of the operand's type.
+
+    Args:
+        axes: In ascending order; at least 0.
+        size: Of a window along each axis; at least 1.
+        stride: From one window to the next; at least 1.
+        dilation: From one element of a window to the next; at least 1.
+    """
+    return Step.of(
+        "windows",
+        [x],
+        {"y": None},
+        ints={
+            "axes": axes,
+            "size": size,
+            "stride": stride,
+            "dilation": dilation,
+        },
+    )
+
+
 def cast(
     x: int,
 ) -> Step:

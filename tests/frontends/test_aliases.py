@@ -38,6 +38,7 @@ ARGUMENTS: dict[str, Any] = {
     "repeat": (1, 2, 1, 3),
     "repeat_interleave": (3, 1),
     "roll": ((1, -3), (2, -1)),
+    "unfold": (2, 3, 2),
     "matmul": (torch.randn(8, 3),),
     "mm": (torch.randn(8, 3),),
     "bmm": (torch.randn(8, 8, 3),),
@@ -121,6 +122,7 @@ MODULES: dict[type[nn.Module], Any] = {
     nn.ChannelShuffle: (2,),
     nn.Unflatten: (1, (2, 2)),
     nn.GLU: (1,),
+    nn.Unfold: (3, 2, 1, (2, 1)),
 }
 BY_PREFIX = {"BatchNorm": (4,), "SyncBatchNorm": (4,), "InstanceNorm": (4,), "Adaptive": (3,), "MaxPool": (3, 2, 1)}
 BY_PREFIX |= {"AvgPool": (3, 2, 1), "ConstantPad": (1, 0.5)}

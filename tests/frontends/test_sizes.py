@@ -74,6 +74,8 @@ EVERYWHERE = {
     "repeat interleaved": "torch.repeat_interleave(y, 3, 1)",
     "repeat interleaved, a free size": "y.repeat_interleave(2, -1)",
     "repeat interleaved, all": "y.repeat_interleave(2)",
+    "windows": "y.unfold(2, 3, 2) + y.unfold(-2, 1, 1)[:, :, 2::2].expand(-1, -1, -1, -1, 3)",
+    "windows of images": "F.unfold(y, (3, 2), dilation=(1, 2), padding=(0, 1), stride=(2, 1))",
 }
 """What a trace follows too."""
 
@@ -233,7 +235,7 @@ def test_a_pool_of_all_is_a_step_of_the_program() -> None:
         assert [part.executable is not None for part in quantized.compiled.segments] == [True]
 
 
-MOVES = [name for name in {**EVERYWHERE, **PYTHON} if name.startswith(("roll", "repeat", "differences"))]
+MOVES = [name for name in {**EVERYWHERE, **PYTHON} if name.startswith(("roll", "repeat", "differences", "windows"))]
 
 
 @pytest.mark.parametrize("name", MOVES)

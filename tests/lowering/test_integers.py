@@ -111,6 +111,7 @@ MOVES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "transpose": ((), {"dim0": 0, "dim1": 1}), "unsqueeze": ((), {"dim": 1}), "squeeze": ((), {"dim": 0}),
     "slice": ((), {"dim": 1, "start": 1, "end": None, "step": 1}), "select": ((), {"dim": 0, "index": 1}),
     "expand": (((4, 2, 3),), {}), "dropout": ((), {}),
+    "windows": ((), {"dims": (1,), "size": (2,), "stride": (1,), "dilation": (1,)}),
 }  # fmt: skip
 
 

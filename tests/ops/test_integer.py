@@ -19,7 +19,7 @@ from tests.ops.quantized_samples import Quantized, activation, activation_qparam
 MOVING = {
     "max_pool", "adaptive_max_pool", "amax", "cat", "stack", "pad", "pixel_shuffle", "pixel_unshuffle",
     "channel_shuffle", "permute", "transpose", "reshape", "flatten", "squeeze", "unsqueeze", "slice", "select",
-    "expand", "dropout",
+    "expand", "windows", "dropout",
 }  # fmt: skip
 """The rows of kind ``share`` that do no arithmetic."""
 

@@ -120,6 +120,14 @@ def slice_(x: Tensor, dim: int, start: int | None, end: int | None, step: int) -
     return x.index_select(dim, torch.tensor(range(x.shape[dim])[start:end:step]))
 
 
+def windows(x: Tensor, dims: Any, size: Any, stride: Any, dilation: Any) -> Tensor:
+    for dim, length, step, apart in zip([d % x.dim() for d in dims], size, stride, dilation, strict=True):
+        last = x.shape[dim] - (length - 1) * apart
+        places = [torch.arange(i * apart, last + i * apart, step) for i in range(length)]
+        x = torch.stack([x.index_select(dim, place) for place in places], -1)
+    return x
+
+
 def pad(x: Tensor, pad: Sequence[int], mode: str, value: float | None) -> Tensor:
     return F.pad(x, tuple(pad), mode=mode, value=value)
 
@@ -267,6 +275,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "slice": slice_,
     "select": lambda x, dim, index: x.index_select(dim, torch.tensor([index % x.shape[dim]])).squeeze(dim),
     "expand": lambda x, shape: torch.Tensor.expand(x, *shape),
+    "windows": windows,
     "size": lambda x, dim: x.shape[dim],
     "softmax": lambda x, dim: nn.Softmax(dim)(x),
     "causal_softmax": lambda x: (x + torch.full(x.shape[-2:], -torch.inf).triu(1)).softmax(-1),

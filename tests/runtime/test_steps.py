@@ -437,8 +437,33 @@ def move_cases() -> list[Case]:
                 {"exprs": {"shape": [2, -1, 4]}},
                 label=kind,
             ),
+            *(
+                Case("windows", (make(2, 9, 3),), *sliding(*window), label=f"{kind}-{window}")
+                for window in [(1, 3, 1, 1), (1, 4, 2, 2), (1, 1, 3, 1), (2, 2, 1, 1), (0, 2, 1, 1)]
+            ),
+            Case(
+                "windows",
+                (make(2, 5, 6, 3),),
+                lambda x: (
+                    np.lib.stride_tricks.sliding_window_view(x, (2, 5), (1, 2))[:, ::3, :, :, :, ::4]
+                    .transpose(0, 1, 2, 4, 5, 3)
+                    .copy()
+                ),
+                {"ints": {"axes": [1, 2], "size": [2, 2], "stride": [3, 1], "dilation": [1, 4]}},
+                label=f"two axes-{kind}",
+            ),
         ]
     return cases
+
+
+def sliding(axis: int, size: int, stride: int, dilation: int) -> tuple[Callable[[np.ndarray], np.ndarray], Any]:
+    """Windows along one axis: what numpy computes, and the step's attributes."""
+
+    def of(x: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(x, (size - 1) * dilation + 1, axis)[..., ::dilation]
+        return np.moveaxis(windows.take(range(0, windows.shape[axis], stride), axis), -1, axis + 1).copy()
+
+    return of, {"ints": {"axes": [axis], "size": [size], "stride": [stride], "dilation": [dilation]}}
 
 
 def of_tensors(reference: Callable[..., torch.Tensor], **attributes: Any) -> Callable[..., np.ndarray]:

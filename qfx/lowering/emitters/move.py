@@ -119,6 +119,22 @@ def expand(emission: Emission, node: fx.Node) -> Physical:
     return emission.step(node, steps.expand(x.id, shape=emission.exprs(shape)), identity(len(shape)), x.dtype)
 
 
+_OF_WINDOWS = ("size", "stride", "dilation")
+
+
+@emits("windows", whole=True)
+def windows(emission: Emission, node: fx.Node) -> Physical:
+    """In memory a window's dims are behind those that it slides along: rows of channels last stay together."""
+    given, x = _given(emission, node)
+    x = emission.in_order(node, x, identity(x.rank))
+    dims = [dim % x.rank for dim in given["dims"]]
+    ascending = sorted(range(len(dims)), key=dims.__getitem__)
+    axes, size, stride, dilation = ([of[i] for i in ascending] for of in (dims, *(given[n] for n in _OF_WINDOWS)))
+    made = steps.windows(x.id, axes=axes, size=size, stride=stride, dilation=dilation)
+    order = (*range(axes[-1] + 1), *(x.rank + i for i in ascending), *range(axes[-1] + 1, x.rank))
+    return emission.step(node, made, order, x.dtype)
+
+
 @emits("cat", "stack", whole=True)
 def cat(emission: Emission, node: fx.Node) -> Physical:
     op = op_at(node)

@@ -112,3 +112,20 @@ def unsqueeze(x: Tensor, *, dim: int) -> Tensor:
 def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Dims of length 1 repeated to ``shape``; -1 keeps a dim."""
     return x.expand(tuple(shape))
+
+
+def windows(
+    x: Tensor, *, dims: Sequence[int], size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Windows that slide along ``dims``: there, how many fit; the elements of each in as many dims at the end."""
+    for dim, length, apart in zip(dims, size, dilation, strict=True):
+        reach = (length - 1) * apart + 1
+        if not -x.dim() <= dim < x.dim() or reach > x.shape[dim]:
+            raise InputError(
+                f"a window of {reach} along dim {dim} of a tensor of shape {tuple(x.shape)}.",
+                remedy="Choose a dim that is as long as the window.",
+            )
+    axes = [dim % x.dim() for dim in dims]
+    for dim, length, step, apart in zip(axes, size, stride, dilation, strict=True):
+        x = x.unfold(dim, (length - 1) * apart + 1, step)[..., ::apart]
+    return x

@@ -120,6 +120,15 @@ def expand_shape(x: Lengths, shape: Sequence[Length]) -> Lengths:
     return tuple(x[i - more] if entry == -1 else entry for i, entry in enumerate(shape))
 
 
+def windows_shape(
+    x: Lengths, *, dims: Sequence[int], size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Lengths:
+    lengths = list(x)
+    for dim, length, step, apart in zip(dims, size, stride, dilation, strict=True):
+        lengths[dim] = (lengths[dim] - ((length - 1) * apart + 1)) // step + 1
+    return (*lengths, *size)
+
+
 # ---------------------------------------------------------------- rows
 
 
@@ -163,6 +172,7 @@ ROWS = with_samples(
     replace(_move(reference.slice_, "slice", slice_shape, computed=("start", "end")), name="slice"),
     _move(reference.select, "slice", select_shape, computed=("index",), follows_layout=False),
     _move(reference.expand, "expand", expand_shape, follows_layout=False),
+    _move(reference.windows, "windows", windows_shape, follows_layout=False),
     _move(reference.dropout, "reshape"),
     Op("size", reference.size, ("x",), "none", shape=None),
 )

@@ -68,6 +68,13 @@ _MOVES: Mapping[str, Samples] = {
         call(normal(2, 1, 3), (-1, 4, -1)),
         call(normal(1, 3), (5, 2, 3)),
     ],
+    "windows": lambda: [
+        call(_X(), dims=(2,), size=(2,), stride=(1,), dilation=(1,)),
+        call(_X(), dims=(-1,), size=(2,), stride=(3,), dilation=(2,)),
+        call(_X(), dims=(2, 3), size=(3, 2), stride=(1, 2), dilation=(1, 1)),
+        call(_X(), dims=(3, 1), size=(2, 3), stride=(2, 1), dilation=(3, 1)),
+        call(_X(), dims=(0,), size=(1,), stride=(2,), dilation=(1,)),
+    ],
 }
 
 _REFUSED: Mapping[str, Samples] = {
@@ -99,6 +106,10 @@ _REFUSED: Mapping[str, Samples] = {
     "squeeze": lambda: [refused(IndexError, "out of range", _X(), dim=4)],
     "unsqueeze": lambda: [refused(IndexError, "out of range", _X(), dim=5)],
     "expand": lambda: [refused(RuntimeError, "expanded size", normal(2, 3), (4, 3))],
+    "windows": lambda: [
+        refused(InputError, "window of 7 along dim 3", _X(), dims=(3,), size=(4,), stride=(1,), dilation=(2,)),
+        refused(InputError, "along dim 4", _X(), dims=(4,), size=(1,), stride=(1,), dilation=(1,)),
+    ],
     "dropout": lambda: [refused(TypeError, "unexpected keyword", _X(), p=0.5)],
     "size": lambda: [refused(IndexError, "out of range", _X(), dim=4)],
 }

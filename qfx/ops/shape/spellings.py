@@ -526,6 +526,30 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     return term("sub", slice_dim(x, dim, slice(1, None)), slice_dim(x, dim, slice(0, -1)))
 
 
+def unfold(input: Any, dimension: int, size: int, step: int) -> Term:
+    """``x.unfold``."""
+    require_tensor(input)
+    require(all(isinstance(given, int) for given in (dimension, size, step)), "its window is computed")
+    require(size > 0 and step > 0, "its windows are empty")
+    return term("windows", input, dims=(dimension,), size=(size,), stride=(step,), dilation=(1,))
+
+
+def columns(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Term:
+    """``F.unfold``: windows of images, ``[N, C * kernel, count]``."""
+    require_tensor(input)
+    lead = dim_count(input) - 3
+    require(lead in (0, 1), "its operand is no image")
+    size, dilation, padding, stride = (ntuple(given, 2) for given in (kernel_size, dilation, padding, stride))
+    x: Any = input
+    if any(padding):
+        amounts = (padding[1], padding[1], padding[0], padding[0])
+        x = term("pad", x, pad=amounts, mode="constant", value=None)
+    x = term("windows", x, dims=(-2, -1), size=size, stride=stride, dilation=dilation)
+    order = (*range(lead + 1), lead + 3, lead + 4, lead + 1, lead + 2)
+    x = term("flatten", term("permute", x, dims=order), start_dim=-2, end_dim=-1)
+    return term("flatten", x, start_dim=lead, end_dim=lead + 2)
+
+
 def _count(entries: tuple[Any, ...]) -> Any:
     return reduce(_product, entries, 1)
 
@@ -583,6 +607,11 @@ ALIASES: tuple[Alias, ...] = (
     *aten("expand", repeat, "repeat"),
     *aliases("expand", repeat_interleave, functions=[torch.repeat_interleave], methods="repeat_interleave"),
     *aten("expand", repeat_interleave, "repeat_interleave.self_int"),
+    *aliases("windows", unfold, methods="unfold"),
+    *aten("windows", unfold, "unfold"),
+    *aliases("windows", columns, functions=[F.unfold]),
+    *aliases("windows", columns, modules=[nn.Unfold], attributes="kernel_size dilation padding stride"),
+    *aten("windows", columns, "im2col"),
     *aliases("cat", roll, functions=[torch.roll], methods="roll"),
     *aten("cat", roll, "roll"),
     *aliases("sub", diff, functions=[torch.diff], methods="diff"),

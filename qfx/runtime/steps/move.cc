@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 
 #include "runtime/shapes.h"
@@ -295,11 +296,76 @@ class ExpandStep : public StepKernel {
   Isa isa_;
 };
 
+struct WindowsParams {
+  Dims axes, size, stride, dilation;
+  int element;
+
+  explicit WindowsParams(const StepView& s)
+      : axes(s.ints("axes")),
+        size(s.ints("size")),
+        stride(s.ints("stride")),
+        dilation(s.ints("dilation")),
+        element(element_size(s.output().dtype)) {
+    const auto rank = static_cast<int64_t>(s.input(0).rank());
+    s.require(!axes.empty() && axes.back() < rank, "'axes' are not dims of the operand");
+    s.require(std::ranges::is_sorted(axes, std::less_equal<>()), "'axes' do not ascend");
+    for (const Dims* each : {&size, &stride, &dilation}) {
+      s.require(each->size() == axes.size(), "'size', 'stride' and 'dilation' do not have one entry an axis");
+    }
+    s.require(s.output().rank() == s.input(0).rank() + axes.size(), "the output's rank is not that of the windows");
+  }
+};
+
+class WindowsStep : public StepKernel {
+ public:
+  using Params = WindowsParams;
+  WindowsStep(Params params, Isa isa) : p_(std::move(params)), isa_(isa) {}
+
+  Dims shape(const StepShapes& in) const override {
+    Dims y = in.inputs[0];
+    for (size_t i = 0; i < p_.axes.size(); ++i) {
+      int64_t& n = y[static_cast<size_t>(p_.axes[i])];
+      const int64_t reach = (p_.size[i] - 1) * p_.dilation[i] + 1;
+      if (n < reach) {
+        throw std::invalid_argument("a window of " + std::to_string(reach) + " is larger than axis " +
+                                    std::to_string(p_.axes[i]) + " of " + to_string(in.inputs[0]));
+      }
+      n = (n - reach) / p_.stride[i] + 1;
+    }
+    return with_windows(y, p_.size);
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    Dims strides = dense_strides(in.inputs[0]), inside;
+    for (size_t i = 0; i < p_.axes.size(); ++i) {
+      int64_t& stride = strides[static_cast<size_t>(p_.axes[i])];
+      inside.push_back(stride * p_.dilation[i]);
+      stride *= p_.stride[i];
+    }
+    strides = with_windows(strides, inside);
+    if (is_dense(y, strides)) return view();
+    return {plan_copy({y, strides, 0, p_.element}, isa_), 0, nullptr};
+  }
+
+  bool mixes_images(const StepShapes&) const override { return p_.axes[0] == 0; }
+
+ private:
+  // `of`, and behind the last axis what windows have.
+  Dims with_windows(Dims of, const Dims& windows) const {
+    of.insert(of.begin() + p_.axes.back() + 1, windows.begin(), windows.end());
+    return of;
+  }
+
+  Params p_;
+  Isa isa_;
+};
+
 }  // namespace
 
 std::vector<KernelRow> move_rows() {
-  return {kernel_row<ConcatStep>("concat"), kernel_row<ReshapeStep>("reshape"), kernel_row<PermuteStep>("permute"),
-          kernel_row<SliceStep>("slice"),   kernel_row<PadStep>("pad"),         kernel_row<ExpandStep>("expand")};
+  return {kernel_row<ConcatStep>("concat"),  kernel_row<ReshapeStep>("reshape"), kernel_row<PermuteStep>("permute"),
+          kernel_row<SliceStep>("slice"),    kernel_row<PadStep>("pad"),         kernel_row<ExpandStep>("expand"),
+          kernel_row<WindowsStep>("windows")};
 }
 
 }  // namespace qfx

@@ -377,15 +377,21 @@ std::vector<StepSchema> move_schemas() {
       {amounts, behind,
        integer("mode", "0: constant, 1: reflect, 2: replicate, 3: circular").within(0, 3).otherwise({0}), fill});
   pad.operands = {{"x", kU8 | kF32}};
-  return {concat,
-          move_schema("reshape", "The same elements in another shape.",
-                      {expr("shape", "one of them may be -1: what is left").entries(kAny)}),
-          permute,
-          move_schema("slice", "Every so manieth element along an axis.",
-                      {axis, integer("step").within(1, kMost).otherwise({1}), expr("start"), expr("end")}),
-          pad,
-          move_schema("expand", "Dims of length 1 repeated, and more of them in front.",
-                      {expr("shape", "-1: as the operand").entries(kAny)})};
+  return {
+      concat,
+      move_schema("reshape", "The same elements in another shape.",
+                  {expr("shape", "one of them may be -1: what is left").entries(kAny)}),
+      permute,
+      move_schema("slice", "Every so manieth element along an axis.",
+                  {axis, integer("step").within(1, kMost).otherwise({1}), expr("start"), expr("end")}),
+      pad,
+      move_schema("expand", "Dims of length 1 repeated, and more of them in front.",
+                  {expr("shape", "-1: as the operand").entries(kAny)}),
+      move_schema("windows", "Windows that slide along some axes; their dims are behind the last of these.",
+                  {integer("axes", "in ascending order").entries(kAny).within(0, kMost),
+                   integer("size", "of a window along each axis").entries(kAny).within(1, kMost),
+                   integer("stride", "from one window to the next").entries(kAny).within(1, kMost),
+                   integer("dilation", "from one element of a window to the next").entries(kAny).within(1, kMost)})};
 }
 
 // ---------------------------------------------------------------- integers
