@@ -1,4 +1,4 @@
-"""Convolutions over patches under a dynamic qconfig: linear layers of transformers, and computed as such."""
+"""Convolutions of transformers under a dynamic qconfig: linear layers over patches, and computed as such."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from qfx.passes.dynamic import takes_linear
 from qfx.passes.wide import PART_OF
 from qfx.patterns.pattern import Match
 from qfx.patterns.replacement import Replacer
+from qfx.quantization.qconfig import QConfig
 
 RULE = "multiply_patches"
+_ENOUGH = 32
+"""How many features and outputs a layer has at least whose patches are copied: with fewer, copies take longer."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +35,34 @@ class _Patches:
         lead: How many dims are before the channels.
         channels: How many there are.
         window: The lengths of a patch.
+        stride: How far it is from one patch to the next.
+        dilation: How far apart the elements of a patch are.
+        padding: How many zeros there are on both sides of each dim.
     """
 
     x: fx.Node
     lead: int
     channels: int
     window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
 
     @property
     def are_points(self) -> bool:
-        """Whether a patch is one point."""
-        return set(self.window) == {1}
+        """Whether the patches are all points, one each."""
+        return set(self.window) == {1} and self.share_nothing
+
+    @property
+    def share_nothing(self) -> bool:
+        """Whether each element is in one patch, but those of a rest at the end: a patch is where it lies."""
+        dilated = any(d > 1 and length > 1 for d, length in zip(self.dilation, self.window, strict=True))
+        return self.stride == self.window and not dilated and not any(map(any, self.padding))
 
     @property
     def channels_last(self) -> bool:
         """Whether a row has the channels of a point side by side: as images lie in memory that a layer made."""
-        return self.are_points or not _lies_as_written(self.x)
+        return self.are_points or not self.share_nothing or not _lies_as_written(self.x)
 
     @property
     def to_last(self) -> tuple[int, ...]:
@@ -62,15 +77,15 @@ class _Patches:
 
 
 def multiply_patches(gm: fx.GraphModule) -> fx.GraphModule:
-    """Makes a linear layer of each convolution that moves by its own window, where its qconfig is a dynamic one.
+    """Makes a linear layer of each convolution with channels enough, where its qconfig is a dynamic one.
 
-    Such windows are patches that share nothing: rows of a linear layer. It is done in transformers, which are the
-    graphs with an attention, and not between two other convolutions, which torch computes one after the other.
+    Its windows are rows of a linear layer. It is done in transformers, which are the graphs with an attention, and not
+    between two convolutions that stay with torch, which computes them one after the other.
     """
     if not any(is_op(node, "attention") for node in gm.graph.nodes):
         return gm
-    replacer = Replacer(gm)
-    chosen = [n for n in gm.graph.nodes if is_op(n, "conv") and _patches(n) is not None and not _is_between_others(n)]
+    replacer, able = Replacer(gm), {n for n in gm.graph.nodes if is_op(n, "conv") and _patches(n) is not None}
+    chosen = [node for node in gm.graph.nodes if node in able and not _is_between_others(node, able)]
     for node in chosen:
         _replace(replacer, node)
     gm.graph.lint()
@@ -86,17 +101,20 @@ def _replace(replacer: Replacer, node: fx.Node) -> None:
     _describe(new, name, patches, set(graph.nodes) - before)
 
 
-def _is_between_others(node: fx.Node) -> bool:
-    """Whether a convolution reads and is read by others, directly or through ops that leave images what they are."""
-    return _meets_convolution(_read(node), _read) and _meets_convolution(node.users, _readers)
+def _is_between_others(node: fx.Node, able: set[fx.Node]) -> bool:
+    """Whether a convolution reads and is read by such as are not ``able`` to become linear layers.
+
+    Directly, through those that are, or through ops that leave images what they are.
+    """
+    return _meets_other(_read(node), _read, able) and _meets_other(node.users, _readers, able)
 
 
-def _meets_convolution(nodes: Iterable[fx.Node], further: Callable[[fx.Node], Iterable[fx.Node]]) -> bool:
+def _meets_other(nodes: Iterable[fx.Node], further: Callable[[fx.Node], Iterable[fx.Node]], able: set[fx.Node]) -> bool:
     walk, seen = list(nodes), set[fx.Node]()
     while walk:
         node = walk.pop()
         op = op_of(node)
-        if is_op(node, "conv"):
+        if is_op(node, "conv") and node not in able:
             return True
         if op is not None and op.layout != "rows" and node not in seen:
             seen.add(node)
@@ -118,12 +136,20 @@ def _patches(node: fx.Node) -> _Patches | None:
     weight = given["weight"]
     if qconfig is None or rank is None or not (isinstance(weight, fx.Node) and weight.op == "get_attr"):
         return None
-    _, channels, *window = weight.meta["shape"]
-    dilated = any(d > 1 and length > 1 for d, length in zip(given["dilation"], window, strict=True))
-    if list(given["stride"]) != window or dilated or given["groups"] != 1 or any(map(any, given["padding"])):
+    outputs, channels, *window = weight.meta["shape"]
+    lead, padding = rank - len(window) - 1, tuple(map(tuple, given["padding"]))
+    found = _Patches(
+        given["x"], lead, channels, tuple(window), tuple(given["stride"]), tuple(given["dilation"]), padding
+    )
+    features = channels * math.prod(window)
+    if given["groups"] != 1 or not (found.share_nothing or _pays(qconfig, outputs, features)):
         return None
-    found = _Patches(given["x"], rank - len(window) - 1, channels, tuple(window))
-    return found if takes_linear(qconfig, channels * math.prod(window)) else None
+    return found if takes_linear(qconfig, features) else None
+
+
+def _pays(qconfig: QConfig, outputs: int, features: int) -> bool:
+    """Whether a product of integers makes up for patches that are copied apart."""
+    return not qconfig.weight_only and min(outputs, features) >= _ENOUGH
 
 
 def _multiplied(node: fx.Node, patches: _Patches) -> Term:
@@ -131,7 +157,7 @@ def _multiplied(node: fx.Node, patches: _Patches) -> Term:
     given = arguments(op_at(node), node)
     weight = Folded("weight", partial(patch_weight, channels_last=patches.channels_last), (given["weight"],))
     residual = None if given["residual"] is None else term("permute", given["residual"], dims=patches.to_last)
-    rows = _points(patches) if patches.are_points else _rows(patches)
+    rows = _points(patches) if patches.are_points else _rows(patches) if patches.share_nothing else _windows(patches)
     layer = Term("linear", (rows, weight, given["bias"], residual), {"activation": given["activation"]})
     return term("permute", layer, dims=patches.to_first)
 
@@ -143,6 +169,20 @@ def patch_weight(weight: Tensor, *, channels_last: bool) -> Tensor:
 
 def _points(patches: _Patches) -> Term:
     return term("permute", patches.x, dims=patches.to_last)
+
+
+def _windows(patches: _Patches) -> Term:
+    """``[..., *counts, features]``: a patch a row, with the channels of a point side by side."""
+    value: Any = patches.x
+    if any(map(any, patches.padding)):
+        amounts = tuple(amount for sides in reversed(patches.padding) for amount in sides)
+        value = term("pad", value, pad=amounts, mode="constant", value=None)
+    dims = tuple(range(patches.lead, patches.lead + len(patches.window)))
+    of_each = {"size": patches.window, "stride": patches.stride, "dilation": patches.dilation}
+    windows = term("windows", term("permute", value, dims=patches.to_last), dims=dims, **of_each)
+    behind = dims[-1] + 1
+    moved = term("permute", windows, dims=(*range(behind), *range(behind + 1, behind + 1 + len(dims)), behind))
+    return term("flatten", moved, start_dim=behind, end_dim=-1)
 
 
 def _rows(patches: _Patches) -> Term:

@@ -1,4 +1,4 @@
-"""Convolutions over patches under a dynamic qconfig: which become linear layers, and that nothing else changes."""
+"""Convolutions of transformers under a dynamic qconfig: which become linear layers, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qfx.lowering.interpreter import interpret_integers
 
 DYNAMIC = {"": qfx.default_dynamic_qconfig}
 SAYS = "computed as a linear layer"
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Embeds(nn.Module):
@@ -23,7 +24,8 @@ class Embeds(nn.Module):
     def __init__(self, patch: nn.Module, before: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.patch, self.before = patch, before
-        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 16)
+        *_, last = (m for m in patch.modules() if isinstance(m, CONVOLUTIONS))
+        self.norm, self.out = nn.LayerNorm(last.out_channels), nn.Linear(last.out_channels, last.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.before is None else self.before(x)
@@ -33,7 +35,7 @@ class Embeds(nn.Module):
 
     @property
     def spatial(self) -> int:
-        layer: Any = next(m for m in self.patch.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)))
+        layer: Any = next(m for m in self.patch.modules() if isinstance(m, CONVOLUTIONS))
         return len(layer.kernel_size)
 
 
@@ -86,12 +88,61 @@ ARE: dict[str, tuple[Callable[[], Embeds], tuple[int, ...], tuple[int, ...]]] = 
 }  # fmt: skip
 
 
+def meeting(*args: Any, **kwargs: Any) -> Callable[[], Embeds]:
+    """A network whose patches share elements, or leave some out."""
+    kind = kwargs.pop("kind", nn.Conv2d)
+    return lambda: built(lambda: kind(*args, **kwargs))
+
+
+def stem() -> nn.Module:
+    """The first layers of an encoder of sounds."""
+    layers = [nn.Conv1d(16, 32, 3, padding=1), nn.GELU(), nn.Conv1d(32, 32, 3, 2, padding=1), nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+def with_residual() -> nn.Module:
+    """A block of images around which its input goes."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(32, 32, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x + self.conv(x))
+
+    return nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.SiLU(), Block())
+
+
+ARE |= {
+    "overlap": (meeting(8, 32, 4, 2), (2, 8, 16, 12), (1, 8, 9, 10)),
+    "gaps": (meeting(8, 32, 2, 4), (2, 8, 16, 12), (1, 8, 9, 10)),
+    "points apart": (meeting(32, 32, 1, 2), (2, 32, 8, 7), (1, 32, 5, 6)),
+    "padding": (meeting(4, 32, 4, 4, padding=2), (2, 4, 16, 12), (1, 4, 9, 8)),
+    "padding of points": (meeting(32, 32, 1, padding=1), (2, 32, 4, 4), (1, 32, 3, 5)),
+    "one side padded": (meeting(8, 32, 3, padding=(0, 1)), (2, 8, 5, 6), (1, 8, 4, 3)),
+    "as long as before": (meeting(8, 32, 4, padding="same"), (2, 8, 5, 6), (1, 8, 4, 3)),
+    "dilation": (meeting(8, 32, 2, 2, dilation=2), (2, 8, 8, 9), (1, 8, 5, 6)),
+    "dilation and padding": (meeting(8, 32, (3, 2), padding=(2, 1), dilation=(2, 3)), (2, 8, 8, 9), (1, 8, 5, 6)),
+    "another stride": (meeting(4, 32, (4, 2), (2, 4)), (2, 4, 8, 9), (1, 4, 5, 6)),
+    "padding that repeats": (meeting(8, 32, 3, padding=1, padding_mode="replicate"), (2, 8, 5, 6), (1, 8, 4, 3)),
+    "sounds": (meeting(16, 32, 3, 2, 1, kind=nn.Conv1d), (2, 16, 20), (1, 16, 15)),
+    "films": (meeting(4, 32, (3, 2, 2), (1, 2, 1), kind=nn.Conv3d), (2, 4, 5, 4, 6), (1, 4, 4, 5, 5)),
+    "overlap, behind a norm": (
+        lambda: built(lambda: nn.Conv2d(8, 32, 3, padding=1), last_and_back), (2, 8, 5, 6), (1, 8, 4, 4)
+    ),
+    "a stem": (lambda: built(stem), (2, 16, 20), (1, 16, 30)),
+    "a stem without a batch": (lambda: built(stem), (16, 20), (16, 30)),
+    "a block with a residual": (lambda: built(with_residual), (2, 32, 5, 6), (1, 32, 4, 4)),
+}  # fmt: skip
+
+
 def seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
 def convolutions(net: nn.Module) -> set[str]:
-    return {name for name, m in net.named_modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
+    return {name for name, m in net.named_modules() if isinstance(m, CONVOLUTIONS)}
 
 
 def multiplied(model: Any) -> set[str]:
@@ -131,13 +182,11 @@ def test_other_frontends_give_the_same_layer(frontend: Any) -> None:
 
 
 LEFT: dict[str, Callable[[], nn.Module]] = {
-    "overlap": lambda: nn.Conv2d(3, 16, 4, 2),
-    "gaps": lambda: nn.Conv2d(3, 16, 2, 4),
-    "padding": lambda: nn.Conv2d(3, 16, 4, 4, padding=2),
-    "padding of points": lambda: nn.Conv2d(3, 16, 1, padding=1),
-    "dilation": lambda: nn.Conv2d(3, 16, 2, 2, dilation=2),
     "groups": lambda: nn.Conv2d(2, 16, 4, 4, groups=2),
-    "another stride": lambda: nn.Conv2d(3, 16, (4, 2), (2, 4)),
+    "groups that overlap": lambda: nn.Conv2d(64, 64, 3, groups=2),
+    "channels alone": lambda: nn.Conv2d(64, 64, 3, groups=64),
+    "few features that overlap": lambda: nn.Conv2d(3, 64, 3),
+    "few outputs that overlap": lambda: nn.Conv2d(64, 24, 3),
 }
 
 
@@ -151,11 +200,12 @@ def test_other_convolutions_stay_float(name: str) -> None:
 
 
 def test_convolutions_between_others_stay_with_them() -> None:
-    layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 16, 1)]
+    between = [nn.Conv2d(8, 8, 1), nn.SiLU(), nn.Conv2d(8, 32, 3), nn.Conv2d(32, 8, 1)]
+    layers = [nn.Conv2d(3, 8, 3), *between, nn.Conv2d(8, 8, 3), nn.Conv2d(8, 32, 3), nn.Conv2d(32, 16, 1)]
     net = built(lambda: nn.Sequential(*layers))
-    model = qfx.quantize_fx(net, DYNAMIC, example_inputs=(seeded(2, 3, 8, 8),))
-    assert multiplied(model) == {"patch.4"}
-    assert {r.module_path for r in model.report if r.op == "conv"} == {"patch.0", "patch.1", "patch.3"}
+    model = qfx.quantize_fx(net, DYNAMIC, example_inputs=(seeded(2, 3, 12, 12),))
+    assert multiplied(model) == {"patch.6", "patch.7"}
+    assert {r.module_path for r in model.report if r.op == "conv"} == {f"patch.{i}" for i in (0, 1, 3, 4, 5)}
 
 
 def test_networks_without_attention_are_left() -> None:
@@ -192,6 +242,13 @@ def test_weights_are_stored_as_those_of_linear_layers(name: str) -> None:
     torch.testing.assert_close(model(x), interpret_integers(model.graph_module(), (x,)).output, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in WEIGHTS if name != "a scale a tensor"])
+def test_weights_alone_do_not_pay_for_copies(name: str) -> None:
+    net, x = ARE["overlap"][0](), seeded(2, 8, 16, 12)
+    model = qfx.quantize_fx(net, {"module_name": [("patch", WEIGHTS[name])]}, [x])
+    assert [(r.op, r.decision) for r in model.report if r.module_path == "patch"] == [("conv", "float")]
+
+
 def test_a_width_that_no_group_divides_leaves_the_convolution() -> None:
     net, x = built(lambda: nn.Conv2d(3, 16, 7, 7)), seeded(2, 3, 28, 28)
     model = qfx.quantize_fx(net, {"": qfx.int4_weight_only_qconfig}, [x])
@@ -206,8 +263,12 @@ def test_the_layer_keeps_the_names_of_the_convolution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "moves"), [("squares", 1), ("points", 1), ("behind a norm", 2), ("points behind a norm", 1)]
-)
+    ("name", "moves"),
+    [
+        ("squares", 1), ("points", 1), ("behind a norm", 2), ("points behind a norm", 1), ("a stem", 1),
+        ("overlap, behind a norm", 1),
+    ],
+)  # fmt: skip
 def test_elements_move_no_more_than_they_must(name: str, moves: int) -> None:
     """To rows of patches once, of an image that comes with its channels first once more; rows are where they belong."""
     make, shape, _ = ARE[name]
