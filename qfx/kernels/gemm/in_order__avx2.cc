@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "gemm/in_order.h"
+#include "gemm/in_order_chunks.h"
 
 namespace qfx::gemm {
 namespace {
@@ -39,6 +40,12 @@ class Weights {
     }
     return {_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(code[0], zero_[0])), scale_.low),
             _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(code[1], zero_[1])), scale_.high)};
+  }
+
+  void store(int64_t step, float* to) const noexcept {
+    const Floats w = at(step);
+    _mm256_store_ps(to, w.low);
+    _mm256_store_ps(to + 8, w.high);
   }
 
  private:
@@ -89,9 +96,34 @@ void tile(const InOrderPanel& p, const float* x, int64_t x_row, float* y, int64_
   }
 }
 
+struct Products {
+  template <int R, int V>
+  static void add(const float* w, int64_t steps, const float* x, int64_t x_row, float* y, int64_t y_row) noexcept {
+    static_assert(V == 1, "more columns leave no registers");
+    Floats acc[R];
+    for (int r = 0; r < R; ++r) acc[r] = {_mm256_loadu_ps(y + r * y_row), _mm256_loadu_ps(y + r * y_row + 8)};
+    for (int64_t i = 0; i < steps; ++i, w += kHalfLanes) {
+      const Floats by = {_mm256_load_ps(w), _mm256_load_ps(w + 8)};
+      for (int r = 0; r < R; ++r) {
+        const __m256 a = _mm256_set1_ps(x[r * x_row + i]);
+        acc[r].low = _mm256_add_ps(acc[r].low, _mm256_mul_ps(a, by.low));
+        acc[r].high = _mm256_add_ps(acc[r].high, _mm256_mul_ps(a, by.high));
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      _mm256_storeu_ps(y + r * y_row, acc[r].low);
+      _mm256_storeu_ps(y + r * y_row + 8, acc[r].high);
+    }
+  }
+};
+
 template <Stored S>
 void in_order(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
   for (int v = 0; v < p.vectors; ++v) {
+    if (rows >= kManyRows) {
+      by_chunks<Weights<S>, Products, 1>(p, v, x, x_row, rows, y, y_row);
+      continue;
+    }
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) tile<S, 4>(p, x + r * x_row, x_row, y + r * y_row, y_row, v);
     for (; r + 2 <= rows; r += 2) tile<S, 2>(p, x + r * x_row, x_row, y + r * y_row, y_row, v);

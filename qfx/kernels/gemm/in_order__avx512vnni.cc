@@ -4,9 +4,8 @@
 #endif
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "gemm/in_order.h"
+#include "gemm/in_order_chunks.h"
 
 namespace qfx::gemm {
 namespace {
@@ -17,14 +16,14 @@ class Weights {
  public:
   static constexpr int64_t kBytes = S == Stored::f16 || S == Stored::bf16 ? 2 * kHalfLanes : kHalfLanes;
 
-  void begin(const InOrderPanel& p, int v) noexcept {
-    at_ = p.weight + v * kBytes;
-    stride_ = p.vectors * kBytes;
-  }
+  Weights() noexcept = default;
+  Weights(const InOrderPanel& p, int v) noexcept
+      : p_(&p), at_(p.weight + v * kBytes), stride_(p.vectors * kBytes), v_(v) {}
 
-  void begin_group(const InOrderPanel& p, int v, int64_t g) noexcept {
+  void begin_group(int64_t g) noexcept {
     if constexpr (S == Stored::s8 || S == Stored::s4) {
-      const int64_t i = (g * p.vectors + v) * kHalfLanes;
+      const InOrderPanel& p = *p_;
+      const int64_t i = (g * p.vectors + v_) * kHalfLanes;
       scale_ = p.half_scale ? halves(p.scale + 2 * i) : _mm512_load_ps(reinterpret_cast<const float*>(p.scale) + i);
       zero_ = _mm512_set1_epi32(p.origin);
       if (p.zero_point != nullptr) {
@@ -32,6 +31,8 @@ class Weights {
       }
     }
   }
+
+  void store(int64_t step, float* to) const noexcept { _mm512_store_ps(to, at(step)); }
 
   __m512 at(int64_t step) const noexcept {
     if constexpr (S == Stored::f16) return halves(at_ + step * stride_);
@@ -57,8 +58,10 @@ class Weights {
     return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
   }
 
+  const InOrderPanel* p_ = nullptr;
   const std::byte* at_ = nullptr;
   int64_t stride_ = 0;
+  int v_ = 0;
   __m512 scale_;
   __m512i zero_;
 };
@@ -70,13 +73,13 @@ void tile(const InOrderPanel& p, const float* x, int64_t x_row, float* y, int64_
   Weights<S> weights[V];
 #pragma GCC unroll 4
   for (int c = 0; c < V; ++c) {
-    weights[c].begin(p, v + c);
+    weights[c] = Weights<S>(p, v + c);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) acc[r][c] = _mm512_setzero_ps();
   }
   for (int64_t i = 0; i < p.steps;) {
 #pragma GCC unroll 4
-    for (int c = 0; c < V; ++c) weights[c].begin_group(p, v + c, i / p.group);
+    for (int c = 0; c < V; ++c) weights[c].begin_group(i / p.group);
     for (const int64_t end = i + p.group; i < end; ++i) {
       __m512 w[V];
 #pragma GCC unroll 4
@@ -120,84 +123,41 @@ void one_row(const InOrderPanel& p, const float* x, float* y) noexcept {
   }
 }
 
-constexpr int64_t kChunk = 64;     // steps whose weights are decoded once for many rows
-constexpr int64_t kManyRows = 12;  // from here on it is faster
-constexpr int kVectors = static_cast<int>(kHalfVectors);
-
-// Decoded weights of some steps: [step][vector][kHalfLanes].
-template <Stored S>
-void decode(const InOrderPanel& p, int64_t first, int64_t last, float* to) noexcept {
-  for (int v = 0; v < p.vectors; ++v) {
-    Weights<S> weights;
-    weights.begin(p, v);
-    for (int64_t i = first; i < last;) {
-      weights.begin_group(p, v, i / p.group);
-      for (const int64_t end = std::min(last, (i / p.group + 1) * p.group); i < end; ++i)
-        _mm512_store_ps(to + ((i - first) * p.vectors + v) * kHalfLanes, weights.at(i));
-    }
-  }
-}
-
-// Adds the products of some steps to R rows of y by V vectors: [step][V][kHalfLanes] are the weights.
-template <int R, int V>
-void add_products(const float* w, int64_t steps, const float* x, int64_t x_row, float* y, int64_t y_row) noexcept {
-  __m512 acc[R][V];
+struct Products {
+  template <int R, int V>
+  static void add(const float* w, int64_t steps, const float* x, int64_t x_row, float* y, int64_t y_row) noexcept {
+    __m512 acc[R][V];
 #pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int c = 0; c < V; ++c) acc[r][c] = _mm512_loadu_ps(y + r * y_row + c * kHalfLanes);
-  for (int64_t i = 0; i < steps; ++i, w += V * kHalfLanes) {
+      for (int c = 0; c < V; ++c) acc[r][c] = _mm512_loadu_ps(y + r * y_row + c * kHalfLanes);
+    for (int64_t i = 0; i < steps; ++i, w += V * kHalfLanes) {
 #pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-      const __m512 a = _mm512_set1_ps(x[r * x_row + i]);
+      for (int r = 0; r < R; ++r) {
+        const __m512 a = _mm512_set1_ps(x[r * x_row + i]);
 #pragma GCC unroll 4
-      for (int c = 0; c < V; ++c)
-        acc[r][c] = _mm512_add_ps(acc[r][c], _mm512_mul_ps(a, _mm512_load_ps(w + c * kHalfLanes)));
+        for (int c = 0; c < V; ++c)
+          acc[r][c] = _mm512_add_ps(acc[r][c], _mm512_mul_ps(a, _mm512_load_ps(w + c * kHalfLanes)));
+      }
     }
-  }
 #pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int c = 0; c < V; ++c) _mm512_storeu_ps(y + r * y_row + c * kHalfLanes, acc[r][c]);
-}
-
-template <int V>
-void add_products(const float* w, int64_t steps, const float* x, int64_t x_row, int64_t rows, float* y,
-                  int64_t y_row) noexcept {
-  int64_t r = 0;
-  for (; r + 6 <= rows; r += 6) add_products<6, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
-  for (; r + 2 <= rows; r += 2) add_products<2, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
-  if (r < rows) add_products<1, V>(w, steps, x + r * x_row, x_row, y + r * y_row, y_row);
-}
-
-// Sums stay in y from chunk to chunk, so each is added in the order of the steps.
-template <Stored S, int V>
-void by_chunks(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
-  alignas(64) float weights[kChunk * V * kHalfLanes];
-  for (int64_t r = 0; r < rows; ++r) std::fill_n(y + r * y_row, V * kHalfLanes, 0.0f);
-  for (int64_t i = 0; i < p.steps; i += kChunk) {
-    const int64_t last = std::min(i + kChunk, p.steps);
-    decode<S>(p, i, last, weights);
-    add_products<V>(weights, last - i, x + i, x_row, rows, y, y_row);
+      for (int c = 0; c < V; ++c) _mm512_storeu_ps(y + r * y_row + c * kHalfLanes, acc[r][c]);
   }
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t o = 0; o < V * kHalfLanes; o += kHalfLanes) {
-      float* to = y + r * y_row + o;
-      _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_load_ps(p.bias + o)));
-    }
-}
+};
 
 template <Stored S>
 void many_rows(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
   switch (p.vectors) {
     case 1:
-      return by_chunks<S, 1>(p, x, x_row, rows, y, y_row);
+      return by_chunks<Weights<S>, Products, 1>(p, 0, x, x_row, rows, y, y_row);
     case 2:
-      return by_chunks<S, 2>(p, x, x_row, rows, y, y_row);
+      return by_chunks<Weights<S>, Products, 2>(p, 0, x, x_row, rows, y, y_row);
     case 3:
-      return by_chunks<S, 3>(p, x, x_row, rows, y, y_row);
+      return by_chunks<Weights<S>, Products, 3>(p, 0, x, x_row, rows, y, y_row);
     default:
-      return by_chunks<S, kVectors>(p, x, x_row, rows, y, y_row);
+      return by_chunks<Weights<S>, Products, static_cast<int>(kHalfVectors)>(p, 0, x, x_row, rows, y, y_row);
   }
 }
 

@@ -1,6 +1,7 @@
 #include <arm_neon.h>
 
 #include "gemm/in_order.h"
+#include "gemm/in_order_chunks.h"
 
 namespace qfx::gemm {
 namespace {
@@ -40,6 +41,12 @@ class Weights {
       const uint8x16_t half = step % 2 == 0 ? vandq_u8(both, vdupq_n_u8(15)) : vshrq_n_u8(both, 4);
       decode(vreinterpretq_s8_u8(half), w);
     }
+  }
+
+  void store(int64_t step, float* to) const noexcept {
+    float32x4_t w[kQuads];
+    at(step, w);
+    for (int q = 0; q < kQuads; ++q) vst1q_f32(to + 4 * q, w[q]);
   }
 
  private:
@@ -84,9 +91,31 @@ void tile(const InOrderPanel& p, const float* x, int64_t x_row, float* y, int64_
     }
 }
 
+struct Products {
+  template <int R, int V>
+  static void add(const float* w, int64_t steps, const float* x, int64_t x_row, float* y, int64_t y_row) noexcept {
+    static_assert(V == 1, "more columns leave no registers");
+    float32x4_t acc[R][kQuads];
+    for (int r = 0; r < R; ++r)
+      for (int q = 0; q < kQuads; ++q) acc[r][q] = vld1q_f32(y + r * y_row + 4 * q);
+    for (int64_t i = 0; i < steps; ++i, w += kHalfLanes) {
+      float32x4_t by[kQuads];
+      for (int q = 0; q < kQuads; ++q) by[q] = vld1q_f32(w + 4 * q);
+      for (int r = 0; r < R; ++r)
+        for (int q = 0; q < kQuads; ++q) acc[r][q] = vaddq_f32(acc[r][q], vmulq_n_f32(by[q], x[r * x_row + i]));
+    }
+    for (int r = 0; r < R; ++r)
+      for (int q = 0; q < kQuads; ++q) vst1q_f32(y + r * y_row + 4 * q, acc[r][q]);
+  }
+};
+
 template <Stored S>
 void in_order(const InOrderPanel& p, const float* x, int64_t x_row, int64_t rows, float* y, int64_t y_row) noexcept {
   for (int v = 0; v < p.vectors; ++v) {
+    if (rows >= kManyRows) {
+      by_chunks<Weights<S>, Products, 1>(p, v, x, x_row, rows, y, y_row);
+      continue;
+    }
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) tile<S, 4>(p, x + r * x_row, x_row, y + r * y_row, y_row, v);
     for (; r + 2 <= rows; r += 2) tile<S, 2>(p, x + r * x_row, x_row, y + r * y_row, y_row, v);
