@@ -23,7 +23,7 @@ from qfx.ops.shape.spellings import dropout_module, drops
 from qfx.ops.spelling import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.spellings import alias_of
 from qfx.ops.table import TABLE
-from qfx.ops.terms import ZEROS, Attr, Folded, Item, NotNormal, Pieces, Shape, Term, term
+from qfx.ops.terms import ZEROS, Attr, Folded, Item, NotNormal, Pieces, Shape, Term
 from qfx.patterns.symbolic_shape import input_ranks
 
 _ASSERTIONS = {"_assert", "_assert_async", "assert_fn", "_assert_is_none", "_assert_tensor_metadata"}
@@ -137,12 +137,6 @@ class _NormalWriter:
         if not kwargs and is_arithmetic(node.target) and args and all(map(_is_plain, args)):
             with contextlib.suppress(ArithmeticError, TypeError, ValueError):
                 return node.target(*args)  # type: ignore[operator]
-        if node.op == "call_method" and node.target == "numel" and isinstance(args[0], (Shape, tuple)):
-            lengths = args[0].entries() if isinstance(args[0], Shape) else args[0]
-            product: Any = 1
-            for length in lengths:
-                product = term(operator.mul, product, length)
-            return self._term(product, node, None)
         if is_arithmetic(node.target) and _is_of_numbers(args) and not _is_of_dims(node.target, args):
             return self._opaque(node, "a number computed from sizes")
         if node.op != "call_module" and _is_constant_call(args, kwargs):

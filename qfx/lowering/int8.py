@@ -202,7 +202,8 @@ class _Lowering:
         given, result = arguments(op, node), _type_of(node).kind
         operands = activations(op, node)
         kinds = {"float" if self._is_short(n) else self._kind(n) for n in operands}
-        if any(self._kind(given[name]) not in INTEGER_KINDS.values() for name in op.integers):
+        whole = [given[name] for name in op.integers if given[name] is not None]
+        if any(self._kind(n) not in INTEGER_KINDS.values() for n in whole):
             return False
         if result == "float" and kinds <= {"float"}:
             return True

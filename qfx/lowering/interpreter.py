@@ -147,8 +147,8 @@ class _Run:
         return value
 
     def _operands(self, op: Op, node: fx.Node) -> Any:
-        """Of an op on floats: matrices are as they are stored."""
-        stored = {value for name, value in arguments(op, node).items() if name in op.matrices}
+        """Of an op on floats: matrices are as they are stored, and integers are integers."""
+        stored = {value for name, value in arguments(op, node).items() if name in (*op.matrices, *op.integers)}
         return fx.node.map_arg(node.args, lambda n: self.env[n] if n in stored else self._float32(n))
 
     def _floats(self, arguments: Any) -> Any:

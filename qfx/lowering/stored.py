@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from qfx.ir.types import QArray
 from qfx.ops.qdq.decode import StoredWeight
 from qfx.runtime import ProgramBuilder, steps
 from qfx.runtime.writing import Step
@@ -44,11 +47,48 @@ def dynamic_grouped_step(
     )
 
 
-def embedding_step(builder: ProgramBuilder, indices: int, weight: StoredWeight) -> Step:
-    """The rows of integers by groups at ``indices``, in float32."""
-    scale, zeros = _scale(builder, weight)
-    table = _constant(builder, weight.codes, weight.packed)
-    return steps.embedding(indices, table=table, scale=scale, zero_point=zeros)
+class Table(NamedTuple):
+    """A table as constants of a program: floats, or codes with a scale, and zero points unless all are 0."""
+
+    rows: int
+    values: int
+    scale: int | None = None
+    zero_point: int | None = None
+
+
+def table_of(builder: ProgramBuilder, table: Tensor | QArray | StoredWeight) -> Table:
+    """A table of floats, of integers with a scale a row or one for all, or as weights alone are stored."""
+    if isinstance(table, Tensor):
+        return Table(table.shape[0], _constant(builder, table))
+    if isinstance(table, StoredWeight):
+        codes = _constant(builder, table.codes, table.packed)
+        return Table(table.shape[0], codes, *(() if table.scale is None else _scale(builder, table)))
+    scale = _constant(builder, table.scale.to(torch.float32))
+    moved = bool(table.zero_point.any())
+    zeros = _constant(builder, table.zero_point.to(torch.int32)) if moved else None
+    return Table(table.values.shape[0], _constant(builder, table.values), scale, zeros)
+
+
+def embedding_step(indices: int, table: Table) -> Step:
+    """The rows at ``indices``, in float32."""
+    return steps.embedding(indices, table=table.values, scale=table.scale, zero_point=table.zero_point)
+
+
+def bag_step(
+    indices: int, offsets: int | None, factors: int | None, table: Table, *, mode: str, padding: int | None,
+    include_last: bool,
+) -> Step:  # fmt: skip
+    """What bags of rows become; arguments as those of the op, of which ``padding`` may count from the end."""
+    padding = None if padding is None else padding % table.rows
+    if offsets is None:
+        return steps.embedding_bag(
+            indices, factors, mode=mode, padding=padding, table=table.values, scale=table.scale,
+            zero_point=table.zero_point,
+        )  # fmt: skip
+    return steps.ragged_embedding_bag(
+        indices, offsets, factors, mode=mode, padding=padding, include_last=include_last, table=table.values,
+        scale=table.scale, zero_point=table.zero_point,
+    )  # fmt: skip
 
 
 def _scale(builder: ProgramBuilder, weight: StoredWeight) -> tuple[int, int | None]:

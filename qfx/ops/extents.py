@@ -276,6 +276,18 @@ def extent_of(value: Any, dim: int) -> int | None:
     return length if isinstance(length, int) else None
 
 
+def lengths_of(value: Any) -> Lengths | None:
+    """The lengths of a tensor node in terms of the earliest values that determine them; None: of unknown rank."""
+    rank, facts = rank_of(value), _facts()
+    return None if rank is None else tuple(_length(value, dim, facts) for dim in range(rank))
+
+
+def value_of(dim: Any) -> Length:
+    """A number, or what a node of a dim value computes, in the same terms."""
+    found: Length = _dim_value(dim, lengths_of)
+    return found
+
+
 def origin_of(value: Any, dim: int) -> tuple[Any, int]:
     """The earliest value, with its dim, whose length is that of ``dim`` of ``value`` because ops in between keep it."""
     facts, passed = _facts(), []

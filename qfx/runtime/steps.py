@@ -1317,7 +1317,7 @@ def embedding(
     Takes ``indices`` s32 or s64. Gives ``y`` f32.
 
     Args:
-        table: Constant of s8 or f32 or s4; [rows, features].
+        table: Constant of s8 or f32 or f16 or bf16 or s4; [rows, features].
         scale: Constant of f32 or f16; of codes: one, a row's, or [rows, groups]; or none.
         zero_point: Constant of s8 or s32 or s4; as many; by groups of the table's type; 0 where it is left out; or
             none.
@@ -1330,6 +1330,90 @@ def embedding(
             "table": table,
             "scale": scale,
             "zero_point": zero_point,
+        },
+    )
+
+
+def embedding_bag(
+    indices: int,
+    factors: int | None = None,
+    *,
+    table: int,
+    mode: str,
+    scale: int | None = None,
+    zero_point: int | None = None,
+    padding: int | None = None,
+) -> Step:
+    """What becomes of the rows of a table at each row of indices.
+
+    Takes ``indices`` s32 or s64, ``factors`` f32 or none. Gives ``y`` f32.
+
+    Args:
+        table: Constant of s8 or f32 or f16 or bf16 or s4; [rows, features].
+        mode: Sum, mean or max.
+        scale: Constant of f32 or f16; of codes: one, a row's, or [rows, groups]; or none.
+        zero_point: Constant of s8 or s32 or s4; as many; by groups of the table's type; 0 where it is left out; or
+            none.
+        padding: An index that no bag counts; -1: none; at least -1; else -1.
+    """
+    return Step.of(
+        "embedding_bag",
+        [indices, factors],
+        {"y": "f32"},
+        ints={
+            "padding": padding,
+        },
+        constants={
+            "table": table,
+            "scale": scale,
+            "zero_point": zero_point,
+        },
+        text={
+            "mode": mode,
+        },
+    )
+
+
+def ragged_embedding_bag(
+    indices: int,
+    offsets: int,
+    factors: int | None = None,
+    *,
+    table: int,
+    mode: str,
+    scale: int | None = None,
+    zero_point: int | None = None,
+    padding: int | None = None,
+    include_last: bool | None = None,
+) -> Step:
+    """The same of bags that begin where offsets say in indices of one dim.
+
+    Takes ``indices`` s32 or s64, ``offsets`` s64, ``factors`` f32 or none. Gives ``y`` f32.
+
+    Args:
+        table: Constant of s8 or f32 or f16 or bf16 or s4; [rows, features].
+        mode: Sum, mean or max.
+        scale: Constant of f32 or f16; of codes: one, a row's, or [rows, groups]; or none.
+        zero_point: Constant of s8 or s32 or s4; as many; by groups of the table's type; 0 where it is left out; or
+            none.
+        padding: An index that no bag counts; -1: none; at least -1; else -1.
+        include_last: Whether the last offset begins no bag; else 0.
+    """
+    return Step.of(
+        "ragged_embedding_bag",
+        [indices, offsets, factors],
+        {"y": "f32"},
+        ints={
+            "padding": padding,
+            "include_last": include_last,
+        },
+        constants={
+            "table": table,
+            "scale": scale,
+            "zero_point": zero_point,
+        },
+        text={
+            "mode": mode,
         },
     )
 

@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, Any] = {
     "instance_norm": (),
     "scaled_dot_product_attention": (torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 3), torch.randn(8, 5)),
     "embedding": (torch.rand(4, 6),),
+    "embedding_bag": (torch.rand(4, 6),),
     "repeat": (1, 2, 1, 3),
     "repeat_interleave": (3, 1),
     "roll": ((1, -3), (2, -1)),
@@ -91,6 +92,7 @@ ARITHMETIC = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "tru
 ARITHMETIC |= {"iadd", "isub", "imul", "itruediv", "radd", "rmul"}
 OF_OPERANDS = {"cat", "concat", "concatenate", "stack"}
 MATRICES = {"t": (4, 8), "mm": (4, 8), "addmm": (4, 8), "bmm": (8, 4, 8), "baddbmm": (8, 4, 8)}
+MATRICES |= {"EmbeddingBag": (4, 8), "embedding_bag": (4, 8)}
 SEQUENCES = {"LSTM": (4, 2, 8), "GRU": (4, 2, 8), "RNN": (4, 2, 8)}
 LIKE = {"reshape_as": (4, 2, 8, 8), "view_as": (8, 8, 8), "expand_as": (2, 4, 8, 8), "type_as": (1,)}
 
@@ -107,6 +109,7 @@ MODULES: dict[type[nn.Module], Any] = {
     nn.RNN: (8, 5),
     nn.modules.linear.NonDynamicallyQuantizableLinear: (8, 5),
     nn.Embedding: (4, 5),
+    nn.EmbeddingBag: (4, 5),
     nn.LayerNorm: (8,),
     nn.RMSNorm: (8,),
     nn.GroupNorm: (2, 4),
@@ -208,7 +211,8 @@ def spatial_of(alias: Alias) -> int:
     return bound[0] if bound and isinstance(bound[0], int) else 0
 
 
-OF_INTEGERS = {row.name for row in ROWS} - {"embedding"}
+TABLES = {row.name for row in ROWS if row.looks_up}
+OF_INTEGERS = {row.name for row in ROWS} - TABLES
 WRITTEN = [
     alias
     for alias in ALIASES.values()
@@ -222,7 +226,7 @@ def spelled(alias: Alias) -> tuple[nn.Module, Tensor]:
     """A model that calls ``alias``, and its input: a flat tensor, of integers where it takes those."""
     shape = (MATRICES | SEQUENCES).get(bare_name(alias), SHAPES[spatial_of(alias)])
     x = torch.rand(math.prod(shape)) + 0.5
-    return Spelled(alias, shape).eval(), x.long() if alias.op == "embedding" else x
+    return Spelled(alias, shape).eval(), x.long() if alias.op in TABLES else x
 
 
 @pytest.mark.parametrize("alias", WRITTEN, ids=lambda alias: alias.name)

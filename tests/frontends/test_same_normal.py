@@ -138,6 +138,11 @@ SPELLED: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
         (Lambda(lambda m, x: m["layer"](x)[1][0], layer=nn.LSTM(6, 7, 2, bidirectional=True)), SEQUENCE),
     ],
     "embedding": [(Lambda(lambda m, x: m.table(x.abs().long()), table=nn.Embedding(9, 4)), (2, 3))],
+    "embedding_bag": [
+        (Lambda(lambda m, x: m.bag(x.abs().long()), bag=nn.EmbeddingBag(9, 4, mode="max", padding_idx=2)), (2, 3)),
+        (Lambda(lambda m, x: m.bag(x.abs().long(), None, x), bag=nn.EmbeddingBag(9, 4, mode="sum")), (2, 3)),
+        (Lambda(lambda m, x: m.bag(x.abs().long(), x.mul(0.0).long()), bag=nn.EmbeddingBag(9, 4, sparse=True)), (3,)),
+    ],
     "arange": [(Lambda(lambda m, x: x + torch.arange(x.shape[1])), (2, 3))],
     "full": [(Lambda(lambda m, x: x + torch.full((x.shape[0], 1), 2.0)), (2, 3))],
     "slice": [

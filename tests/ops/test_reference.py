@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -236,6 +237,24 @@ def recurrent(kind: type[nn.RNNBase], gates: int, states: int) -> Callable[..., 
     return run
 
 
+def embedding_bag(
+    indices: Tensor, weight: Tensor, offsets: Tensor | None = None, factors: Tensor | None = None, *,
+    mode: str = "mean", include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Tensor:  # fmt: skip
+    """A bag at a time."""
+    bounds = torch.arange(len(indices)) * indices.shape[-1] if offsets is None else offsets.tolist()
+    bounds = [*map(int, bounds), *([] if include_last_offset else [indices.numel()])]
+    factors = torch.ones(indices.numel()) if factors is None else factors
+    made = []
+    for begin, end in pairwise(bounds):
+        pairs = zip(indices.reshape(-1)[begin:end].tolist(), factors.reshape(-1)[begin:end], strict=True)
+        padding = None if padding_idx is None else padding_idx % len(weight)
+        rows = [weight[i] * factor for i, factor in pairs if i != padding]
+        bag = torch.stack(rows) if rows else torch.zeros(1, weight.shape[1])
+        made.append(bag.amax(0) if mode == "max" else getattr(bag, mode)(0))
+    return torch.stack(made)
+
+
 def last_state(y: Tensor, *, directions: int) -> Tensor:
     hidden = y.shape[2] // directions
     return torch.stack([y[len(y) - 1 if d == 0 else 0, :, d * hidden : (d + 1) * hidden] for d in range(directions)])
@@ -283,6 +302,7 @@ EXPECTED: dict[str, Callable[..., Any]] = {
     "embedding": lambda indices, weight, padding_idx=None: torch.stack(
         [weight[int(i)] for i in indices.reshape(-1)]
     ).reshape(*indices.shape, weight.shape[1]),
+    "embedding_bag": embedding_bag,
     "cast": lambda x, dtype: x.type(dtype),
     "eq": lambda x, y: ~(x != y),
     "ne": lambda x, y: ~(x == y),

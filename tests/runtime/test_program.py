@@ -108,6 +108,7 @@ CODES, A_ROW, A_GROUP = np.ones((4, 6), np.int8), np.ones(4, np.float32), np.one
 TABLE_MISTAKES: dict[str, dict[str, np.ndarray]] = {
     "no scale": {},
     "scales of floats": {"table": np.ones((4, 6), np.float32), "scale": A_ROW},
+    "scales of 16 bits": {"table": np.ones((4, 6), np.float16), "scale": A_ROW},
     "scales of other rows": {"scale": A_GROUP[:3]},
     "groups that do not divide": {"scale": np.ones((4, 4), np.float32)},
     "no groups": {"scale": A_GROUP[:, :0]},
@@ -273,6 +274,17 @@ STEP_MISTAKES: dict[str, tuple[str, list[np.ndarray], Any, dict[str, Any]]] = {
         for name, constants in TABLE_MISTAKES.items()
     },
     "rotate block": ("rotate", [FLOATS], ("f32", 4), {"ints": {"block": 24}}),
+    **{
+        f"{op}: {name}": (op, inputs, result, {"constants": {"table": CODES, "scale": A_ROW}, "text": {"mode": mode}})
+        for op, name, inputs, result, mode in (
+            ("embedding_bag", "mode", [SIZES[None]], ("f32", 2), "most"),
+            ("embedding_bag", "indices of one dim", [SIZES], ("f32", 2), "sum"),
+            ("embedding_bag", "factors of a mean", [SIZES[None], np.ones((1, 4), np.float32)], ("f32", 2), "mean"),
+            ("ragged_embedding_bag", "indices of two dims", [SIZES[None], SIZES], ("f32", 2), "sum"),
+            ("ragged_embedding_bag", "offsets of two dims", [SIZES, SIZES[None]], ("f32", 2), "sum"),
+            ("ragged_embedding_bag", "y of one dim", [SIZES, SIZES], ("f32", 1), "sum"),
+        )
+    },
     "rotary length": (
         "rotary",
         [FLOATS] * 3,

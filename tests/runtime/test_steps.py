@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -649,7 +650,70 @@ def index_cases() -> list[Case]:
         Case("embedding", (indices[:0],), rows, {"constants": of_rows}, label="empty"),
         Case("embedding", (indices,), lambda i: codes[i].astype(F) * scale[0], {"constants": whole}, label="one-scale"),
         *grouped_table_cases(),
-    ]
+        *(Case("embedding", (indices,), table.__getitem__, {"constants": {"table": stored}}, label=label)
+          for label, table, stored in tables_of_halves()),
+        *bag_cases(),
+    ]  # fmt: skip
+
+
+def tables_of_halves() -> Iterator[tuple[str, np.ndarray, Any]]:
+    """Of every sign and exponent, zeros, subnormal numbers and infinities among them; their values, as constants."""
+    bits = RNG.permutation(2**16).astype(np.uint16)[: 9 * 5000].reshape(9, -1)
+    for label, values, stored in (
+        ("f16", bits.view(np.float16).astype(F), bits.view(np.float16)),
+        ("bf16", (bits.astype(np.uint32) << 16).view(F), (bits, "bf16", bits.shape)),
+    ):
+        numbers = ~np.isnan(values)
+        kept = np.where(numbers, bits, 0)
+        yield label, np.where(numbers, values, F(0)), kept.view(np.float16) if label == "f16" else (kept, *stored[1:])
+
+
+def bag_cases() -> Iterator[Case]:
+    """Rows one after the other in float32, of every form of a table."""
+    table, indices, factors = f32(9, 21), RNG.integers(0, 9, (4, 6)), f32(4, 6)
+    tables: list[tuple[str, np.ndarray, dict[str, Any]]] = [("f32", table, {"table": table})]
+    for weight, constants, label in grouped_weights():
+        tables.append((label, weight, {key.removeprefix("weight_"): c for key, c in constants.items()}))
+        tables[-1][2]["table"] = tables[-1][2].pop("weight")
+    tables += [(label, w[:, :8], {"table": half(w[:, :8])}) for label, w, _ in tables_of_halves() if label == "f16"]
+    offsets = np.array([0, 5, 5, 24])
+    for (form, weight, constants), mode, padding in product(tables, ("sum", "mean", "max"), (-1, 3)):
+        about = {"constants": constants, "text": {"mode": mode}, "ints": {"padding": padding}}
+        taken = partial(bags, weight, mode, padding)
+        label = f"{form}-{mode}-{padding}"
+        yield Case("embedding_bag", (indices,), lambda i, taken=taken: taken(i), about, label=label)
+        yield Case("ragged_embedding_bag", (indices.reshape(-1), offsets), taken, about, label=label)
+    about = {"constants": {"table": table}, "text": {"mode": "sum"}}
+    taken = partial(bags, table, "sum", -1)
+    last = {**about, "ints": {"include_last": 1}}
+    flat = indices.reshape(-1).astype(np.int32)
+    yield Case("embedding_bag", (indices, factors), lambda i, w: taken(i, None, w), about, label="factors")
+    yield Case("ragged_embedding_bag", (flat, offsets, factors.reshape(-1)), taken, about, label="factors-s32")
+    yield Case("ragged_embedding_bag", (flat, offsets), lambda i, o: taken(i[: o[-1]], o[:-1]), last, label="last")
+    yield Case("ragged_embedding_bag", (flat, offsets[:0]), lambda i, o: f32(0, 21), about, label="no bag")
+    yield Case("embedding_bag", (indices[:, :0],), lambda i: np.zeros((4, 21), F), about, label="empty bags")
+
+
+def half(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float16)
+
+
+def bags(
+    weight: np.ndarray, mode: str, padding: int, indices: np.ndarray, offsets: np.ndarray | None = None,
+    factors: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """What bags become, a row at a time."""
+    if offsets is None:
+        offsets = np.arange(len(indices)) * indices.shape[1]
+    flat, by = indices.reshape(-1), np.ones(indices.size, F) if factors is None else factors.reshape(-1)
+    made = np.zeros((len(offsets), weight.shape[1]), F)
+    for y, begin, end in zip(made, offsets, [*offsets[1:], flat.size], strict=True):
+        counted = [i for i in range(begin, end) if flat[i] != padding]
+        for place, i in enumerate(counted):
+            row = weight[flat[i]] * by[i]
+            y[:] = y + row if mode != "max" else np.where((place == 0) | (row > y), row, y)
+        y[:] = y / F(len(counted)) if mode == "mean" and counted else y
+    return made
 
 
 def grouped_table_cases() -> list[Case]:

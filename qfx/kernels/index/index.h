@@ -1,30 +1,34 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "core/work.h"
+#include "index/rows.h"
 
 namespace qfx {
-
-// Rows that indices take: f32, or codes as float(code - zero point) * scale, in float32, each operation rounded.
-struct RowTable {
-  int64_t rows = 0, features = 0;
-  const float* floats = nullptr;         // [rows][features], or null ...
-  const std::byte* codes = nullptr;      // ... for these, signed; of 4 bits two a byte, the first in the low half
-  int bits = 8;                          // or 4
-  int64_t group = 0;                     // features that share a scale; divides them
-  int64_t row_scales = 0;                // scales of a row, or 0: one for the table
-  std::span<const float> scale;          // a group, or
-  std::span<const uint16_t> half_scale;  // the same in float16
-  std::span<const int32_t> zero_point;   // a group, or
-  std::span<const std::byte> code_zero;  // the same, stored as codes are; or none: all 0
-};
 
 // Integers [count] to f32 [count][features]. Of an index outside of the table, the row is 0 and the work refuses.
 template <class T>
 std::unique_ptr<Work> plan_embedding(const RowTable& table, int64_t count);
+
+// What becomes of the rows that the indices of a bag take: added one after the other in float32 from 0 on; the sum over
+// their number; or the largest, as far as later ones are larger. Of no rows it is 0.
+enum class BagMode { sum, mean, max };
+
+struct Bags {
+  BagMode mode = BagMode::sum;
+  int64_t count = 0;     // of bags
+  int64_t indices = 0;   // of all bags together
+  int64_t starts = 0;    // numbers that say where bags begin, as many or one more; 0: all bags have as many indices
+  int64_t padding = -1;  // an index that no bag counts; -1: none
+  bool factors = false;  // whether each row is multiplied by a number first
+};
+
+// Integers [indices] to f32 [bags][features]; the other operands are s64 [starts] and f32 [indices], where there are
+// any. The work refuses an index outside of the table, and starts that do not rise from 0 to the number of indices.
+template <class T>
+std::unique_ptr<Work> plan_embedding_bag(const RowTable& table, const Bags& bags);
 
 // Elements of 1, 4 or 8 bytes that s64 indices take along one dim.
 struct GatherShape {

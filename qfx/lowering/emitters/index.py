@@ -11,9 +11,8 @@ from torch import fx
 
 from qfx.ir.types import INTEGER_KINDS
 from qfx.lowering.emit import Emission, Order, Physical, emits, identity
-from qfx.lowering.stored import embedding_step
+from qfx.lowering.stored import Table, bag_step, embedding_step, table_of
 from qfx.ops.calls import arguments
-from qfx.ops.qdq.decode import StoredWeight
 from qfx.ops.table import op_at
 from qfx.runtime import steps
 
@@ -34,19 +33,34 @@ def _given(emission: Emission, node: fx.Node) -> tuple[dict[str, Any], Physical]
 
 @emits("embedding", coded=False)
 def embedding(emission: Emission, node: fx.Node) -> Physical:
+    indices = emission.value(arguments(op_at(node), node)["indices"])
+    step = embedding_step(indices.id, _table(emission, node))
+    return emission.step(node, step, (*indices.order, indices.rank))
+
+
+@emits("embedding_bag", coded=False)
+def embedding_bag(emission: Emission, node: fx.Node) -> Physical:
     given = arguments(op_at(node), node)
-    indices = emission.value(given["indices"])
-    order = (*indices.order, indices.rank)
-    if given["weight"] is not None:
-        table = emission.constant(emission.tensor(given["weight"]))
-        return emission.step(node, steps.embedding(indices.id, table=table), order)
-    array = node.meta["weights"]["weight"].array
-    if isinstance(array, StoredWeight):
-        return emission.step(node, embedding_step(emission.builder, indices.id, array), order)
-    table, scale = emission.constant(array.values), emission.constant(array.scale)
-    moved = bool((array.zero_point != 0).any())
-    zero_point = emission.constant(array.zero_point.to(torch.int32)) if moved else None
-    return emission.step(node, steps.embedding(indices.id, table=table, scale=scale, zero_point=zero_point), order)
+    offsets = None if given["offsets"] is None else emission.cast(node, emission.value(given["offsets"]), "s64").id
+    step = bag_step(
+        _dense(emission, node, given["indices"]), offsets,
+        None if given["per_sample_weights"] is None else _dense(emission, node, given["per_sample_weights"]),
+        _table(emission, node), mode=given["mode"], padding=given["padding_idx"],
+        include_last=given["include_last_offset"],
+    )  # fmt: skip
+    return emission.step(node, step, identity(2))
+
+
+def _table(emission: Emission, node: fx.Node) -> Table:
+    given = arguments(op_at(node), node)["weight"]
+    table = emission.tensor(given) if given is not None else node.meta["weights"]["weight"].array
+    return table_of(emission.builder, table)
+
+
+def _dense(emission: Emission, node: fx.Node, given: fx.Node) -> int:
+    """The id of an operand in logical order."""
+    value = emission.value(given)
+    return emission.in_order(node, value, identity(value.rank)).id
 
 
 @emits("cast", coded=False, whole=True)

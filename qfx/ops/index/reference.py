@@ -21,6 +21,36 @@ def embedding(indices: Tensor, weight: Tensor, *, padding_idx: int | None = None
     return F.embedding(indices, weight, padding_idx)
 
 
+def embedding_bag(
+    indices: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    per_sample_weights: Tensor | None = None,
+    *,
+    mode: str = "mean",
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+    sparse: bool = False,
+    scale_grad_by_freq: bool = False,
+) -> Tensor:
+    """Sum, mean or maximum of the rows of ``weight`` that each bag of indices takes, ``[bags, features]``.
+
+    Args:
+        indices: ``[bags, indices]`` or, with ``offsets``, ``[indices]``.
+        weight: ``[rows, features]``.
+        offsets: Where each bag begins, ``[bags]``; with ``include_last_offset`` one more.
+        per_sample_weights: A factor an index, for ``mode="sum"``.
+        mode: ``"sum"``, ``"mean"`` or ``"max"``.
+        include_last_offset: Whether the last offset is where the last bag ends.
+        padding_idx: A row that no bag counts.
+        sparse, scale_grad_by_freq: How gradients are.
+    """
+    return F.embedding_bag(
+        indices, weight, offsets, mode=mode, include_last_offset=include_last_offset, padding_idx=padding_idx,
+        per_sample_weights=per_sample_weights, sparse=sparse, scale_grad_by_freq=scale_grad_by_freq,
+    )  # fmt: skip
+
+
 def cast(x: Tensor, *, dtype: torch.dtype) -> Tensor:
     """``x`` as ``dtype``."""
     return x.to(dtype)

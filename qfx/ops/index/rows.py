@@ -18,6 +18,22 @@ def embedding_shape(indices: Lengths, weight: Lengths, **attributes: Any) -> Len
     return (*indices, weight[1])
 
 
+def embedding_bag_shape(
+    indices: Lengths,
+    weight: Lengths,
+    offsets: Lengths | None = None,
+    *operands: object,
+    include_last_offset: bool = False,
+    **attributes: object,
+) -> Lengths:
+    """Raises a ValueError unless indices have two dims, or they and offsets one."""
+    bags, *others = indices if offsets is None else offsets
+    if len(others) != (offsets is None) or (offsets is not None and len(indices) != 1):
+        raise ValueError(f"indices of shape {indices} with offsets of shape {offsets}")
+    last = offsets is not None and include_last_offset
+    return (bags - 1 if last else bags, weight[1])
+
+
 def joint_shape(*operands: Lengths | float | None) -> Lengths | None:
     """Of operands that broadcast, some of which may be numbers. None where one's rank is not known."""
     shape: Lengths = ()
@@ -28,9 +44,13 @@ def joint_shape(*operands: Lengths | float | None) -> Lengths | None:
     return shape
 
 
-def arange_shape(*, start: Length, end: Length, step: int) -> Lengths:
+def arange_shape(*, start: Length, end: Length, step: Length) -> Lengths:
     count = -((start - end) // step)
     return (max(count, 0) if isinstance(count, int) else count,)
+
+
+def _arange_uncovered(*, step: Any, **attributes: Any) -> str | None:
+    return None if isinstance(step, int) else "its step depends on a size"
 
 
 def full_shape(shape: Sequence[Length], **attributes: Any) -> Lengths:
@@ -55,8 +75,8 @@ def take_shape(x: Lengths, indices: Sequence[Lengths | None]) -> Lengths | None:
 
 
 def _row(fn: Function, tensors: Sequence[str], shape: Function = same_shape, **cells: Any) -> Op:
-    cells = {"integer": partial(integer.as_is, fn), "family": fn.__name__, **cells}
-    return Op(fn.__name__, fn, tuple(tensors), "float", shape=shape, floats="fn", any_rank=True, **cells)
+    cells = {"integer": partial(integer.as_is, fn), "family": fn.__name__, "floats": "fn", "any_rank": True, **cells}
+    return Op(fn.__name__, fn, tuple(tensors), "float", shape=shape, **cells)
 
 
 def _comparison(fn: Function) -> Op:
@@ -74,6 +94,11 @@ ROWS = with_samples(
         reference.embedding, (), embedding_shape, weights=("weight",), integers=("indices",), looks_up=True,
         dtype=torch.float32, integer=integer.embedding,
     ),
+    _row(
+        reference.embedding_bag, ("per_sample_weights",), embedding_bag_shape, weights=("weight",),
+        integers=("indices", "offsets"), looks_up=True, dtype=torch.float32, integer=integer.embedding_bag,
+        floats="integer",
+    ),
     _row(reference.cast, ("x",)),
     *map(_comparison, (reference.eq, reference.ne, reference.lt, reference.le, reference.gt, reference.ge)),
     _of_whole(reference.logical_and, dtype=torch.bool, of_truth="and"),
@@ -83,7 +108,10 @@ ROWS = with_samples(
     _of_whole(reference.minimum, keeps_dtype=True),
     _of_whole(reference.maximum, keeps_dtype=True),
     _row(reference.where, ("condition", "x", "y"), joint_shape),
-    _row(reference.arange, (), arange_shape, dtype=torch.int64, computed=("start", "end")),
+    _row(
+        reference.arange, (), arange_shape, dtype=torch.int64, computed=("start", "end", "step"),
+        uncovered=_arange_uncovered,
+    ),
     _row(reference.full, (), full_shape, family="expand"),
     _row(reference.cumsum, ("x",), dtype=torch.int64),
     _row(reference.argmax, ("x",), argmax_shape, dtype=torch.int64),

@@ -37,6 +37,31 @@ def embedding_bad() -> list[Sample]:
     ]
 
 
+def embedding_bag() -> list[Sample]:
+    table, ids, offsets = normal(9, 6), indices(12, rows=9), torch.tensor([0, 3, 3, 8])
+    bags = (indices(3, 4, rows=9), table), (ids, table, offsets)
+    return [
+        *(call(*bag, mode=mode, padding_idx=padding)
+          for bag in bags for mode in ("sum", "mean", "max") for padding in (None, 2, -9)),
+        *(call(*bag, *others, normal(*bag[0].shape), mode="sum")
+          for bag, others in zip(bags, ((None,), ()), strict=True)),
+        call(ids, table, torch.tensor([0, 3, 3, 12]), include_last_offset=True),
+        call(ids.int(), table, offsets.int()),
+        call(ids[:0], table, torch.tensor([0, 0]), mode="max"),
+    ]  # fmt: skip
+
+
+def embedding_bag_bad() -> list[Sample]:
+    table, ids = normal(3, 4), torch.tensor([0, 1, 2])
+    return [
+        refused(RuntimeError, "not in the valid range", torch.tensor([[0, 3]]), table),
+        refused(RuntimeError, r"offsets\[0\] has to be 0", ids, table, torch.tensor([1, 2])),
+        refused(RuntimeError, "can not be greater than input's length", ids, table, torch.tensor([0, 4])),
+        refused(ValueError, "offsets has to be a 1D Tensor", ids, table),
+        refused(NotImplementedError, "only supported for mode='sum'", ids[None], table, None, normal(1, 3)),
+    ]
+
+
 _SMALL = partial(indices, rows=4, low=-3)
 
 
@@ -145,6 +170,7 @@ def attribute_bad() -> list[Sample]:
 
 GOOD: dict[str, Samples] = {
     "embedding": embedding,
+    "embedding_bag": embedding_bag,
     "cast": cast,
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), comparison),
     **dict.fromkeys(("logical_and", "logical_or", "logical_xor"), logical),
@@ -160,6 +186,7 @@ GOOD: dict[str, Samples] = {
 }
 BAD: dict[str, Samples] = {
     "embedding": embedding_bad,
+    "embedding_bag": embedding_bag_bad,
     "cast": attribute_bad,
     **dict.fromkeys(
         ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "minimum", "maximum"), pair_bad

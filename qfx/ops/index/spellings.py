@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from qfx.ops.dtypes import is_boolean, is_integral
-from qfx.ops.extents import is_dim, rank_of
-from qfx.ops.spelling import Alias, aliases, aten, dims_of, is_number, is_tensor, require, require_tensor
+from qfx.ops.extents import is_dim, lengths_of, rank_of, value_of
+from qfx.ops.spelling import Alias, aliases, aten, dims_of, first, is_number, is_tensor, require, require_tensor
+from qfx.ops.table import is_op
 from qfx.ops.terms import Attr, Shape, Term, term
 
 
@@ -26,10 +27,7 @@ def embedding(
     sparse: bool = False,
 ) -> Term:
     """``F.embedding``."""
-    require_tensor(input, weight)
-    constant = isinstance(weight, (Attr, Tensor)) or (isinstance(weight, fx.Node) and weight.op == "get_attr")
-    require(constant, "its weight is computed by the model, not a parameter")
-    require(max_norm is None, "its max_norm changes its weight at every call")
+    _require_table(input, weight, max_norm)
     require(not scale_grad_by_freq and not sparse, "its gradients are scaled by frequency, or sparse")
     return term("embedding", input, weight, padding_idx=padding_idx)
 
@@ -40,6 +38,91 @@ def aten_embedding(
     """``aten.embedding``."""
     padding = None if padding_idx == -1 else padding_idx
     return embedding(indices, weight, padding, None, 2.0, scale_grad_by_freq, sparse)
+
+
+def _require_table(input: Any, weight: Any, max_norm: float | None) -> None:
+    require_tensor(input, weight)
+    constant = isinstance(weight, (Attr, Tensor)) or (isinstance(weight, fx.Node) and weight.op == "get_attr")
+    require(constant, "its weight is computed by the model, not a parameter")
+    require(max_norm is None, "its max_norm changes its weight at every call")
+
+
+def bag(
+    input: Any,
+    offsets: Any = None,
+    per_sample_weights: Any = None,
+    *,
+    weight: Any,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    mode: str = "mean",
+    **gradients_and_bags: Any,
+) -> Term:
+    """``nn.EmbeddingBag``."""
+    _require_table(input, weight, max_norm)
+    require_tensor(*(given for given in (offsets, per_sample_weights) if given is not None))
+    require(mode in _MODES, f"{mode!r} is no mode")
+    require(per_sample_weights is None or mode == "sum", "its per_sample_weights are not for a sum")
+    return term("embedding_bag", input, weight, offsets, per_sample_weights, mode=mode, **gradients_and_bags)
+
+
+_MODES = ("sum", "mean", "max")
+
+
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Term:
+    """``F.embedding_bag``."""
+    return bag(
+        input, offsets, per_sample_weights, weight=weight, max_norm=max_norm, mode=mode, sparse=sparse,
+        scale_grad_by_freq=scale_grad_by_freq, include_last_offset=include_last_offset, padding_idx=padding_idx,
+    )  # fmt: skip
+
+
+def aten_embedding_bag(
+    weight: Any,
+    indices: Any,
+    offsets: Any,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Term:
+    """``aten.embedding_bag``."""
+    padding = None if padding_idx == -1 else padding_idx
+    if not include_last_offset:
+        indices, offsets, per_sample_weights = _as_rows(indices, offsets, per_sample_weights)
+    return embedding_bag(
+        indices, weight, offsets, None, 2.0, scale_grad_by_freq, _MODES[mode], sparse, per_sample_weights,
+        include_last_offset, padding,
+    )  # fmt: skip
+
+
+def _as_rows(indices: Any, offsets: Any, factors: Any) -> tuple[Any, Any, Any]:
+    """Bags of as many indices each, which torch computes as one row of them with offsets, as what they were."""
+    if not (is_op(offsets, "arange") and is_op(indices, "reshape", "flatten")):
+        return indices, offsets, factors
+    bags, first = indices.args[0], offsets.kwargs["start"]
+    lengths = lengths_of(bags)
+    if lengths is None or len(lengths) != 2 or rank_of(indices) != 1 or first != 0:
+        return indices, offsets, factors
+    if lengths_of(offsets) != lengths[:1] or value_of(offsets.kwargs["step"]) != lengths[1]:
+        return indices, offsets, factors
+    if factors is None or (is_op(factors, "reshape", "flatten") and lengths_of(factors.args[0]) == lengths):
+        return bags, None, factors and factors.args[0]
+    return indices, offsets, factors
 
 
 # ---------------------------------------------------------------- element by element
@@ -149,9 +232,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, **o
     """``torch.arange`` of integers."""
     start, end = (0, start) if end is None else (start, end)
     require(dtype in (None, torch.int64), f"its numbers are {dtype}")
-    require(all(_is_length(value) for value in (start, end)), "its bounds are no integers")
+    require(all(_is_length(value) for value in (start, end, step)), "its bounds are no integers")
     require(isinstance(start, int), "its first number is computed")
-    require(isinstance(step, int), "its step is computed")
     return term("arange", start=start, end=end, step=step)
 
 
@@ -261,6 +343,11 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("embedding", embedding, functions=[F.embedding], modules=[nn.Embedding],
              attributes="weight padding_idx max_norm norm_type scale_grad_by_freq sparse"),
     *aten("embedding", aten_embedding, "embedding"),
+    *aliases("embedding_bag", bag, modules=[nn.EmbeddingBag],
+             attributes="weight max_norm norm_type mode sparse scale_grad_by_freq include_last_offset padding_idx"),
+    *aliases("embedding_bag", embedding_bag, functions=[F.embedding_bag]),
+    *aten("embedding_bag", first(aten_embedding_bag, 4),
+          "embedding_bag embedding_bag.padding_idx _embedding_bag _embedding_bag_forward_only"),
     *_comparisons(),
     *(alias for name in ("logical_and", "logical_or", "logical_xor")
       for alias in (*aliases(name, _logical(name), functions=[getattr(torch, name)], methods=name),

@@ -278,6 +278,15 @@ def _take(x: Any, item: Any, dim: int, *, forward: bool) -> tuple[Any, int]:
     return term("select", x, dim=dim, index=item), dim
 
 
+def numel(input: Any) -> Any:
+    """``x.numel()``, of a tensor or of a shape."""
+    lengths = input if isinstance(input, tuple) else Shape(input).entries() if is_tensor(input) else input.entries()
+    count: Any = 1
+    for length in lengths:
+        count = term(operator.mul, count, length)
+    return count
+
+
 _QUERIES: dict[str, Callable[[Any], Any]] = {
     "T": matrix_transpose,
     "mT": partial(transpose, dim0=-2, dim1=-1),
@@ -619,6 +628,7 @@ ALIASES: tuple[Alias, ...] = (
     *aliases("size", tensor_attribute, functions=[getattr]),
     *aliases("size", size, methods="size"),
     *aliases("size", dim_count, methods="dim ndimension"),
+    *aliases("size", numel, functions=[torch.numel], methods="numel nelement"),
     *aliases("", dropout, functions=_DROPOUTS),
     *aliases("", _fixed, modules=(*_DROPOUTS.values(), nn.Identity), takes_module=True),
     *aliases("", clone, functions=[torch.clone], methods="clone"),
@@ -652,6 +662,7 @@ ALIASES: tuple[Alias, ...] = (
     *aten("expand", aten_expand, "expand"),
     *aten("expand", expand_as, "expand_as"),
     *aten("size", size, "sym_size.int size.int"),
+    *aten("size", numel, "sym_numel"),
     *aten("", dropout, "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout"),
     *aten("", _aten_same, "clone contiguous detach detach_ alias lift lift_fresh lift_fresh_copy"),
     *aten("", aten_to, "to.dtype to.device to.other to.dtype_layout to.prim_Device to.prim_dtype _to_copy type_as"),

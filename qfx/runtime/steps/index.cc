@@ -14,22 +14,21 @@
 namespace qfx {
 namespace {
 
-struct EmbeddingParams {
+struct TableParams {
   RowTable table;
   bool wide;  // indices of 64 bits
 
-  explicit EmbeddingParams(const StepView& s) : wide(s.input(0).dtype == DType::s64) {
+  explicit TableParams(const StepView& s) : wide(s.input(0).dtype == DType::s64) {
     const Constant& given = *s.constant("table");
     s.require(given.shape.size() == 2, "'table' is not of two dims");
-    s.require(s.output().rank() == s.input(0).rank() + 1, "y has not one dim more than the indices");
     table.rows = given.shape[0];
     table.features = given.shape[1];
-    if (given.dtype == DType::f32) {
-      s.require(!s.has("scale") && !s.has("zero_point"), "a table of f32 has no scale");
-      table.floats = given.as<float>().data();
-      return;
-    }
-    s.require(given.dtype == DType::s8 || given.dtype == DType::s4, "'table' is of 16 bits");
+    const bool is_code = given.dtype == DType::s8 || given.dtype == DType::s4;
+    s.require(is_code || (!s.has("scale") && !s.has("zero_point")), "a table of floats has no scale");
+    if (given.dtype == DType::f32) table.floats = given.as<float>().data();
+    if (given.dtype == DType::f16 || given.dtype == DType::bf16) table.halves = given.as<uint16_t>().data();
+    table.brain = given.dtype == DType::bf16;
+    if (!is_code) return;
     table.codes = given.as<std::byte>().data();
     table.bits = given.dtype == DType::s8 ? 8 : 4;
     s.require(s.has("scale"), "a table of codes has no scale");
@@ -70,6 +69,12 @@ struct EmbeddingParams {
   }
 };
 
+struct EmbeddingParams : TableParams {
+  explicit EmbeddingParams(const StepView& s) : TableParams(s) {
+    s.require(s.output().rank() == s.input(0).rank() + 1, "y has not one dim more than the indices");
+  }
+};
+
 class EmbeddingStep : public StepKernel {
  public:
   using Params = EmbeddingParams;
@@ -84,6 +89,51 @@ class EmbeddingStep : public StepKernel {
   Planned plan(const StepShapes& in, const Dims&) const override {
     const int64_t count = element_count(in.inputs[0]);
     return {p_.wide ? plan_embedding<int64_t>(p_.table, count) : plan_embedding<int32_t>(p_.table, count), 0, nullptr};
+  }
+
+ private:
+  Params p_;
+};
+
+struct BagParams : TableParams {
+  bool ragged, include_last;
+  Bags bags;
+
+  explicit BagParams(const StepView& s)
+      : TableParams(s), ragged(s.step().op == "ragged_embedding_bag"), include_last(ragged && s.flag("include_last")) {
+    const std::string mode = s.text("mode");
+    s.require(mode == "sum" || mode == "mean" || mode == "max", "'mode' is neither sum, mean nor max");
+    bags.mode = mode == "sum" ? BagMode::sum : mode == "mean" ? BagMode::mean : BagMode::max;
+    bags.padding = s.integer("padding");
+    bags.factors = s.input_count() == (ragged ? 3 : 2);
+    s.require(!bags.factors || bags.mode == BagMode::sum, "factors are for sums");
+    s.require(s.output().rank() == 2 && s.input(0).rank() == (ragged ? 1 : 2), "y or the indices are of another rank");
+    s.require(!ragged || s.input(1).rank() == 1, "offsets are not of one dim");
+  }
+};
+
+class BagStep : public StepKernel {
+ public:
+  using Params = BagParams;
+  BagStep(Params params, Isa) : p_(params) {}
+
+  Dims shape(const StepShapes& in) const override {
+    if (p_.bags.factors && in.inputs.back() != in.inputs[0]) {
+      throw std::invalid_argument("factors of shape " + to_string(in.inputs.back()) + " for indices of shape " +
+                                  to_string(in.inputs[0]));
+    }
+    if (!p_.ragged) return {in.inputs[0][0], p_.table.features};
+    if (p_.include_last && in.inputs[1][0] == 0) throw std::invalid_argument("there is no last offset");
+    return {in.inputs[1][0] - (p_.include_last ? 1 : 0), p_.table.features};
+  }
+
+  Planned plan(const StepShapes& in, const Dims& y) const override {
+    Bags bags = p_.bags;
+    bags.count = y[0];
+    bags.indices = element_count(in.inputs[0]);
+    bags.starts = p_.ragged ? in.inputs[1][0] : 0;
+    return {p_.wide ? plan_embedding_bag<int64_t>(p_.table, bags) : plan_embedding_bag<int32_t>(p_.table, bags), 0,
+            nullptr};
   }
 
  private:
@@ -350,10 +400,17 @@ class TakeStep : public StepKernel {
 }  // namespace
 
 std::vector<KernelRow> index_rows() {
-  return {
-      kernel_row<EmbeddingStep>("embedding"), kernel_row<CastStep>("cast"),     kernel_row<PairwiseStep>("pairwise"),
-      kernel_row<WhereStep>("where"),         kernel_row<ArangeStep>("arange"), kernel_row<CumsumStep>("cumsum"),
-      kernel_row<ArgmaxStep>("argmax"),       kernel_row<GatherStep>("gather"), kernel_row<TakeStep>("take")};
+  return {kernel_row<EmbeddingStep>("embedding"),
+          kernel_row<BagStep>("embedding_bag"),
+          kernel_row<BagStep>("ragged_embedding_bag"),
+          kernel_row<CastStep>("cast"),
+          kernel_row<PairwiseStep>("pairwise"),
+          kernel_row<WhereStep>("where"),
+          kernel_row<ArangeStep>("arange"),
+          kernel_row<CumsumStep>("cumsum"),
+          kernel_row<ArgmaxStep>("argmax"),
+          kernel_row<GatherStep>("gather"),
+          kernel_row<TakeStep>("take")};
 }
 
 }  // namespace qfx

@@ -422,6 +422,20 @@ std::vector<StepSchema> element_schemas() {
        .per_image = true}};
 }
 
+// A table of which indices take rows.
+std::vector<Attribute> table_attributes() {
+  return {constant("table", kF32 | kF16 | kBF16 | kS8 | kS4, "[rows, features]"),
+          constant("scale", kF32 | kF16, "of codes: one, a row's, or [rows, groups]").optional(),
+          constant("zero_point", kS32 | kS8 | kS4, "as many; by groups of the table's type; 0 where it is left out")
+              .optional()};
+}
+
+std::vector<Attribute> bag_attributes() {
+  return joined(table_attributes(),
+                {text("mode", "sum, mean or max"),
+                 integer("padding", "an index that no bag counts; -1: none").within(-1, kMost).otherwise({-1})});
+}
+
 std::vector<StepSchema> index_schemas() {
   const Attribute axis = integer("axis").within(0, kMost);
   return {
@@ -429,12 +443,20 @@ std::vector<StepSchema> index_schemas() {
        .about = "The row of a table at each index; of codes float(code - zero point) * scale.",
        .operands = {{"indices", kS32 | kS64}},
        .results = {{"y", kF32}},
-       .attributes = {constant("table", kF32 | kS8 | kS4, "[rows, features]"),
-                      constant("scale", kF32 | kF16, "of codes: one, a row's, or [rows, groups]").optional(),
-                      constant("zero_point", kS32 | kS8 | kS4,
-                               "as many; by groups of the table's type; 0 where it is left out")
-                          .optional()},
+       .attributes = table_attributes(),
        .per_image = true},
+      {.op = "embedding_bag",
+       .about = "What becomes of the rows of a table at each row of indices.",
+       .operands = {{"indices", kS32 | kS64}, {"factors", kF32, Operand::Presence::optional}},
+       .results = {{"y", kF32}},
+       .attributes = bag_attributes(),
+       .per_image = true},
+      {.op = "ragged_embedding_bag",
+       .about = "The same of bags that begin where offsets say in indices of one dim.",
+       .operands = {{"indices", kS32 | kS64}, {"offsets", kS64}, {"factors", kF32, Operand::Presence::optional}},
+       .results = {{"y", kF32}},
+       .attributes =
+           joined(bag_attributes(), {flag("include_last", "whether the last offset begins no bag").otherwise({0})})},
       {.op = "gather",
        .about = "The element at the place of each index, along an axis where the index says.",
        .operands = {{"x", kElements}, {"index", kS64}},

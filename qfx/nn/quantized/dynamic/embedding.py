@@ -6,20 +6,23 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qfx.arguments import checked
 from qfx.errors import ConversionError, InputError
-from qfx.ir.types import INTEGER_KINDS, QDType
-from qfx.lowering.stored import embedding_step
+from qfx.ir.types import INTEGER_KINDS, QArray, QDType
+from qfx.lowering import stored
 from qfx.nn.quantized.dynamic.formats import format_of
 from qfx.nn.quantized.dynamic.seen import Sizes, as_it_is
 from qfx.nn.quantized.dynamic.served import ServedWeight
 from qfx.nn.quantized.dynamic.weights import SCALE, ZERO_POINT, DynamicModule, require_class
 from qfx.runtime import Executable, ProgramBuilder
-from qfx.runtime.writing import write
+from qfx.runtime.writing import Step, write
 
+_FITTING = (
+    "Pass what the float layer takes: indices [bags, indices], or [indices] with offsets; and for mode='sum' as many "
+    "float32 per_sample_weights."
+)
 Made = TypeVar("Made", bound="Table")
 
 
@@ -72,37 +75,44 @@ class Table(DynamicModule):
 
     def _rows(self, indices: Tensor) -> Tensor:
         """The rows of ``indices``, float32 ``[*indices.shape, features]``."""
-        if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
-            given = str(indices.dtype) if isinstance(indices, Tensor) else type(indices).__name__
-            raise InputError(f"{type(self).__name__} got {given}.", remedy="Pass an int64 or int32 tensor of indices.")
+        self._require_integers(indices)
         return self.seen((), self._looked_up, self._shapes, indices)[0]
 
     def _shapes(self, indices: Tensor) -> list[Sizes]:
         return [(*indices.shape, self.embedding_dim)]
 
     def _looked_up(self, indices: Tensor) -> list[Tensor]:
+        self._require_rows(indices)
+        (rows,) = self.program(indices.dtype, partial(self._build, indices.dtype)).run(indices.reshape(-1))
+        return [rows.view(*indices.shape, self.embedding_dim)]
+
+    def _build(self, dtype: torch.dtype) -> Executable:
+        b = ProgramBuilder()
+        indices = b.value("indices", INTEGER_KINDS[dtype], [-1])
+        return self._written(b, [indices], stored.embedding_step(indices, self._table(b)))
+
+    def _written(self, builder: ProgramBuilder, inputs: list[int], step: Step) -> Executable:
+        return Executable(builder.build(inputs, write(builder, step.op, step, [-1, self.embedding_dim])))
+
+    def _table(self, builder: ProgramBuilder) -> stored.Table:
+        if not self.quantizes:
+            return stored.table_of(builder, self.stored("weight", (self.num_embeddings, self.embedding_dim)))
+        scale, zero_point = (self._tensor("weight" + end) for end in (SCALE, ZERO_POINT))
+        return stored.table_of(builder, QArray(self._tensor("weight"), scale, zero_point, 0 if scale.dim() else None))
+
+    def _require_integers(self, indices: object, what: str = "") -> None:
+        if not isinstance(indices, Tensor) or indices.dtype not in (torch.int32, torch.int64):
+            given = str(indices.dtype) if isinstance(indices, Tensor) else type(indices).__name__
+            raise InputError(
+                f"{type(self).__name__} got {given}{what}.", remedy="Pass an int64 or int32 tensor of indices."
+            )
+
+    def _require_rows(self, indices: Tensor) -> None:
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.num_embeddings:
             raise InputError(
                 f"{type(self).__name__} got an index that it has no row for.",
                 remedy=f"Pass indices from 0 to {self.num_embeddings - 1}.",
             )
-        if self.bits is not None:
-            (rows,) = self.program(indices.dtype, partial(self._build, indices.dtype)).run(indices.reshape(-1))
-            return [rows.view(*indices.shape, self.embedding_dim)]
-        stored = F.embedding(indices, self._tensor("weight")).to(torch.float32)
-        if not self.quantizes:
-            return [stored]
-        scale, zero_point = (self._tensor("weight" + end) for end in (SCALE, ZERO_POINT))
-        if scale.dim():
-            scale, zero_point = (t[indices].unsqueeze(-1) for t in (scale, zero_point))
-        return [stored.sub_(zero_point).mul_(scale)]
-
-    def _build(self, dtype: torch.dtype) -> Executable:
-        b = ProgramBuilder()
-        indices = b.value("indices", INTEGER_KINDS[dtype], [-1])
-        weight = self.stored("weight", (self.num_embeddings, self.embedding_dim))
-        step = embedding_step(b, indices, weight)
-        return Executable(b.build([indices], write(b, "embedding", step, [-1, self.embedding_dim])))
 
 
 class Embedding(Table):
@@ -202,23 +212,48 @@ class EmbeddingBag(Table):
         Raises:
             InputError: Indices out of range, or arguments that do not fit together.
         """
-        rows = self._rows(input)
-        # Each index has a row of its own in ``rows``; those of padding share one that no bag counts.
-        own, padding = torch.arange(input.numel()).reshape(input.shape), None
-        if self.padding_idx is not None:
-            padding = input.numel()
-            own = own.masked_fill(input == self.padding_idx, padding)
-        table = torch.cat([rows.reshape(-1, self.embedding_dim), rows.new_zeros(1, self.embedding_dim)])
-        try:
-            return F.embedding_bag(
-                own.to(input.dtype), table, offsets, mode=self.mode, include_last_offset=self.include_last_offset,
-                per_sample_weights=per_sample_weights, padding_idx=padding,
-            )  # fmt: skip
-        except (RuntimeError, ValueError) as error:
-            raise InputError(
-                f"EmbeddingBag does not run on what it is given: {str(error).splitlines()[0]}",
-                remedy="Pass what the float layer takes: indices [bags, indices], or [indices] with offsets.",
-            ) from error
+        self._require_integers(input)
+        if offsets is not None:
+            self._require_integers(offsets, " as offsets")
+            offsets = offsets.long()
+        self._require_fitting(input, offsets, per_sample_weights)
+        kinds = (offsets is not None, per_sample_weights is not None)
+        given = (x for x in (offsets, per_sample_weights) if x is not None)
+        return self.seen(kinds, partial(self._bags, kinds), partial(self._bag_shapes, kinds), input, *given)[0]
+
+    def _bag_shapes(self, kinds: tuple[bool, bool], input: Tensor, *given: Tensor) -> list[Sizes]:
+        bags = given[0].shape[0] - self.include_last_offset if kinds[0] else input.shape[0]
+        return [(bags, self.embedding_dim)]
+
+    def _bags(self, kinds: tuple[bool, bool], input: Tensor, *given: Tensor) -> list[Tensor]:
+        self._require_rows(input)
+        key = (*kinds, input.dtype)
+        return list(self.program(key, partial(self._build_bags, *key)).run(input, *given))
+
+    def _build_bags(self, has_offsets: bool, has_factors: bool, dtype: torch.dtype) -> Executable:
+        b = ProgramBuilder()
+        rank = 1 if has_offsets else 2
+        indices = b.value("input", INTEGER_KINDS[dtype], [-1] * rank)
+        offsets = b.value("offsets", "s64", [-1]) if has_offsets else None
+        factors = b.value("per_sample_weights", "f32", [-1] * rank) if has_factors else None
+        step = stored.bag_step(
+            indices, offsets, factors, self._table(b), mode=self.mode, padding=self.padding_idx,
+            include_last=self.include_last_offset,
+        )  # fmt: skip
+        return self._written(b, [i for i in (indices, offsets, factors) if i is not None], step)
+
+    def _require_fitting(self, input: Tensor, offsets: Tensor | None, factors: Tensor | None) -> None:
+        problem = None
+        if input.dim() != (2 if offsets is None else 1) or (offsets is not None and offsets.dim() != 1):
+            problem = f"indices of shape {tuple(input.shape)}, and {'no' if offsets is None else 'with'} offsets"
+        elif offsets is not None and self.include_last_offset and len(offsets) == 0:
+            problem = "offsets without a last one"
+        elif factors is not None and (self.mode != "sum" or factors.shape != input.shape):
+            problem = f"per_sample_weights of shape {tuple(factors.shape)} for mode={self.mode!r}"
+        elif factors is not None and factors.dtype is not torch.float32:
+            problem = f"per_sample_weights of {factors.dtype}"
+        if problem is not None:
+            raise InputError(f"EmbeddingBag does not run on what it is given: {problem}.", remedy=_FITTING)
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}, {self.form()}"
