@@ -82,7 +82,7 @@ def convert_to_qdq(gm: fx.GraphModule) -> fx.GraphModule:
     for node in nodes:
         kind = decision_of(node).kind
         op = op_of(node)
-        if op is not None and op.weights and (is_decoded(op, node) or kind in ("int8", "dynamic")):
+        if op is not None and op.weights and kind in ("int8", "dynamic", "weight_only"):
             _convert_weights(run, op, node, kind)
         elif op is not None and op.matrices and kind == "dynamic":
             _convert_matrices(run, op, node)
@@ -475,7 +475,7 @@ def _reads_as_parameter(user: fx.Node, node: fx.Node) -> bool:
         return False
     if op.matrices:
         return kind != "weight_only" and node in matrices(op, user).values()
-    if not op.weights or (kind == "weight_only" and not is_decoded(op, user)):
+    if not op.weights:
         return False
     return kind == "int8" or INPUT_STATISTICS in user.meta or arguments(op, user).get("bias") is not node
 

@@ -21,7 +21,7 @@ from qfx.ir.types import QDType
 from qfx.ops.calls import arguments
 from qfx.ops.extents import extent_of
 from qfx.ops.table import Op, op_of
-from qfx.passes.weight_only import HALVES, by_groups, decide_groups, decide_weight_only, describe_groups, is_decoded
+from qfx.passes.weight_only import HALVES, by_groups, decide_groups, decide_weight_only, describe_groups
 from qfx.patterns.replacement import tensor_of
 from qfx.quantization.mappings import known_layers
 from qfx.quantization.qconfig import QConfig
@@ -41,7 +41,7 @@ _BY_GROUPS = (
 _INPUT_GROUPS = "activations with a scale a group are for linear layers"
 STORED = "weights stored as {}, arithmetic in float32"
 """What becomes of layers with weights of 16 bits."""
-_ROUNDED = "weights rounded to {}"
+_NARROW_ROWS = "weights stored as {}, looked up as float32"
 
 
 def decide_linear(op: Op, node: fx.Node, qconfig: QConfig) -> Decision:
@@ -102,7 +102,7 @@ def decide_table(op: Op, node: fx.Node) -> Decision:
     small = _kept_small(node, tensor_of(root, weight))
     if small is None and qconfig.by_groups:
         return decide_weight_only(op, node, qconfig) if _stores_groups(qconfig) else Decision("float", _BY_GROUPS)
-    return small or decide_weights(qconfig, _ROUNDED, nn.Embedding)
+    return small or decide_weights(qconfig, _NARROW_ROWS, nn.Embedding)
 
 
 def _kept_small(node: fx.Node, table: Tensor) -> Decision | None:
@@ -207,11 +207,8 @@ def convert_layers(gm: fx.GraphModule) -> dict[int, nn.Module]:
                 if id(layer) not in done:
                     done[id(layer)] = swapped(as_base(layer), node.meta["qconfig"])
                 layers[name] = done[id(layer)]
-        elif op is not None and kind == "weight_only" and (op.matrices or not is_decoded(op, node)):
+        elif op is not None and kind == "weight_only" and op.matrices:
             given = arguments(op, node)
-            for weight in (given[name] for name in op.weights):
-                dtype = torch.float16 if op.matrices else node.meta["qconfig"].weight().dtype
-                set_buffer(gm, path(weight), _rounded(attribute(gm, path(weight)), dtype))
             for matrix in (given[name] for name in op.matrices if given[name] is not None):
                 set_buffer(gm, path(matrix), rounded_to_half(attribute(gm, path(matrix)).detach(), path(matrix)))
     return done
@@ -232,11 +229,6 @@ def _configured(layer: Any, qconfig: QConfig) -> Any:
     made = copy.copy(layer)
     made.__dict__["qconfig"] = qconfig
     return made
-
-
-def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    largest = torch.finfo(dtype).max
-    return weight.detach().clamp(-largest, largest).to(dtype).to(torch.float32)
 
 
 def rounded_to_half(value: Tensor, name: str, dtype: torch.dtype = torch.float16) -> Tensor:

@@ -53,13 +53,13 @@ def describe_groups(observer: Any) -> str:
 
 
 def is_decoded(op: Op, node: fx.Node) -> bool:
-    """Whether the graph decodes the weight of a node: not tables in 16 bits, nor int8 for rows."""
+    """Whether the graph decodes the weight of a node: not int8 for rows."""
     if not op.weights:
         return False
     kind = decision_of(node).kind
     if kind == "dynamic":
         return not op.looks_up and node.meta["qconfig"].input_group is not None
-    return kind == "weight_only" and (not op.looks_up or by_groups(node))
+    return kind == "weight_only"
 
 
 def by_groups(node: fx.Node) -> bool:

@@ -260,7 +260,7 @@ class Tied(nn.Module):
 IDS = torch.arange(33).reshape(3, 11)
 
 
-@pytest.mark.parametrize("name", GROUPED)
+@pytest.mark.parametrize("name", QCONFIGS)
 def test_tables_give_the_rows_that_their_codes_stand_for_on_every_level(name: str) -> None:
     torch.manual_seed(12)
     net = Tied().eval()
@@ -280,9 +280,46 @@ def test_tables_give_the_rows_that_their_codes_stand_for_on_every_level(name: st
     assert len(made.explain().parts) == 1
 
 
-def test_a_table_of_four_bits_is_an_eighth_of_its_floats() -> None:
-    made = quantized(qfx.int4_weight_only_qconfig, nn.Sequential(nn.Embedding(500, 64)), IDS)
-    assert sum(t.nbytes for t in made.state_dict().values()) == 500 * 64 // 2 + 500 * 2 * 2
+FORMATS = {"4 bits": (qfx.int4_weight_only_qconfig, 500 * 64 // 2 + 500 * 2 * 2)}
+FORMATS |= {name: (qconfig, 500 * 64 * 2) for name, qconfig in HALVES.items()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_table_takes_the_bytes_of_its_format(name: str) -> None:
+    qconfig, size = FORMATS[name]
+    made = quantized(qconfig, nn.Sequential(nn.Embedding(500, 64)), IDS)
+    assert sum(t.nbytes for t in made.state_dict().values()) == size
+
+
+class Tables(nn.Module):
+    """Bags and rows of large tables, and a small layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head = nn.Embedding(20_000, 64), nn.Linear(64, 3)
+        self.bag, self.other = nn.EmbeddingBag(9_000, 64, mode="sum"), nn.EmbeddingBag(500, 64, mode="max")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.rows(ids).sum(1) + self.bag(ids) + self.other(ids))
+
+
+def stored_bytes(observer: Any, weights: int) -> int:
+    """Of as many weights in rows of 64: codes, scales of 16 bits, and zero points."""
+    if observer.dtype in (torch.float16, torch.bfloat16):
+        return 2 * weights
+    groups = weights // (observer.group_size or 64)
+    zeros = 0 if observer.qscheme.symmetric else groups
+    return (weights + zeros) * observer.bits // 8 + 2 * groups
+
+
+@pytest.mark.parametrize("name", QCONFIGS)
+def test_a_file_is_little_more_than_what_its_tables_store(name: str) -> None:
+    if "128" in name:
+        pytest.skip("groups of 128 do not divide 64 features")
+    made = quantized(QCONFIGS[name], Tables().eval(), IDS)
+    content = saved(made)
+    assert len(content) <= 1.02 * (stored_bytes(QCONFIGS[name].weight(), 29_503 * 64) + 3 * 4 + 65536)
+    torch.testing.assert_close(qfx.load(io.BytesIO(content))(IDS), made(IDS), rtol=0, atol=0)
 
 
 def test_tables_stay_float_with_the_reason() -> None:
