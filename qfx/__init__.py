@@ -76,6 +76,8 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx.errors import UnusedEntryWarning as UnusedEntryWarning
     from qfx.file.model import load as load
     from qfx.file.model import save as save
+    from qfx.imported import from_pt2e as from_pt2e
+    from qfx.imported import from_torch_ao as from_torch_ao
     from qfx.ir.types import QDType as QDType
     from qfx.ir.types import QParams as QParams
     from qfx.ir.types import QScheme as QScheme

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from torch import fx, nn
 
@@ -72,6 +72,28 @@ def capture_normal(model: nn.Module, example_inputs: Any = None, *, frontend: st
     return _Normal.of(as_module(model), Request({}, example_inputs, frontend=frontend)).gm
 
 
+def capture_quantized(model: nn.Module, request: Request, whole: tuple[type[nn.Module], ...] = ()) -> _Captured:
+    """A model that another tool quantized at the Captured level, and its example inputs.
+
+    Args:
+        model: As there; or from :func:`qfx.frontends.select.as_module`.
+        request: Its frontend and its example inputs.
+        whole: Classes of modules that are not entered.
+    """
+    require_float_model(model)
+    rules = replace(parse_qconfig_dict({}), non_traceable_module_class=whole)
+    return _captured(model, rules, request)
+
+
+_Captured: TypeAlias = tuple[fx.GraphModule, Example]
+
+
+def _captured(model: nn.Module, rules: QConfigRules, request: Request) -> _Captured:
+    given = example_inputs_of(model) if request.example_inputs is None else request.example_inputs
+    example = _example(model, given)
+    return _capture(model, rules, example, request), example
+
+
 @dataclass(frozen=True)
 class _Normal:
     """A captured and normalized model.
@@ -97,9 +119,7 @@ class _Normal:
         require_float_model(model)
         asked = parse_qconfig_dict(request.qconfig_dict)
         rules = with_custom_config(asked, request.config, model)
-        given = example_inputs_of(model) if request.example_inputs is None else request.example_inputs
-        example = _example(model, given)
-        captured = _capture(model, rules, example, request)
+        captured, example = _captured(model, rules, request)
         captured.meta[TRAINABLE] = trainable
         return cls(model, request, asked, rules, captured, pipeline.run(pipeline.NORMALIZE, captured, example))
 

@@ -11,6 +11,9 @@ from qfx import patterns as rewrite
 from qfx.frontends.examples import Example, learn_example, learn_example_again, record_example
 from qfx.frontends.fresh import renew_islands
 from qfx.frontends.normalize import normalize
+from qfx.imports.decomposed import read_decomposed
+from qfx.imports.placement import place_integers
+from qfx.imports.torch_ao import read_torch_ao
 from qfx.ir.passes import Pass, run_passes
 from qfx.lowering.int8 import lower_to_int8
 from qfx.lowering.tables import fuse_tables
@@ -141,6 +144,27 @@ CONVERT = Stage(
     ),
 )
 
+_TAKE_OVER = (
+    Pass(record_example, "captured", "captured", Example),
+    Pass(normalize, "captured", "qdq"),
+    Pass(learn_example, "qdq", "qdq", Example),
+    Pass(rewrite.eliminate_identities, "qdq", "qdq"),
+    Pass(rewrite.fold_padding, "qdq", "qdq"),
+    Pass(rewrite.unify_pooling, "qdq", "qdq"),
+    Pass(rewrite.fuse_activations, "qdq", "qdq"),
+    Pass(rewrite.fuse_residuals, "qdq", "qdq"),
+    Pass(rewrite.merge_repeated, "qdq", "qdq"),
+    Pass(rewrite.eliminate_dead_code, "qdq", "qdq"),
+    Pass(place_integers, "qdq", "qdq"),
+    Pass(forget_foreign, "qdq", "qdq"),
+    Pass(forget_derivations, "qdq", "qdq"),
+    Pass(learn_example_again, "qdq", "qdq"),
+)
+
+# For models that another tool quantized.
+TAKE_OVER_DECOMPOSED = Stage("take_over_decomposed", (Pass(read_decomposed, "captured", "captured"), *_TAKE_OVER))
+TAKE_OVER_TORCH_AO = Stage("take_over_torch_ao", (Pass(read_torch_ao, "captured", "captured", Example), *_TAKE_OVER))
+
 LOWER = Stage(
     "lower",
     (
@@ -149,7 +173,10 @@ LOWER = Stage(
     ),
 )
 
-STAGES = (NORMALIZE, FUSE, PREPARE, PREPARE_QAT, GIVE_DEFAULTS, TO_QDQ, CONVERT, LOWER)
+STAGES = (
+    NORMALIZE, FUSE, PREPARE, PREPARE_QAT, GIVE_DEFAULTS, TO_QDQ, CONVERT,
+    TAKE_OVER_DECOMPOSED, TAKE_OVER_TORCH_AO, LOWER,
+)  # fmt: skip
 
 
 def run(stage: Stage, gm: fx.GraphModule, told: Any = None) -> fx.GraphModule:

@@ -6,6 +6,7 @@ VERSION = "0.1.0"
 
 NAMES = {
     "qfx.api": ("convert_fx", "fuse_fx", "prepare_fx", "prepare_qat_fx", "quantize_fx"),
+    "qfx.imported": ("from_pt2e", "from_torch_ao"),
     "qfx.viz.draw": ("Picture", "draw", "to_dot"),
     "qfx.viz.networks": ("to_networkx",),
     "qfx.viz.report": ("write_report",),

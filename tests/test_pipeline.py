@@ -18,7 +18,7 @@ from qfx.pipeline import CONVERT, FUSE, LOWER, NORMALIZE, PREPARE, PREPARE_QAT, 
 from qfx.tensor import quantize_per_tensor
 
 ROOT = Path(qfx.__file__).parent
-FOLDERS = ("frontends", "patterns", "passes", "lowering")
+FOLDERS = ("frontends", "imports", "patterns", "passes", "lowering")
 NO_PASSES = {"fx_module", "infer_extents", "learn_shapes", "propagate_shapes", "record_shapes", "rewrite"}
 """Functions from graph to graph that passes, or the frontends, are made of."""
 

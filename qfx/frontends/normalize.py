@@ -22,7 +22,7 @@ from qfx.ops.extents import DIM_FUNCTIONS, facts_kept, is_dim, made, origin_of, 
 from qfx.ops.shape.spellings import dropout_module, drops
 from qfx.ops.spelling import Alias, finite, is_arithmetic, is_computed_number
 from qfx.ops.spellings import alias_of
-from qfx.ops.table import TABLE
+from qfx.ops.table import TABLE, op_of
 from qfx.ops.terms import ZEROS, Attr, Folded, Item, NotNormal, Pieces, Shape, Term
 from qfx.patterns.symbolic_shape import input_ranks
 
@@ -141,6 +141,8 @@ class _NormalWriter:
             return self._opaque(node, "a number computed from sizes")
         if node.op != "call_module" and _is_constant_call(args, kwargs):
             return self._evaluate(node, args, kwargs)
+        if node.op == "call_function" and op_of(node.target) is not None:  # of a model that came quantized
+            return self._copy(node, args, kwargs)
         try:
             alias, module = self._alias(node)
             value = alias.apply(module, args, kwargs)

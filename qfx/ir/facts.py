@@ -34,10 +34,10 @@ def _facts(*rows: tuple[str, str, str, str]) -> tuple[Fact, ...]:
 
 NODE = _facts(
     # where a value comes from; place() of qfx.ir.nodes and the rewriter carry it on
-    ("module_path", "str", "frontends patterns", "path of the user's module; of the module that runs, for a function"),
-    ("source", "str | None", "frontends patterns", "the user's line"),
+    ("module_path", "str", "frontends imports patterns", "path of the user's module; of what runs, for a function"),
+    ("source", "str | None", "frontends imports patterns", "the user's line"),
     ("alias", "type | Callable | str", "frontends", "what the user wrote: a module class, a function, a method name"),
-    ("module_class", "type | None", "frontends", "class of the user's module"),
+    ("module_class", "type | None", "frontends imports", "class of the user's module"),
     ("call", "str", "frontends", "the same for all nodes that stand for one call of the user's"),
     ("rules", "tuple[tuple[str, tuple[str, ...]], ...]", "patterns", "the rules that made it, and what they rewrote"),
     ("fused", "tuple[tuple[str, str], ...]", "lowering patterns", "path and name of each node merged into this one"),
@@ -124,7 +124,8 @@ GRAPH = _facts(
     ("output_quantized_idxs", "tuple[int, ...]", "passes", "outputs that leave as integers"),
     ("unseen", "tuple[str, ...]", "passes", "what no data was seen of, until conversion warns"),
     ("qconfigs", "Any", "observed", "the qconfig_dict as plain data"),
-    ("preserved", "tuple[str, ...]", "api observed", "attributes of the float model that are carried over"),
+    ("weights_read", "dict[str, QArray]", "imports", "of a model that came quantized: integers of its float tensors"),
+    ("preserved", "tuple[str, ...]", "api imported observed", "attributes of the float model that are carried over"),
 )  # fmt: skip
 """The keys of a graph; a model from :class:`qfx.ir.module.GraphCarrier` has them as its ``info``."""
 

@@ -140,12 +140,24 @@ class _Lowering:
         made.meta["codes_of"] = node.name
 
     def _integer(self, op: Op, node: fx.Node) -> None:
-        quantizes = [u for u in node.users if u.target is qdq.quantize]
+        quantizes = self._rounded_by(op, node)
         out = ValueType("code", read_qparams(self.gm, quantizes[0])) if quantizes else ValueType("float")
         made = self._call(op, node, coded=True)
         self._finish(made, node, out)
         if quantizes:
             made.meta["codes_of"] = quantizes[0].name
+
+    def _rounded_by(self, op: Op, node: fx.Node) -> list[fx.Node]:
+        """The quantize nodes that an op's result goes through; none where it is needed in float32 too, or computed so.
+
+        A layer adds a residual that is float32 to its accumulator, and rounds nothing.
+        """
+        readers = [u for u in node.users if not is_dim(u)]
+        quantizes = [u for u in readers if u.target is qdq.quantize]
+        residual = arguments(op, node).get("residual")
+        if isinstance(residual, fx.Node) and self._as_is(residual).meta["value_type"].kind != "code":
+            return []
+        return quantizes if len(quantizes) == len(readers) else []
 
     def _float(self, op: Op | None, node: fx.Node) -> None:
         if node.op == "call_function":

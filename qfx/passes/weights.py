@@ -12,7 +12,7 @@ from qfx.errors import ConversionError
 from qfx.ir.types import QDType, QParams
 from qfx.ops import arithmetic
 
-_ACC_LIMIT = 2**31 - 1
+ACC_LIMIT = 2**31 - 1
 _BIAS_LIMIT = 2**30
 
 
@@ -132,19 +132,23 @@ def check_finite(bias: Tensor, where: str, source: str | None) -> None:
         )
 
 
+def reach(rounded: QuantizedWeight, bias: Tensor | None) -> int:
+    """The largest ``bias + sum |x - zx| |w - zw|`` of a channel for any input."""
+    zero = arithmetic.expand_channel(rounded.zero_point, rounded.axis, rounded.values.dim())
+    sums = (rounded.values.to(torch.int64) - zero).abs().reshape(rounded.values.shape[0], -1).sum(1) * 255
+    return int((sums if bias is None else sums + bias.to(torch.int64).abs()).max())
+
+
 def check_accumulator(rounded: QuantizedWeight, bias: Tensor | None, where: str, source: str | None) -> None:
     """Raise unless ``bias + sum |x - zx| |w - zw|`` fits s32 for every input.
 
     Raises:
         ConversionError: A channel's accumulator could wrap.
     """
-    zero = arithmetic.expand_channel(rounded.zero_point, rounded.axis, rounded.values.dim())
-    reach = (rounded.values.to(torch.int64) - zero).abs().reshape(rounded.values.shape[0], -1).sum(1) * 255
-    if bias is not None:
-        reach = reach + bias.to(torch.int64).abs()
-    if int(reach.max()) > _ACC_LIMIT:
+    largest = reach(rounded, bias)
+    if largest > ACC_LIMIT:
         raise ConversionError(
-            f"The products of {where or 'a layer'} can add up to {int(reach.max())}, more than a 32-bit sum holds.",
+            f"The products of {where or 'a layer'} can add up to {largest}, more than a 32-bit sum holds.",
             where=where,
             source=source,
             why=f"a reduction over {rounded.values[0].numel()} weights is too long for exact int8 arithmetic",

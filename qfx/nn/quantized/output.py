@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qfx.errors import ConversionError, InputError
 from qfx.ir.stored import Role, require_entries
 from qfx.ir.types import QDType, QParams
+from qfx.nn.quantized.given_state import unpack_state
 from qfx.quantization.fake_quantize import FakeQuantizeBase
 from qfx.quantization.hooks import OBSERVER
 from qfx.quantization.keeps_precision import KeepsPrecision
@@ -110,6 +111,7 @@ class QuantizedModule(KeepsPrecision, nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        unpack_state(state_dict, prefix)
         require_entries(state_dict, prefix, self.own_roles())
         wanted = {name for name, _ in self.own_state()}
         own = {n: state_dict[prefix + n] for n in wanted | self._optional_state if prefix + n in state_dict}
