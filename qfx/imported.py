@@ -32,8 +32,8 @@ def from_pt2e(model: Any, example_inputs: Any = None, *, isa: str | None = None)
         isa: As for :func:`qfx.quantize_fx`.
 
     Returns:
-        Results are within one quantum of the given model's. What it leaves in float stays float; what no op of qfx
-        computes runs in torch as it is. ``report`` tells of each.
+        Each op is within one quantum of the given model's, of the same operands. What it leaves in
+        float stays float; what no op of qfx computes runs in torch as it is. ``report`` tells of each.
 
     Raises:
         QfxError: What is wrong, where, and what to do.
@@ -62,8 +62,9 @@ def from_torch_ao(model: nn.Module, example_inputs: Any, *, isa: str | None = No
         isa: As for :func:`qfx.quantize_fx`.
 
     Returns:
-        Results are within one quantum of the given model's; those that are quantized tensors there are float32. Dynamic
-        layers round their inputs to 256 values where the given model may use 128; recurrent ones round row by row.
+        Each op is within one quantum of the given model's, of the same operands. Results that are quantized tensors
+        there are float32. Dynamic layers round their inputs to 256 values where the given model may use 128; recurrent
+        ones round row by row.
 
     Raises:
         ConversionError: A module or function of quantized values that qfx does not know.
