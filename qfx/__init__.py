@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx import ir as ir
     from qfx import migrate as migrate
     from qfx import nn as nn
+    from qfx import onnx as onnx
     from qfx import ops as ops
     from qfx import quantization as quantization
     from qfx import rules as rules
@@ -86,6 +87,7 @@ if TYPE_CHECKING:  # what type checkers see; the rest of the module says it once
     from qfx.lowering.custom import register_op as register_op
     from qfx.models import PreparedModel as PreparedModel
     from qfx.models import QuantizedModel as QuantizedModel
+    from qfx.onnx.export import to_onnx as to_onnx
     from qfx.passes.report import Record as Record
     from qfx.passes.report import Report as Report
     from qfx.quantization import *  # noqa: F403

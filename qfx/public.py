@@ -29,6 +29,7 @@ NAMES = {
     "qfx.training.schedule": ("QATSchedule",),
     "qfx.tensor": ("QTensor", "from_torch", "quantize_per_channel", "quantize_per_tensor"),
     "qfx.file.model": ("load", "save"),
+    "qfx.onnx.export": ("to_onnx",),
     "qfx.rules": ("register_rule",),
 }  # fmt: skip
 MEMBERS = {

@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "find where a quantized file differs from its float model",
     "sensitivity": "rank the parts of a model by what quantizing them costs",
     "calibrate": "find the ranges of a model's activations, also over ranks",
+    "onnx": "write a quantized file as ONNX",
     "batch": "quantize many models, in many processes",
 }
 """Commands and what they do; each is the module of its name in this package."""
