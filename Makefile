@@ -25,12 +25,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving clean help
+.PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving onnx clean help
 .PHONY: emulate emulators emulated-tests fuzz
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, moving, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, moving, onnx, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -56,6 +56,7 @@ $(STAMPS)/test: $(STAMPS)/demo
 	@echo "== installing the test tools"
 	@$(PIP) pytest pytest-xdist hypothesis mypy libcst playwright nbclient ipykernel distributed pandas
 	@$(PIP) --no-deps torchvision torchao
+	@$(PIP) onnx onnxruntime
 	@$(PIP) huggingface_hub safetensors regex tokenizers typer
 	@$(PIP) --no-deps transformers sentence-transformers
 	@touch $@
@@ -266,6 +267,10 @@ memory: $(STAMPS)/qfx $(STAMPS)/bench
 
 load-time: $(STAMPS)/qfx $(STAMPS)/demo
 	$(BIN)/python -m benchmarks.load_time $(ARGS)
+
+# Converted models as ONNX, in ONNX Runtime and OpenVINO.
+onnx: $(STAMPS)/qfx $(STAMPS)/encoders
+	$(BIN)/python -m benchmarks.onnx_agreement $(ARGS)
 
 # Some networks thoroughly, then a table of many, of which a hundred have to meet every requirement.
 zoo: $(STAMPS)/qfx $(STAMPS)/bench

@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch import fx
 
 import qfx
 from benchmarks import photos, workloads, zoo
 from benchmarks.report import header, row
-from benchmarks.workloads import Tensors, Workload, workload
+from benchmarks.workloads import Workload, workload
 from qfx.lowering.interpreter import interpret_integers
 from qfx.onnx.write import as_model
 
@@ -109,17 +110,24 @@ def forced(model: onnx.ModelProto, values: Collection[str]) -> onnx.ModelProto:
     return changed
 
 
-def a_layer_at_a_time(model: qfx.QuantizedModel, inputs: Tensors, load: Callable[[Path], Run], path: Path) -> Agreement:
-    """Of every quantized value and the outputs, each computed from qfx's values in front of it."""
-    graph = model.graph_module()
-    want = interpret_integers(graph, inputs)
+def a_layer_at_a_time(
+    graph: fx.GraphModule, inputs: Mapping[str, torch.Tensor], load: Callable[[Path], Run], path: Path
+) -> Agreement:
+    """Of every quantized value and the outputs of a QDQ graph, each computed from qfx's values in front of it.
+
+    Args:
+        graph: The graph.
+        inputs: By name.
+        load: Of :data:`RUNTIMES`.
+        path: Where the file may be written.
+    """
+    want = interpret_integers(graph, tuple(inputs.values()))
     written = as_model(graph)
     names = {name for node in written.graph.node for name in node.output}
+    outputs = _arrays(want.output)
     codes = {name: value.numpy() for name, value in want.codes.items() if name in names}
     path.write_bytes(forced(written, codes).SerializeToString())
-    order = [one.name for one in written.graph.input]
-    outputs = _arrays(want.output)
-    made = load(path)({**dict(zip(order, (x.numpy() for x in inputs), strict=True)), **codes})
+    made = load(path)({**{name: x.numpy() for name, x in inputs.items()}, **codes})
     ones = [np.ones(len(value)) for value in codes.values()]
     theirs = [made[f"made/{name}"] for name in codes]
     last = [made[one.name] for one in written.graph.output]
@@ -150,7 +158,8 @@ class Row:
 def rows(given: Workload, count: int) -> Iterator[Row]:
     """A row for each runtime."""
     model = quantized(given)
-    inputs, few = (given.samples(n, photos.EVALUATION_SEED) for n in (count, LAYER_SAMPLES))
+    inputs = given.samples(count, photos.EVALUATION_SEED)
+    few = dict(zip(given.takes, given.samples(LAYER_SAMPLES, photos.EVALUATION_SEED), strict=True))
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         path = Path(folder, "model.onnx")
         qfx.to_onnx(model, path)
@@ -158,11 +167,13 @@ def rows(given: Workload, count: int) -> Iterator[Row]:
         named = dict(zip(given.takes, (x.numpy() for x in inputs), strict=True))
         for name, load in RUNTIMES.items():
             whole = agreement(ours, list(load(path)(named).values()), quanta(ours))
-            yield Row(name, a_layer_at_a_time(model, few, load, Path(folder, "layers.onnx")), whole)
+            layers = a_layer_at_a_time(model.graph_module(), few, load, Path(folder, "layers.onnx"))
+            yield Row(name, layers, whole)
 
 
 def _arrays(result: Any) -> list[np.ndarray]:
-    return [one.numpy() for one in (result if isinstance(result, tuple) else (result,))]
+    """The tensors that a model returns, in the order in which files name them."""
+    return [leaf.numpy() for leaf in torch.utils._pytree.tree_leaves(result)]
 
 
 def _figures(found: Agreement) -> tuple[str, ...]:

@@ -36,7 +36,10 @@ def test_all_brings_every_extra_of_a_user() -> None:
 def test_whatever_an_extra_is_for_is_in_it() -> None:
     """Each module that qfx imports, of a package that is neither required nor Python's own, has an extra."""
     project = _project()["project"]
-    listed = [*project["dependencies"], *(d for e in ("migrate", "images", "pandas") for d in _extra(project, e))]
+    listed = [
+        *project["dependencies"],
+        *(d for e in ("migrate", "images", "pandas", "onnx") for d in _extra(project, e)),
+    ]
     names = {re.split(r"[<>=;\[ ]", each)[0].lower() for each in listed}
     known = {"pil": "pillow", "yaml": "pyyaml", "graphviz_pure": "graphviz-pure"}
     for path in (ROOT / "qfx").rglob("*.py"):

@@ -55,9 +55,9 @@ def run_program(part: Program, inputs: Sequence[Any]) -> Sequence[Any]:
         return part.compute(inputs)
     if torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export():
         raise UnsupportedError(
-            "A quantized model can't be exported to ONNX.",
-            why="Its programs are for qfx's runtime; ONNX has no operator that calls one.",
-            remedy="Export the float model, or save this one with qfx.save.",
+            "torch.onnx can't export a quantized model.",
+            why="It sees calls of programs, and ONNX has no operator that calls one.",
+            remedy="Call qfx.to_onnx(model, path).",
         )
     try:
         outputs: list[Tensor] = torch.ops.qfx.run(list(inputs), name_of(part))

@@ -27,8 +27,8 @@ def to_onnx(
     or the keys of a dict. Inputs and outputs that are quantized are integers in the file.
 
     Rows that a dynamic layer rounds at each call are rounded in the file, too: by DynamicQuantizeLinear where all of
-    them share a scale, else spelled out. Attention is its float definition: the file does not round queries, keys and
-    values, and the int8 runtime does.
+    them share a scale, else spelled out. Attention and recurrent layers are their float definitions: files round nothing
+    inside them, and the int8 runtime does.
 
     Args:
         qmodel: The converted model. Shapes of its inputs must be known: from example_inputs, or from a call.
@@ -46,19 +46,23 @@ def to_onnx(
     _require_installed()
     from qfx.onnx.write import write_model
 
+    _require_ready(qmodel)
+    target = Path(path)
+    require_writable(target)
+    write_model(qmodel.shared_graph_module(), target, opset=opset, sizes=sizes)
+
+
+def _require_ready(qmodel: Any) -> None:
     if not isinstance(qmodel, QuantizedModel):
         raise InputError(
             f"qmodel is of type {type(qmodel).__name__}.",
             remedy="Give a converted model: what quantize_fx, convert_fx or qfx.load of a model returns.",
         )
-    target = Path(path)
-    require_writable(target)
     if qmodel.info.get("example_inputs") is None:
         raise ConversionError(
             "The shapes of this model's inputs are not known yet.",
             remedy="Call it once, or pass example_inputs to prepare_fx.",
         )
-    write_model(qmodel.shared_graph_module(), target, opset=opset, sizes=sizes)
 
 
 def _require_installed() -> None:

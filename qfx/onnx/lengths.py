@@ -68,7 +68,7 @@ def _batches(gm: fx.GraphModule) -> Mapping[tuple[str, int], tuple[str, int]]:
     """For the batch of each input: that of the first."""
     inputs = [node for node in gm.graph.find_nodes(op="placeholder") if node.meta.get("batch_dim") is not None]
     places = [(str(node.target), node.meta["batch_dim"]) for node in inputs]
-    return {place: places[0] for place in places[1:]}
+    return dict.fromkeys(places, places[0]) if places else {}
 
 
 def _fixed(gm: fx.GraphModule) -> set[tuple[fx.Node, int]]:

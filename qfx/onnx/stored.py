@@ -21,6 +21,13 @@ def is_stored(node: fx.Node) -> bool:
     return node.target in (qdq.dequantize, qdq.decode_weight) and operand(node).op == "get_attr"
 
 
+def stored_dtype(node: fx.Node) -> torch.dtype:
+    """Of a value in the file: an input that arrives quantized is its integers."""
+    arrives = node.meta.get("arrives_as")
+    found: torch.dtype = node.meta["dtype"] if arrives is None else arrives.dtype.storage
+    return found
+
+
 def decoded(call: Call, *, transposed: bool = False) -> str:
     """The value of a node that decodes a tensor of the model; of a matrix with its dims exchanged, if that is asked.
 

@@ -18,7 +18,7 @@ from qfx.onnx.export import OLDEST
 from qfx.onnx.forms import FORMS
 from qfx.onnx.graph import Call, Graph, dim_arithmetic, refuse
 from qfx.onnx.lengths import GraphLengths
-from qfx.onnx.stored import is_stored
+from qfx.onnx.stored import is_stored, stored_dtype
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of
 from qfx.public import VERSION
@@ -139,12 +139,7 @@ def _give(graph: Graph, name: str, node: fx.Node, results: Mapping[str, fx.Node]
 def _described(node: fx.Node, name: str, lengths: GraphLengths) -> onnx.ValueInfoProto:
     if "shape" not in node.meta:  # a size, which is a number of Python's in the model
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [1])
-    return onnx.helper.make_tensor_value_info(name, TYPES[_dtype(node)], lengths.named(node))
-
-
-def _dtype(node: fx.Node) -> Any:
-    arrives = node.meta.get("arrives_as")
-    return node.meta["dtype"] if arrives is None else arrives.dtype.storage
+    return onnx.helper.make_tensor_value_info(name, TYPES[stored_dtype(node)], lengths.named(node))
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:

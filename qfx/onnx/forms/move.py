@@ -77,14 +77,19 @@ def _blocks(call: Call, moved: Any) -> str:
 
 @form("channel_shuffle")
 def channel_shuffle(call: Call) -> str:
-    """Reshape, Transpose, Reshape."""
+    """Gather of the channels; Reshape, Transpose, Reshape where their number is free.
+
+    OpenVINO knows the latter for a shuffle, and (2026.4) moves scales of channels past it that should be shuffled, too.
+    """
     rank, groups, x = call.rank(), call.given["groups"], call.value("x")
     channels = call.lengths()[1]
-    known = channels if isinstance(channels, int) else -1
+    if isinstance(channels, int):
+        order = torch.arange(channels).reshape(groups, -1).t().reshape(-1)
+        return call.emit("Gather", x, call.constant(order), axis=1)
     spatial = [call.length(x, dim, call.lengths()[dim]) for dim in range(2, rank)]
-    y = call.reshape(x, [0, groups, -1 if known == -1 else known // groups, *spatial])
+    y = call.reshape(x, [0, groups, -1, *spatial])
     y = call.emit("Transpose", y, perm=[0, 2, 1, *range(3, rank + 1)])
-    return call.reshape(y, [0, known, *spatial])
+    return call.reshape(y, [0, -1, *spatial])
 
 
 _PADDING = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

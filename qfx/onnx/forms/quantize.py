@@ -7,7 +7,7 @@ import torch
 from qfx.ir.nodes import operand
 from qfx.ir.types import QDType
 from qfx.onnx.graph import Call
-from qfx.onnx.stored import decoded, qparams
+from qfx.onnx.stored import decoded, qparams, stored_dtype
 from qfx.onnx.table import form
 
 form("decode_weight")(decoded)
@@ -32,7 +32,7 @@ def quantize(call: Call) -> str:
 @form("dequantize")
 def dequantize(call: Call) -> str:
     """DequantizeLinear."""
-    storage: torch.dtype = operand(call.node).meta["dtype"]
+    storage = stored_dtype(operand(call.node))
     return call.emit("DequantizeLinear", call.value("q"), *qparams(call, storage), axis=call.given["axis"])
 
 

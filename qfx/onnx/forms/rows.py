@@ -134,7 +134,7 @@ def rotate(call: Call) -> str:
 def rotary(call: Call) -> str:
     """Two products and a sum for each channel of a pair."""
     length, interleaved = call.given["length"], call.given["interleaved"]
-    (a, b), (cos_a, cos_b), (sin_a, sin_b) = (_pairs(call, name) for name in ("x", "cos", "sin"))
+    (a, b), (cos_a, cos_b), (sin_a, sin_b) = _pairs(call, "x"), _pairs(call, "cos"), _pairs(call, "sin")
     first = call.emit("Sub", call.emit("Mul", a, cos_a), call.emit("Mul", b, sin_a))
     second = call.emit("Add", call.emit("Mul", b, cos_b), call.emit("Mul", a, sin_b))
     if interleaved:
