@@ -27,8 +27,8 @@ def to_onnx(
     or the keys of a dict. Inputs and outputs that are quantized are integers in the file.
 
     Rows that a dynamic layer rounds at each call are rounded in the file, too: by DynamicQuantizeLinear where all of
-    them share a scale, else spelled out. Attention and recurrent layers are their float definitions: files round nothing
-    inside them, and the int8 runtime does.
+    them share a scale, else spelled out. Attention and recurrent layers are their float definitions: the int8 runtime
+    rounds inside them, and files do not.
 
     Args:
         qmodel: The converted model. Shapes of its inputs must be known: from example_inputs, or from a call.
