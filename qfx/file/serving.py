@@ -103,6 +103,8 @@ def serving_section(gm: fx.GraphModule, emitted: Sequence[Emitted], info: Mappin
         [(condition_nodes(guard.wanted, sizes.numbers), written(guard.wanted)) for guard in sizes.relations],
         json.dumps(shape, separators=(",", ":")),
         json.dumps(info.get(METADATA, {}), separators=(",", ":")),
+        [tuple(n.meta["shape"]) for n in inputs],
+        program,
     )
     return Section(SERVING, content, optional=True)
 

@@ -293,6 +293,8 @@ void translate(const std::exception_ptr& pointer, void*) {
     raise_as("InputSumsError", error, "Pass inputs of smaller sizes.");
   } catch (const InputValuesError& error) {
     raise_as("InputError", error, "Pass values that the model has entries for.");
+  } catch (const LimitError& error) {
+    raise_as("InputError", error, "Pass smaller inputs, or load the file with a higher limit.");
   } catch (const InputError& error) {
     raise_as("InputError", error, "Pass inputs as the program's input_specs say, of sizes that fit together.");
   }

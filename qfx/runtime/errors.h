@@ -37,6 +37,12 @@ class InputSumsError : public InputError {
   using InputError::InputError;
 };
 
+// A call, or loading, that takes more than the limits which the caller gave.
+class LimitError : public InputError {
+ public:
+  using InputError::InputError;
+};
+
 // A file that can't be read, is no model, damaged, or of another version.
 class FileError : public std::runtime_error {
  public:

@@ -20,8 +20,9 @@ struct Executable::FrameLease {
   std::unique_ptr<Frame> frame;
 };
 
-Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release, PackingStore* packed)
-    : loaded_(std::make_shared<const LoadedProgram>(program, isa, release, packed)) {
+Executable::Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release, PackingStore* packed,
+                       uint64_t most_bytes)
+    : loaded_(std::make_shared<const LoadedProgram>(program, isa, release, packed, most_bytes)) {
   refresh_thread_pool();
 }
 

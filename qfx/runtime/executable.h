@@ -19,9 +19,9 @@ class Executable {
  public:
   static constexpr size_t kMaxPlans = 16;
 
-  // As LoadedProgram. Throws ProgramError.
+  // As LoadedProgram. Throws ProgramError, and LimitError.
   Executable(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing,
-             PackingStore* packed = nullptr);
+             PackingStore* packed = nullptr, uint64_t most_bytes = UINT64_MAX);
 
   const LoadedProgram& loaded() const noexcept { return *loaded_; }
 

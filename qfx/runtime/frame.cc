@@ -117,6 +117,12 @@ int team_size(const Plan& plan, int threads) {
   return std::min(num_threads(threads), plan.max_threads);
 }
 
+uint64_t frame_bytes(const Plan& plan, int threads) {
+  const auto team = static_cast<uint64_t>(threads);
+  const uint64_t slices = plan.slices != nullptr ? slice_stride(*plan.slices) * team : 0;
+  return static_cast<uint64_t>(plan.arena_bytes) + slices + aligned(plan.scratch_bytes) * team;
+}
+
 void Frame::grow(const Plan& plan, int threads) {
   const auto team = static_cast<size_t>(threads);
   size_t slot_count = plan.slots;

@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -19,6 +20,9 @@ size_t work_count(const Plan& plan);
 
 // How many threads run a plan if `threads` are asked for, as num_threads() takes them.
 int team_size(const Plan& plan, int threads);
+
+// Bytes of working memory that a run by that team takes.
+uint64_t frame_bytes(const Plan& plan, int threads);
 
 // The working memory of one run at a time.
 class Frame {

@@ -26,6 +26,19 @@ std::vector<char> read_later(const Program& program) {
   return read;
 }
 
+// Of what a step packs, about as many bytes as its weights take.
+uint64_t weight_bytes(const Program& program, const Step& step) {
+  uint64_t bytes = 0;
+  for (const auto& [name, id] : step.constants) bytes += program.constants()[id].data.size();
+  return bytes;
+}
+
+void require_at_most(uint64_t most_bytes, uint64_t bytes, const Step& step) {
+  if (bytes <= most_bytes) return;
+  throw LimitError(step.name, "The weights up to step '" + step.name + "' take " + std::to_string(bytes) +
+                                  " bytes of memory, and the limit is " + std::to_string(most_bytes) + ".");
+}
+
 // Packing on this thread meanwhile.
 class PackingScope {
  public:
@@ -46,10 +59,12 @@ std::shared_ptr<const Program> released(const std::shared_ptr<const Program>& gi
 }  // namespace
 
 LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa chosen, Release release,
-                             PackingStore* packed)
+                             PackingStore* packed, uint64_t most_bytes)
     : program(released(given, release)), isa(chosen) {
   const PackingScope scope(packed);
+  for (const Constant& c : program->constants()) constant_bytes += c.data.size();
   for (const Step& step : program->steps()) {
+    require_at_most(most_bytes, constant_bytes + packed_bytes + weight_bytes(*given, step), step);
     rows.push_back(find_op(step.op));
     try {
       kernels.push_back(rows.back()->load(StepView(rows.back()->copies_constants ? *given : *program, step), isa));
@@ -57,8 +72,8 @@ LoadedProgram::LoadedProgram(const std::shared_ptr<const Program>& given, Isa ch
       throw ProgramError(step.name, error.what());
     }
     packed_bytes += kernels.back()->packed_bytes();
+    require_at_most(most_bytes, constant_bytes + packed_bytes, step);
   }
-  for (const Constant& c : program->constants()) constant_bytes += c.data.size();
 }
 
 StepShapes step_shapes(const LoadedProgram& loaded, size_t s, const std::vector<Dims>& values) {

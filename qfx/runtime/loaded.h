@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -16,10 +17,10 @@ enum class Release { nothing, copying, sharing };
 
 // A program whose kernels are chosen and whose weights are packed, for one ISA. Immutable.
 struct LoadedProgram {
-  // packed: where packing puts what it makes, or takes what was made before; or null.
-  // Throws ProgramError naming the step whose constants no kernel can take.
+  // packed: where packing puts what it makes, or takes what was made before; or null. most_bytes: of constants and
+  // packed weights together. Throws ProgramError naming the step whose constants no kernel can take, and LimitError.
   LoadedProgram(const std::shared_ptr<const Program>& program, Isa isa, Release release = Release::nothing,
-                PackingStore* packed = nullptr);
+                PackingStore* packed = nullptr, uint64_t most_bytes = UINT64_MAX);
 
   std::shared_ptr<const Program> program;  // without the released constants
   Isa isa;

@@ -32,6 +32,21 @@ class ModelValue(NamedTuple):
     shape: tuple[int | str, ...]
 
 
+class Certificate(NamedTuple):
+    """What :meth:`Model.verify` finds.
+
+    Attributes:
+        hash: SHA-256 of every bit of the outputs, in hexadecimal.
+        memory: Bytes of constants, inputs and outputs, and of the values between them the most that live at once, each
+            in memory of its own. Packed weights and threads' own memory are not in it.
+        products: Multiplications of integers.
+    """
+
+    hash: str
+    memory: int
+    products: int
+
+
 class Model:
     """What :func:`load` returns. Calls are safe from many threads at once; each has its own working memory.
 
@@ -118,6 +133,18 @@ class Model:
         call = self._core.prepare(tuple((shape, tensors.dense_strides(shape)) for shape in sizes))
         return self._core.output_shapes(call)
 
+    def verify(self) -> Certificate:
+        """Run the model on inputs that are the same everywhere, of the shapes that it was captured with.
+
+        Who has the same file finds the same hash, on every CPU, ``isa`` and number of threads.
+
+        Raises:
+            InputError: The file states another memory or other multiplications than the call has, or the call takes
+                more than the limits that :func:`load` was given.
+        """
+        threads = default_threads() if self.threads is None else self.threads
+        return Certificate(self._core.verify(threads), *self._core.cost)
+
     def _prepare(self, key: Any, arrays: Sequence[np.ndarray]) -> tuple[_C.ModelCall, Any]:
         call = self._core.prepare(tensors.NUMPY.layouts(arrays))
         if len(self._calls) >= _MOST_KEPT:
@@ -151,7 +178,9 @@ def load(file: Any, *, isa: str | None = None, max_memory: int | None = None, ma
         file: A path, which is mapped while the model is loaded; bytes or another buffer; or a file that is open for
             reading in binary mode.
         isa: Load for this instruction set instead of the best one here.
-        max_memory: Bytes that weights, working memory and outputs of a call may take together.
+        max_memory: Bytes that weights, inputs, working memory and outputs of a call may take together: as the program
+            says, every value in memory of its own (:class:`Certificate`), and as they lie here, with packed weights
+            and the threads' own memory.
         max_products: Multiplications of integers that a call may take.
 
     Raises:

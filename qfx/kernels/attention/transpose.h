@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/lanes.h"
+#include "core/shuffle.h"
 
 namespace qfx::attention {
 namespace {
@@ -22,7 +23,7 @@ inline V picked(V a, V b, std::index_sequence<kLane...>) noexcept {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, from(kLane)...);
 #else
-  return __builtin_shuffle(a, b, Ints<V>{from(kLane)...});
+  return shuffled(a, b, Ints<V>{from(kLane)...});
 #endif
 }
 template <int... kNamed, class V>

@@ -1,6 +1,7 @@
 #pragma once
 // Turns of pairs on lanes of a vector (core/lanes.h).
 #include "core/lanes.h"
+#include "core/shuffle.h"
 
 namespace qfx::rotary {
 namespace {
@@ -35,14 +36,14 @@ template <class V>
 inline V twice(V v) noexcept {
   Ints<V> from{};
   for (int i = 0; i < kWidth<V>; ++i) from[i] = i / 2;
-  return __builtin_shuffle(v, from);
+  return shuffled(v, from);
 }
 
 template <class V>
 inline V neighbours(V v) noexcept {
   Ints<V> from{};
   for (int i = 0; i < kWidth<V>; ++i) from[i] = i ^ 1;
-  return __builtin_shuffle(v, from);
+  return shuffled(v, from);
 }
 
 template <class V>

@@ -1,6 +1,7 @@
 #pragma once
 // The rotation of a block on lanes of a vector (core/lanes.h).
 #include "core/lanes.h"
+#include "core/shuffle.h"
 #include "elementwise/extent.h"
 
 namespace qfx::rotation {
@@ -22,7 +23,7 @@ inline V mixed(V v) noexcept {
     from[i] = i ^ kApart;
     sign[i] = (i & kApart) != 0 ? -1.0f : 1.0f;
   }
-  return signed_sum(v, sign, __builtin_shuffle(v, from));
+  return signed_sum(v, sign, shuffled(v, from));
 }
 
 template <class V>

@@ -14,12 +14,15 @@
 
 #include "core/isa.h"
 #include "runtime/buffer.h"
+#include "runtime/loaded.h"
 #include "runtime/program_bytes.h"
 #include "runtime/python_values.h"
 #include "runtime/serving/container.h"
+#include "runtime/serving/cost.h"
 #include "runtime/serving/model.h"
 #include "runtime/serving/packing.h"
 #include "runtime/serving/signature.h"
+#include "runtime/serving/verify.h"
 
 namespace qfx {
 namespace {
@@ -103,10 +106,19 @@ std::vector<Condition> read_conditions(const nb::list& given) {
   return conditions;
 }
 
+// The cost is that of a call with inputs of the shapes `examples`.
 nb::bytes write_signature(const nb::list& inputs, const nb::list& outputs, const nb::list& conditions,
-                          std::string structure, std::string metadata) {
-  const Signature signature{read_values<ModelInput>(inputs), read_values<ModelOutput>(outputs),
-                            read_conditions(conditions), std::move(structure), std::move(metadata)};
+                          std::string structure, std::string metadata, const std::vector<Dims>& examples,
+                          const std::shared_ptr<Program>& program) {
+  Signature signature{read_values<ModelInput>(inputs),
+                      read_values<ModelOutput>(outputs),
+                      read_conditions(conditions),
+                      std::move(structure),
+                      std::move(metadata),
+                      {}};
+  for (size_t i = 0; i < signature.inputs.size(); ++i) signature.inputs[i].example = examples.at(i);
+  const std::vector<InputLayout> example = example_of(signature);
+  signature.cost = cost_of(std::make_shared<const LoadedProgram>(program, Isa::scalar), example);
   const std::string bytes = to_bytes(signature);
   return nb::bytes(bytes.data(), bytes.size());
 }
@@ -178,7 +190,8 @@ nb::bytes pack(nb::handle content, const std::string& isa) {
 void bind_serving(nb::module_& m) {
   m.def("pack", &pack, "program"_a, "isa"_a);
   m.def("sections", &describe_sections, "file"_a, "where"_a);
-  m.def("write_signature", &write_signature, "inputs"_a, "outputs"_a, "conditions"_a, "structure"_a, "metadata"_a);
+  m.def("write_signature", &write_signature, "inputs"_a, "outputs"_a, "conditions"_a, "structure"_a, "metadata"_a,
+        "examples"_a, "program"_a);
   nb::class_<Model::Call>(m, "ModelCall", "Calls of a model with inputs laid out alike.");
   nb::class_<Model>(m, "Model", "A model of a .qfx file.")
       .def_static("open_path", &open_path, "path"_a, "isa"_a, "max_memory"_a.none(), "max_products"_a.none())
@@ -199,6 +212,15 @@ void bind_serving(nb::module_& m) {
           },
           "layouts"_a)
       .def("output_shapes", &output_shapes, "call"_a)
+      .def_prop_ro(
+          "cost", [](const Model& m) { return nb::make_tuple(m.signature().cost.memory, m.signature().cost.products); })
+      .def(
+          "verify",
+          [](Model& model, int threads) {
+            const nb::gil_scoped_release release;
+            return verify(model, threads).hash;
+          },
+          "threads"_a)
       .def("run", &run, "call"_a, "inputs"_a, "outputs"_a, "threads"_a);
 }
 

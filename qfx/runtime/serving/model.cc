@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "runtime/errors.h"
+#include "runtime/frame.h"
 #include "runtime/program_bytes.h"
 #include "runtime/serving/container.h"
 #include "runtime/serving/conversion.h"
+#include "runtime/serving/cost.h"
 #include "runtime/serving/packing.h"
 #include "runtime/shapes.h"
 
@@ -36,30 +38,13 @@ void require_known(const std::vector<Section>& sections, const std::string& wher
   }
 }
 
-uint64_t bytes_of(const Plan& plan, const Program& program) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < plan.output_shapes.size(); ++i) {
-    bytes += static_cast<uint64_t>(byte_size(plan.output_shapes[i], program.values()[program.outputs()[i]].dtype));
-  }
-  const auto team = static_cast<uint64_t>(team_size(plan, 0));
-  bytes += static_cast<uint64_t>(plan.arena_bytes) + team * plan.scratch_bytes;
-  if (plan.slices != nullptr) bytes += team * static_cast<uint64_t>(plan.slices->arena_bytes);
-  return bytes + plan.loaded->packed_bytes + plan.loaded->constant_bytes;
-}
-
-uint64_t products_of(const Plan& plan) {
-  uint64_t products = 0;
-  for (const PlannedWork& w : plan.works) products += static_cast<uint64_t>(w.work->products());
-  if (plan.slices == nullptr) return products;
-  for (const Slice& slice : plan.slices->parts) products += products_of(*plan.slices->plans[slice.plan]);
-  return products;
-}
-
 void require_below(uint64_t needed, const std::optional<uint64_t>& limit, const std::string& what) {
   if (!limit || needed <= *limit) return;
-  throw InputError("limits", "The call takes " + std::to_string(needed) + " " + what + ", and the limit is " +
-                                 std::to_string(*limit) + ".");
+  const std::string number = needed == UINT64_MAX ? "more than can be counted," : std::to_string(needed) + " " + what;
+  throw LimitError("limits", "The call takes " + number + ", and the limit is " + std::to_string(*limit) + ".");
 }
+
+constexpr const char* kMemory = "bytes of memory";
 
 // Codes from 0 to 255 as those from -128 to 127.
 void shift_codes(uint8_t* codes, int64_t count) {
@@ -89,12 +74,13 @@ void Model::load(std::span<const std::byte> file, std::shared_ptr<const void> ow
                     "model is called without it.",
                     "Save the quantized model with qfx.save(model, path, serving=True), which names such parts.");
   }
-  require_below(content.size(), limits_.memory, "bytes of memory");
+  require_below(content.size(), limits_.memory, kMemory);
   const std::shared_ptr<const Program> program = program_of(content, owner);
   signature_ = signature_of(serving, *program);
   auto packed = PackedParts::of(named(sections, kPacked + isa_name(isa)), owner, content, isa);
   is_packed_ = packed.has_value();
-  executable_ = std::make_unique<Executable>(program, isa, Release::sharing, packed ? &*packed : nullptr);
+  executable_ = std::make_unique<Executable>(program, isa, Release::sharing, packed ? &*packed : nullptr,
+                                             limits_.memory.value_or(UINT64_MAX));
 }
 
 DType Model::taken_as(const ModelInput& input) const {
@@ -118,19 +104,30 @@ std::shared_ptr<const Model::Call> Model::prepare(std::vector<InputLayout> input
     const bool is_converted = taken_as(input) != input.dtype;
     taken[input.place] = is_converted ? InputLayout{inputs[i].shape, dense_strides(inputs[i].shape)} : inputs[i];
   }
+  if (limits_.memory) require_below(value_memory(executable_->loaded(), taken), limits_.memory, kMemory);
   auto plan = executable_->plan(std::move(taken));
-  require_limits(*plan);
-  return std::make_shared<const Call>(Call{std::move(inputs), std::move(plan)});
+  if (limits_.products) require_below(products_of(*plan), limits_.products, "multiplications");
+  auto call = std::make_shared<const Call>(Call{std::move(inputs), std::move(plan)});
+  require_memory(*call, 1);  // and with more threads when they are known
+  return call;
 }
 
-void Model::require_limits(const Plan& plan) const {
-  if (limits_.memory) require_below(bytes_of(plan, *plan.loaded->program), limits_.memory, "bytes of memory");
-  if (limits_.products) require_below(products_of(plan), limits_.products, "multiplications");
+void Model::require_memory(const Call& call, int threads) const {
+  if (!limits_.memory) return;
+  std::vector<uint64_t> needed = {memory_of(*call.plan, team_size(*call.plan, threads))};
+  for (size_t i = 0; i < call.inputs.size(); ++i) {
+    const DType dtype = taken_as(signature_.inputs[i]);
+    if (dtype != signature_.inputs[i].dtype) {
+      needed.push_back(static_cast<uint64_t>(byte_size(call.inputs[i].shape, dtype)));
+    }
+  }
+  require_below(sum_of(needed), limits_.memory, kMemory);
 }
 
 void Model::run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads) {
   if (file_ != nullptr) file_->require_whole();
   const Plan& plan = *call.plan;
+  require_memory(call, threads);
   std::vector<const void*> taken(plan.inputs.size());
   std::vector<void*> made(plan.output_shapes.size());
   std::vector<AlignedBuffer> converted;

@@ -1,6 +1,7 @@
 #include "runtime/serving/signature.h"
 
 #include <algorithm>
+#include <exception>
 #include <set>
 #include <string_view>
 
@@ -22,6 +23,7 @@ void fields(Archive& archive, ModelInput& i) {
   archive(i.dtype);
   archive(i.shape);
   archive(i.place);
+  archive(i.example);
 }
 
 template <class Archive>
@@ -33,12 +35,19 @@ void fields(Archive& archive, ModelOutput& o) {
 }
 
 template <class Archive>
+void fields(Archive& archive, Cost& c) {
+  archive(c.memory);
+  archive(c.products);
+}
+
+template <class Archive>
 void fields(Archive& archive, Signature& s) {
   archive(s.inputs);
   archive(s.outputs);
   archive(s.conditions);
   archive(s.structure);
   archive(s.metadata);
+  archive(s.cost);
 }
 
 namespace {
@@ -90,6 +99,18 @@ void check_places(const std::vector<Described>& described, size_t count, const c
   if (!is_once) refuse(std::string(kind) + " of the program are not there once each");
 }
 
+// The example shapes are such as a call may have.
+void check_example(const Signature& s) {
+  std::vector<Dims> shapes;
+  for (const ModelInput& i : s.inputs) shapes.push_back(i.example);
+  try {
+    for (const Dims& shape : shapes) (void)element_count(shape);
+    require_shapes(s, shapes);
+  } catch (const std::exception& error) {
+    refuse("its example is no call of the model: " + std::string(error.what()));
+  }
+}
+
 void check(const Signature& s, const Program& program) {
   check_values(s.inputs, program, program.inputs(), "input");
   check_values(s.outputs, program, program.outputs(), "output");
@@ -104,6 +125,7 @@ void check(const Signature& s, const Program& program) {
   for (const Condition& c : s.conditions) {
     if (!is_sound(c, ranks)) refuse("a condition of the inputs makes no sense");
   }
+  check_example(s);
 }
 
 std::string spelled(const std::vector<std::string>& sizes) {
@@ -145,6 +167,16 @@ Signature signature_of(std::span<const std::byte> bytes, const Program& program)
   if (!reader.is_at_end()) refuse("its tables go on behind their end");
   check(signature, program);
   return signature;
+}
+
+std::vector<InputLayout> example_of(const Signature& signature) {
+  std::vector<InputLayout> taken;
+  for (const ModelInput& i : signature.inputs) {
+    if (i.place < 0) continue;
+    taken.resize(std::max(taken.size(), static_cast<size_t>(i.place) + 1));
+    taken[i.place] = {i.example, dense_strides(i.example)};
+  }
+  return taken;
 }
 
 void require_shapes(const Signature& signature, std::span<const Dims> shapes) {

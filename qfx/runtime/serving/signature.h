@@ -6,6 +6,7 @@
 
 #include "runtime/dtype.h"
 #include "runtime/program.h"
+#include "runtime/serving/cost.h"
 #include "runtime/serving/sizes.h"
 
 namespace qfx {
@@ -21,6 +22,7 @@ struct ModelInput {
   DType dtype = DType::f32;
   std::vector<NamedSize> shape;
   int place = -1;  // among the program's inputs; -1: nothing reads it
+  Dims example;    // its shape in the call that the costs are of
 };
 
 struct ModelOutput {
@@ -37,12 +39,16 @@ struct Signature {
   std::vector<Condition> conditions;
   std::string structure;  // JSON: what Python returns, of outputs by number
   std::string metadata;   // JSON: an object, the user's
+  Cost cost;              // of a call with the example shapes
 };
 
 std::string to_bytes(const Signature& signature);
 
 // Checked: the program takes and gives what it says. Throws ProgramError.
 Signature signature_of(std::span<const std::byte> bytes, const Program& program);
+
+// What the program takes in the call that the costs are of, dense.
+std::vector<InputLayout> example_of(const Signature& signature);
 
 // Throws InputError unless inputs of these shapes are what the model takes.
 void require_shapes(const Signature& signature, std::span<const Dims> shapes);
