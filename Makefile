@@ -26,11 +26,11 @@ NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving onnx clean help
-.PHONY: emulate emulators emulated-tests fuzz
+.PHONY: emulate emulators emulated-tests fuzz fuzz-files
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
-	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, wheel, moving, onnx, clean."
+	@echo "Also: check (lint and fast tests), lint, format, bench, speed, recurrent, accuracy, quantize-time, memory, load-time, fake-quant, qat, qat-recovery, qat-step, encoders, decoders, zoo, sanitize, sanitize-threads, emulate, fuzz, fuzz-files, wheel, moving, onnx, clean."
 
 # ------------------------------------------------------------------ environment
 
@@ -177,7 +177,27 @@ FUZZERS := networks programs files inputs
 
 fuzz: $(STAMPS)/qfx $(STAMPS)/test
 	@failed=0; for name in $(FUZZERS); do \
-		$(BIN)/python -m tests.fuzz.$$name --seconds 60 $(ARGS) || failed=1; done; exit $$failed
+		$(BIN)/python -m tests.fuzz.$$name --seconds 60 $(ARGS) || failed=1; done; \
+		$(MAKE) --no-print-directory fuzz-files || failed=1; exit $$failed
+
+# Files that run without torch, by libFuzzer, under the address and undefined-behaviour sanitizers: FUZZ_SECONDS of what
+# it finds, then every EVERY_BITth truncation and flipped bit (1: all, which takes an hour). What it finds goes to
+# build/fuzz; the file that made it is kept in tests/fuzz/corpus.
+FUZZ_CLANG   ?= clang++-19
+FUZZ_SECONDS ?= 60
+EVERY_BIT    ?= 101
+KEPT_FILES    = $(wildcard tests/data/steps/*.qfx tests/fuzz/corpus/*.qfx)
+
+fuzz-files: $(STAMPS)/tools
+	@command -v $(FUZZ_CLANG) >/dev/null || \
+		{ echo "no $(FUZZ_CLANG): make fuzz-files needs Debian's packages clang-19 and libclang-rt-19-dev" >&2; exit 1; }
+	@cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=$(FUZZ_CLANG) -DQFX_BINDINGS=OFF -DQFX_FUZZ=ON \
+		-DCMAKE_BUILD_TYPE=RelWithDebInfo -DQFX_SANITIZE=address,undefined --log-level=WARNING >/dev/null
+	@cmake --build build/fuzz --target fuzz_files every_bit -j2 >/dev/null
+	@mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_files -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=2048 \
+		-artifact_prefix=build/fuzz/ -print_final_stats=1 build/fuzz/corpus tests/data/steps tests/fuzz/corpus
+	build/fuzz/every_bit 0 $(EVERY_BIT) $(KEPT_FILES)
 
 # clang-tidy on what every machine compiles: it knows little to say of intrinsics, and nanobind's headers are slow to
 # read. A file is done again when it, a header or a check changes.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what type checkers see; the rest says it once more, for Pyt
     from qfx.runtime.cpu import isa_names as isa_names
     from qfx.runtime.cpu import peaks as peaks
     from qfx.runtime.executable import Executable as Executable
+    from qfx.runtime.model import Certificate as Certificate
     from qfx.runtime.model import Model as Model
     from qfx.runtime.model import ModelValue as ModelValue
     from qfx.runtime.model import load as load
@@ -30,7 +31,7 @@ _NAMES = {
     "_C": ("Program", "ProgramBuilder"),
     "cpu": ("Peaks", "cpu_info", "isa_names", "peaks"),
     "executable": ("Executable",),
-    "model": ("Model", "ModelValue", "load"),
+    "model": ("Certificate", "Model", "ModelValue", "load"),
     "records": ("Explanation", "MemoryRecord", "StepRecord"),
     "session": ("Session",),
     "threads": ("get_num_threads", "set_num_threads"),
@@ -39,6 +40,7 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 _MODULES = ("_C", "cpu", "dtypes", "executable", "model", "records", "schema", "session", "steps", "tensors", "threads")
 
 __all__ = [
+    "Certificate",
     "Executable",
     "Explanation",
     "MemoryRecord",

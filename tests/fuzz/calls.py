@@ -807,7 +807,7 @@ UNCALLED: dict[str, str] = {
         (
             "Comparison", "Deviation", "NodeComparison", "NodeSensitivity", "PreparedModel", "QuantizedModel", "Record",
             "Report", "Sensitivity", "Suggestion", "TrainableModel", "Explanation", "MemoryRecord", "Model",
-            "ModelValue", "Peaks", "StepRecord", "Picture", "Program",
+            "Certificate", "ModelValue", "Peaks", "StepRecord", "Picture", "Program",
         ),
         _RECORD,
     ),

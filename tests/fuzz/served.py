@@ -1,4 +1,4 @@
-"""Small files that run without torch: one for each kind of step, and one of a network."""
+"""Small files that run without torch: one for each kind of step, one of a network, one with a state."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from qfx.file.container import Section, pack
 from qfx.runtime import _C, Program, load
 from tests.runtime.step_programs import small_network
+from tests.runtime.test_session import decoder
 from tests.runtime.test_steps import CASES
 
 KEPT = Path(__file__).parent.parent / "data" / "steps"
@@ -37,7 +38,10 @@ def served(program: Program, shapes: Sequence[Sequence[int]]) -> bytes:
 
 def smallest() -> dict[str, bytes]:
     """By the name of the step, the smallest file with such a step that the tests of steps have."""
-    files: dict[str, bytes] = {"network": served(small_network(blocks=1)[0], [(2, 3, 5, 4)])}
+    files: dict[str, bytes] = {
+        "network": served(small_network(blocks=1)[0], [(2, 3, 5, 4)]),
+        "states": served(decoder(), [(2, 3), (2, 3)]),
+    }
     for case in CASES:
         made = served(case.program(), [x.shape for x in case.inputs])
         files[case.op] = min(files.get(case.op, made), made, key=len)
