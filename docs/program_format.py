@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from qfx.file.container import ALIGNMENT, MOST_SECTIONS, VERSION
+from qfx.file.sections import CALL, GRAPH, PARTS, PROGRAM, SERVING, TENSORS
 from qfx.runtime import _C
 from qfx.runtime.dtypes import DTYPES
 from qfx.runtime.schema import ANY, RANK, SPATIAL, Attribute, Operand, Schema, schemas
@@ -80,7 +82,65 @@ def page() -> str:
     )
     for schema in schemas().values():
         lines += ["", *_section(schema)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_files()]) + "\n"
+
+
+_FILES = """\
+## Files
+
+A `.qfx` file is sections behind a table. All numbers are little-endian. The header of 32 bytes:
+`\\x89QFX\\r\\n\\x1a\\n`, the version (u32), the number of sections (u32, at most {sections}), the size of the file
+(u64), 0 (u32), and the CRC-32 of header and table, itself taken as 0 (u32). A row of the table has 40 bytes: the name
+(16 bytes of ASCII, filled up with zeros), offset and size (u64), the CRC-32 of the content and flags (u32; 1: who
+does not know the name may skip it). Contents lie in the order of the table, each from the next multiple of
+{alignment} on with zeros between; the file ends with the last one. The version is {version}: files of version 1 hold
+no program, and all of their tensors themselves.
+
+| section | holds |
+|---|---|
+| {program} | the bytes of the program, or of several one after the other |
+| {serving} | how a model that is one program is called without torch, below |
+| `pack_` and a level's name | weights as that level's kernels want them, which may be skipped |
+| {call}, {parts}, {graph}, {tensors} | for `qfx.load`, which runs models in torch: JSON, and its tensors |
+
+A file of a later version, or with a section that is not known and may not be skipped, is refused. So is one with a
+byte that is not as said here.
+
+### The serving section
+
+The version (u32, 1), then these, written as the tables of a program are:
+
+| table | fields |
+|---|---|
+| inputs | name, type (u8), shape (sizes), its place among the program's inputs or -1 (s32), the shape of the \
+example (s64s) |
+| outputs | name, type (u8), shape (sizes), its place among the program's outputs (s32) |
+| conditions | what inputs must meet: nodes, and a text. A node is an operation (u8: {operations}), two operands (s64: \
+a number, an input and its dim, or earlier nodes) and a number (f64); the last one must not be 0 |
+| structure, metadata | JSON: what a call returns, of outputs by number; the user's own |
+| costs | of a call with the example's shapes: bytes of memory and multiplications of integers (u64) |
+
+A size is a number (s64) or -1, and the name of one that calls choose. *Memory* counts constants, inputs and outputs,
+and of the other values the most that live at once if steps run in their order, each in memory of its own: the same on
+every level, so that reading can count it again. Packed weights and threads' own memory come to it;
+`qfx.runtime.load(max_memory=...)` holds both counts against the limit before anything is allocated. `qfx verify` counts
+what is stated again, and prints the SHA-256 of the outputs for inputs that are the same everywhere: number i is
+SplitMix64 from the seed i on; floats are its upper 24 bits as (n - 2^23) / 2^22, bytes its upper 8 bits (bools the
+lowest of them), other integers its upper 32 bits modulo the rows of the smallest table that indices reach, else 128.
+The hash is of each output's type by name, its sizes (s64s) and its elements, a NaN as ones.
+"""
+
+
+def _files() -> list[str]:
+    facts = {
+        "sections": MOST_SECTIONS,
+        "alignment": ALIGNMENT,
+        "version": VERSION,
+        "operations": ", ".join(f"{i} `{name}`" for i, name in enumerate(_C.size_operations())),
+        **{name: f"`{name}`" for name in (PROGRAM, SERVING, CALL, PARTS, TENSORS)},
+        "graph": f"`{GRAPH}`",
+    }
+    return _FILES.format(**facts).rstrip("\n").split("\n")
 
 
 def _section(schema: Schema) -> Iterator[str]:

@@ -189,6 +189,7 @@ nb::bytes pack(nb::handle content, const std::string& isa) {
 
 void bind_serving(nb::module_& m) {
   m.def("pack", &pack, "program"_a, "isa"_a);
+  m.def("size_operations", [] { return std::vector<std::string>(std::begin(kSizeOps), std::end(kSizeOps)); });
   m.def("sections", &describe_sections, "file"_a, "where"_a);
   m.def("write_signature", &write_signature, "inputs"_a, "outputs"_a, "conditions"_a, "structure"_a, "metadata"_a,
         "examples"_a, "program"_a);
