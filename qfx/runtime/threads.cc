@@ -144,6 +144,8 @@ class Pool {
 };
 
 struct Pools {
+  std::atomic<CallersPool> callers{nullptr};
+  std::atomic<void*> callers_context{nullptr};
   Gomp gomp;
   std::atomic<bool> use_gomp{false};
   std::mutex mutex;
@@ -202,12 +204,21 @@ void refresh_thread_pool() noexcept {
   if (!p.use_gomp.load() && p.gomp.find()) p.use_gomp.store(true, std::memory_order_release);
 }
 
+void set_thread_pool(CallersPool run, void* pool) noexcept {
+  pools().callers_context.store(pool);
+  pools().callers.store(run);
+}
+
 const char* thread_pool_name() noexcept {
+  if (pools().callers.load() != nullptr) return "caller";
   return pools().use_gomp.load() ? "libgomp" : "qfx";
 }
 
 void parallel_region(int threads, RegionBody body, void* context) noexcept {
   if (threads <= 1) return body(context, 0, 1);
+  if (const CallersPool run = pools().callers.load(std::memory_order_acquire)) {
+    return run(pools().callers_context.load(std::memory_order_relaxed), threads, body, context);
+  }
   Region region{body, context, threads};
   if (pools().use_gomp.load(std::memory_order_acquire)) {
     return pools().gomp.parallel(gomp_entry, &region, static_cast<unsigned>(threads), 0);

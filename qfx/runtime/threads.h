@@ -11,12 +11,20 @@ int num_threads(int fallback = 0) noexcept;
 
 using RegionBody = void (*)(void* context, int tid, int threads) noexcept;
 
-// Runs body on 1 to `threads` threads at once, the caller as thread 0, and returns when all are done.
-// In a process with libgomp the region runs on its pool, so that it never competes with torch's; elsewhere on
-// a pool of our own, which takes one region at a time: a second one at the same moment gets one thread.
+// Runs body on 1 to `threads` threads at once, and returns when all are done.
+// Where a caller has set a pool the region runs on that; else, in a process with libgomp, on its pool, so that it never
+// competes with torch's; elsewhere on a pool of our own, which takes one region at a time: a second one at the same
+// moment gets one thread.
 void parallel_region(int threads, RegionBody body, void* context) noexcept;
 
-// "libgomp" or "qfx", for reports.
+// A pool of the caller's: calls body(context, i, n) for each i below an n from 1 to `threads`, all at the same time,
+// since they meet at barriers, and returns when all have.
+using CallersPool = void (*)(void* pool, int threads, void (*body)(void* context, int tid, int threads), void* context);
+
+// Regions run on this pool from now on; nullptr: as before. For moments at which no region runs.
+void set_thread_pool(CallersPool run, void* pool) noexcept;
+
+// "caller", "libgomp" or "qfx", for reports.
 const char* thread_pool_name() noexcept;
 
 // Looks for libgomp again; cheap, but not for every region.

@@ -1,10 +1,15 @@
+#include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <limits>
+#include <new>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "harness.h"
 #include "runtime/arena.h"
+#include "runtime/buffer.h"
 #include "runtime/expr.h"
 #include "runtime/shapes.h"
 #include "runtime/threads.h"
@@ -172,6 +177,105 @@ TEST(barrier_separates_turns) {
     parallel_region(threads, relay, &r);
     CHECK_EQ(r.late.load(), 0);
   }
+}
+
+namespace {
+
+// A pool of threads made for each region, fewer than it is asked for.
+struct FreshThreads {
+  int most = 0;
+  std::atomic<int> regions{0};
+};
+
+void run_fresh(void* pool, int threads, void (*body)(void*, int, int), void* context) {
+  auto& fresh = *static_cast<FreshThreads*>(pool);
+  fresh.regions.fetch_add(1);
+  const int team = std::min(threads, fresh.most);
+  std::vector<std::thread> others;
+  for (int i = 1; i < team; ++i) others.emplace_back([=] { body(context, i, team); });
+  body(context, 0, team);
+  for (std::thread& t : others) t.join();
+}
+
+}  // namespace
+
+TEST(regions_run_on_a_pool_of_the_caller) {
+  const std::string before = thread_pool_name();
+  for (int most : {1, 2, 5}) {
+    FreshThreads fresh{most};
+    set_thread_pool(run_fresh, &fresh);
+    CHECK_EQ(thread_pool_name(), std::string("caller"));
+    Counting c;
+    parallel_region(3, count, &c);
+    CHECK_EQ(c.team.load(), std::min(3, most));
+    CHECK_EQ(c.calls.load(), c.team.load());
+    Relay r;
+    parallel_region(8, relay, &r);
+    CHECK_EQ(r.late.load(), 0);
+    parallel_region(1, count, &c);  // one thread needs no pool
+    CHECK_EQ(fresh.regions.load(), 2);
+    set_thread_pool(nullptr, nullptr);
+  }
+  CHECK_EQ(thread_pool_name(), before);
+}
+
+namespace {
+
+// Memory of the heap, what is out of it, and what is wrong with it on purpose.
+struct Heap {
+  size_t bytes = 0;
+  int pieces = 0;
+  bool is_empty = false, is_askew = false;
+};
+
+void* take(void* heap, size_t bytes, size_t alignment) {
+  auto& h = *static_cast<Heap*>(heap);
+  if (h.is_empty) return nullptr;
+  h.bytes += bytes;
+  ++h.pieces;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(alignment, (bytes / alignment + 2) * alignment));
+  return memory + (h.is_askew ? 8 : 0);
+}
+
+void give_back(void* heap, void* memory, size_t bytes) {
+  auto& h = *static_cast<Heap*>(heap);
+  h.bytes -= bytes;
+  --h.pieces;
+  std::free(static_cast<std::byte*>(memory) - (h.is_askew ? 8 : 0));
+}
+
+}  // namespace
+
+TEST(buffers_come_from_the_allocator_of_the_caller_and_go_back_to_it) {
+  Heap heap;
+  const Allocator allocator{take, give_back, &heap};
+  AlignedBuffer before(100);
+  set_allocator(&allocator);
+  before = AlignedBuffer();  // to the library
+  CHECK_EQ(heap.pieces, 0);
+  AlignedBuffer buffer(100);
+  CHECK_EQ(heap.bytes, size_t{100} + AlignedBuffer::kReadSlack);
+  reserve(buffer, 5'000'000);
+  CHECK_EQ(heap.pieces, 1);
+  AlignedBuffer moved = std::move(buffer);
+  set_allocator(nullptr);
+  const AlignedBuffer after(100);
+  CHECK_EQ(heap.pieces, 1);
+  moved = AlignedBuffer();
+  CHECK_EQ(heap.pieces, 0);
+  CHECK_EQ(heap.bytes, size_t{0});
+}
+
+TEST(buffers_that_an_allocator_can_not_give_are_refused) {
+  Heap heap;
+  const Allocator allocator{take, give_back, &heap};
+  set_allocator(&allocator);
+  heap.is_empty = true;
+  CHECK_THROWS(std::bad_alloc, AlignedBuffer(100));
+  heap = {.is_askew = true};
+  CHECK_THROWS(std::bad_alloc, AlignedBuffer(100));
+  CHECK_EQ(heap.pieces, 0);
+  set_allocator(nullptr);
 }
 
 TEST(threads_number) {
