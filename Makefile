@@ -1,6 +1,7 @@
 # On a machine with python3 (3.10 or newer, with venv and pip), gcc and make:
 #   make demo    environment, build, EfficientNet-Lite0 to int8 on photographs
 #   make test    environment, build, every test
+#   make library libqfx.so, its headers and qfx-run, installed into build/library/install
 # Everything goes into .venv, build and .cache; a second run does only what has changed.
 
 PYTHON ?= python3
@@ -22,11 +23,11 @@ unexport PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(abspath $(BIN)):$(PATH)
 
-NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.inc' \) 2>/dev/null)
+NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.hpp' -o -name '*.inc' \) 2>/dev/null)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving onnx clean help
-.PHONY: emulate emulators emulated-tests fuzz fuzz-files
+.PHONY: library emulate emulators emulated-tests fuzz fuzz-files
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -108,10 +109,10 @@ demo: $(STAMPS)/qfx $(STAMPS)/demo
 
 # ------------------------------------------------------------------ test
 
-test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests
+test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests library
 	$(PYTEST) -m "not zoo" $(ARGS)
 
-fast-test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests
+fast-test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests library
 	$(PYTEST) -m "not slow and not zoo" $(ARGS)
 
 check: lint
@@ -122,6 +123,13 @@ cpp-tests: $(STAMPS)/tools
 	@echo "== building the C++ tests"
 	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
 	@cmake --build build/cpp-tests --target qfx_tests -j2 >/dev/null
+
+# libqfx.so, its headers and package files, and qfx-run, in build/library/install. The tests of it run what lies there.
+library: $(STAMPS)/tools
+	@echo "== building the library"
+	@cmake -S . -B build/library -DQFX_BINDINGS=OFF -DQFX_LIBRARY=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+	@cmake --build build/library -j2 >/dev/null
+	@cmake --install build/library --component library --strip --prefix build/library/install >/dev/null
 
 sanitize: $(STAMPS)/tools
 	@cmake -S . -B build/sanitize -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release \
@@ -201,11 +209,11 @@ fuzz-files: $(STAMPS)/tools
 
 # clang-tidy on what every machine compiles: it knows little to say of intrinsics, and nanobind's headers are slow to
 # read. A file is done again when it, a header or a check changes.
-HEADERS := $(filter %.h %.inc,$(NATIVE))
+HEADERS := $(filter %.h %.hpp %.inc,$(NATIVE))
 TIDIED  := $(patsubst %,build/tidy/%.done,$(shell find qfx -name '*.cc' ! -name '*__*' ! -name '*bindings.cc' 2>/dev/null))
 
-build/tidy/compile_commands.json: CMakeLists.txt qfx/kernels/core/isa.inc | $(STAMPS)/tools
-	@cmake -S . -B build/tidy -DQFX_BINDINGS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON --log-level=WARNING >/dev/null
+build/tidy/compile_commands.json: CMakeLists.txt cmake/library.cmake qfx/kernels/core/isa.inc | $(STAMPS)/tools
+	@cmake -S . -B build/tidy -DQFX_BINDINGS=OFF -DQFX_LIBRARY=ON -DCMAKE_EXPORT_COMPILE_COMMANDS=ON --log-level=WARNING >/dev/null
 	@touch $@
 
 $(TIDIED): build/tidy/%.done: % $(HEADERS) .clang-tidy build/tidy/compile_commands.json | $(STAMPS)/dev
