@@ -88,11 +88,11 @@ CONTENTS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "an example of another shape": (
         lambda: serving(struct.pack("<5q", 4, 2, 3, 5, 4), struct.pack("<5q", 4, 2, 9, 5, 4)),
-        "example is no call of the model",
+        "the example of input 'x' is no call of the model",
     ),
     "an absurd example": (
         lambda: serving(struct.pack("<5q", 4, 2, 3, 5, 4), struct.pack("<5q", 4, 2**62, 3, 2**62, 4)),
-        "example is no call of the model: .*too large",
+        "the example of input 'x' is no call of the model: .*too large",
     ),
     "a value that refers to a later one": (
         lambda: with_parts(

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 import qfx
 from qfx.errors import ConversionError, InputError, RuntimeLoadError
 from qfx.file.container import Section, pack, unpack
-from qfx.file.sections import KNOWN, SERVING
+from qfx.file.sections import KNOWN, PROGRAM, SERVING
 from qfx.file.serving import condition_nodes
 from qfx.guards import evaluate
-from qfx.runtime import _C, Model, isa_names
+from qfx.runtime import _C, Model, Program, isa_names
 
 QCONFIG: dict[str, Any] = {"": qfx.get_default_qconfig()}
 
@@ -487,12 +487,12 @@ def test_conditions_mean_what_they_mean_in_python(folder: Path) -> None:
     """Random ones, of the sizes of an input."""
     file = (folder / "images.qfx").read_bytes()
     parts = unpack(memoryview(file), "it", KNOWN, ())
-    rng, seen = random.Random(0), set()
+    rng, seen, program = random.Random(0), set(), Program.from_bytes(bytes(parts[PROGRAM]))
     for _ in range(400):
         condition, shape = _condition(rng, 4), (rng.randrange(1, 5), 3, rng.randrange(8, 20), rng.randrange(8, 20))
         serving = _C.write_signature(
             [("x", "f32", ("n", 3, "h", "w"), 0)], [("output", "f32", ("n", 5), 0)],
-            [(condition_nodes(condition, {"x": 0}), "it")], "0", "{}",
+            [(condition_nodes(condition, {"x": 0}), "it")], "0", "{}", [shape], program,
         )  # fmt: skip
         changed = [Section(n, serving if n == SERVING else p, n == SERVING) for n, p in parts.items()]
         loaded = qfx.runtime.load(pack(changed))

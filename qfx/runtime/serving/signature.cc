@@ -1,8 +1,8 @@
 #include "runtime/serving/signature.h"
 
 #include <algorithm>
-#include <exception>
 #include <set>
+#include <stdexcept>
 #include <string_view>
 
 #include "runtime/archive.h"
@@ -99,15 +99,19 @@ void check_places(const std::vector<Described>& described, size_t count, const c
   if (!is_once) refuse(std::string(kind) + " of the program are not there once each");
 }
 
-// The example shapes are such as a call may have.
-void check_example(const Signature& s) {
-  std::vector<Dims> shapes;
-  for (const ModelInput& i : s.inputs) shapes.push_back(i.example);
+bool fits(const std::vector<NamedSize>& sizes, const Dims& shape) {
+  return std::ranges::equal(sizes, shape,
+                            [](const NamedSize& s, int64_t size) { return s.size < 0 || s.size == size; });
+}
+
+// A shape that the input may have, but for the conditions, which are held against calls.
+void check_example(const ModelInput& input) {
+  const std::string what = "the example of input '" + input.name + "' is no call of the model";
+  if (!fits(input.shape, input.example)) refuse(what);
   try {
-    for (const Dims& shape : shapes) (void)element_count(shape);
-    require_shapes(s, shapes);
-  } catch (const std::exception& error) {
-    refuse("its example is no call of the model: " + std::string(error.what()));
+    (void)element_count(input.example);
+  } catch (const std::invalid_argument& error) {
+    refuse(what + ": " + error.what());
   }
 }
 
@@ -125,7 +129,7 @@ void check(const Signature& s, const Program& program) {
   for (const Condition& c : s.conditions) {
     if (!is_sound(c, ranks)) refuse("a condition of the inputs makes no sense");
   }
-  check_example(s);
+  for (const ModelInput& i : s.inputs) check_example(i);
 }
 
 std::string spelled(const std::vector<std::string>& sizes) {
@@ -182,10 +186,9 @@ std::vector<InputLayout> example_of(const Signature& signature) {
 void require_shapes(const Signature& signature, std::span<const Dims> shapes) {
   for (size_t i = 0; i < shapes.size(); ++i) {
     const ModelInput& input = signature.inputs[i];
-    const auto fits = [](const NamedSize& s, int64_t size) { return s.size < 0 || s.size == size; };
-    if (std::ranges::equal(input.shape, shapes[i], fits)) continue;
-    throw InputError(input.name,
-                     "I" + shape_of(input, shapes[i]) + ", but the model takes " + spelled(input.shape) + ".");
+    if (fits(input.shape, shapes[i])) continue;
+    throw InputError(input.name, std::string("I") + shape_of(input, shapes[i]) + ", but the model takes " +
+                                     spelled(input.shape) + ".");
   }
   for (const Condition& c : signature.conditions) {
     if (holds(c, shapes)) continue;
