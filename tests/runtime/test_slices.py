@@ -252,26 +252,28 @@ SAME_BATCH = [
         {"ints": {"length": 16, "interleaved": 0, "perm": [0, 1, 2, 3]}},
     ),
 ]
-NOT_SLICED = {"rnn_tanh", "rnn_relu", "gru", "lstm", "arange", "take"}
+NOT_SLICED = {"rnn_tanh", "rnn_relu", "gru", "lstm", "arange", "take", "ragged_embedding_bag"}
 """Operations that do not treat each entry of their first dim alone."""
 UNTRIED = {"expand", "reshape"}
 """Whose cases name the batch."""
 
 
-def batches_of(case: Case) -> list[np.ndarray] | None:
+def batches_of(case: Case, exe: Executable) -> list[np.ndarray] | None:
     """Its inputs with so many images, each picked from the case's, that slices pay; None where they share no batch."""
     counts = {x.shape[0] if x.ndim and x.size else 0 for x in case.inputs}
     if len(counts) != 1 or counts == {0}:
         return None
-    rng, bytes_of_one = np.random.default_rng(3), sum(x[:1].nbytes for x in case.inputs)
+    results = (4 * math.prod(shape) for shape in exe.output_shapes(*(x[:1].shape for x in case.inputs)))
+    rng, bytes_of_one = np.random.default_rng(3), sum(x[:1].nbytes for x in case.inputs) + sum(results)
     count = 3 ** max(4, math.ceil(math.log((4 << 20) / bytes_of_one, 3)))  # slices begin anywhere in memory
     return [x[rng.integers(0, len(x), count)] for x in case.inputs]
 
 
 def is_sliced(case: Case) -> bool:
     """Whether a case over many images goes in slices, which give what they give together."""
-    given, exe = batches_of(case), Executable(case.program())
+    exe = Executable(case.program())
     try:
+        given = batches_of(case, exe)
         if given is None or not sliced(exe.explain(*(x.shape for x in given))):
             return False
     except InputError:  # it takes no other batch
