@@ -10,9 +10,7 @@ from qfx.arguments import explained
 from qfx.errors import ConversionError, InputError, QfxError
 from qfx.file.atomic import require_writable
 from qfx.models import QuantizedModel
-
-OLDEST = 21
-"""The operator set in which every type and every dequantization that files need is there."""
+from qfx.onnx.opset import OLDEST
 
 
 @explained

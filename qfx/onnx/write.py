@@ -14,10 +14,10 @@ from qfx.file.atomic import write_atomically
 from qfx.ir.levels import is_dim_arithmetic, is_opaque
 from qfx.ir.user_names import user_path
 from qfx.onnx.builder import TYPES, Builder
-from qfx.onnx.export import OLDEST
 from qfx.onnx.forms import FORMS
 from qfx.onnx.graph import Call, Graph, dim_arithmetic, refuse
 from qfx.onnx.lengths import GraphLengths
+from qfx.onnx.opset import OLDEST
 from qfx.onnx.stored import is_stored, stored_dtype
 from qfx.ops.calls import arguments
 from qfx.ops.table import op_of

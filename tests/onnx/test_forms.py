@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from qfx.errors import ConversionError
-from qfx.onnx.export import OLDEST
 from qfx.onnx.forms import FORMS
+from qfx.onnx.opset import OLDEST
 from qfx.onnx.write import as_model
 from qfx.ops import TABLE
 from qfx.ops.sample import Sample
