@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import fx
 
 from qfx.ir.nodes import operand, path
-from qfx.onnx.builder import TYPES
+from qfx.onnx.builder import TYPES, as_proto
 from qfx.onnx.graph import Call
 from qfx.onnx.stored import is_stored
 from qfx.onnx.table import form
@@ -38,6 +39,67 @@ def _dequantized_rows(call: Call, weight: fx.Node, indices: str) -> str:
         for name in (graph.attribute(scale), graph.attribute(zero, torch.float32))
     )
     return call.emit("Mul", call.emit("Sub", call.emit("Cast", rows, to=TYPES[torch.float32]), zeros), scales)
+
+
+@form("embedding_bag")
+def embedding_bag(call: Call) -> str:
+    """Rows, times their factors, and a reduction; a row that does not count is what changes no result."""
+    largest, indices = call.given["mode"] == "max", call.value("indices")
+    rows, behind = embedding(call), call.whole([-1])
+    if call.given["per_sample_weights"] is not None:
+        rows = call.emit("Mul", rows, call.emit("Unsqueeze", call.value("per_sample_weights"), behind))
+    counts = call.emit("Unsqueeze", _counts(call, indices), behind)
+    zero, one = (call.constant(number, torch.float32) for number in (0.0, 1.0))
+    if call.given["padding_idx"] is not None:
+        least = call.constant(-math.inf, torch.float32) if largest else zero
+        rows = call.emit("Where", call.emit("Cast", counts, to=TYPES[torch.bool]), rows, least)
+    y = _over_bags(call, rows, largest=largest)
+    if call.given["mode"] == "sum":
+        return y
+    counted = _over_bags(call, counts, largest=False)
+    if largest:
+        return call.emit("Where", call.emit("Equal", counted, zero), zero, y)
+    return call.emit("Div", y, call.emit("Max", counted, one))
+
+
+def _counts(call: Call, indices: str) -> str:
+    """1 where an index counts, else 0, float32."""
+    padding, one = call.given["padding_idx"], torch.ones(1)
+    if padding is None:
+        value = as_proto(one, "")
+        return call.emit("ConstantOfShape", call.emit("Shape", indices), value=value)
+    row = padding % call.given["weight"].meta["shape"][0]
+    same = call.emit("Equal", indices, call.constant(row, call.given["indices"].meta["dtype"]))
+    return call.emit("Cast", call.emit("Not", same), to=TYPES[torch.float32])
+
+
+def _over_bags(call: Call, rows: str, *, largest: bool) -> str:
+    """Sum or maximum of what each bag takes: over dim 1; with offsets ScatterElements."""
+    offsets = call.given["offsets"]
+    if offsets is None:
+        return call.emit("ReduceMax" if largest else "ReduceSum", rows, call.whole([1]), keepdims=0)
+    count, width = call.length(call.graph.value(offsets), 0), call.length(rows, 1)
+    nothing = call.emit(
+        "Expand", call.constant(-math.inf if largest else 0.0, torch.float32), call.numbers([count, width])
+    )
+    bags = call.emit("Expand", call.emit("Unsqueeze", _bags(call), call.whole([-1])), call.emit("Shape", rows))
+    y = call.emit("ScatterElements", nothing, bags, rows, axis=0, reduction="max" if largest else "add")
+    last = call.given["include_last_offset"]
+    return call.emit("Slice", y, call.whole([0]), call.whole([-1]), call.whole([0])) if last else y
+
+
+def _bags(call: Call) -> str:
+    """The bag of each index, int64: how many offsets lie in front of it or on it, less 1."""
+    offsets = call.as_dtype(call.given["offsets"], torch.int64)
+    count = call.length(call.value("indices"), 0)
+    one = call.whole([1])
+    ones, none = (
+        call.emit("Expand", call.whole([number]), shape)
+        for number, shape in ((1, call.emit("Shape", offsets)), (0, call.emit("Add", count, one)))
+    )
+    begins = call.emit("ScatterElements", none, offsets, ones, axis=0, reduction="add")
+    bags = call.emit("Sub", call.emit("CumSum", begins, call.whole(0)), one)
+    return call.emit("Slice", bags, call.whole([0]), count)
 
 
 @form("cast")

@@ -9,6 +9,7 @@ from torch import fx
 
 from qfx.onnx.graph import END, Call
 from qfx.onnx.table import form
+from qfx.ops.dims import Length
 
 
 @form("size")
@@ -116,6 +117,30 @@ def _cropped(call: Call, x: str, dims: list[int], amounts: list[int]) -> str:
         return x
     starts, ends = [max(-low, 0) for _, low, _ in cut], [min(high, 0) or END for *_, high in cut]
     return call.emit("Slice", x, call.whole(starts), call.whole(ends), call.whole([d for d, *_ in cut]))
+
+
+@form("windows")
+def windows(call: Call) -> str:
+    """Gather along each dim; the elements of a window then go to the end."""
+    x, axes, lengths = call.value("x"), list(range(call.rank())), list(call.lengths())
+    along = [dim % call.rank() for dim in call.given["dims"]]
+    sizes = (call.given[name] for name in ("size", "stride", "dilation"))
+    for dim, size, stride, apart in zip(along, *sizes, strict=True):
+        at, offsets = axes.index(dim), torch.arange(size) * apart
+        x = call.emit("Gather", x, _places(call, x, at, lengths[dim], offsets, stride), axis=at)
+        lengths[dim] = (lengths[dim] - (size - 1) * apart - 1) // stride + 1
+        axes.insert(at + 1, len(axes))
+    return call.emit("Transpose", x, perm=[axes.index(axis) for axis in range(len(axes))])
+
+
+def _places(call: Call, x: str, dim: int, length: Length, offsets: torch.Tensor, stride: int) -> str:
+    """What each window along a dim takes, int64 ``[windows, size]``."""
+    reach = int(offsets[-1]) + 1
+    if isinstance(length, int):
+        return call.constant(torch.arange(0, length - reach + 1, stride)[:, None] + offsets)
+    beyond = call.emit("Sub", call.emit("Squeeze", call.length(x, dim)), call.whole(reach - 1))
+    starts = call.emit("Range", call.whole(0), beyond, call.whole(stride))
+    return call.emit("Add", call.emit("Unsqueeze", starts, call.whole([1])), call.constant(offsets))
 
 
 @form("reshape")

@@ -40,6 +40,8 @@ def dequantize(call: Call) -> str:
 def requantize_dynamic(call: Call) -> str:
     """Rounded to the integers of its own range: DynamicQuantizeLinear, or for rows what that computes, spelled out."""
     x = call.value("x")
+    if call.given["group_size"] is not None:
+        return _grouped(call, x, call.given["group_size"])
     if not call.given["per_row"] and not call.given["reduce_range"]:
         return _dynamic(call, x)
     axes, most = (call.whole([-1]) if call.given["per_row"] else ""), 127.0 if call.given["reduce_range"] else 255.0
@@ -52,6 +54,45 @@ def requantize_dynamic(call: Call) -> str:
     moved = call.emit("Add", call.emit("Round", call.emit("Div", x, scale)), point)
     codes = call.emit("Clip", moved, zero, top)
     return call.emit("Mul", call.emit("Sub", codes, point), scale)
+
+
+def _grouped(call: Call, x: str, size: int) -> str:
+    """With a scale for so many neighbours of a row, whose last group is filled up with zeros."""
+    outer, last = _outer(call, x), call.whole([-1])
+    groups, width, missing = _in_groups(call, x, size)
+    filled = call.emit("Pad", x, call.numbers([0, missing]), "", last) if missing else x
+    apart = call.reshape(filled, [*outer, groups, size])
+    zero, top = call.constant(0.0, torch.float32), call.constant(127.0, torch.float32)
+    ratio = call.emit("Div", call.emit("ReduceMax", call.emit("Abs", apart), last, keepdims=1), top)
+    scale = call.emit("Where", call.emit("Equal", ratio, zero), call.constant(1.0, torch.float32), ratio)
+    codes = call.emit("Round", call.emit("Div", apart, scale))
+    codes = call.emit("Clip", codes, call.constant(-128.0, torch.float32), top)
+    rounded = call.reshape(call.emit("Mul", codes, scale), [*outer, width])
+    end = call.length(x, call.rank() - 1, call.lengths()[-1])
+    return call.emit("Slice", rounded, call.whole([0]), end, last) if missing else rounded
+
+
+def _outer(call: Call, x: str) -> list[int | str]:
+    """What keeps all dims but the last in a Reshape.
+
+    ONNX Runtime 1.32 makes -1 of the only entry that is computed, which it then refuses where there are no rows.
+    """
+    rank = call.rank()
+    if rank == 1 or isinstance(call.lengths()[-1], int):
+        return [0] * (rank - 1)
+    return [call.emit("Shape", x, start=0, end=rank - 1)]
+
+
+def _in_groups(call: Call, x: str, size: int) -> tuple[int | str, int | str, int | str]:
+    """How many groups a row fills, how long they are together, and by how much that is longer than the row."""
+    length = call.lengths()[-1]
+    if isinstance(length, int):
+        groups = -(-length // size)
+        return groups, groups * size, groups * size - length
+    row, each = call.length(x, call.rank() - 1), call.whole([size])
+    filled = call.emit("Div", call.emit("Add", row, call.whole([size - 1])), each)
+    width = call.emit("Mul", filled, each)
+    return filled, width, call.emit("Sub", width, row)
 
 
 def _dynamic(call: Call, x: str) -> str:
