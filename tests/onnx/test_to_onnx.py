@@ -17,6 +17,8 @@ import qfx
 from benchmarks.onnx_agreement import RUNTIMES, a_layer_at_a_time, agreement, quanta
 from qfx.errors import ConversionError, InputError, QfxError
 from qfx.onnx import export, write
+from tests.lowering.test_bags import QCONFIGS, Ranking, quantized
+from tests.lowering.test_bags import inputs as bags
 from tests.nets import NETS, small_net
 from tests.onnx.samples import run
 
@@ -81,6 +83,21 @@ def steps(batch: int, length: int) -> tuple[Tensor]:
     return (torch.randn(batch, length, 8, generator=torch.Generator().manual_seed(length)),)
 
 
+class Windows(nn.Module):
+    """A layer over windows that slide along a row of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x.unfold(1, 8, 4))))
+
+
+def rows(count: int, length: int) -> tuple[Tensor]:
+    return (torch.randn(count, length, generator=torch.Generator().manual_seed(length)),)
+
+
 class Case:
     """A network, what it is prepared with, and inputs of other sizes."""
 
@@ -94,6 +111,7 @@ class Case:
 
 
 DYNAMIC = {"": qfx.quantization.default_dynamic_qconfig}
+GROUPS = {"": qfx.quantization.groups_dynamic_qconfig(4)}
 NARROW = {"": qfx.get_default_qconfig("fbgemm")}
 WEIGHTS = {4: qfx.quantization.int4_weight_only_qconfig, 8: qfx.quantization.int8_weight_only_qconfig}
 CASES: dict[str, Case] = {
@@ -102,6 +120,9 @@ CASES: dict[str, Case] = {
     "Shuffled": Case(Shuffled, (images(4),), (images(3, 1),)),
     "Texts": Case(Texts, tokens(4, 12), tokens(3, 7)),
     "Texts, dynamic": Case(Texts, tokens(4, 12), tokens(3, 7), DYNAMIC),
+    "Texts, groups": Case(Texts, tokens(4, 12), tokens(3, 7), GROUPS),
+    "Windows": Case(Windows, rows(4, 40), rows(3, 27)),
+    "Bags": Case(Ranking, bags(6, 4), bags(9, 5, seed=1)),
     "Steps": Case(Steps, steps(4, 6), steps(2, 9)),
     "Steps, dynamic": Case(Steps, steps(4, 6), steps(2, 9), DYNAMIC),
 }
@@ -234,6 +255,20 @@ def test_weights_in_fewer_bits_stay_so(bits: int, tmp_path: Path) -> None:
     assert kind in {one.data_type for one in model.graph.initializer}
     (got,) = run(str(tmp_path / "net.onnx"), x)
     np.testing.assert_allclose(got, qmodel(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("qconfig", QCONFIGS)
+def test_bags_take_rows_of_tables_in_any_bits(qconfig: str, tmp_path: Path) -> None:
+    """Of as many as the offsets say, of any number of indices, empty ones among them."""
+    torch.manual_seed(0)
+    qmodel = quantized(Ranking(), qconfig, *bags(6, 4))
+    qfx.to_onnx(qmodel, tmp_path / "net.onnx")
+    for other in (bags(9, 5, seed=1), bags(2, 3, seed=2)):
+        (got,), want = run(str(tmp_path / "net.onnx"), *other), qmodel(*other).numpy()
+        if qconfig == "static":
+            assert agreement([want], [got], quanta([want])).within >= 0.99
+        else:
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 # ------------------------------------------------------------------ what is refused
