@@ -26,7 +26,7 @@ COMMANDS = {
     "quantize": "make an int8 file of a float model",
     "run": "run a quantized file on data",
     "bench": "time a quantized file, beside its float model if given",
-    "verify": "run a quantized file without torch, and hash every bit of its outputs",
+    "verify": "hash every bit of the outputs of a quantized file",
     "inspect": "show what is in a quantized file",
     "draw": "draw a model's graph",
     "report": "write an HTML page about a quantized model",

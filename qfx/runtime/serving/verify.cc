@@ -63,13 +63,23 @@ uint64_t least_rows(const Program& program, const Plan& plan) {
   };
   for (const Step& step : program.steps()) {
     const Dims& x = plan.values[step.inputs[0]].shape;
-    if (step.op == "embedding") take(program.constants()[step.constants.at("table")].shape[0]);
+    if (step.op.ends_with("embedding") || step.op.ends_with("embedding_bag")) {
+      take(program.constants()[step.constants.at("table")].shape[0]);
+    }
     if (step.op == "gather") take(x[step.ints.at("axis").at(0)]);
     if (step.op == "take") {
       for (size_t i = 1; i < step.inputs.size(); ++i) take(x[i - 1]);
     }
   }
   return static_cast<uint64_t>(std::max<int64_t>(least, 1));
+}
+
+// Whether it says where bags begin: rising numbers from 0, of which zeros are some.
+bool are_offsets(const Program& program, int place) {
+  const int value = place < 0 ? -1 : program.inputs()[place];
+  return std::ranges::any_of(program.steps(), [&](const Step& step) {
+    return step.op == "ragged_embedding_bag" && step.inputs[1] == value;
+  });
 }
 
 std::vector<AlignedBuffer> example_inputs(const Model& model, const Model::Call& call) {
@@ -79,7 +89,8 @@ std::vector<AlignedBuffer> example_inputs(const Model& model, const Model::Call&
     const DType dtype = model.signature().inputs[i].dtype;
     const auto bytes = static_cast<size_t>(byte_size(call.inputs[i].shape, dtype));
     made.emplace_back(bytes);
-    fill_example(dtype, i, below, {made.back().data(), bytes});
+    const bool is_zero = are_offsets(*model.loaded().program, model.signature().inputs[i].place);
+    fill_example(dtype, i, is_zero ? 1 : below, {made.back().data(), bytes});
   }
   return made;
 }
