@@ -26,30 +26,31 @@ _FIRST = {EVALUATION_SEED: 0, CALIBRATION_SEED: 2 * EVALUATED}
 
 
 class Prefill(nn.Module):
-    """A decoder's logits of every position, without a cache."""
+    """A decoder's logits without a cache, of every position, or of the last one."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, last: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.kept = model, 1 if last else 0
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Token numbers [batch, tokens] to [batch, tokens, vocabulary]."""
-        return self.model(input_ids=ids, use_cache=False).logits
+        """Token numbers [batch, tokens] to [batch, tokens or 1, vocabulary]."""
+        return self.model(input_ids=ids, use_cache=False, logits_to_keep=self.kept).logits
 
 
-def load(name: str, attention: str = "sdpa") -> nn.Module:
+def load(name: str, attention: str = "sdpa", *, last: bool = False) -> nn.Module:
     """The named decoder in eval mode, without gradients.
 
     Args:
         name: Of ``NAMES``.
         attention: As :func:`benchmarks.encoder_models.load` takes it.
+        last: Whether it gives the logits of the last position alone.
 
     Raises:
         SystemExit: Its weights are not installed.
     """
     assert name in NAMES, name
     given = {"dtype": torch.float32, "attn_implementation": attention}
-    return Prefill(_from_package("AutoModelForCausalLM", **given)).eval().requires_grad_(False)
+    return Prefill(_from_package("AutoModelForCausalLM", **given), last=last).eval().requires_grad_(False)
 
 
 def _from_package(kind: str, **given: Any) -> Any:
