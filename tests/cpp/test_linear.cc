@@ -284,10 +284,6 @@ void check_in_order(const Dims& s, const Weight& weight, const Floats& x, const 
   check_on_every_isa(plan, {bytes_of(x)}, in_order(s, weight, x, bias), what + " " + shown_dims(s));
 }
 
-float float_of_brain(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-
 // Weights of 8 or 4 bits in groups; all that a code, a scale and a zero point can be.
 struct Grouped {
   Dims shape;  // rows, features, outputs
