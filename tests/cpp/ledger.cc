@@ -31,6 +31,7 @@ constexpr Line kLines[] = {
 #include "fake_quant/kernels.inc"
 #include "float_ops/kernels.inc"
 #include "gemm/kernels.inc"
+#include "index/kernels.inc"
 #include "move/kernels.inc"
 #include "pool/kernels.inc"
 #include "recurrent/kernels.inc"

@@ -5,6 +5,7 @@
 #include "fake_quant/kernels.h"
 #include "float_ops/kernels.h"
 #include "harness.h"
+#include "index/kernels.h"
 #include "move/kernels.h"
 #include "pool/kernels.h"
 #include "recurrent/kernels.h"
@@ -40,6 +41,9 @@ const List kMove{
 const List kFloatOps{
 #include "float_ops/kernels.inc"
 };
+const List kIndex{
+#include "index/kernels.inc"
+};
 const List kRecurrent{
 #include "recurrent/kernels.inc"
 };
@@ -58,8 +62,8 @@ bool ends_with(const std::string& text, const std::string& end) {
 }  // namespace
 
 TEST(kernel_lists_go_from_the_highest_level_to_scalar) {
-  for (const List* list :
-       {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kRecurrent, &kRotary, &kRotation}) {
+  for (const List* list : {&kAttention, &kElementwise, &kFakeQuant, &kPool, &kMove, &kFloatOps, &kIndex, &kRecurrent,
+                           &kRotary, &kRotation}) {
     CHECK(!list->empty());
     for (size_t i = 0; i < list->size(); ++i) {
       const Line& line = (*list)[i];

@@ -670,13 +670,13 @@ def tables_of_halves() -> Iterator[tuple[str, np.ndarray, Any]]:
 
 def bag_cases() -> Iterator[Case]:
     """Rows one after the other in float32, of every form of a table."""
-    table, indices, factors = f32(9, 21), RNG.integers(0, 9, (4, 6)), f32(4, 6)
+    table, indices, factors = f32(9, 181), RNG.integers(0, 9, (4, 40)), f32(4, 40)
     tables: list[tuple[str, np.ndarray, dict[str, Any]]] = [("f32", table, {"table": table})]
     for weight, constants, label in grouped_weights():
         tables.append((label, weight, {key.removeprefix("weight_"): c for key, c in constants.items()}))
         tables[-1][2]["table"] = tables[-1][2].pop("weight")
     tables += [(label, w[:, :8], {"table": half(w[:, :8])}) for label, w, _ in tables_of_halves() if label == "f16"]
-    offsets = np.array([0, 5, 5, 24])
+    offsets = np.array([0, 5, 5, 150])
     for (form, weight, constants), mode, padding in product(tables, ("sum", "mean", "max"), (-1, 3)):
         about = {"constants": constants, "text": {"mode": mode}, "ints": {"padding": padding}}
         taken = partial(bags, weight, mode, padding)
@@ -690,8 +690,8 @@ def bag_cases() -> Iterator[Case]:
     yield Case("embedding_bag", (indices, factors), lambda i, w: taken(i, None, w), about, label="factors")
     yield Case("ragged_embedding_bag", (flat, offsets, factors.reshape(-1)), taken, about, label="factors-s32")
     yield Case("ragged_embedding_bag", (flat, offsets), lambda i, o: taken(i[: o[-1]], o[:-1]), last, label="last")
-    yield Case("ragged_embedding_bag", (flat, offsets[:0]), lambda i, o: f32(0, 21), about, label="no bag")
-    yield Case("embedding_bag", (indices[:, :0],), lambda i: np.zeros((4, 21), F), about, label="empty bags")
+    yield Case("ragged_embedding_bag", (flat, offsets[:0]), lambda i, o: f32(0, 181), about, label="no bag")
+    yield Case("embedding_bag", (indices[:, :0],), lambda i: np.zeros((4, 181), F), about, label="empty bags")
 
 
 def half(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/isa.h"
 #include "core/work.h"
 #include "index/rows.h"
 
@@ -28,7 +29,7 @@ struct Bags {
 // Integers [indices] to f32 [bags][features]; the other operands are s64 [starts] and f32 [indices], where there are
 // any. The work refuses an index outside of the table, and starts that do not rise from 0 to the number of indices.
 template <class T>
-std::unique_ptr<Work> plan_embedding_bag(const RowTable& table, const Bags& bags);
+std::unique_ptr<Work> plan_embedding_bag(const RowTable& table, const Bags& bags, Isa isa);
 
 // Elements of 1, 4 or 8 bytes that s64 indices take along one dim.
 struct GatherShape {

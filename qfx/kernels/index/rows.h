@@ -31,6 +31,22 @@ struct RowTable {
     return bits == 8 ? "rows of s8" : "rows of s4";
   }
 
+  const std::byte* elements() const noexcept {
+    if (codes != nullptr) return codes;
+    return reinterpret_cast<const std::byte*>(floats != nullptr ? static_cast<const void*>(floats) : halves);
+  }
+  // Features side by side whose elements stand for numbers in one way.
+  int64_t span() const noexcept { return codes == nullptr ? features : group; }
+  float scale_at(int64_t at) const noexcept {
+    const auto place = static_cast<size_t>(at);
+    return half_scale.empty() ? scale[place] : float_of_half(half_scale[place]);
+  }
+  int zero_at(int64_t at) const noexcept {
+    if (!zero_point.empty()) return zero_point[static_cast<size_t>(at)];
+    if (code_zero.empty()) return 0;
+    return bits == 8 ? static_cast<int8_t>(code_zero[static_cast<size_t>(at)]) : nibble_at(code_zero.data(), at);
+  }
+
   // put(feature, value) for each of a row that the table holds.
   template <class Put>
   void each(int64_t row, const Put& put) const noexcept {
@@ -51,8 +67,7 @@ struct RowTable {
   // The group of codes that begins at feature `begin` of the row at code `first`, by the scale at `at`.
   template <class Put>
   void decode(int64_t first, int64_t begin, int64_t at, const Put& put) const noexcept {
-    const auto place = static_cast<size_t>(at);
-    const float by = half_scale.empty() ? scale[place] : float_of_half(half_scale[place]);
+    const float by = scale_at(at);
     const int zero = zero_at(at);
     const int64_t end = begin + group;
     if (bits == 8) {
@@ -69,12 +84,6 @@ struct RowTable {
       put(i + 1, static_cast<float>(nibble_at(both, 1) - zero) * by);
     }
     if (i < end) nibble(i);
-  }
-
-  int zero_at(int64_t at) const noexcept {
-    if (!zero_point.empty()) return zero_point[static_cast<size_t>(at)];
-    if (code_zero.empty()) return 0;
-    return bits == 8 ? static_cast<int8_t>(code_zero[static_cast<size_t>(at)]) : nibble_at(code_zero.data(), at);
   }
 };
 

@@ -97,7 +97,7 @@ ROWS = with_samples(
     _row(
         reference.embedding_bag, ("per_sample_weights",), embedding_bag_shape, weights=("weight",),
         integers=("indices", "offsets"), looks_up=True, dtype=torch.float32, integer=integer.embedding_bag,
-        floats="integer",
+        floats="integer", kernels="index: BagFloats BagHalves BagBrains BagBytes BagNibbles",
     ),
     _row(reference.cast, ("x",)),
     *map(_comparison, (reference.eq, reference.ne, reference.lt, reference.le, reference.gt, reference.ge)),

@@ -115,7 +115,7 @@ struct BagParams : TableParams {
 class BagStep : public StepKernel {
  public:
   using Params = BagParams;
-  BagStep(Params params, Isa) : p_(params) {}
+  BagStep(Params params, Isa isa) : p_(params), isa_(isa) {}
 
   Dims shape(const StepShapes& in) const override {
     if (p_.bags.factors && in.inputs.back() != in.inputs[0]) {
@@ -132,12 +132,13 @@ class BagStep : public StepKernel {
     bags.count = y[0];
     bags.indices = element_count(in.inputs[0]);
     bags.starts = p_.ragged ? in.inputs[1][0] : 0;
-    return {p_.wide ? plan_embedding_bag<int64_t>(p_.table, bags) : plan_embedding_bag<int32_t>(p_.table, bags), 0,
-            nullptr};
+    auto* const made = p_.wide ? plan_embedding_bag<int64_t> : plan_embedding_bag<int32_t>;
+    return {made(p_.table, bags, isa_), 0, nullptr};
   }
 
  private:
   Params p_;
+  Isa isa_;
 };
 
 // The type of elements of a value.
