@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <iterator>
 #include <stdexcept>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "runtime/archive.h"
@@ -16,7 +14,7 @@ namespace qfx {
 
 // The one description: `archive` takes each field in its order.
 template <class Archive>
-void fields(Archive& archive, Value& v) {
+static void fields(Archive& archive, Value& v) {
   archive(v.name);
   archive(v.dtype);
   archive(v.shape);
@@ -24,14 +22,14 @@ void fields(Archive& archive, Value& v) {
 }
 
 template <class Archive>
-void fields(Archive& archive, Expr& e) {
+static void fields(Archive& archive, Expr& e) {
   archive(e.kind);
   archive(e.a);
   archive(e.b);
 }
 
 template <class Archive>
-void fields(Archive& archive, Step& s) {
+static void fields(Archive& archive, Step& s) {
   archive(s.op);
   archive(s.name);
   archive(s.inputs);
@@ -44,7 +42,7 @@ void fields(Archive& archive, Step& s) {
 }
 
 template <class Archive>
-void fields(Archive& archive, State& s) {
+static void fields(Archive& archive, State& s) {
   archive(s.input);
   archive(s.output);
   archive(s.initial);

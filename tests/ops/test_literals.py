@@ -19,6 +19,7 @@ OTHER_NAMES = {
     "qfx/file/functions.py": "functions of Python's math",
     "qfx/frontends/export/*.py": "functions of torch.ops.aten, and methods that operators call",
     "qfx/frontends/torchscript/*.py": "functions of torch.ops.aten",
+    "qfx/imports/decomposed.py": "what functions of other tools do",
     "qfx/ir/levels.py": "functions of Python's operator; the two ops of the QDQ level, which lies below the table",
     "qfx/nn/quantized/functional.py": "what the module exports",
     "qfx/nn/quantized/dynamic/recurrent.py": "activations of torch.nn.RNN",

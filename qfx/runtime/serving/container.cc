@@ -53,6 +53,7 @@ class Checked {
 
   std::vector<Section> sections() const {
     std::vector<Section> found;
+    found.reserve(header_.sections);
     uint64_t end = table_end(header_.sections);
     for (uint32_t i = 0; i < header_.sections; ++i) found.push_back(section(i, found, end));
     if (end != file_.size()) damaged(number(file_.size() - end) + " bytes follow its last section");

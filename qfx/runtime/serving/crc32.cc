@@ -65,10 +65,10 @@ __attribute__((target("pclmul,sse4.1"))) uint32_t by_products(const std::byte* d
   const __m128i by512 = _mm_set_epi64x(static_cast<int64_t>(kBy512.high), static_cast<int64_t>(kBy512.low));
   const __m128i by128 = _mm_set_epi64x(static_cast<int64_t>(kBy128.high), static_cast<int64_t>(kBy128.low));
   __m128i lanes[4];
-  for (int i = 0; i < 4; ++i) lanes[i] = loaded(data + 16 * i);
+  for (size_t i = 0; i < 4; ++i) lanes[i] = loaded(data + 16 * i);
   lanes[0] = _mm_xor_si128(lanes[0], _mm_cvtsi32_si128(static_cast<int>(crc)));
   for (data += 64, size -= 64; size >= 64; data += 64, size -= 64) {
-    for (int i = 0; i < 4; ++i) lanes[i] = folded(loaded(data + 16 * i), lanes[i], by512);
+    for (size_t i = 0; i < 4; ++i) lanes[i] = folded(loaded(data + 16 * i), lanes[i], by512);
   }
   for (int i = 1; i < 4; ++i) lanes[0] = folded(lanes[i], lanes[0], by128);
   std::array<std::byte, 16> rest;

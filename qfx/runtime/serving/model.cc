@@ -17,7 +17,7 @@ namespace qfx {
 namespace {
 
 constexpr std::string_view kServing = "serving", kProgram = "program";
-const std::string kPacked = "pack_";
+constexpr std::string_view kPacked = "pack_";
 
 // Sections that say how a model is called in torch, and more of it: nothing here needs them.
 constexpr std::string_view kOthers[] = {"call", "parts", "model", "tensors"};
@@ -53,17 +53,17 @@ void shift_codes(uint8_t* codes, int64_t count) {
 
 }  // namespace
 
-Model::Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
-             Limits limits)
+Model::Model(std::span<const std::byte> file, const std::shared_ptr<const void>& owner, const std::string& where,
+             Isa isa, Limits limits)
     : limits_(limits) {
-  load(file, std::move(owner), where, isa);
+  load(file, owner, where, isa);
 }
 
 Model::Model(std::shared_ptr<const MappedFile> file, Isa isa, Limits limits) : limits_(limits), file_(std::move(file)) {
   load(file_->bytes(), file_, file_->where(), isa);
 }
 
-void Model::load(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where,
+void Model::load(std::span<const std::byte> file, const std::shared_ptr<const void>& owner, const std::string& where,
                  Isa isa) {
   const std::vector<Section> sections = sections_of(file, where);
   require_known(sections, where);
@@ -77,7 +77,7 @@ void Model::load(std::span<const std::byte> file, std::shared_ptr<const void> ow
   require_below(content.size(), limits_.memory, kMemory);
   const std::shared_ptr<const Program> program = program_of(content, owner);
   signature_ = signature_of(serving, *program);
-  auto packed = PackedParts::of(named(sections, kPacked + isa_name(isa)), owner, content, isa);
+  auto packed = PackedParts::of(named(sections, std::string(kPacked) + isa_name(isa)), owner, content, isa);
   is_packed_ = packed.has_value();
   executable_ = std::make_unique<Executable>(program, isa, Release::sharing, packed ? &*packed : nullptr,
                                              limits_.memory.value_or(UINT64_MAX));
@@ -95,6 +95,7 @@ bool Model::is_shifted(const ModelOutput& output) const {
 
 std::shared_ptr<const Model::Call> Model::prepare(std::vector<InputLayout> inputs) {
   std::vector<Dims> shapes;
+  shapes.reserve(inputs.size());
   for (const InputLayout& input : inputs) shapes.push_back(input.shape);
   require_shapes(signature_, shapes);
   std::vector<InputLayout> taken(executable_->loaded().program->inputs().size());

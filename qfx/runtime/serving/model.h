@@ -25,7 +25,7 @@ class Model {
 
   // file: the whole file; constants that are not packed are used where they lie, and `owner` is kept as long.
   // where: what errors call it. Throws FileError, ProgramError and LimitError.
-  Model(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa,
+  Model(std::span<const std::byte> file, const std::shared_ptr<const void>& owner, const std::string& where, Isa isa,
         Limits limits = {});
   Model(std::shared_ptr<const MappedFile> file, Isa isa, Limits limits = {});
 
@@ -52,7 +52,8 @@ class Model {
   void run(const Call& call, std::span<const void* const> in, std::span<void* const> out, int threads);
 
  private:
-  void load(std::span<const std::byte> file, std::shared_ptr<const void> owner, const std::string& where, Isa isa);
+  void load(std::span<const std::byte> file, const std::shared_ptr<const void>& owner, const std::string& where,
+            Isa isa);
   DType taken_as(const ModelInput& input) const;
   bool is_shifted(const ModelOutput& output) const;
   void require_memory(const Call& call, int threads) const;

@@ -12,13 +12,13 @@
 namespace qfx {
 
 template <class Archive>
-void fields(Archive& archive, NamedSize& s) {
+static void fields(Archive& archive, NamedSize& s) {
   archive(s.size);
   archive(s.name);
 }
 
 template <class Archive>
-void fields(Archive& archive, ModelInput& i) {
+static void fields(Archive& archive, ModelInput& i) {
   archive(i.name);
   archive(i.dtype);
   archive(i.shape);
@@ -27,7 +27,7 @@ void fields(Archive& archive, ModelInput& i) {
 }
 
 template <class Archive>
-void fields(Archive& archive, ModelOutput& o) {
+static void fields(Archive& archive, ModelOutput& o) {
   archive(o.name);
   archive(o.dtype);
   archive(o.shape);
@@ -35,13 +35,13 @@ void fields(Archive& archive, ModelOutput& o) {
 }
 
 template <class Archive>
-void fields(Archive& archive, Cost& c) {
+static void fields(Archive& archive, Cost& c) {
   archive(c.memory);
   archive(c.products);
 }
 
 template <class Archive>
-void fields(Archive& archive, Signature& s) {
+static void fields(Archive& archive, Signature& s) {
   archive(s.inputs);
   archive(s.outputs);
   archive(s.conditions);
@@ -125,6 +125,7 @@ void check(const Signature& s, const Program& program) {
   }
   if (s.outputs.size() != program.outputs().size()) refuse("an output is not made");
   std::vector<size_t> ranks;
+  ranks.reserve(s.inputs.size());
   for (const ModelInput& i : s.inputs) ranks.push_back(i.shape.size());
   for (const Condition& c : s.conditions) {
     if (!is_sound(c, ranks)) refuse("a condition of the inputs makes no sense");
@@ -140,12 +141,14 @@ std::string spelled(const std::vector<std::string>& sizes) {
 
 std::string spelled(const std::vector<NamedSize>& shape) {
   std::vector<std::string> sizes;
+  sizes.reserve(shape.size());
   for (const NamedSize& s : shape) sizes.push_back(s.size < 0 ? s.name : std::to_string(s.size));
   return spelled(sizes);
 }
 
 std::string shape_of(const ModelInput& input, const Dims& shape) {
   std::vector<std::string> sizes;
+  sizes.reserve(shape.size());
   for (const int64_t size : shape) sizes.push_back(std::to_string(size));
   return "nput '" + input.name + "' has shape " + spelled(sizes);
 }

@@ -77,9 +77,8 @@ uint64_t least_rows(const Program& program, const Plan& plan) {
 // Whether it says where bags begin: rising numbers from 0, of which zeros are some.
 bool are_offsets(const Program& program, int place) {
   const int value = place < 0 ? -1 : program.inputs()[place];
-  return std::ranges::any_of(program.steps(), [&](const Step& step) {
-    return step.op == "ragged_embedding_bag" && step.inputs[1] == value;
-  });
+  return std::ranges::any_of(
+      program.steps(), [&](const Step& step) { return step.op == "ragged_embedding_bag" && step.inputs[1] == value; });
 }
 
 std::vector<AlignedBuffer> example_inputs(const Model& model, const Model::Call& call) {
@@ -153,6 +152,7 @@ std::string hash_of_example(Model& model, int threads) {
   std::vector<AlignedBuffer> outputs;
   std::vector<const void*> in;
   std::vector<void*> out;
+  in.reserve(inputs.size());
   for (const AlignedBuffer& input : inputs) in.push_back(input.data());
   for (size_t i = 0; i < signature.outputs.size(); ++i) {
     outputs.emplace_back(static_cast<size_t>(byte_size(model.output_shape(*call, i), signature.outputs[i].dtype)));

@@ -64,10 +64,10 @@ struct HalfParams : LinearSizes {
   }
 };
 
-struct GroupedParams : LinearSizes {
+struct GroupedLayer : LinearSizes {
   GroupedLinear layer;
 
-  explicit GroupedParams(const StepView& s) : LinearSizes(s) {
+  explicit GroupedLayer(const StepView& s) : LinearSizes(s) {
     const Constant *weight = s.constant("weight"), *scale = s.constant("weight_scale");
     s.require(scale->shape.size() == 2 && scale->shape[0] == outputs && scale->shape[1] > 0 &&
                   features % scale->shape[1] == 0,
@@ -89,14 +89,18 @@ struct GroupedParams : LinearSizes {
     }
     layer.bias = s.data<float>("bias", outputs);
   }
+};
+
+struct GroupedParams : GroupedLayer {
+  using GroupedLayer::GroupedLayer;
 
   std::unique_ptr<PackedLinear> pack(Isa isa) const { return pack_linear_grouped(layer, isa); }
 };
 
-struct DynamicGroupedParams : GroupedParams {
+struct DynamicGroupedParams : GroupedLayer {
   DynamicGroupedLinear dynamic;
 
-  explicit DynamicGroupedParams(const StepView& s) : GroupedParams(s) {
+  explicit DynamicGroupedParams(const StepView& s) : GroupedLayer(s) {
     const std::vector<double> bounds = s.floats("f32_clamp");
     dynamic = {layer, s.integer("x_group"), s.input_count() == 2, static_cast<float>(bounds[0]),
                static_cast<float>(bounds[1])};
