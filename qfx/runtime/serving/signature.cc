@@ -11,45 +11,6 @@
 
 namespace qfx {
 
-template <class Archive>
-static void fields(Archive& archive, NamedSize& s) {
-  archive(s.size);
-  archive(s.name);
-}
-
-template <class Archive>
-static void fields(Archive& archive, ModelInput& i) {
-  archive(i.name);
-  archive(i.dtype);
-  archive(i.shape);
-  archive(i.place);
-  archive(i.example);
-}
-
-template <class Archive>
-static void fields(Archive& archive, ModelOutput& o) {
-  archive(o.name);
-  archive(o.dtype);
-  archive(o.shape);
-  archive(o.place);
-}
-
-template <class Archive>
-static void fields(Archive& archive, Cost& c) {
-  archive(c.memory);
-  archive(c.products);
-}
-
-template <class Archive>
-static void fields(Archive& archive, Signature& s) {
-  archive(s.inputs);
-  archive(s.outputs);
-  archive(s.conditions);
-  archive(s.structure);
-  archive(s.metadata);
-  archive(s.cost);
-}
-
 namespace {
 
 constexpr uint32_t kVersion = 1;

@@ -42,6 +42,45 @@ struct Signature {
   Cost cost;              // of a call with the example shapes
 };
 
+template <class Archive>
+void fields(Archive& archive, NamedSize& s) {
+  archive(s.size);
+  archive(s.name);
+}
+
+template <class Archive>
+void fields(Archive& archive, ModelInput& i) {
+  archive(i.name);
+  archive(i.dtype);
+  archive(i.shape);
+  archive(i.place);
+  archive(i.example);
+}
+
+template <class Archive>
+void fields(Archive& archive, ModelOutput& o) {
+  archive(o.name);
+  archive(o.dtype);
+  archive(o.shape);
+  archive(o.place);
+}
+
+template <class Archive>
+void fields(Archive& archive, Cost& c) {
+  archive(c.memory);
+  archive(c.products);
+}
+
+template <class Archive>
+void fields(Archive& archive, Signature& s) {
+  archive(s.inputs);
+  archive(s.outputs);
+  archive(s.conditions);
+  archive(s.structure);
+  archive(s.metadata);
+  archive(s.cost);
+}
+
 std::string to_bytes(const Signature& signature);
 
 // Checked: the program takes and gives what it says. Throws ProgramError.
