@@ -9,10 +9,9 @@
 
 #include "runtime/archive.h"
 #include "runtime/errors.h"
-#include "runtime/program_fields.h"
+#include "runtime/program_fields.h"  // IWYU pragma: keep: archives find it by its arguments
 
 namespace qfx {
-
 namespace {
 
 constexpr std::string_view kMagic{"\x89QFXPRG\n", 8};
