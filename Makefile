@@ -118,18 +118,22 @@ fast-test: $(STAMPS)/qfx $(STAMPS)/test cpp-tests library
 check: lint
 	@$(MAKE) --no-print-directory fast-test
 
+# What is built without Python shares objects.
+CPP := cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DQFX_LIBRARY=ON -DCMAKE_BUILD_TYPE=Release \
+       --log-level=WARNING
+
 # The C++ tests run as cases of pytest, which builds them too; here they build beside everything else.
 cpp-tests: $(STAMPS)/tools
 	@echo "== building the C++ tests"
-	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+	@$(CPP) >/dev/null
 	@cmake --build build/cpp-tests --target qfx_tests -j2 >/dev/null
 
-# libqfx.so, its headers and package files, and qfx-run, in build/library/install. The tests of it run what lies there.
-library: $(STAMPS)/tools
+# libqfx.so, its headers and package files, and qfx-run, in build/library/install, of the objects that the C++ tests are
+# of. The tests of it run what lies there.
+library: cpp-tests
 	@echo "== building the library"
-	@cmake -S . -B build/library -DQFX_BINDINGS=OFF -DQFX_LIBRARY=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
-	@cmake --build build/library -j2 >/dev/null
-	@cmake --install build/library --component library --strip --prefix build/library/install >/dev/null
+	@cmake --build build/cpp-tests --target qfx qfx_run -j2 >/dev/null
+	@cmake --install build/cpp-tests --component library --strip --prefix build/library/install >/dev/null
 
 sanitize: $(STAMPS)/tools
 	@cmake -S . -B build/sanitize -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DCMAKE_BUILD_TYPE=Release \
@@ -243,8 +247,7 @@ bench: $(STAMPS)/qfx $(STAMPS)/bench bench-cpp
 # Beside the C++ tests, whose objects it shares.
 bench-cpp: $(STAMPS)/tools
 	@echo "== building the C++ benchmark"
-	@cmake -S . -B build/cpp-tests -DQFX_BINDINGS=OFF -DQFX_TESTS=ON -DQFX_BENCHMARKS=ON -DCMAKE_BUILD_TYPE=Release \
-		--log-level=WARNING >/dev/null
+	@$(CPP) -DQFX_BENCHMARKS=ON >/dev/null
 	@cmake --build build/cpp-tests --target bench_conv -j2 >/dev/null
 
 wheel: $(STAMPS)/qfx

@@ -65,7 +65,7 @@ _ONNXRUNTIME = _MEASURE.format(
     call="session.run(None, {name: x for name, x in given.items() if name in used})",
 )
 _COLUMNS = ("loaded ms", "first result ms", "peak MB", "own MB")
-_COMMAND = Path("build/library/bin/qfx-run")
+_COMMAND = Path("build/library/install/bin/qfx-run")
 Run = Callable[[], list[float]]
 """Measures one process."""
 

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "library"
-PREFIX = BUILD / "install"
+BUILD = ROOT / "build" / "cpp-tests"
+OPTIONS = ("-DQFX_BINDINGS=OFF", "-DQFX_TESTS=ON", "-DQFX_LIBRARY=ON", "-DCMAKE_BUILD_TYPE=Release")
+"""As the Makefile has them: the C++ tests are of the same objects."""
+PREFIX = ROOT / "build" / "library" / "install"
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -30,10 +32,8 @@ def build() -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_tool(
-            "cmake", "-S", ROOT, "-B", BUILD, "-DQFX_BINDINGS=OFF", "-DQFX_LIBRARY=ON", "-DCMAKE_BUILD_TYPE=Release"
-        )
-        run_tool("cmake", "--build", BUILD, f"-j{os.cpu_count() or 1}")
+        run_tool("cmake", "-S", ROOT, "-B", BUILD, *OPTIONS)
+        run_tool("cmake", "--build", BUILD, "--target", "qfx", "qfx_run", f"-j{os.cpu_count() or 1}")
         run_tool("cmake", "--install", BUILD, "--component", "library", "--strip", "--prefix", PREFIX)
     return PREFIX
 

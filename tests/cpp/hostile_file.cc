@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kHeader = 32, kRow = 40, kAlignment = 64, kMostSections = 64;
 constexpr size_t kSections = 12, kSize = 16, kZero = 24, kChecksum = 28;         // in the header
 constexpr size_t kName = 16, kOffset = 16, kBytes = 24, kCrc = 32, kFlags = 36;  // in a row; the name is its length
-constexpr uint64_t kMostMemory = uint64_t{64} << 20, kMostProducts = uint64_t{1} << 24;
+constexpr uint64_t kMostMemory = uint64_t{64} << 20, kMostProducts = uint64_t{1} << 21;
 
 template <class T>
 T number_at(std::span<const std::byte> bytes, size_t at) {

@@ -33,7 +33,7 @@ def binary() -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_tool("cmake", "-S", str(ROOT), "-B", str(BUILD), "-DQFX_BINDINGS=OFF", "-DQFX_TESTS=ON")
+        run_tool("cmake", "-S", str(ROOT), "-B", str(BUILD), "-DQFX_BINDINGS=OFF", "-DQFX_TESTS=ON", "-DQFX_LIBRARY=ON")
         run_tool("cmake", "--build", str(BUILD), "--target", "qfx_tests", f"-j{os.cpu_count() or 1}")
     return BUILD / "qfx_tests"
 
