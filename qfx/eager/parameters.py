@@ -25,6 +25,11 @@ def parameters_of(call: Call, constants: dict[str, Tensor]) -> dict[str, Quantiz
     """
     if not call.op.weights:
         return {role: _float(call, role, value) for role, value in constants.items()}
+    if call.op.looks_up:
+        raise InputError(
+            f"{call.name} looks rows of a table up, which is no arithmetic of QTensors.",
+            remedy="Use qfx.nn.quantized.Embedding or EmbeddingBag.",
+        )
     operands: dict[str, Any] = dict(call.operands)
     x: Activation = operands["x"]
     weight = _weight(call, constants["weight"])

@@ -178,6 +178,7 @@ def _preparing(fn: Callable[..., Any], qconfigs: Callable[[], Any]) -> dict[str,
 
 
 def _around() -> Iterable[Call]:
+    yield Call("to_onnx", qfx.to_onnx, lambda: {"qmodel": quantized(), "path": "net.onnx", "opset": 21})
     yield Call("save", qfx.save, lambda: {"obj": quantized(), "file": io.BytesIO()})
     yield Call(
         "load",
@@ -828,5 +829,6 @@ UNCALLED: dict[str, str] = {
     ),
     "FloatFunctional": "float arithmetic of torch's until it is converted: its errors are torch's",
     "ProgramBuilder": "tests/fuzz/programs.py gives it random programs",
+    **dict.fromkeys(("from_pt2e", "from_torch_ao"), "takes models of other tools: tests/imports has what it refuses"),
 }  # fmt: skip
 """Public names that no row calls, and why."""

@@ -118,14 +118,19 @@ def windows(
     x: Tensor, *, dims: Sequence[int], size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
     """Windows that slide along ``dims``: there, how many fit; the elements of each in as many dims at the end."""
-    for dim, length, apart in zip(dims, size, dilation, strict=True):
-        reach = (length - 1) * apart + 1
+    reaches = [(length - 1) * apart + 1 for length, apart in zip(size, dilation, strict=True)]
+    if isinstance(x, Tensor):  # and nothing that is traced
+        _require_room(x, dims, reaches)
+    for done, (dim, reach, step, apart) in enumerate(zip(dims, reaches, stride, dilation, strict=True)):
+        x = x.unfold(dim if dim >= 0 else dim - done, reach, step)
+        x = x if apart == 1 else x[..., ::apart]
+    return x
+
+
+def _require_room(x: Tensor, dims: Sequence[int], reaches: Sequence[int]) -> None:
+    for dim, reach in zip(dims, reaches, strict=True):
         if not -x.dim() <= dim < x.dim() or reach > x.shape[dim]:
             raise InputError(
                 f"a window of {reach} along dim {dim} of a tensor of shape {tuple(x.shape)}.",
                 remedy="Choose a dim that is as long as the window.",
             )
-    axes = [dim % x.dim() for dim in dims]
-    for dim, length, step, apart in zip(axes, size, stride, dilation, strict=True):
-        x = x.unfold(dim, (length - 1) * apart + 1, step)[..., ::apart]
-    return x

@@ -15,7 +15,7 @@
 namespace qfx {
 namespace {
 
-constexpr uint64_t kMostOfIntegers = 128;  // where no table says how many rows it has
+constexpr int64_t kMostOfIntegers = 128;  // where no table says how many rows it has
 
 // SplitMix64 (Steele, Lea and Flood, 2014).
 class Numbers {
@@ -54,41 +54,37 @@ void fill(std::span<std::byte> elements, Numbers numbers, uint64_t below) {
 }
 
 // How many places indices have: fewer than what any step takes by them.
-uint64_t least_rows(const Program& program, const Plan& plan) {
-  int64_t least = kMostOfIntegers;
-  bool is_any = false;
-  const auto take = [&](int64_t rows) {
-    least = is_any ? std::min(least, rows) : rows;
-    is_any = true;
-  };
-  for (const Step& step : program.steps()) {
-    const Dims& x = plan.values[step.inputs[0]].shape;
-    if (step.op.ends_with("embedding") || step.op.ends_with("embedding_bag")) {
-      take(program.constants()[step.constants.at("table")].shape[0]);
-    }
-    if (step.op == "gather") take(x[step.ints.at("axis").at(0)]);
-    if (step.op == "take") {
-      for (size_t i = 1; i < step.inputs.size(); ++i) take(x[i - 1]);
-    }
+uint64_t least_places(const LoadedProgram& loaded, const Plan& plan) {
+  std::vector<Dims> shapes;
+  shapes.reserve(plan.values.size());
+  for (const PlannedValue& value : plan.values) shapes.push_back(value.shape);
+  int64_t least = -1;
+  for (size_t s = 0; s < loaded.kernels.size(); ++s) {
+    const int64_t places = loaded.kernels[s]->places(step_shapes(loaded, s, shapes));
+    if (places >= 0) least = least < 0 ? places : std::min(least, places);
   }
-  return static_cast<uint64_t>(std::max<int64_t>(least, 1));
+  return static_cast<uint64_t>(std::max<int64_t>(least < 0 ? kMostOfIntegers : least, 1));
 }
 
-// Whether it says where bags begin: rising numbers from 0, of which zeros are some.
-bool are_offsets(const Program& program, int place) {
-  const int value = place < 0 ? -1 : program.inputs()[place];
-  return std::ranges::any_of(
-      program.steps(), [&](const Step& step) { return step.op == "ragged_embedding_bag" && step.inputs[1] == value; });
+// Whether its numbers have to rise from 0, as zeros do.
+bool are_rising(const LoadedProgram& loaded, int place) {
+  if (place < 0) return false;
+  const int value = loaded.program->inputs()[place];
+  for (size_t s = 0; s < loaded.kernels.size(); ++s) {
+    const int operand = loaded.kernels[s]->rising_operand();
+    if (operand >= 0 && loaded.program->steps()[s].inputs[operand] == value) return true;
+  }
+  return false;
 }
 
 std::vector<AlignedBuffer> example_inputs(const Model& model, const Model::Call& call) {
-  const uint64_t below = least_rows(*model.loaded().program, *call.plan);
+  const uint64_t below = least_places(model.loaded(), *call.plan);
   std::vector<AlignedBuffer> made;
   for (size_t i = 0; i < call.inputs.size(); ++i) {
     const DType dtype = model.signature().inputs[i].dtype;
     const auto bytes = static_cast<size_t>(byte_size(call.inputs[i].shape, dtype));
     made.emplace_back(bytes);
-    const bool is_zero = are_offsets(*model.loaded().program, model.signature().inputs[i].place);
+    const bool is_zero = are_rising(model.loaded(), model.signature().inputs[i].place);
     fill_example(dtype, i, is_zero ? 1 : below, {made.back().data(), bytes});
   }
   return made;

@@ -90,6 +90,7 @@ class EmbeddingStep : public StepKernel {
     const int64_t count = element_count(in.inputs[0]);
     return {p_.wide ? plan_embedding<int64_t>(p_.table, count) : plan_embedding<int32_t>(p_.table, count), 0, nullptr};
   }
+  int64_t places(const StepShapes&) const override { return p_.table.rows; }
 
  private:
   Params p_;
@@ -135,6 +136,8 @@ class BagStep : public StepKernel {
     auto* const made = p_.wide ? plan_embedding_bag<int64_t> : plan_embedding_bag<int32_t>;
     return {made(p_.table, bags, isa_), 0, nullptr};
   }
+  int64_t places(const StepShapes&) const override { return p_.table.rows; }
+  int rising_operand() const noexcept override { return p_.ragged ? 1 : -1; }
 
  private:
   Params p_;
@@ -347,6 +350,7 @@ class GatherStep : public StepKernel {
     return {plan_gather({p_.element, in.inputs[0], in.inputs[1], p_.axis}), 0, nullptr};
   }
   bool mixes_images(const StepShapes&) const override { return p_.axis == 0; }
+  int64_t places(const StepShapes& in) const override { return in.inputs[0][p_.axis]; }
 
  private:
   Params p_;
@@ -386,6 +390,10 @@ class TakeStep : public StepKernel {
     return {plan_take(shape), 0, nullptr};
   }
   bool picks_images() const noexcept override { return true; }
+  int64_t places(const StepShapes& in) const override {
+    const auto end = in.inputs[0].begin() + static_cast<std::ptrdiff_t>(p_.indices);
+    return *std::min_element(in.inputs[0].begin(), end);
+  }
 
  private:
   // The shape of the indices together.

@@ -135,6 +135,10 @@ class StepKernel {
   // operand, say of the first one.
   virtual bool counts_images() const noexcept { return false; }
   virtual bool picks_images() const noexcept { return false; }
+  // Of operands that are places: how many there are for each, the fewest of all dims; -1: it has none. And the operand
+  // whose places rise from 0, saying where something begins; -1: none.
+  virtual int64_t places(const StepShapes&) const { return -1; }
+  virtual int rising_operand() const noexcept { return -1; }
   // What it reads for its rows, in a row that says row_window.
   virtual RowWindow row_window() const noexcept { return {}; }
   // Whether it does nothing but put the channels of its inputs side by side.
