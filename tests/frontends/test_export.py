@@ -24,8 +24,8 @@ EVERYTHING = {"": qfx.get_default_qconfig()}
 NOT_SWAPPED = [
     alias for alias in WRITTEN if alias.spelling not in ("__radd__", "__rmul__") and alias.op != "embedding_bag"
 ]
-"""A call of these two by name is exported with its operands exchanged; rows of bags, with a constant that says where they
-begin, and tests/lowering/test_bags.py has bags from every frontend."""
+"""A call of these two by name is exported with its operands exchanged. A constant says where bags of rows begin;
+tests/lowering/test_bags.py has bags from every frontend."""
 
 
 def dump(captured: Any, x: Tensor = X) -> str:
