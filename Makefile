@@ -27,7 +27,7 @@ NATIVE := $(shell find qfx tests/cpp \( -name '*.cc' -o -name '*.h' -o -name '*.
 
 .DELETE_ON_ERROR:
 .PHONY: demo test check fast-test cpp-tests sanitize sanitize-threads bench bench-cpp speed recurrent accuracy quantize-time memory load-time fake-quant qat qat-recovery qat-step zoo encoders decoders lint types format build wheel moving onnx clean help
-.PHONY: library emulate emulators emulated-tests fuzz fuzz-files
+.PHONY: library emulate emulators emulated-tests emulated-library fuzz fuzz-files
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -172,6 +172,13 @@ emulate: emulators
 emulators:
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64 qemu-x86_64; do command -v $$tool >/dev/null || \
 		{ echo "no $$tool: make emulate needs Debian's packages g++-aarch64-linux-gnu and qemu-user" >&2; exit 1; }; done
+
+# The library and qfx-run for 64-bit ARM; what qfx-run computes there are the bits of this machine.
+emulated-library: $(STAMPS)/qfx emulators
+	@cmake -S . -B build/emulate-library -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DQFX_BINDINGS=OFF \
+		-DQFX_LIBRARY=ON -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+	@cmake --build build/emulate-library -j2 >/dev/null
+	$(BIN)/python -m tests.capi.emulated qemu-aarch64 -L /usr/aarch64-linux-gnu build/emulate-library/qfx-run
 
 emulated-tests: $(STAMPS)/tools
 	@echo "== building the C++ tests for 64-bit ARM"
