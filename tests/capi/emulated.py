@@ -1,4 +1,4 @@
-"""``qfx-run`` of another architecture on an emulator: ``python -m tests.capi.emulated COMMAND...`` (make emulated-library).
+"""``qfx-run`` of another architecture, emulated: ``python -m tests.capi.emulated COMMAND...`` (make emulated-library).
 
 Every file of tests/data/steps runs on inputs of numpy's, there and here; each output bit must be the same.
 """
